@@ -1,0 +1,578 @@
+"""Append one event to the store, whatever happens: the INSERT, the event table and the spool live here.
+
+Never here: reading for a digest, configuration, any import that is not in the standard library.
+
+One file, several doors, so that it must stand alone and run on Python 3.7 and later:
+
+- fail2ban loads it into its server as ``action.d/f2b-digest.py`` (class `Action`);
+- a shell action runs it as a program (`main`);
+- the package imports it as ``f2b_digest.recorder`` for ``f2b-digest record`` and for taking the spool in.
+
+Whoever writes to the store is in a hurry: a ban is never held up for longer than a second. What the store
+cannot take in that time goes, as one line of JSON, to the spool file beside it.
+"""
+import os
+import sys
+import time
+
+# Imported where needed: _sqlite3, json, fcntl, logging, threading. A shell door pays for each of them at every ban,
+# and a Python without sqlite3 must still load this file (fail2ban starts no jail at all if an action's import fails).
+
+DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
+APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
+SCHEMA_VERSION = 1
+KINDS = ("ban", "prolong", "unban", "start", "stop")
+
+STORE_WAIT = 0.6  # seconds for the store's write lock
+SPOOL_WAIT = 0.2  # seconds for the spool's lock, after the store has refused
+DISK_WAIT = 1.0  # seconds until a jail goes on while a disk that hangs keeps the append
+SPOOL_RESERVE = 256 * 1024  # bytes kept free in the spool for the day the disk is full: about 800 bans
+TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
+
+COLUMNS = (
+    "kind", "host", "jail", "ip", "at", "recorded_at", "failures", "bantime", "bancount", "users", "matches",
+    "source", "history",
+)  # fmt: skip
+EVENT_DDL = """
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    host TEXT NOT NULL,
+    jail TEXT NOT NULL,
+    ip TEXT NOT NULL,
+    at REAL NOT NULL,
+    recorded_at REAL NOT NULL,
+    failures INTEGER,
+    bantime INTEGER,
+    bancount INTEGER,
+    users TEXT,
+    matches TEXT,
+    source TEXT NOT NULL,
+    history INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (jail, ip, kind, at, host)
+)
+"""
+INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, host) DO NOTHING".format(
+    ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
+)
+
+
+class NotStored(Exception):
+    """The event is neither in the store nor in the spool; the text says why and holds no secret."""
+
+
+class ForeignStore(Exception):
+    """The file is a database, but not one that this recorder may write to."""
+
+
+def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, bantime=None, bancount=None, users=(),
+          matches=None, history=False):  # fmt: skip
+    """Return one event as a tuple in the order of `COLUMNS`; any text, number or None is made storable.
+
+    `at` and `recorded_at` (default: now) are UTC epoch seconds, `bantime` is in seconds (-1: permanent).
+    """
+    return (
+        kind if kind in KINDS else "ban",
+        _text(host), _text(jail), _text(ip),
+        _number(at, float, time.time()), time.time() if recorded_at is None else recorded_at,
+        _number(failures), _number(bantime), _number(bancount),
+        _names(users), _text(matches) if matches else None,
+        _text(source), int(bool(history)),
+    )  # fmt: skip
+
+
+def append(path, row, wait=STORE_WAIT):
+    """Append one event to the store and return ""; or to its spool, and return why the store did not take it.
+
+    Waits at most `wait` seconds for the store's lock. Creates the store, with its folder, if there is none.
+    Raises NotStored if neither took it.
+    """
+    try:
+        connection = connect(path, wait)
+        try:
+            connection.execute(INSERT, row)
+        finally:
+            connection.close()
+        return ""
+    except Exception as refusal:  # no sqlite3, no folder, locked, full, damaged, newer: each is the spool's case
+        reason = _reason(refusal)
+    try:
+        _spool(path, row)
+    except Exception as refusal:
+        raise NotStored("{}; the spool beside it: {}".format(reason, _reason(refusal)))
+    return reason
+
+
+def connect(path, wait=STORE_WAIT):
+    """Open the store for appending, in autocommit mode; create it if there is none.
+
+    Raises ForeignStore, OSError or sqlite3.Error.
+    """
+    import _sqlite3 as sqlite3  # without the date adapters of sqlite3, which a shell door would load for nothing
+
+    if not os.path.exists(path):
+        _make_file(path)
+    connection = sqlite3.connect(path, timeout=wait, isolation_level=None)
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if application == 0 and version == 0:
+            _make_schema(connection)
+        elif application != APPLICATION_ID:
+            raise ForeignStore("{} is another program's database".format(path))
+        elif version > SCHEMA_VERSION:
+            raise ForeignStore(
+                "{} has schema {}, this recorder knows {}: restart fail2ban after an upgrade of f2b-digest".format(
+                    path, version, SCHEMA_VERSION
+                )
+            )
+        connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged survives a power cut
+        return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _make_file(path):
+    """Create an empty file that belongs to whoever owns its folder, so that fail2ban (root) and `send` share it."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        os.makedirs(folder, 0o750, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640)
+    except FileExistsError:  # another door was faster
+        return
+    _give_to_owner(descriptor, folder)
+    os.close(descriptor)
+
+
+def _give_to_owner(descriptor, folder):
+    os.fchmod(descriptor, 0o640)  # fail2ban's umask of 077 would shut the group out
+    if os.geteuid() == 0:
+        owner = os.stat(folder)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _make_schema(connection):
+    """Turn an empty database into a store, in one transaction; any number of doors may try at once."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("SELECT count(*) FROM sqlite_master WHERE name <> 'event'").fetchone()[0] > 1:
+        raise ForeignStore("the file is another program's database")  # close() rolls back
+    connection.execute(EVENT_DDL)
+    connection.execute("PRAGMA application_id={}".format(APPLICATION_ID))
+    connection.execute("PRAGMA user_version={}".format(SCHEMA_VERSION))
+    connection.execute("COMMIT")
+
+
+# ---- the spool: one event a line, for the time in which the store takes none
+
+
+def spool_path(path):
+    """Return the path of the spool that belongs to a store."""
+    return path + ".spool"
+
+
+def _spool(path, row):
+    """Append one event to the spool, on disk when this returns. Raises OSError if it cannot within `SPOOL_WAIT`."""
+    import json
+
+    line = json.dumps(dict(zip(COLUMNS, row))).encode() + b"\n"
+    descriptor = _locked_spool(path)
+    try:
+        end = _end_of_data(descriptor)
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
+            line = b"\n" + line  # a writer died in the middle of its line
+        written = os.pwrite(descriptor, line, end)
+        if written != len(line):
+            os.ftruncate(descriptor, end)  # no half events, and no reserve of NULs behind one
+            raise OSError("no space for a whole line")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked_spool(path):
+    """Open the spool and lock it; `take_in` may rename it meanwhile, so the name is checked once it is locked."""
+    import fcntl
+
+    name = spool_path(path)
+    until = time.monotonic() + SPOOL_WAIT
+    while True:
+        # Not through a link: the folder may belong to an unprivileged user, and fail2ban writes as root.
+        descriptor = os.open(name, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        try:
+            if os.fstat(descriptor).st_size == 0:
+                _give_to_owner(descriptor, os.path.dirname(name) or ".")
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise OSError("locked by another writer")
+                    time.sleep(0.005)
+            if os.path.exists(name) and os.path.samestat(os.stat(name), os.fstat(descriptor)):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _end_of_data(descriptor):
+    """Return where the next line goes: behind it there are only the reserve's NULs, which JSON never holds."""
+    low, high = 0, os.fstat(descriptor).st_size
+    while low < high:
+        middle = (low + high) // 2
+        if os.pread(descriptor, 1, middle) == b"\0":
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def reserve_spool(path):
+    """Set `SPOOL_RESERVE` bytes aside in the spool while the disk has room. Raises OSError if there is none."""
+    descriptor = _locked_spool(path)
+    try:
+        if os.fstat(descriptor).st_size < SPOOL_RESERVE:
+            os.posix_fallocate(descriptor, 0, SPOOL_RESERVE)
+    finally:
+        os.close(descriptor)
+
+
+def spooled(path):
+    """Return how many events wait in the spool, without a lock: a number for `status`."""
+    count = 0
+    for name in (spool_path(path), spool_path(path) + ".taken"):
+        try:
+            with open(name, "rb") as file:
+                count += sum(1 for line in file if line.strip(b"\0\n"))
+        except OSError:
+            continue
+    return count
+
+
+def take_in(path):
+    """Move every spooled event into the store, each exactly once; return their number and the lines not understood.
+
+    Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. A crash halfway is mended by
+    the next call: the taken file goes only when all of it is in the store, and the store ignores what it has.
+    Only one process may call this at a time. Raises sqlite3.Error, ForeignStore or OSError; nothing is lost then.
+    """
+    spool, taken = spool_path(path), spool_path(path) + ".taken"
+    count, torn = 0, 0
+    while True:
+        if not os.path.exists(taken):
+            if not _holds_events(spool):
+                return count, torn
+            descriptor = _locked_spool(path)
+            try:
+                os.rename(spool, taken)
+            finally:
+                os.close(descriptor)
+        events, rest = _parse(taken)
+        connection = connect(path, 5.0)
+        try:
+            for start in range(0, len(events), 500):  # short transactions: bans go on meanwhile
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(INSERT, events[start : start + 500])
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+        if rest:
+            _keep(spool + ".torn", rest)
+        os.unlink(taken)
+        count, torn = count + len(events), torn + len(rest)
+
+
+def _holds_events(name):
+    try:
+        with open(name, "rb") as file:
+            return file.read(1) not in (b"", b"\0")
+    except FileNotFoundError:
+        return False
+
+
+def _parse(name):
+    """Return the events of a spool file, and the lines that are none."""
+    import json
+
+    events, rest = [], []
+    with open(name, "rb") as file:
+        lines = file.read().rstrip(b"\0").split(b"\n")
+    for line in lines:
+        if not line:
+            continue
+        try:
+            fields = json.loads(line.decode())
+            events.append(tuple(fields[column] for column in COLUMNS))
+        except (ValueError, KeyError, TypeError):
+            rest.append(line)
+    return events, rest
+
+
+def _keep(name, lines):
+    with open(name, "ab") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# ---- making any value storable
+
+
+def _text(value):
+    """Return any value as text that SQLite and UTF-8 take; bytes that are no text show as ``\\udc…`` escapes."""
+    return ("" if value is None else str(value))[:TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _number(value, kind=int, default=None):
+    """Return any value as a number that fits SQLite's 64 bits, or `default` where it is none."""
+    try:
+        number = kind(float(value))
+        return number if -(2**63) <= number < 2**63 else default
+    except (TypeError, ValueError, OverflowError):
+        return default
+
+
+def _names(users):
+    """Return user names as a JSON list, each once and in order, or None where there are none."""
+    names = [_text(name) for name in users if name]
+    if not names:
+        return None
+    import json
+
+    return json.dumps(list(dict.fromkeys(names)), ensure_ascii=False)
+
+
+def _reason(error):
+    return "{}: {}".format(type(error).__name__, error)
+
+
+# ---- fail2ban's door
+
+
+class Action:
+    """fail2ban's Python action; none of its methods ever raises or keeps a jail waiting for long.
+
+    Options (all text): ``dbpath``, the store; ``host``, this host's name in the digest.
+    It duck-types fail2ban's ActionBase, so that this file loads without fail2ban.
+    """
+
+    banEpoch = 0  # without it, fail2ban stops re-banning with the jail's firewall action
+    norestored = True  # a ban that fail2ban restores at its start was recorded when it was new
+    _prolongable = True  # the final ban time under bantime.increment comes through prolong()
+
+    # Not (self, jail, name, **options): an option called "name", "jail" or "self" would be a TypeError, and that keeps
+    # fail2ban from starting any jail.
+    def __init__(*arguments, **options):
+        self, self._jail, self._name = (arguments + (None, None))[:3]
+        import logging
+
+        self._log = logging.getLogger("fail2ban.f2b-digest")
+        self._stuck = None
+        self._set(options)
+
+    def _set(self, options):
+        self.dbpath = str(options.pop("dbpath", "") or "")
+        self.host = str(options.pop("host", "") or "") or os.uname().nodename
+        if not os.path.isabs(self.dbpath):
+            if self.dbpath:
+                self._log.error("dbpath=%r is not an absolute path: recording to %s", self.dbpath, DEFAULT_STORE)
+            self.dbpath = DEFAULT_STORE
+        options.pop("actname", None)  # fail2ban's own
+        for option in sorted(options):
+            self._log.error("no such option: %r (known: dbpath, host)", option)
+
+    def reload(*arguments, **options):
+        """Take the options of a reloaded configuration; fail2ban drops an action that lacks this."""
+        arguments[0]._set(options)
+
+    def clearAllParams(self):
+        """Do nothing: `reload` sets every option anew. fail2ban drops an action that lacks this."""
+
+    def consistencyCheck(self, beforeRepair=None):
+        """Say that all is well; fail2ban 0.11 asks before each ban."""
+        return True
+
+    def flush(self):
+        """Say that all was unbanned, so that a stopping fail2ban does not call unban() for each address."""
+        return True
+
+    def start(self):
+        """Record that the jail started, and set the spool's reserve aside."""
+        self._record("start", {})
+        try:
+            reserve_spool(self.dbpath)
+        except Exception as refusal:
+            self._log.warning("no reserve for a full disk beside %s: %s", self.dbpath, _reason(refusal))
+
+    def stop(self):
+        """Record that the jail stopped."""
+        self._record("stop", {})
+
+    def ban(self, aInfo):
+        """Record a ban."""
+        self._record("ban", aInfo)
+
+    def reban(self, aInfo):
+        """Do nothing: the firewall lost the ban, the store did not."""
+
+    def unban(self, aInfo):
+        """Record the end of a ban."""
+        self._record("unban", aInfo)
+
+    def prolong(self, aInfo):
+        """Record the final duration of a ban, as bantime.increment made it."""
+        self._record("prolong", aInfo)
+
+    def _record(self, kind, aInfo):
+        try:
+            row = self._event(kind, aInfo)
+            if self._stuck is not None and self._stuck.is_alive():
+                wait = 0.0  # the disk is known to hang: no other ban waits for it
+            else:
+                wait = DISK_WAIT
+            import threading
+
+            # A lock has its own time limit; a disk that hangs has none, so that the append has a thread of its own.
+            self._stuck = threading.Thread(target=self._append, args=(row,), daemon=True)
+            self._stuck.start()
+            self._stuck.join(wait)
+            if self._stuck.is_alive():
+                self._log.warning("%s keeps the %s of %r waiting: the disk is slow", self.dbpath, kind, row[3])
+        except Exception as error:
+            self._log.error("cannot record a %s: %s", kind, _reason(error))
+
+    def _append(self, row):
+        try:
+            reason = append(self.dbpath, row)
+            if reason:
+                self._log.warning("%s of %r is in %s: %s", row[0], row[3], spool_path(self.dbpath), reason)
+        except Exception as error:
+            self._log.error("NOT RECORDED: %r: %s", dict(zip(COLUMNS, row)), _reason(error))
+
+    def _event(self, kind, aInfo):
+        """Return the event that fail2ban's action info describes; its values are computed, and fail, one by one."""
+        if not aInfo:
+            return event(kind, _jail_name(self._jail), "", time.time(), self.host, "action")
+        data = _get(aInfo, "F-*")
+        data = data if isinstance(data, dict) else {}
+        return event(
+            kind,
+            _jail_name(self._jail),
+            _get(aInfo, "fid") or _get(aInfo, "ip"),
+            _get(aInfo, "time"),
+            self.host,
+            "action",
+            failures=_get(aInfo, "failures"),
+            bantime=_get(aInfo, "bantime"),
+            bancount=_get(aInfo, "bancount"),
+            users=_users(self._jail, data) if kind == "ban" else (),
+            matches=_get(aInfo, "matches") if kind == "ban" else None,
+        )
+
+
+def _get(info, key):
+    try:
+        return info.get(key)
+    except Exception:
+        return None
+
+
+def _jail_name(jail):
+    return getattr(jail, "name", jail)
+
+
+def _users(jail, data):
+    """Return every user name that was tried.
+
+    fail2ban's ticket keeps only the names of its first failure; those of the others stand in the matched lines,
+    where the jail's own expressions find them again.
+    """
+    names = list(data.get("users") or ())
+    names.append(data.get("user"))
+    lines = data.get("matches") or ()
+    if len(lines) > 1 and any(names):
+        try:
+            names.extend(_users_in(jail.filter, lines))
+        except Exception:  # another fail2ban inside than the ones known: the first names are what there is
+            pass
+    return [name for name in names if isinstance(name, str)]
+
+
+def _users_in(source, lines):
+    import re
+
+    prefix = source.prefRegex and re.compile(source.prefRegex.getRegex())
+    expressions = [re.compile(expression) for expression in source.getFailRegex()]
+    dates = [template.template for template in source.dateDetector.templates]
+    for line in lines:
+        text = _without_date(line, dates) + "\n"
+        if prefix:
+            found = prefix.search(text)
+            if not found:
+                continue
+            text = found.groupdict().get("content", text)
+        for expression in expressions:
+            found = expression.search(text)
+            if found:
+                for group, value in found.groupdict().items():
+                    if value and (group == "user" or group.startswith("alt_user")):
+                        yield value
+                break
+
+
+def _without_date(line, dates):
+    """Return a matched line as fail2ban's expressions see it; the first one comes as (before, date, after)."""
+    if not isinstance(line, str):
+        return line[0] + line[2]
+    for date in dates:
+        found = date.matchDate(line)
+        if found:
+            return line[: found.start(1)] + line[found.end(1) :]
+    return line
+
+
+# ---- the shell's door
+
+
+def main(arguments):
+    """Append one event from ``--name=value`` arguments; return the exit status.
+
+    For action.d/f2b-digest.conf, which documents the names. The matched lines come in the environment variable
+    F2B_DIGEST_MATCHES. What it cannot use it names on standard error, and records the rest: a ban weighs more than an option.
+    """
+    given, users, unknown = {}, [], []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name == "--user" and equals:
+            users.append(value)
+        elif name in ("--store", "--kind", "--jail", "--ip", "--at", "--failures", "--bantime", "--bancount", "--host") and equals:
+            given[name[2:]] = value
+        else:
+            unknown.append(argument)
+    path = given.pop("store", DEFAULT_STORE)
+    row = event(
+        given.pop("kind", "ban"), given.pop("jail", ""), given.pop("ip", ""), given.pop("at", None),
+        given.pop("host", "") or os.uname().nodename, "shell",
+        users=users, matches=os.environ.get("F2B_DIGEST_MATCHES"), **given
+    )  # fmt: skip
+    for argument in unknown:
+        sys.stderr.write("f2b-digest: not understood, left out: {!r}\n".format(argument))
+    try:
+        reason = append(path, row)
+    except NotStored as error:
+        sys.stderr.write("f2b-digest: NOT RECORDED: {!r}: {}\n".format(dict(zip(COLUMNS, row)), error))
+        return 1
+    if reason:
+        sys.stderr.write("f2b-digest: in {}: {}\n".format(spool_path(path), reason))
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)  # the event is on disk: taking the interpreter down in order would take longer than storing it

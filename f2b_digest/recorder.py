@@ -1,0 +1,1 @@
+../action.d/f2b-digest.py

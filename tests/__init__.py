@@ -1,0 +1,1 @@
+"""Tests of f2b-digest, against real parts where there are any."""

@@ -1,0 +1,42 @@
+"""One HTTP request with verified TLS, no redirects and a cap on the answer, for the channels that speak HTTP."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import urllib3
+
+from f2b_digest import __version__
+from f2b_digest.errors import DeliveryError
+
+ANSWER_LIMIT = 65536
+"""Bytes of an answer that are read; a service's own words stand at its beginning."""
+TIMEOUT = urllib3.Timeout(connect=10, read=30)
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None) -> tuple[int, bytes]:
+    """Send one POST and return the status and the beginning of the answer.
+
+    A redirect is an answer like any other: following one would lose the body or show the secret to a stranger.
+    Raises DeliveryError where there is no answer.
+    """
+    host = urllib3.util.parse_url(url).netloc
+    try:
+        with urllib3.PoolManager(ca_certs=str(ca_file) if ca_file else None, retries=False) as pool:
+            answer = pool.request(
+                "POST", url, body=body, headers={"User-Agent": f"f2b-digest/{__version__}", **headers},
+                timeout=TIMEOUT, redirect=False, preload_content=False,
+            )  # fmt: skip
+            try:
+                return answer.status, answer.read(ANSWER_LIMIT, decode_content=True)
+            finally:
+                answer.close()
+    except urllib3.exceptions.SSLError as error:
+        refused = "CERTIFICATE_VERIFY_FAILED" in str(error)
+        raise DeliveryError(f"{host}: TLS: {error}", permanent=refused) from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise DeliveryError(f"{host}: {_plain(error)}", permanent=False) from None
+
+
+def _plain(error: Exception) -> str:
+    """Return urllib3's reason without the object's address in front of it."""
+    return str(error).rpartition(">: ")[2] or type(error).__name__

@@ -1,0 +1,80 @@
+"""An email's bytes: headers and the text and HTML alternatives. No sending here.
+
+The legacy email classes are used on purpose: folding by the modern policies (email.policy.SMTP) corrupts long
+non-ASCII subjects in every Python up to 3.13, and some servers refuse the result.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.charset import QP, Charset
+from email.generator import BytesGenerator
+from email.header import Header
+from email.mime.multipart import MIMEMultipart
+from email.mime.nonmultipart import MIMENonMultipart
+from email.policy import compat32
+from email.utils import format_datetime, parseaddr
+from io import BytesIO
+
+from f2b_digest import __version__
+from f2b_digest.channels.base import one_line
+from f2b_digest.message import Stamp
+
+SUBJECT_LIMIT = 120
+"""Characters; a phone shows about 40, a mail program about 100."""
+
+
+def domain_of(address: str) -> str:
+    """Return an address's domain in ASCII (IDNA)."""
+    return address.rpartition("@")[2].encode("idna").decode("ascii")
+
+
+def ascii_address(address: str) -> str:
+    """Return a bare address with its domain in ASCII. Raises UnicodeError where the local part is not."""
+    local = address.rpartition("@")[0]
+    local.encode("ascii")
+    return f"{local}@{domain_of(address)}"
+
+
+def build(
+    *, sender: str, recipients: Sequence[str], subject: str, text: str, html: str, stamp: Stamp, message_id: str
+) -> bytes:
+    """Return a whole message with LF line ends, the same bytes for the same arguments."""
+    mail = MIMEMultipart("alternative", boundary=f"=_{stamp.uuid}")
+    mail["From"] = _address(sender)
+    mail["To"] = Header(", ".join(_address(recipient) for recipient in recipients), header_name="To").encode()
+    subject = one_line(subject, SUBJECT_LIMIT)
+    mail["Subject"] = Header(subject, "us-ascii" if subject.isascii() else "utf-8", header_name="Subject")
+    mail["Date"] = format_datetime(datetime.fromtimestamp(stamp.made_at, UTC))
+    mail["Message-ID"] = f"<{message_id}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Auto-Response-Suppress"] = "All"
+    mail["List-Id"] = f"<f2b-digest.{_token(stamp.host)}>"
+    mail["X-F2B-Digest"] = f"{__version__}; run={stamp.uuid}; report={_token(stamp.report)}; host={_token(stamp.host)}"
+    mail.attach(_part("plain", text))
+    mail.attach(_part("html", html))
+    output = BytesIO()
+    policy = compat32.clone(linesep="\n", max_line_length=76)
+    BytesGenerator(output, mangle_from_=False, policy=policy).flatten(mail)
+    return output.getvalue()
+
+
+def _part(subtype: str, text: str) -> MIMENonMultipart:
+    charset = Charset("utf-8")
+    charset.body_encoding = QP  # 7 bits and short lines whatever the text: no server has to rewrite it
+    part = MIMENonMultipart("text", subtype, charset="utf-8")
+    part.set_payload(text.encode("utf-8", "backslashreplace").decode("utf-8"), charset)
+    return part
+
+
+def _address(address: str) -> str:
+    name, bare = parseaddr(address)
+    bare = ascii_address(bare)
+    if not name:
+        return bare
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}" <{bare}>' if name.isascii() else f"{Header(name, 'utf-8').encode()} <{bare}>"
+
+
+def _token(text: str) -> str:
+    """Return text as a word for a header of our own."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else "-" for c in text)[:80] or "-"

@@ -1,0 +1,139 @@
+"""The ntfy channel: a short message to a topic, published as JSON."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+
+from f2b_digest.channels import http
+from f2b_digest.channels.base import Channel, ConfiguredPath, one_line, read_secret
+from f2b_digest.errors import DeliveryError
+from f2b_digest.message import Message, Stamp
+
+TITLE_LIMIT = 120
+"""Characters; a phone shows one line."""
+PERMANENT = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 431})
+"""What only the admin can mend. The rest (408, 425, 429, 5xx) passes."""
+RESERVED_TOPICS = frozenset({"docs", "static", "file", "app", "metrics", "account", "settings", "signup", "login", "v1"})
+
+
+def _check_url(url: str) -> str:
+    if not url.startswith(("https://", "http://")) or not url.partition("://")[2] or not url.isprintable() or " " in url:
+        raise ValueError(f"{url!r} is not like https://ntfy.example.org")
+    return url
+
+
+def _check_topic(topic: str) -> str:
+    if topic in RESERVED_TOPICS:
+        raise ValueError(f"ntfy keeps {topic!r} for itself: choose another topic")
+    return topic
+
+
+WebAddress = Annotated[str, AfterValidator(_check_url)]
+
+
+class Ntfy(Channel):
+    """One notification per digest."""
+
+    templates: ClassVar[tuple[str, ...]] = ("ntfy/title.txt", "ntfy/message.txt")
+
+    kind: Literal["ntfy"]
+    url: WebAddress
+    """The server's base address; ntfy answers at the root of a host."""
+    topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
+    token: SecretStr | None = None
+    token_file: ConfiguredPath | None = None
+    user: str | None = None
+    password: SecretStr | None = None
+    password_file: ConfiguredPath | None = None
+    priority: int = Field(default=3, ge=1, le=5)
+    urgent_from: int | None = Field(default=None, ge=1)
+    """Bans from which on a digest has priority 5."""
+    tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = ()
+    click: WebAddress | None = None
+    max_bytes: int = Field(default=4095, ge=100)
+    """Bytes of the message that the server shows; one more and it becomes an attachment or an error."""
+    ca_file: ConfiguredPath | None = None
+    """Certificates to trust instead of the system's."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Ntfy":
+        if self.token is not None and self.token_file:
+            raise ValueError("token and token_file: give one of them")
+        if self.password is not None and self.password_file:
+            raise ValueError("password and password_file: give one of them")
+        has_token = self.token is not None or self.token_file is not None
+        has_password = self.password is not None or self.password_file is not None
+        if has_token and (self.user or has_password):
+            raise ValueError("a token and a user: give one of them")
+        if bool(self.user) != has_password:
+            raise ValueError("user and password (or password_file) go together")
+        return self
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return the topic."""
+        return (self.topic,)
+
+    def identity(self, stamp: Stamp) -> str:
+        """Return the sequence id, by which newer apps replace a copy on the screen; 64 characters at most."""
+        return f"f2b-{stamp.uuid}"
+
+    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+        """Keep ntfy's limits: `max_bytes` of message, and less than twice its 4 KiB of JSON in all."""
+        message = parts["ntfy/message.txt"].strip().encode("utf-8", "replace")
+        return len(message) <= self.max_bytes and len(self.pack(parts, stamp)) < 2 * (self.max_bytes + 1)
+
+    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+        """Return the JSON to publish."""
+        urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
+        document: dict[str, Any] = {
+            "topic": self.topic,
+            "title": one_line(parts["ntfy/title.txt"], TITLE_LIMIT),
+            "message": parts["ntfy/message.txt"].strip().encode("utf-8", "replace").decode(),
+            "priority": 5 if urgent else self.priority,
+            "sequence_id": self.identity(stamp),
+        }
+        if self.tags:
+            document["tags"] = list(self.tags)
+        if self.click:
+            document["click"] = self.click
+        return json.dumps(document, ensure_ascii=False).encode()
+
+    def deliver(self, message: Message) -> None:
+        """Publish, and believe only an answer that carries our message."""
+        status, answer = http.post(self.url, message.body, self._headers(), self.ca_file)
+        try:
+            said = json.loads(answer)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            said = {}
+        if status == 200:
+            if said.get("event") == "message" and said.get("topic") == self.topic and said.get("id"):
+                return
+            raise DeliveryError(f"{self.url} answered 200, but not as ntfy does: is it an ntfy server?", permanent=True)
+        raise self._refusal(status, said, message)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        token = read_secret(self.token, self.token_file)
+        password = read_secret(self.password, self.password_file)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        elif self.user and password:
+            headers["Authorization"] = "Basic " + base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
+        return headers
+
+    def _refusal(self, status: int, said: dict[str, Any], message: Message) -> DeliveryError:
+        code, words = said.get("code"), said.get("error")
+        if 300 <= status < 400:
+            return DeliveryError(f"{self.url} redirects elsewhere ({status}): set url to where it leads", permanent=True)
+        reason = f"{self.url}: {words} (ntfy code {code})" if words else f"{self.url}: HTTP status {status}"
+        if status in (401, 403):
+            reason += f": check the token or the user, and its access to topic {self.topic}"
+        # ntfy 2.20 and later answer 500 to a message that is one byte too long.
+        too_long = status == 500 and len(json.loads(message.body)["message"].encode()) > 4095
+        return DeliveryError(reason, permanent=status in PERMANENT or too_long)

@@ -1,0 +1,38 @@
+"""The exception tree, each class with its exit status; no messages are printed and nothing is caught here."""
+
+
+class F2bDigestError(Exception):
+    """Something that the operator can act on: the text says what happened, to whom, and what to do."""
+
+    exit_status = 1
+
+
+class ConfigurationError(F2bDigestError):
+    """The configuration cannot be used; `mistakes` holds a line for each place."""
+
+    exit_status = 78
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class StoreError(F2bDigestError):
+    """The store is missing, damaged, not ours, newer than this program, or not ours to open."""
+
+
+class TemplateError(F2bDigestError):
+    """A template cannot be rendered; the text names it, the line and the reason."""
+
+
+class DeliveryError(F2bDigestError):
+    """A channel could not deliver one message.
+
+    `permanent` is true where trying again cannot help and the admin has to act. `reason` goes to the store, to
+    `status` and to the terminal: it holds no secret and is one line.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool) -> None:
+        self.reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:300]
+        self.permanent = permanent
+        super().__init__(self.reason)

@@ -1,0 +1,32 @@
+"""What delivery and the channels hand to each other: plain values, no behaviour."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a channel may say of a digest beside its rendered text."""
+
+    uuid: str
+    report: str
+    channel: str
+    """The channel's name in the configuration."""
+    host: str
+    made_at: float
+    """UTC epoch seconds."""
+    bans: int
+
+    @property
+    def identity(self) -> str:
+        """The same at every attempt: the Message-ID without its brackets, the sequence id without its prefix."""
+        return f"{self.uuid}.{self.channel}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One rendered digest for one recipient, as the bytes that go out at every attempt."""
+
+    recipient: str
+    body: bytes
+    identity: str
+    """Message-ID or sequence id: a receiver that drops duplicates by it shows one copy."""

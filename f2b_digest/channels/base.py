@@ -4,6 +4,7 @@ A channel never reads the store, renders, retries, prints, or looks at the clock
 """
 
 import signal
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ ConfiguredPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
 class Channel(BaseModel, ABC):
     """A configured way out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # A mistake is reported without what was written there: it can be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
     kind: str
     templates: ClassVar[tuple[str, ...]]
@@ -85,12 +87,17 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
 def read_secret(value: SecretStr | None, file: Path | None) -> str | None:
     """Return a secret that stands in the configuration or in the first line of a file, or None if neither is set.
 
-    Read at each delivery, so that a replaced file counts at once. Raises DeliveryError, to be tried again.
+    Read at each delivery, so that a replaced file counts at once. Raises DeliveryError, to be tried again
+    where it stands in a file.
     """
-    if value is not None:
-        return value.get_secret_value()
-    if file is None:
-        return None
+    secret = value.get_secret_value() if value is not None else _first_line(file) if file is not None else None
+    if secret is not None and not secret.isprintable():
+        place = "the token or password" if value is not None else f"secret file {file}"
+        raise DeliveryError(f"{place} holds a line end or a control character", permanent=value is not None)
+    return secret
+
+
+def _first_line(file: Path) -> str:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -99,6 +106,21 @@ def read_secret(value: SecretStr | None, file: Path | None) -> str | None:
     if not lines or not lines[0].strip():
         raise DeliveryError(f"secret file {file} is empty", permanent=False)
     return lines[0].strip()
+
+
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a context that verifies by the certificates of a file, or by the system's. Raises DeliveryError."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise DeliveryError(f"ca_file {ca_file}: {error.strerror or error}", permanent=False) from None
+
+
+def masked(text: str, *secrets: str) -> str:
+    """Return text without the secrets, which a server may repeat."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
 
 
 def one_line(text: str, limit: int) -> str:

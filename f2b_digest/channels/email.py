@@ -1,5 +1,7 @@
 """The email channel: through the system's sendmail program, or an SMTP server."""
 
+import base64
+import errno
 import os
 import pwd
 import shlex
@@ -16,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import mime
-from f2b_digest.channels.base import Channel, ConfiguredPath, read_secret
+from f2b_digest.channels.base import Channel, ConfiguredPath, masked, read_secret, trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -28,6 +30,9 @@ SMTP_TIMEOUT = 30
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 """Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
+
+SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Why a program does not start today, though it stands where it should."""
 
 
 def mail_fits(parts: Mapping[str, str]) -> bool:
@@ -144,34 +149,37 @@ class Email(Channel):
                 start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            raise DeliveryError(f"{program[0]}: {error.strerror}", permanent=True) from None
-        try:
-            complaint = process.communicate(message.body, timeout=SENDMAIL_TIMEOUT)[1]
-        except subprocess.TimeoutExpired:
-            raise DeliveryError(f"{program[0]}: no end after {SENDMAIL_TIMEOUT} s", permanent=False) from None
-        finally:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            passes = error.errno in SCARCE
+            raise DeliveryError(f"{program[0]}: {error.strerror}", permanent=not passes) from None
+        with process:
+            try:
+                complaint = process.communicate(message.body, timeout=SENDMAIL_TIMEOUT)[1]
+            except subprocess.TimeoutExpired:
+                if process.poll() is None:
+                    raise DeliveryError(f"{program[0]}: no end after {SENDMAIL_TIMEOUT} s", permanent=False) from None
+                complaint = b""  # it ended, but a child that it left behind keeps its output open
+            finally:
+                if process.poll() is None:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
         status = process.returncode
         if status:
             words = complaint.decode("utf-8", "replace").strip() or "(it said nothing)"
             how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-            raise DeliveryError(f"{program[0]}: {how}: {words}", permanent=status > 0 and status not in TRY_AGAIN_STATUS)
+            raise DeliveryError(
+                f"{program[0]}: {how}: {words}", permanent=status > 0 and status not in TRY_AGAIN_STATUS
+            )
 
     # ---- SMTP
 
     def _by_smtp(self, address: str, message: Message) -> None:
         url = urlsplit(address)
-        host = url.hostname or ""
+        host, user = url.hostname or "", unquote(url.username or "")
         password = read_secret(self.password, self.password_file)
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            raise DeliveryError(f"ca_file {self.ca_file}: {error.strerror or error}", permanent=False) from None
+        context = trust(self.ca_file)
         name = mime.domain_of(self._envelope_sender)  # smtplib would ask DNS for this host's name
         try:
+            server: smtplib.SMTP
             if url.scheme == "smtps":
                 server = smtplib.SMTP_SSL(
                     host, url.port or 465, local_hostname=name, timeout=SMTP_TIMEOUT, context=context
@@ -181,11 +189,11 @@ class Email(Channel):
             with _closing(server):
                 if url.scheme == "smtp":
                     server.starttls(context=context)
-                if url.username and password is not None:
-                    server.login(unquote(url.username), password)
+                if user and password is not None:
+                    server.login(user, password)
                 self._transact(server, message)
         except Exception as error:
-            raise _smtp_error(error, f"{host}:{server_port(address)}", password) from None
+            raise _smtp_error(error, f"{host}:{server_port(address)}", _forms(user, password or "")) from None
 
     def _transact(self, server: smtplib.SMTP, message: Message) -> None:
         """Send one message in one transaction, step by step, so that each refusal keeps its own code and words."""
@@ -228,7 +236,12 @@ class _closing:
         self.server.close()
 
 
-def _smtp_error(error: Exception, server: str, password: str | None) -> Exception:
+def _forms(user: str, password: str) -> list[str]:
+    """Return a password as it goes over the wire, for servers that repeat what they do not understand."""
+    return [base64.b64encode(each.encode()).decode() for each in (f"\0{user}\0{password}", password)] + [password]
+
+
+def _smtp_error(error: Exception, server: str, secrets: list[str]) -> Exception:
     """Return the DeliveryError for what went wrong; anything else is a bug and is returned as it is."""
     if isinstance(error, DeliveryError):
         return error
@@ -236,7 +249,10 @@ def _smtp_error(error: Exception, server: str, password: str | None) -> Exceptio
     if isinstance(error, ssl.SSLCertVerificationError):
         reason, permanent = f"certificate refused: {error.verify_message}", True
     elif isinstance(error, smtplib.SMTPNotSupportedError):
-        reason, permanent = f"{error} (the server must offer STARTTLS, or use smtps://)", True
+        hint = "the server must offer STARTTLS, or use smtps://" if "STARTTLS" in str(error) else "it knows no login"
+        reason, permanent = f"{error} ({hint})", True
+    elif isinstance(error, UnicodeEncodeError):
+        reason, permanent = "user and password must be ASCII: smtplib sends no others", True
     elif isinstance(error, _Refused):
         reason = f"{error.step}: {error.code} {error.words.decode('utf-8', 'replace')}"
         # 552 to RCPT means "too many recipients" in old servers (RFC 5321, 4.5.3.1.10).
@@ -245,10 +261,10 @@ def _smtp_error(error: Exception, server: str, password: str | None) -> Exceptio
         words = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
         reason = f"{error.smtp_code} {words.decode('utf-8', 'replace')}"
         permanent = 500 <= error.smtp_code < 600
+    elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know
+        reason, permanent = str(error), True
     elif isinstance(error, (smtplib.SMTPException, OSError, ValueError)):
         reason = str(error) or type(error).__name__
     else:
         return error
-    if password:
-        reason = reason.replace(password, "***")
-    return DeliveryError(f"{server}: {reason}", permanent=permanent)
+    return DeliveryError(f"{server}: {masked(reason, *secrets)}", permanent=permanent)

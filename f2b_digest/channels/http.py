@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import urllib3
 
 from f2b_digest import __version__
+from f2b_digest.channels.base import trust
 from f2b_digest.errors import DeliveryError
 
 ANSWER_LIMIT = 65536
@@ -19,9 +21,10 @@ def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
     A redirect is an answer like any other: following one would lose the body or show the secret to a stranger.
     Raises DeliveryError where there is no answer.
     """
-    host = urllib3.util.parse_url(url).netloc
+    host = urlsplit(url).netloc
+    context = trust(ca_file) if url.startswith("https:") else None
     try:
-        with urllib3.PoolManager(ca_certs=str(ca_file) if ca_file else None, retries=False) as pool:
+        with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
             answer = pool.request(
                 "POST", url, body=body, headers={"User-Agent": f"f2b-digest/{__version__}", **headers},
                 timeout=TIMEOUT, redirect=False, preload_content=False,

@@ -43,7 +43,7 @@ def build(
     mail["From"] = _address(sender)
     mail["To"] = Header(", ".join(_address(recipient) for recipient in recipients), header_name="To").encode()
     subject = one_line(subject, SUBJECT_LIMIT)
-    mail["Subject"] = Header(subject, "us-ascii" if subject.isascii() else "utf-8", header_name="Subject")
+    mail["Subject"] = Header(subject, "us-ascii" if subject.isascii() else "utf-8", header_name="Subject").encode()
     mail["Date"] = format_datetime(datetime.fromtimestamp(stamp.made_at, UTC))
     mail["Message-ID"] = f"<{message_id}>"
     mail["Auto-Submitted"] = "auto-generated"

@@ -4,11 +4,12 @@ import base64
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, one_line, read_secret
+from f2b_digest.channels.base import Channel, ConfiguredPath, masked, one_line, read_secret
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -16,12 +17,32 @@ TITLE_LIMIT = 120
 """Characters; a phone shows one line."""
 PERMANENT = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 431})
 """What only the admin can mend. The rest (408, 425, 429, 5xx) passes."""
-RESERVED_TOPICS = frozenset({"docs", "static", "file", "app", "metrics", "account", "settings", "signup", "login", "v1"})
+RESERVED_TOPICS = frozenset(
+    {"docs", "static", "file", "app", "metrics", "account", "settings", "signup", "login", "v1"}
+)
 
 
-def _check_url(url: str) -> str:
-    if not url.startswith(("https://", "http://")) or not url.partition("://")[2] or not url.isprintable() or " " in url:
-        raise ValueError(f"{url!r} is not like https://ntfy.example.org")
+def _split(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
+        raise ValueError("is not like https://ntfy.example.org")
+    parts.port  # noqa: B018 - raises ValueError where it is no port
+    return parts
+
+
+def _check_link(url: str) -> str:
+    _split(url)
+    return url
+
+
+def _check_server(url: str) -> str:
+    parts = _split(url)
+    if "@" in parts.netloc:
+        raise ValueError("holds a user: put it into user and password, or token")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("goes on after the host: ntfy answers at the root of a host, and topic is a key of its own")
+    if not parts.netloc.isascii():
+        raise ValueError("must name the host in ASCII (xn--…)")
     return url
 
 
@@ -31,7 +52,8 @@ def _check_topic(topic: str) -> str:
     return topic
 
 
-WebAddress = Annotated[str, AfterValidator(_check_url)]
+Link = Annotated[str, AfterValidator(_check_link)]
+ServerAddress = Annotated[str, AfterValidator(_check_server)]
 
 
 class Ntfy(Channel):
@@ -40,7 +62,7 @@ class Ntfy(Channel):
     templates: ClassVar[tuple[str, ...]] = ("ntfy/title.txt", "ntfy/message.txt")
 
     kind: Literal["ntfy"]
-    url: WebAddress
+    url: ServerAddress
     """The server's base address; ntfy answers at the root of a host."""
     topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
     token: SecretStr | None = None
@@ -52,7 +74,7 @@ class Ntfy(Channel):
     urgent_from: int | None = Field(default=None, ge=1)
     """Bans from which on a digest has priority 5."""
     tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = ()
-    click: WebAddress | None = None
+    click: Link | None = None
     max_bytes: int = Field(default=4095, ge=100)
     """Bytes of the message that the server shows; one more and it becomes an attachment or an error."""
     ca_file: ConfiguredPath | None = None
@@ -104,7 +126,8 @@ class Ntfy(Channel):
 
     def deliver(self, message: Message) -> None:
         """Publish, and believe only an answer that carries our message."""
-        status, answer = http.post(self.url, message.body, self._headers(), self.ca_file)
+        headers = self._headers()
+        status, answer = http.post(self.url, message.body, headers, self.ca_file)
         try:
             said = json.loads(answer)
         except ValueError:
@@ -115,22 +138,26 @@ class Ntfy(Channel):
             if said.get("event") == "message" and said.get("topic") == self.topic and said.get("id"):
                 return
             raise DeliveryError(f"{self.url} answered 200, but not as ntfy does: is it an ntfy server?", permanent=True)
-        raise self._refusal(status, said, message)
+        words = masked(str(said.get("error") or ""), headers.get("Authorization", "").partition(" ")[2])
+        raise self._refusal(status, said.get("code"), words, message)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json; charset=utf-8"}
         token = read_secret(self.token, self.token_file)
         password = read_secret(self.password, self.password_file)
         if token:
+            if not token.isascii():
+                raise DeliveryError("the token holds a character that is not ASCII", permanent=self.token is not None)
             headers["Authorization"] = f"Bearer {token}"
         elif self.user and password:
             headers["Authorization"] = "Basic " + base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
         return headers
 
-    def _refusal(self, status: int, said: dict[str, Any], message: Message) -> DeliveryError:
-        code, words = said.get("code"), said.get("error")
+    def _refusal(self, status: int, code: object, words: str, message: Message) -> DeliveryError:
         if 300 <= status < 400:
-            return DeliveryError(f"{self.url} redirects elsewhere ({status}): set url to where it leads", permanent=True)
+            return DeliveryError(
+                f"{self.url} redirects elsewhere ({status}): set url to where it leads", permanent=True
+            )
         reason = f"{self.url}: {words} (ntfy code {code})" if words else f"{self.url}: HTTP status {status}"
         if status in (401, 403):
             reason += f": check the token or the user, and its access to topic {self.topic}"

@@ -11,6 +11,7 @@ One file, several doors, so that it must stand alone and run on Python 3.7 and l
 Whoever writes to the store is in a hurry: a ban is never held up for longer than a second. What the store
 cannot take in that time goes, as one line of JSON, to the spool file beside it.
 """
+
 import os
 import sys
 import time
@@ -259,8 +260,23 @@ def take_in(path):
 
     Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. A crash halfway is mended by
     the next call: the taken file goes only when all of it is in the store, and the store ignores what it has.
-    Only one process may call this at a time. Raises sqlite3.Error, ForeignStore or OSError; nothing is lost then.
+    Does nothing while another process does the same. Raises sqlite3.Error, ForeignStore or OSError; nothing is lost then.
     """
+    import fcntl
+
+    if not spooled(path):
+        return 0, 0
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _take_in(path)
+    except BlockingIOError:
+        return 0, 0
+    finally:
+        os.close(folder)
+
+
+def _take_in(path):
     spool, taken = spool_path(path), spool_path(path) + ".taken"
     count, torn = 0, 0
     while True:
@@ -550,7 +566,10 @@ def main(arguments):
         name, equals, value = argument.partition("=")
         if name == "--user" and equals:
             users.append(value)
-        elif name in ("--store", "--kind", "--jail", "--ip", "--at", "--failures", "--bantime", "--bancount", "--host") and equals:
+        elif (
+            name in ("--store", "--kind", "--jail", "--ip", "--at", "--failures", "--bantime", "--bancount", "--host")
+            and equals
+        ):
             given[name[2:]] = value
         else:
             unknown.append(argument)

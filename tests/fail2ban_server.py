@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from f2b_digest import recorder
-from tests.parts import missing, program, unpacked
+from tests.parts import program, unpacked
 
 VERSIONS = ("0.11", "1.0", "1.1.0", "new")  # 1.0 is the system's own (Debian 12)
 SUITES = {"0.11": "11", "1.1.0": "13", "new": "sid"}
@@ -56,6 +56,7 @@ vars(collections).update({name: getattr(collections.abc, name) for name in colle
 JAIL_DEFAULTS = {
     "enabled": "true",
     "backend": "polling",
+    "logencoding": "utf-8",
     "usedns": "no",
     "ignoreself": "false",
     "filter": "user",
@@ -76,9 +77,11 @@ class Fail2ban:
         self._environment = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "PYTHONDONTWRITEBYTECODE": "1"}
         if version == "1.0":
             self._programs = Path(program("fail2ban-server", "apt install fail2ban")).parent
+            self._stock = Path("/etc/fail2ban")
         else:
             part = unpacked(f"fail2ban-{version}", SUITES[version], "fail2ban")
             self._programs = part / "usr/bin"
+            self._stock = part / "etc/fail2ban"
             self._environment["PYTHONPATH"] = str(part / "usr/lib/python3/dist-packages")
         self._python = program("/usr/bin/python3", "apt install python3")
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,8 +91,9 @@ class Fail2ban:
         self.dbfile = str(self.folder / "fail2ban.sqlite3")
         for name in ("conf/action.d", "conf/filter.d", "run", "store", "python"):
             (self.folder / name).mkdir(parents=True)
-        for file in ACTIONS.glob("f2b-digest.*"):
-            shutil.copy(file, self.folder / "conf/action.d")
+        for file in ACTIONS.glob("f2b-digest.*"):  # a mistaken option must not lead a test to this machine's own store
+            text = file.read_text(encoding="utf-8").replace(recorder.DEFAULT_STORE, str(self.store))
+            self.write(f"conf/action.d/{file.name}", text)
         self.write("conf/filter.d/user.conf", USER_FILTER)
         self.write("conf/filter.d/id.conf", ID_FILTER)
         if version == "0.11":
@@ -113,11 +117,11 @@ class Fail2ban:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def python_action(self, **options: str) -> str:
+    def python_action(self, /, **options: str) -> str:
         """Return the line that a jail takes our Python action by, recording to this server's store."""
         return _action("f2b-digest.py", {"dbpath": str(self.store)} | options)
 
-    def shell_action(self, **options: str) -> str:
+    def shell_action(self, /, **options: str) -> str:
         """Return the line that a jail takes our shell action by, recording to this server's store."""
         recorder_file = str(self.folder / "conf/action.d/f2b-digest.py")
         return _action(
@@ -129,6 +133,7 @@ class Fail2ban:
         log = self.folder / f"{name}.log"
         log.touch()
         given = {"logpath": str(log), "action": "\n         ".join(actions or (self.python_action(),))}
+        given["maxmatches"] = options.get("maxretry", "1")  # as the stock jail.conf has it
         self._jails[name] = JAIL_DEFAULTS | given | {key.replace("_", "."): value for key, value in options.items()}
         self.configure()
 
@@ -139,6 +144,11 @@ class Fail2ban:
         for name, options in self._jails.items():
             lines += [f"[{name}]", *(f"{key} = {value}" for key, value in options.items())]
         self.write("conf/jail.conf", "\n".join(lines) + "\n")
+
+    def stock_filter(self, name: str) -> None:
+        """Take a filter from fail2ban's own package."""
+        for file in ("common.conf", f"{name}.conf"):
+            shutil.copy(self._stock / "filter.d" / file, self.folder / "conf/filter.d")
 
     # ---- life
 
@@ -213,13 +223,17 @@ class Fail2ban:
 
     # ---- what a jail reads, and what was recorded
 
-    def log(self, jail: str, *lines: str | bytes, at: float | None = None) -> int:
-        """Write lines to a jail's log, with a time before each (default: now), and return that time."""
-        second = int(time.time() if at is None else at)
+    def log(self, jail: str, *lines: str | bytes) -> int:
+        """Write lines to a jail's log, each with the present second before it, and return that second."""
+        second = int(time.time())
         raw = [line.encode() if isinstance(line, str) else line for line in lines]
-        with (self.folder / f"{jail}.log").open("ab") as log:
-            log.write(b"".join(b"%d %s\n" % (second, line) for line in raw))
+        self.append_log(jail, *(b"%d %s" % (second, line) for line in raw))
         return second
+
+    def append_log(self, jail: str, *lines: bytes) -> None:
+        """Write lines to a jail's log at once, as they stand."""
+        with (self.folder / f"{jail}.log").open("ab") as log:
+            log.write(b"".join(line + b"\n" for line in lines))
 
     def events(self, kind: str = "ban", **fields: object) -> list[dict[str, Any]]:
         """Return the recorded events of a kind that have these fields, oldest first."""
@@ -259,6 +273,3 @@ def _give(folder: Path) -> None:
         nobody = pwd.getpwnam("nobody")
         for path in (folder, *folder.rglob("*")):
             os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
-
-
-__all__ = ["ACTIONS", "ID_FILTER", "VERSIONS", "Fail2ban", "missing"]

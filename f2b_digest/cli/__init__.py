@@ -1,0 +1,143 @@
+"""The command line: with the rest of this package the only room that prints, exits, or asks the machine anything.
+
+Each command's module loads when the command runs, so that `--help` and `record` load no library but click.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from f2b_digest import __version__, recorder
+from f2b_digest.errors import ConfigurationError, F2bDigestError
+
+if TYPE_CHECKING:
+    from f2b_digest.config import Configuration
+
+COMMANDS = {
+    "record": "Append one event to the store.",
+    "preview": "Show what send would send, and change nothing.",
+    "send": "Seal what is pending, deliver it, mark it as reported.",
+    "retry": "Try the deliveries that are due again.",
+    "status": "Show what is pending, what was not delivered, and why.",
+    "demo": "Play the whole path on sample bans, in a scratch folder.",
+}
+SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
+
+
+@dataclass
+class Program:
+    """The options before the command, and what the machine says."""
+
+    config: Path | None
+    store: str | None
+    verbose: bool
+    clock: Callable[[], float] = time.time
+
+    def configuration(self) -> "Configuration":
+        """Load the configuration, and print its warnings. Raises ConfigurationError."""
+        from tzlocal import get_localzone_name
+
+        from f2b_digest import config
+
+        try:
+            timezone = get_localzone_name() or "UTC"
+        except Exception:  # tzlocal refuses a machine whose settings contradict each other
+            timezone = "UTC"
+        loaded = config.load(self.config, host=socket.gethostname(), timezone=timezone)
+        for warning in loaded.warnings:
+            complain(warning)
+        return loaded
+
+    def store_path(self, configured: str | None) -> Path:
+        """Return where the store is: --store, else the configuration's, else the default. Raises ConfigurationError."""
+        name = self.store or configured
+        if name is None:
+            return Path(recorder.DEFAULT_STORE) if os.geteuid() == 0 else _state_home() / "f2b-digest/bans.sqlite3"
+        if name.startswith("sqlite:///"):
+            name = name.removeprefix("sqlite:///")
+        elif "://" in name:
+            raise ConfigurationError([f"store {name.partition('://')[0]}://…: a store is a path, or sqlite:///path"])
+        return Path(name).expanduser()
+
+
+def _state_home() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+
+
+class Commands(click.Group):
+    """The commands by name, each loaded when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Load a command's module."""
+        if name not in COMMANDS:
+            return None
+        command = import_module(f"f2b_digest.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="F2B_DIGEST_CONFIG",
+    help=f"Configuration. Default: $F2B_DIGEST_CONFIG, else {SYSTEM_CONFIGURATION} if there is one.",
+)
+@click.option("--store", metavar="PATH", help="Store, instead of the configuration's.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what was done.")
+@click.version_option(__version__, prog_name="f2b-digest")
+@click.pass_context
+def cli(context: click.Context, config: Path | None, store: str | None, verbose: bool) -> None:
+    r"""One digest of what fail2ban banned, by mail and phone.
+
+    \b
+    Example, for cron:   f2b-digest send daily
+    At any time:         f2b-digest preview
+
+    \b
+    Exit status: 0 done, or nothing to do; 1 failed; 2 usage; 75 deferred,
+    will be tried again; 78 configuration.
+    """
+    if config is None and SYSTEM_CONFIGURATION.exists():
+        config = SYSTEM_CONFIGURATION
+    context.obj = Program(config, store, verbose)
+
+
+def complain(line: str) -> None:
+    """Print one line of trouble."""
+    click.echo(f"f2b-digest: {line}", err=True)
+
+
+def report_named(configuration: "Configuration", name: str) -> str:
+    """Return a report's name, or end with a usage error that tells the names there are."""
+    if name not in configuration.reports:
+        raise click.UsageError(f"no report {name!r} (there is: {', '.join(configuration.reports)})")
+    return name
+
+
+def main() -> None:
+    """Run the program; every error that the operator can act on is one line and an exit status."""
+    try:
+        cli(prog_name="f2b-digest")
+    except F2bDigestError as error:
+        for line in str(error).splitlines():
+            complain(line)
+        sys.exit(error.exit_status)

@@ -1,0 +1,104 @@
+"""`preview`: show what `send` would send. Opens the store read-only."""
+
+import json
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from f2b_digest import delivery, places, recorder
+from f2b_digest.channels.email import Email
+from f2b_digest.channels.ntfy import Ntfy
+from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.config import Configuration
+from f2b_digest.digest import Digest, document
+from f2b_digest.message import Stamp
+from f2b_digest.render import Renderer
+from f2b_digest.store import Selection, Store
+
+FORMATS = ("text", "html", "ntfy", "json")
+AGES = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+@click.command()
+@click.argument("report", default="")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
+@click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
+@click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
+@click.pass_obj
+def command(
+    program: Program, report: str, form: str, output: Path | None, since: str | None, until: str | None
+) -> None:
+    r"""Show what send would send, and change nothing.
+
+    REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
+    zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w).
+
+    \b
+    Examples:  f2b-digest preview
+               f2b-digest preview weekly --format html --output digest.html
+               f2b-digest preview --since 7d
+    """
+    configuration = program.configuration()
+    name = report_named(configuration, report or next(iter(configuration.reports)))
+    now = program.clock()
+    path = program.store_path(configuration.store)
+    with Store(path, read_only=True) as store:
+        selection = _selection(configuration, store, name, since, until, now)
+        digest = delivery.compose(configuration, store, name, selection, now)
+    waiting = recorder.spooled(str(path))
+    if waiting:
+        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+    text = show(digest, form, Renderer(places.folder("templates"), configuration.templates))
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(str(output), error.strerror) from None
+
+
+def _selection(
+    configuration: Configuration, store: Store, name: str, since: str | None, until: str | None, now: float
+) -> Selection:
+    report = configuration.reports[name]
+    if since is None and until is None:
+        return delivery.pending(store, name, report)
+    start = None if since is None else parse_time(since, now, configuration.timezone)
+    end = now if until is None else parse_time(until, now, configuration.timezone)
+    if start is not None and start >= end:
+        raise click.UsageError("--since is not before --until")
+    return Selection(since=start, until=end, jails=report.jails)
+
+
+def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
+    """Return the epoch seconds of a local date and time, or of an age."""
+    age = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if age:
+        return now - timedelta(**{AGES[age[2]]: int(age[1])}).total_seconds()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no time like 2026-11-20, '2026-11-20 14:00', 12h, 7d or 2w") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+
+
+def show(digest: Digest, form: str, renderer: Renderer) -> str:
+    """Return a digest in one of `FORMATS`, cut to the size in which a channel with its defaults would send it."""
+    if form == "json":
+        return json.dumps(document(digest), default=datetime.isoformat, indent=2) + "\n"
+    stamp = Stamp("preview", digest.report, "preview", digest.host, digest.end.timestamp(), digest.totals.bans)
+    channel: Any
+    if form == "ntfy":
+        channel = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="preview")
+    else:
+        channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
+    parts = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
+    if form == "ntfy":
+        return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n"
+    return parts["email/body.html" if form == "html" else "email/body.txt"]

@@ -1,0 +1,89 @@
+"""`status`: what is pending, what was not delivered, and why. Opens the store read-only."""
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from f2b_digest import delivery, recorder
+from f2b_digest.cli import Program
+from f2b_digest.config import Configuration
+from f2b_digest.render import plural, visible
+from f2b_digest.store import OPEN, Delivery, Store
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
+@click.pass_obj
+def command(program: Program, as_json: bool) -> None:
+    """Show what is pending, what was not delivered, and why."""
+    configuration = program.configuration()
+    path = program.store_path(configuration.store)
+    with Store(path, read_only=True) as store:
+        state = _state(configuration, store, path)
+    click.echo(json.dumps(state, indent=2) if as_json else "\n".join(_lines(state, configuration.timezone)))
+
+
+def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, Any]:
+    reports = {}
+    for name, report in configuration.reports.items():
+        pending = store.pending(delivery.pending(store, name, report))
+        last = store.last_digest(name)
+        reports[name] = {
+            "pending_bans": pending.bans,
+            "pending_since": pending.since,
+            "last_digest": last and {"sealed_at": last.sealed_at, "bans": last.bans},
+            "channels": list(report.channels),
+        }
+    return {
+        "store": str(path),
+        "bytes": sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
+        "spooled": recorder.spooled(str(path)),
+        "reports": reports,
+        "undelivered": [_undelivered(row) for row in store.deliveries((*OPEN, "failed"))],
+    }
+
+
+def _undelivered(row: Delivery) -> dict[str, Any]:
+    return {
+        "report": row.report, "sealed_at": row.sealed_at, "channel": row.channel, "recipient": row.recipient,
+        "status": row.status, "attempts": row.attempts, "next_at": row.next_at, "error": row.error,
+    }  # fmt: skip
+
+
+def _lines(state: dict[str, Any], zone: ZoneInfo) -> list[str]:
+    def moment(at: float) -> str:
+        return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")
+
+    state = visible(state | {"store": os.fspath(state["store"])})
+    lines = [f"store    {state['store']}, {state['bytes'] / 1e6:.1f} MB"]
+    if state["spooled"]:
+        lines.append(f"spool    {plural(state['spooled'], 'event waits', 'events wait')} for the next send")
+    for name, report in state["reports"].items():
+        pending = plural(report["pending_bans"], "ban", "bans") + " pending"
+        if report["pending_bans"]:
+            pending += f" since {moment(report['pending_since'])}"
+        last = report["last_digest"]
+        sent = (
+            f"last digest {moment(last['sealed_at'])}, {plural(last['bans'], 'ban', 'bans')}"
+            if last
+            else "no digest yet"
+        )
+        lines.append(f"{name:8} {pending}; {sent}")
+        if not report["channels"]:
+            lines.append(f"{'':8} no channel: send refuses to seal what nobody would see")
+    for row in state["undelivered"]:
+        when = f", next attempt {moment(row['next_at'])}" if row["status"] == "deferred" else ""
+        tried = plural(row["attempts"], "attempt", "attempts")
+        lines.append(
+            f"{row['status']:8} {row['report']} of {moment(row['sealed_at'])}: {row['channel']} to {row['recipient']}, {tried}{when}"
+        )
+        if row["error"]:
+            lines.append(f"{'':8} {row['error']}")
+    if not state["undelivered"]:
+        lines.append("nothing is undelivered")
+    return lines

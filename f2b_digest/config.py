@@ -1,0 +1,186 @@
+"""The configuration: TOML to one typed, frozen object, or every mistake in it at once. Nothing is printed here."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+
+from f2b_digest.channels import KINDS
+from f2b_digest.channels.base import Channel, ConfiguredPath
+from f2b_digest.errors import ConfigurationError
+
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+"""Of a report or a channel: it stands in Message-IDs and file names."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
+        raise ValueError(f"{name!r} is no time zone like Europe/Paris") from None
+    return name
+
+
+class Report(BaseModel):
+    """A named subscription: which jails, by which channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[str, ...] = ()
+    jails: tuple[str, ...] = Field(default=("*",), min_length=1)
+    """fnmatch patterns; one that begins with "!" takes out."""
+    quiet: Literal["skip", "send"] = "skip"
+    """Whether a digest goes out that says that nothing was banned."""
+    min_bans: int = Field(default=1, ge=1)
+    """Seal only from so many pending bans on."""
+
+
+class _Top(BaseModel):
+    """The keys outside the tables of reports and channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    timezone: Annotated[str, AfterValidator(_zone)]
+    store: str | None = None
+    templates: ConfiguredPath | None = None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the program was told."""
+
+    host: str
+    timezone: ZoneInfo
+    store: str | None
+    """A path, or an SQLAlchemy URL of SQLite; None is the default place."""
+    templates: Path | None
+    """A folder whose templates go before the built-in ones."""
+    reports: Mapping[str, Report]
+    channels: Mapping[str, Channel]
+    warnings: tuple[str, ...] = ()
+    """What does not stop a delivery, but should be mended."""
+
+
+def load(path: Path | None, *, host: str, timezone: str) -> Configuration:
+    """Read a configuration, or the built-in one (a report `daily` of all jails, no channels) for None.
+
+    `host` and `timezone` hold where the file says nothing. Raises ConfigurationError with every mistake.
+    """
+    table = {} if path is None else _read(path)
+    return _build(table, path, {"host": host, "timezone": timezone})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: {error}"]) from None
+
+
+def _build(table: dict[str, Any], path: Path | None, defaults: dict[str, Any]) -> Configuration:
+    mistakes: list[str] = []
+    context = {"folder": path.absolute().parent if path else None}
+
+    def check(model: type[Model], place: str, values: Any) -> Model | None:
+        try:
+            return model.model_validate(values, context=context)
+        except ValidationError as error:
+            mistakes.extend(_mistake(model, place, detail) for detail in error.errors())
+            return None
+
+    top = check(_Top, "", defaults | {key: table[key] for key in table if key not in ("reports", "channels")})
+    channels = {}
+    for name, values in _tables(table, "channels", mistakes):
+        model = _kind(f"channels.{name}", values, mistakes)
+        if model:
+            channels[name] = check(model, f"channels.{name}.", values)
+    reports = {
+        name: check(Report, f"reports.{name}.", values)
+        for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
+    }
+    for name, report in reports.items():
+        for channel in report.channels if report else ():
+            if channel not in table.get("channels", {}):
+                hint = _known("known", table.get("channels", {})) or "there are no channels"
+                mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({hint})")
+    if mistakes or top is None:
+        raise ConfigurationError([f"{path}: {mistake}" for mistake in mistakes])
+    return Configuration(
+        host=top.host,
+        timezone=ZoneInfo(top.timezone),
+        store=top.store,
+        templates=top.templates,
+        reports={name: report for name, report in reports.items() if report},
+        channels={name: channel for name, channel in channels.items() if channel},
+        warnings=tuple(_readable_secrets(path, channels)),
+    )
+
+
+def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the named tables below `key`; what is no table, or has no usable name, is a mistake."""
+    tables = table.get(key, {})
+    if not isinstance(tables, dict):
+        mistakes.append(f"{key}: must be tables like [{key}.name]")
+        return []
+    usable = []
+    for name, values in tables.items():
+        if not isinstance(values, dict):
+            mistakes.append(f"{key}.{name}: must be a table like [{key}.name]")
+        elif not NAME.fullmatch(name):
+            mistakes.append(f"{key}.{name}: a name has up to 40 letters, digits, '-', '_' and '.'")
+        else:
+            usable.append((name, values))
+    return usable
+
+
+def _kind(place: str, values: dict[str, Any], mistakes: list[str]) -> type[Channel] | None:
+    kind = values.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind]
+    problem = "is missing" if kind is None else f"there is no kind {kind!r}"
+    mistakes.append(f"{place}.kind: {problem} ({_known('known', KINDS, kind)})")
+    return None
+
+
+def _mistake(model: type[BaseModel], place: str, detail: Any) -> str:
+    """Return one line for one of pydantic's errors; never the value, which can be a secret."""
+    location = [str(part) for part in detail["loc"]]
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    where = place + ".".join(location) if location else place.rstrip(".")
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown key ({_known('known', keys, location[-1])})"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _known(word: str, names: Any, meant: object = None) -> str:
+    """Return "did you mean …", or the list of names, or nothing if there are none."""
+    close = get_close_matches(meant, names, 1) if isinstance(meant, str) else []
+    return f"did you mean {close[0]}?" if close else f"{word}: {', '.join(names)}" if names else ""
+
+
+def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None]) -> list[str]:
+    """Return a line for each file with a secret that everybody on this host may read."""
+    files = set()
+    for channel in channels.values():
+        for name in type(channel).model_fields if channel else ():
+            value = getattr(channel, name)
+            if isinstance(value, SecretStr) and path:
+                files.add(path)
+            elif name.endswith("_file") and name != "ca_file" and value:
+                files.add(value)
+    return [
+        f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
+        for file in sorted(files)
+        if file.exists() and file.stat().st_mode & 0o004
+    ]

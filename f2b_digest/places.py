@@ -1,0 +1,11 @@
+"""Where the files beside the code are: templates, the cron file, fail2ban's actions. Nothing is read here."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def folder(name: str) -> Path:
+    """Return the folder `templates`, `cron` or `action.d`: in an installed package, else beside it in a checkout."""
+    installed = _PACKAGE / "data" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name

@@ -1,0 +1,141 @@
+"""Templates to text: the only Jinja2. Whatever an attacker chose is made harmless here, before a template sees it.
+
+Templates get the digest's document (see `digest.document`) and nothing else. They run in a sandbox: a folder of
+templates may belong to somebody who may not run programs as the user of `f2b-digest send`.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, StrictUndefined
+from jinja2 import TemplateError as JinjaError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup, escape
+
+from f2b_digest.errors import TemplateError
+
+LONGEST_TEXT = 60
+"""Characters of one text: an IPv6 network has 43."""
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
+
+
+class Renderer:
+    """Renders templates from the admin's folder where it has them, else the built-in ones."""
+
+    def __init__(self, built_in: Path, own: Path | None = None) -> None:
+        """Take the folder of the built-in templates, and the admin's."""
+        loaders: list[BaseLoader] = [FileSystemLoader(folder) for folder in (own, built_in) if folder]
+        self._environment = ImmutableSandboxedEnvironment(
+            loader=ChoiceLoader(loaders),
+            autoescape=lambda name: name is not None and name.endswith(".html"),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._environment.filters.update(
+            bar=bar, clock=clock, day=day, duration=duration, nolink=nolink, number=number, plural=plural, span=span
+        )
+
+    def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
+        """Return each template's text. Raises TemplateError, which names the template and its line."""
+        harmless = visible(document)
+        return {name: self._render(name, harmless) for name in names}
+
+    def _render(self, name: str, document: Mapping[str, Any]) -> str:
+        try:
+            return self._environment.get_template(name).render(document)
+        except JinjaError as error:
+            line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+            raise TemplateError(f"template {name}{line}: {error.message or type(error).__name__}") from None
+        except Exception as error:  # an admin's template can raise anything: "{{ 1 / 0 }}"
+            raise TemplateError(f"template {name}: {type(error).__name__}: {error}") from None
+
+
+# ---- making text harmless
+
+
+def visible(value: Any) -> Any:
+    """Return a document in which every text is short and shows its control characters as escapes."""
+    if isinstance(value, str):
+        return _visible_text(value)
+    if isinstance(value, Mapping):
+        return {key: visible(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [visible(item) for item in value]
+    return value
+
+
+def _visible_text(text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        text = text[: LONGEST_TEXT - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in HIDDEN else c for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def nolink(text: str) -> Markup:
+    """Return text as HTML that mail programs do not turn into a link to where an attacker wants."""
+    if not re.search(r"[A-Za-z]", text) or not re.search(r"[.:/@]", text):
+        return escape(text)
+    return Markup(re.sub(r"([.:/@])", lambda found: f"{found[1]}&#8203;", str(escape(text))))
+
+
+# ---- how numbers and times read
+
+
+def number(value: int) -> str:
+    """Return a count with thousands separated."""
+    return f"{value:,}"
+
+
+def plural(value: int, one: str, many: str) -> str:
+    """Return a count with its noun."""
+    return f"{number(value)} {one if value == 1 else many}"
+
+
+def duration(seconds: int | None) -> str:
+    """Return a ban time in its two largest units: "1 h 30 min", "2 weeks", "permanent"."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 0:
+        return "permanent" if seconds == -1 else "unknown"
+    parts = []
+    for size, name in ((604800, "week"), (86400, "day"), (3600, "h"), (60, "min"), (1, "s")):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count:,} {name}{'s' if count > 1 and name in ('week', 'day') else ''}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def day(moment: datetime) -> str:
+    """Return a date and time for a heading: "Thu 19 Nov 2026 00:00"."""
+    return moment.strftime("%a %-d %b %Y %H:%M")
+
+
+def clock(moment: datetime, beside: datetime) -> str:
+    """Return a time, with its date where that is not the date of `beside`: "23:40", "18 Nov 23:40"."""
+    if moment.date() == beside.date():
+        return moment.strftime("%H:%M")
+    return moment.strftime("%-d %b %H:%M" if moment.year == beside.year else "%-d %b %Y %H:%M")
+
+
+def span(first: datetime, last: datetime, beside: datetime) -> str:
+    """Return the first and last time of something, as one time where they are the same minute."""
+    start, end = clock(first, beside), clock(last, beside)
+    return start if start == end else f"{start} – {clock(last, first if first.date() == last.date() else beside)}"
+
+
+def bar(value: int, most: int, width: int) -> str:
+    """Return a bar of blocks, at least one long, for a terminal."""
+    return "█" * max(1, round(width * value / most)) if value and most else ""

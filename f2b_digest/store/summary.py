@@ -1,0 +1,169 @@
+"""The sums of a digest, in SQL: one pass over the events, everything else from its few rows. Nothing is written."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from fnmatch import fnmatchcase
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, ban_end, moment
+
+MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 8
+"""Rows that are fetched; what is beyond them is counted."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which bans: of an id range, or of a period (UTC epoch seconds, the end excluded); and of which jails."""
+
+    first_id: int = 0
+    last_id: int = 0
+    since: float | None = None
+    until: float | None = None
+    jails: tuple[str, ...] = ("*",)
+    """Shell patterns; one that begins with "!" takes out."""
+
+
+def matches(jail: str, patterns: Sequence[str]) -> bool:
+    """Say whether a report's patterns take a jail in: some pattern does, and no "!pattern" takes it out."""
+    taken_in = any(fnmatchcase(jail, pattern) for pattern in patterns if not pattern.startswith("!"))
+    return taken_in and not any(fnmatchcase(jail, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
+
+
+def count(connection: sa.Connection, selection: Selection) -> tuple[int, float | None]:
+    """Return how many bans a selection has, and when the first was recorded."""
+    where, values = _wanted(connection, selection)
+    row = connection.execute(sa.text(f"SELECT count(*), min(recorded_at) FROM event WHERE {where}"), values).one()
+    return row[0], row[1]
+
+
+def summarise(
+    connection: sa.Connection,
+    selection: Selection,
+    *,
+    report: str,
+    host: str,
+    zone: ZoneInfo,
+    start: float | None,
+    end: float,
+) -> Digest:
+    """Return what a selection's bans amount to, worst first.
+
+    Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban.
+    """
+    where, values = _wanted(connection, selection)
+    connection.execute(sa.text("DROP TABLE IF EXISTS temp.address"))
+    connection.execute(sa.text(_GROUP.format(where=where)), values)
+    *totals, first = connection.execute(sa.text(_TOTALS)).one()
+    connection.execute(sa.text("DROP TABLE IF EXISTS temp.worst"))
+    connection.execute(sa.text(_WORST), {"jails": MOST_JAILS, "addresses": MOST_ADDRESSES})
+    jails = _jails(connection, where, values, zone)
+    if start is None:
+        start = end if first is None else min(first, end)
+    left_out = LeftOut(jails=totals[2] - len(jails), bans=totals[0] - sum(jail.bans for jail in jails))
+    return Digest(
+        report=report,
+        host=host,
+        timezone=str(zone),
+        start=moment(start, zone),
+        end=moment(end, zone),
+        totals=Totals(*totals),
+        jails=tuple(jails),
+        left_out=left_out,
+    )
+
+
+def _wanted(connection: sa.Connection, selection: Selection) -> tuple[str, dict[str, Any]]:
+    """Return the condition for the bans of a selection, and its values."""
+    conditions, values = ["kind = 'ban'", "history = 0"], {}
+    if selection.since is None and selection.until is None:
+        conditions.append("event.id BETWEEN :first_id AND :last_id")
+        values |= {"first_id": selection.first_id, "last_id": selection.last_id}
+    if selection.since is not None:
+        conditions.append("event.at >= :since")
+        values["since"] = selection.since
+    if selection.until is not None:
+        conditions.append("event.at < :until")
+        values["until"] = selection.until
+    if selection.jails != ("*",):
+        names = connection.scalars(sa.text("SELECT DISTINCT jail FROM event"))
+        conditions.append("event.jail IN (SELECT value FROM json_each(:jails))")
+        values["jails"] = json.dumps([name for name in names if matches(name, selection.jails)])
+    return " AND ".join(conditions), values
+
+
+_GROUP = """
+CREATE TEMP TABLE address AS
+SELECT jail, ip, count(*) AS bans, coalesce(sum(failures), 0) AS failures, min(at) AS first, max(at) AS last
+FROM event WHERE {where} GROUP BY jail, ip
+"""
+_TOTALS = """
+SELECT coalesce(sum(bans), 0), count(DISTINCT ip), count(DISTINCT jail), coalesce(sum(failures), 0), min(first)
+FROM temp.address
+"""
+_JAILS = """
+SELECT jail, sum(bans) AS bans, count(*) AS addresses, sum(failures) AS failures
+FROM temp.address GROUP BY jail ORDER BY bans DESC, jail
+"""
+_WORST = f"""
+CREATE TEMP TABLE worst AS
+SELECT * FROM (
+    SELECT jail, ip, bans, failures, first, last,
+           row_number() OVER (PARTITION BY jail ORDER BY bans DESC, failures DESC, last DESC, ip) AS place
+    FROM temp.address WHERE jail IN (SELECT jail FROM ({_JAILS}) LIMIT :jails)
+) WHERE place <= :addresses
+"""
+# The last ban, and what bantime.increment made of it: fail2ban tells that later, with the ban's own time.
+_ADDRESSES = """
+SELECT worst.jail, worst.ip, worst.bans, worst.failures, first, last, coalesce(max(prolong.bantime), max(ban.bantime))
+FROM temp.worst
+JOIN event AS ban
+  ON ban.jail = worst.jail AND ban.ip = worst.ip AND ban.kind = 'ban' AND ban.at = worst.last
+LEFT JOIN event AS prolong
+  ON prolong.jail = ban.jail AND prolong.ip = ban.ip AND prolong.kind = 'prolong' AND prolong.at = ban.at
+     AND prolong.host = ban.host
+GROUP BY worst.jail, worst.ip ORDER BY worst.jail, place
+"""
+_USERS = """
+SELECT jail, ip, name, names FROM (
+    SELECT event.jail, event.ip, user.value AS name,
+           count(*) OVER (PARTITION BY event.jail, event.ip) AS names,
+           row_number() OVER (PARTITION BY event.jail, event.ip ORDER BY count(*) DESC, user.value) AS place
+    FROM temp.worst
+    JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
+    JOIN json_each(CASE WHEN json_valid(event.users) THEN event.users ELSE '[]' END) AS user
+    GROUP BY event.jail, event.ip, user.value
+) WHERE place <= :most ORDER BY jail, ip, place
+"""
+
+
+def _jails(connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo) -> list[Jail]:
+    """Return the worst jails with their worst addresses."""
+    users: dict[tuple[str, str], list[str]] = {}
+    names: dict[tuple[str, str], int] = {}
+    for jail, ip, name, distinct in connection.execute(
+        sa.text(_USERS.format(where=where)), values | {"most": MOST_USERS}
+    ):
+        users.setdefault((jail, ip), []).append(name)
+        names[jail, ip] = distinct
+    worst: dict[str, list[Address]] = {}
+    for jail, ip, bans, failures, first, last, bantime in connection.execute(sa.text(_ADDRESSES)):
+        tried = tuple(users.get((jail, ip), ()))
+        address = Address(
+            ip=ip, bans=bans, failures=failures, first=moment(first, zone), last=moment(last, zone), bantime=bantime,
+            until=ban_end(last, bantime, zone), users=tried, more_users=names.get((jail, ip), 0) - len(tried),
+        )  # fmt: skip
+        worst.setdefault(jail, []).append(address)
+    return [
+        _jail(name, bans, addresses, failures, tuple(worst.get(name, ())))
+        for name, bans, addresses, failures in connection.execute(sa.text(_JAILS)).fetchmany(MOST_JAILS)
+    ]
+
+
+def _jail(name: str, bans: int, addresses: int, failures: int, worst: tuple[Address, ...]) -> Jail:
+    named = sum(address.bans for address in worst)
+    return Jail(name, bans, addresses, failures, worst, LeftOut(addresses=addresses - len(worst), bans=bans - named))

@@ -1,0 +1,54 @@
+"""The store's tables as SQLAlchemy sees them. No query stands here, and the DDL of `event` is the recorder's."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+event = sa.Table(  # made by the recorder; a test compares the two
+    "event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("jail", sa.Text, nullable=False),
+    sa.Column("ip", sa.Text, nullable=False),
+    sa.Column("at", sa.REAL, nullable=False),
+    sa.Column("recorded_at", sa.REAL, nullable=False),
+    sa.Column("failures", sa.Integer),
+    sa.Column("bantime", sa.Integer),
+    sa.Column("bancount", sa.Integer),
+    sa.Column("users", sa.Text),
+    sa.Column("matches", sa.Text),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("history", sa.Integer, nullable=False),
+)
+digest = sa.Table(
+    "digest",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("uuid", sa.Text, nullable=False, unique=True),
+    sa.Column("report", sa.Text, nullable=False),
+    sa.Column("first_id", sa.Integer, nullable=False),
+    sa.Column("last_id", sa.Integer, nullable=False),
+    sa.Column("period_start", sa.REAL, nullable=False),
+    sa.Column("period_end", sa.REAL, nullable=False),
+    sa.Column("sealed_at", sa.REAL, nullable=False),
+    sa.Column("bans", sa.Integer, nullable=False),
+    sa.UniqueConstraint("report", "first_id"),  # two senders cannot seal the same events
+    sqlite_autoincrement=True,
+)
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("digest_id", sa.ForeignKey("digest.id"), nullable=False, index=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("message", sa.LargeBinary, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_at", sa.REAL, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("sent_at", sa.REAL),
+    sqlite_autoincrement=True,
+)

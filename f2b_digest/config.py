@@ -99,19 +99,19 @@ def _build(table: dict[str, Any], path: Path | None, defaults: dict[str, Any]) -
             return None
 
     top = check(_Top, "", defaults | {key: table[key] for key in table if key not in ("reports", "channels")})
-    channels = {}
+    channels: dict[str, Channel | None] = {}
     for name, values in _tables(table, "channels", mistakes):
         model = _kind(f"channels.{name}", values, mistakes)
-        if model:
-            channels[name] = check(model, f"channels.{name}.", values)
+        channels[name] = check(model, f"channels.{name}.", values) if model else None
     reports = {
         name: check(Report, f"reports.{name}.", values)
         for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
     }
-    for name, report in reports.items():
-        for channel in report.channels if report else ():
-            if channel not in table.get("channels", {}):
-                hint = _known("known", table.get("channels", {})) or "there are no channels"
+    for name, values in _tables(table, "reports", []):
+        wanted = values.get("channels", ())
+        for channel in wanted if isinstance(wanted, list) else ():
+            if channel not in channels:
+                hint = _known("known", channels, channel) or "there are no channels"
                 mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({hint})")
     if mistakes or top is None:
         raise ConfigurationError([f"{path}: {mistake}" for mistake in mistakes])

@@ -79,9 +79,8 @@ def _lines(state: dict[str, Any], zone: ZoneInfo) -> list[str]:
     for row in state["undelivered"]:
         when = f", next attempt {moment(row['next_at'])}" if row["status"] == "deferred" else ""
         tried = plural(row["attempts"], "attempt", "attempts")
-        lines.append(
-            f"{row['status']:8} {row['report']} of {moment(row['sealed_at'])}: {row['channel']} to {row['recipient']}, {tried}{when}"
-        )
+        digest = f"{row['report']} of {moment(row['sealed_at'])}"
+        lines.append(f"{row['status']:8} {digest}: {row['channel']} to {row['recipient']}, {tried}{when}")
         if row["error"]:
             lines.append(f"{'':8} {row['error']}")
     if not state["undelivered"]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -67,7 +68,7 @@ def take_spool_in(path: Path) -> int:
     Raises StoreError; the spool is kept then.
     """
     try:
-        return recorder.take_in(str(path))[1]
+        return int(recorder.take_in(str(path))[1])
     except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
         raise StoreError(
             f"{recorder.spool_path(str(path))} is kept, because the store does not take it: {error}"
@@ -103,7 +104,7 @@ class Store:
             self.close()
             raise
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -190,12 +191,12 @@ class Store:
         """
         try:
             with self._transaction("BEGIN IMMEDIATE") as connection:
-                key = connection.execute(
-                    sa.insert(digest).values(
+                key = connection.scalar(
+                    sa.insert(digest).returning(digest.c.id).values(
                         uuid=stamp.uuid, report=stamp.report, first_id=selection.first_id, last_id=selection.last_id,
                         period_start=start, period_end=end, sealed_at=stamp.made_at, bans=stamp.bans,
                     )
-                ).inserted_primary_key[0]  # fmt: skip
+                )  # fmt: skip
                 for channel, message in messages:
                     connection.execute(
                         sa.insert(delivery).values(

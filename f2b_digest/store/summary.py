@@ -79,7 +79,8 @@ def summarise(
 
 def _wanted(connection: sa.Connection, selection: Selection) -> tuple[str, dict[str, Any]]:
     """Return the condition for the bans of a selection, and its values."""
-    conditions, values = ["kind = 'ban'", "history = 0"], {}
+    conditions = ["kind = 'ban'", "history = 0"]
+    values: dict[str, Any] = {}
     if selection.since is None and selection.until is None:
         conditions.append("event.id BETWEEN :first_id AND :last_id")
         values |= {"first_id": selection.first_id, "last_id": selection.last_id}

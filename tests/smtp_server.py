@@ -16,6 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 USER = "f2b"
 PASSWORD = "s3cret: with spaces"
 HANG_UP = "hang up"
+TLS = Literal["starttls", "implicit", "none"]
 PATIENCE = 10.0  # seconds until a test gives up waiting
 
 
@@ -31,13 +32,13 @@ class Received:
 class SmtpServer:
     """One mail server; `with` starts and ends it.
 
-    `answers` says what it answers instead of 250, to a recipient by its address, or at "MAIL" or "DATA"; HANG_UP
-    closes the connection without an answer.
+    `answers` says what it answers instead of its own, to a recipient by its address, or at "MAIL", "DATA" or "QUIT";
+    HANG_UP closes the connection without an answer. With `login` unset, it does not offer one.
     """
 
     def __init__(
         self,
-        tls: Literal["starttls", "implicit", "none"] = "starttls",
+        tls: TLS = "starttls",
         *,
         authority: trustme.CA | None = None,
         answers: Mapping[str, str] | None = None,
@@ -46,6 +47,7 @@ class SmtpServer:
         self.port = 0
         self.received: list[Received] = []
         self.wire = bytearray()
+        self.login = authority is not None
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         if authority is not None:
@@ -75,7 +77,9 @@ class SmtpServer:
 
     def _protocol(self) -> SMTP:
         starttls = self._tls == "starttls"
-        login = {"authenticator": _authenticate, "auth_require_tls": starttls} if self._context else {}
+        login: dict[str, Any] = {"authenticator": _authenticate, "auth_require_tls": starttls}
+        if not self.login:
+            login = {"auth_exclude_mechanism": ["LOGIN", "PLAIN"]}
         return _Protocol(
             self.wire, self._handler, hostname="mx.example.org", require_starttls=starttls, enable_SMTPUTF8=False,
             tls_context=self._context if starttls else None, **login,
@@ -111,13 +115,20 @@ class _Handler:
         return self._answers.get(address, "250 OK")
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        answer = self._answers.get("DATA", "250 OK")
-        if answer == HANG_UP:
-            assert isinstance(server.transport, asyncio.Transport)
-            server.transport.abort()
+        answer = self._answer(server, "DATA", "250 OK")
         if answer.startswith("250"):
             assert envelope.mail_from is not None and isinstance(envelope.content, bytes)
             self._received.append(Received(envelope.mail_from, tuple(envelope.rcpt_tos), envelope.content))
+        return answer
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        return self._answer(server, "QUIT", "221 Bye")
+
+    def _answer(self, server: SMTP, step: str, usual: str) -> str:
+        answer = self._answers.get(step, usual)
+        if answer == HANG_UP:
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
         return answer
 
 

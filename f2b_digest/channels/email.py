@@ -40,6 +40,13 @@ def mail_fits(parts: Mapping[str, str]) -> bool:
     return all(len(parts[name].encode("utf-8", "replace")) <= BODY_LIMIT for name in MAIL_TEMPLATES)
 
 
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container's user without an account
+        return "/"
+
+
 def _check_address(address: str) -> str:
     bare = parseaddr(address)[1]
     local, at, domain = bare.rpartition("@")
@@ -141,7 +148,7 @@ class Email(Channel):
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8",
-            "HOME": pwd.getpwuid(os.getuid()).pw_dir,
+            "HOME": _home(),
         }
         try:
             process = subprocess.Popen(

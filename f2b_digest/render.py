@@ -132,8 +132,12 @@ def clock(moment: datetime, beside: datetime) -> str:
 
 def span(first: datetime, last: datetime, beside: datetime) -> str:
     """Return the first and last time of something, as one time where they are the same minute."""
-    start, end = clock(first, beside), clock(last, beside)
-    return start if start == end else f"{start} – {clock(last, first if first.date() == last.date() else beside)}"
+    start = clock(first, beside)
+    if first.date() == last.date():
+        end = last.strftime("%H:%M")
+    else:  # "13 Nov 08:25 – 20 Nov 00:19", also where the second is the day beside
+        end = clock(last, first)
+    return start if start.endswith(end) else f"{start} – {end}"
 
 
 def bar(value: int, most: int, width: int) -> str:

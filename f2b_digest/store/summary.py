@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, ban_end, moment
 
-MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 8
+MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
 """Rows that are fetched; what is beyond them is counted."""
 
 

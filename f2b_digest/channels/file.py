@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from f2b_digest.channels import mime
@@ -44,13 +46,28 @@ class File(Channel):
     def deliver(self, message: Message) -> None:
         """Write the file, whole and on disk or not at all."""
         name = f"{message.identity}.eml"
+        temporary = self.folder / f".{name}.{os.getpid()}"
         try:
             self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            temporary = self.folder / f".{name}.{os.getpid()}"
-            with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640), "wb") as file:
-                file.write(message.body)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.folder / name)
+            try:
+                with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640), "wb") as file:
+                    file.write(message.body)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self.folder / name)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise DeliveryError(f"{error.filename or self.folder}: {error.strerror}", permanent=False) from None
+            reason = f"{error.filename or self.folder}: {error.strerror or error}"
+            raise DeliveryError(reason, permanent=False) from None
+        _sync_names(self.folder)
+
+
+def _sync_names(folder: Path) -> None:
+    """Bring a folder's names to disk, where its file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -21,6 +21,8 @@ from f2b_digest.message import Stamp
 
 SUBJECT_LIMIT = 120
 """Characters; a phone shows about 40, a mail program about 100."""
+NAME_LIMIT = 120
+"""Characters of a display name."""
 
 
 def domain_of(address: str) -> str:
@@ -43,7 +45,9 @@ def build(
     mail["From"] = _address(sender)
     mail["To"] = Header(", ".join(_address(recipient) for recipient in recipients), header_name="To").encode()
     subject = one_line(subject, SUBJECT_LIMIT)
-    mail["Subject"] = Header(subject, "us-ascii" if subject.isascii() else "utf-8", header_name="Subject").encode()
+    charset = "us-ascii" if _travels(subject) else "utf-8"
+    # Only a Header, not its text, is folded for good; typeshed knows texts only.
+    mail["Subject"] = Header(subject, charset, header_name="Subject")  # type: ignore[assignment]
     mail["Date"] = format_datetime(datetime.fromtimestamp(stamp.made_at, UTC))
     mail["Message-ID"] = f"<{message_id}>"
     mail["Auto-Submitted"] = "auto-generated"
@@ -68,11 +72,19 @@ def _part(subtype: str, text: str) -> MIMENonMultipart:
 
 def _address(address: str) -> str:
     name, bare = parseaddr(address)
-    bare = ascii_address(bare)
+    name, bare = one_line(name, NAME_LIMIT), ascii_address(bare)
     if not name:
         return bare
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}" <{bare}>' if name.isascii() else f"{Header(name, 'utf-8').encode()} <{bare}>"
+    if _travels(name):
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{quoted}" <{bare}>'
+    # 75: encode() does not count the blank that stands before its later lines.
+    return f"{Header(name, 'utf-8', maxlinelen=75, header_name='From').encode()} <{bare}>"
+
+
+def _travels(text: str) -> bool:
+    """Say whether text reads the same in a header as it is: ASCII, not like an encoded word, and easy to fold."""
+    return text.isascii() and "=?" not in text and all(len(word) <= 60 for word in text.split())
 
 
 def _token(text: str) -> str:

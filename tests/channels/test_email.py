@@ -3,6 +3,7 @@
 import base64
 import email
 import email.policy
+import os
 import resource
 import socket
 import time
@@ -18,6 +19,7 @@ from f2b_digest.channels.email import Email
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 from tests import parts, raw_server
+from tests.postfix_server import Postfix
 from tests.raw_server import RawServer
 from tests.smtp_server import HANG_UP, PASSWORD, TLS, USER, SmtpServer
 
@@ -459,3 +461,29 @@ def test_real_msmtp_shows_what_the_server_said(tmp_path: Path, answer: str, perm
         error = refusal(mail(sendmail=msmtp(tmp_path, server.port)))
     assert answer in error.reason
     assert error.permanent == permanent
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postfix starts for root only")
+def test_real_postfix_takes_the_digest() -> None:
+    """What it relays has our envelope, our content and our Message-ID."""
+    with SmtpServer("none") as relay, Postfix(relay.port) as postfix:
+        channel = mail(sendmail=postfix.sendmail, to=[ADMIN, *OTHERS])
+        channel.deliver(message(channel, OTHERS[0]))
+        until = time.monotonic() + 10
+        while not relay.received:
+            assert time.monotonic() < until, "Postfix relays nothing"
+            time.sleep(0.02)
+    [got] = relay.received
+    assert (got.sender, got.recipients) == (SENDER, (OTHERS[0],))
+    assert_is_the_digest(got.data)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postfix starts for root only")
+def test_real_postfix_without_a_queue_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for its queue to come back; we do not wait with it."""
+    monkeypatch.setattr(email_channel, "SENDMAIL_TIMEOUT", 1)
+    with RawServer(raw_server.silent) as relay, Postfix(relay.port) as postfix:
+        (postfix.folder / "queue/maildrop").rename(postfix.folder / "queue/gone")
+        error = refusal(mail(sendmail=postfix.sendmail))
+        (postfix.folder / "queue/gone").rename(postfix.folder / "queue/maildrop")
+    assert not error.permanent

@@ -4,11 +4,8 @@ Each command's module loads when the command runs, so that `--help` and `record`
 """
 
 import os
-import socket
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,14 +29,15 @@ COMMANDS = {
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
 
 
-@dataclass
 class Program:
     """The options before the command, and what the machine says."""
 
-    config: Path | None
-    store: str | None
-    verbose: bool
-    clock: Callable[[], float] = time.time
+    # A plain class: dataclasses would be a fifth of what `record` loads.
+    def __init__(self, config: Path | None, store: str | None, *, verbose: bool) -> None:
+        self.config = config
+        self.store = store
+        self.verbose = verbose
+        self.clock = time.time
 
     def configuration(self) -> "Configuration":
         """Load the configuration, and print its warnings. Raises ConfigurationError."""
@@ -51,21 +49,30 @@ class Program:
             timezone = get_localzone_name() or "UTC"
         except Exception:  # tzlocal refuses a machine whose settings contradict each other
             timezone = "UTC"
-        loaded = config.load(self.config, host=socket.gethostname(), timezone=timezone)
+        loaded = config.load(self.config, host=os.uname().nodename, timezone=timezone)
         for warning in loaded.warnings:
             complain(warning)
         return loaded
 
-    def store_path(self, configured: str | None) -> Path:
-        """Return where the store is: --store, else the configuration's, else the default. Raises ConfigurationError."""
+    def store_path(self, configured: object) -> Path:
+        """Return where the store is: --store, else the configuration's (beside it), else the default.
+
+        Raises ConfigurationError.
+        """
         name = self.store or configured
-        if name is None:
+        if not name:
             return Path(recorder.DEFAULT_STORE) if os.geteuid() == 0 else _state_home() / "f2b-digest/bans.sqlite3"
+        if not isinstance(name, str):  # `record` takes the configuration as it stands
+            raise ConfigurationError([f"{self.config}: store: must be a text"])
         if name.startswith("sqlite:///"):
             name = name.removeprefix("sqlite:///")
         elif "://" in name:
             raise ConfigurationError([f"store {name.partition('://')[0]}://…: a store is a path, or sqlite:///path"])
-        return Path(name).expanduser()
+        folder = self.config.absolute().parent if self.config and not self.store else Path()
+        try:
+            return folder / Path(name).expanduser()
+        except RuntimeError:
+            raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
 
 
 def _state_home() -> Path:
@@ -118,7 +125,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
     """
     if config is None and SYSTEM_CONFIGURATION.exists():
         config = SYSTEM_CONFIGURATION
-    context.obj = Program(config, store, verbose)
+    context.obj = Program(config, store, verbose=verbose)
 
 
 def complain(line: str) -> None:

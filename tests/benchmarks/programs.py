@@ -1,0 +1,117 @@
+"""Benchmark: what the commands cost beside a bare interpreter, and a digest of a million bans beside `sqlite3`.
+
+Run: python -m tests.benchmarks.programs [--rounds N] [--bans N]. Ratios are of pairs run in turn; medians are quoted.
+"""
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from f2b_digest import recorder
+
+PROGRAM = str(Path(sys.executable).parent / "f2b-digest")
+GROUPING = """SELECT jail, ip, count(*), sum(failures), min(at), max(at)
+FROM event WHERE kind = 'ban' AND history = 0 GROUP BY jail, ip;"""
+
+
+def seconds(command: list[str]) -> float:
+    """Run a command to its end, its output thrown away."""
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def compare(what: str, ours: Callable[[int], list[str]], other: list[str], target: float, rounds: int) -> None:
+    """Print the ratio of two commands that ran in turn."""
+    seconds(ours(-1))
+    seconds(other)
+    pairs = [(seconds(ours(number)), seconds(other)) for number in range(rounds)]
+    ratios = sorted(a / b for a, b in pairs)
+    median = statistics.median(ratios)
+    milliseconds = [1000 * statistics.median(column) for column in zip(*pairs, strict=True)]
+    print(
+        f"{what:42} {median:6.2f} (target <= {target:g}: {'reached' if median <= target else 'MISSED'}; "
+        f"{ratios[0]:.2f} to {ratios[-1]:.2f}; {milliseconds[0]:.1f} ms beside {milliseconds[1]:.1f} ms)"
+    )
+
+
+def million(bans: int) -> Iterator[tuple[Any, ...]]:
+    """Yield pending bans of 200,000 addresses in four jails."""
+    chance = random.Random(1)
+    start = time.time() - 86400
+    for number in range(bans):
+        n = chance.randrange(200_000)
+        at = start + number * 86400 / bans
+        yield recorder.event(
+            "ban", ("sshd", "nginx", "postfix", "dovecot")[n % 4], f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", at, "web1",
+            "benchmark", recorded_at=at, failures=5, bantime=600, bancount=1, users=("root", "admin"),
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Run the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--bans", type=int, default=1_000_000)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="f2b-digest-benchmark-"))
+    bare = [sys.executable, "-I", "-c", "pass"]
+    store = str(folder / "small.sqlite3")
+    compare("f2b-digest --help / bare interpreter", lambda _: [PROGRAM, "--help"], bare, 6, arguments.rounds)
+    compare(
+        "f2b-digest record / bare interpreter",
+        lambda n: [PROGRAM, "--store", store, "record", "--jail=sshd", f"--ip=192.0.2.{n % 250}", f"--at={1000 + n}"],
+        bare,
+        5,
+        arguments.rounds,
+    )
+    path = folder / "million.sqlite3"
+    connection = recorder.connect(str(path))
+    connection.execute("BEGIN")
+    connection.executemany(recorder.INSERT, million(arguments.bans))
+    connection.execute("COMMIT")
+    connection.close()
+    program = shutil.which("sqlite3") or sys.exit("apt-get install sqlite3")
+    compare(
+        f"preview of {arguments.bans:,} bans / sqlite3 grouping",
+        lambda _: [PROGRAM, "--store", str(path), "preview"],
+        [program, str(path), GROUPING],
+        3,
+        max(3, arguments.rounds // 5),
+    )
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(
+        f"{'peak memory of the largest program above':42} {peak:6.0f} MB (target <= 150: {'reached' if peak <= 150 else 'MISSED'})"
+    )
+    marking(folder, path)
+    shutil.rmtree(folder)
+
+
+def marking(folder: Path, path: Path) -> None:
+    """Send the million to a folder, with a trigger in the store that fails on any change of an event."""
+    with sqlite3.connect(path) as connection:
+        for verb in ("UPDATE", "DELETE"):
+            connection.execute(
+                f"CREATE TRIGGER no_{verb} BEFORE {verb} ON event BEGIN SELECT raise(ABORT, '{verb}'); END"
+            )
+    config = folder / "config.toml"
+    config.write_text(f'[reports.daily]\nchannels = ["box"]\n[channels.box]\nkind = "file"\nfolder = "{folder}/box"\n')
+    took = seconds([PROGRAM, "--config", str(config), "--store", str(path), "send"])
+    print(
+        f"{'send of the same to a folder':42} {took:6.1f} s; events rewritten: 0 (a trigger forbids it); {len(os.listdir(folder / 'box'))} file"
+    )
+
+
+if __name__ == "__main__":
+    main()

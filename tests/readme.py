@@ -1,0 +1,48 @@
+"""What README.md shows of the program: made by it, by `cog -r README.md`, and held true by a test."""
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from click.testing import CliRunner
+
+from f2b_digest import delivery, places, recorder
+from f2b_digest.cli import COMMANDS, cli
+from f2b_digest.cli.demo import sample_week
+from f2b_digest.cli.preview import show
+from f2b_digest.config import Configuration, load
+from f2b_digest.digest import Digest
+from f2b_digest.render import Renderer
+from f2b_digest.store import Store
+
+ZONE = "Europe/Paris"
+NOW = datetime(2026, 11, 20, tzinfo=ZoneInfo(ZONE)).timestamp()
+
+
+def sample_digest() -> Digest:
+    """Return the digest of the demo's sample week, at a fixed time."""
+    configuration: Configuration = load(None, host="web1.example.org", timezone=ZONE)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bans.sqlite3"
+        for ban in sample_week(NOW):
+            recorder.append(str(path), recorder.event(host="web1.example.org", source="demo", **ban))
+        with Store(path, read_only=True) as store:
+            selection = delivery.pending(store, "daily", configuration.reports["daily"])
+            return delivery.compose(configuration, store, "weekly", selection, NOW)
+
+
+def sample_text() -> str:
+    """Return the beginning of the sample digest, as a terminal shows it."""
+    text = show(sample_digest(), "text", Renderer(places.folder("templates")))
+    return "\n".join(text.splitlines()[:20])
+
+
+def helps() -> str:
+    """Return what --help says, of the program and of each command."""
+    runner = CliRunner()
+    blocks = []
+    for words in ([], *([name] for name in COMMANDS)):
+        text = runner.invoke(cli, [*words, "--help"], prog_name="f2b-digest", terminal_width=80).output
+        blocks.append(f"```\n$ f2b-digest {' '.join([*words, '--help'])}\n{text}```")
+    return "\n\n".join(blocks)

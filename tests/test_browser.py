@@ -1,0 +1,53 @@
+"""The HTML in a real browser: it fits a phone, and no script of an attacker runs."""
+
+import html
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from f2b_digest import places
+from f2b_digest.cli.preview import show
+from f2b_digest.render import Renderer
+from tests import parts, readme
+
+CHROMIUM = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update", "--allow-file-access-from-files", "--virtual-time-budget=2000",
+)  # fmt: skip
+FRAME = """<iframe id=f width={width} height=600 src="digest.html"></iframe><pre id=out></pre><script>
+f.onload = () => {{ const d = f.contentDocument, e = d.documentElement;
+  out.textContent = JSON.stringify([e.scrollWidth - e.clientWidth, d.scripts.length, d.images.length, d.links.length,
+    d.title]) }}
+</script>"""
+
+
+def look(tmp_path: Path, width: int) -> list[object]:
+    """Return what the browser made of the sample digest in a window of some width."""
+    chromium = parts.program("chromium", "apt-get install chromium")
+    text = show(readme.sample_digest(), "html", Renderer(places.folder("templates")))
+    (tmp_path / "digest.html").write_text(text)
+    (tmp_path / "frame.html").write_text(FRAME.format(width=width))
+    command = [
+        chromium,
+        *CHROMIUM,
+        f"--user-data-dir={tmp_path}/profile",
+        "--dump-dom",
+        f"file://{tmp_path}/frame.html",
+    ]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r'<pre id="out">(\[.*?\])</pre>', dom)
+    assert found, dom
+    return list(json.loads(html.unescape(found[1])))
+
+
+@pytest.mark.parametrize("width", [360, 640])
+def test_the_digest_is_no_wider_than_the_screen(tmp_path: Path, width: int) -> None:
+    """No sideways scrolling on a phone; nothing that an attacker wrote became an element."""
+    beyond, scripts, images, links, title = look(tmp_path, width)
+    assert beyond == 0
+    assert (scripts, images, links) == (0, 0, 0)
+    assert title == "118 bans on web1.example.org"

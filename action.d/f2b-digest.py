@@ -75,7 +75,7 @@ def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, ban
     return (
         kind if kind in KINDS else "ban",
         _text(host), _text(jail), _text(ip),
-        _number(at, float, time.time()), time.time() if recorded_at is None else recorded_at,
+        _number(at, float, time.time()), _number(recorded_at, float, time.time()),
         _number(failures), _number(bantime), _number(bancount),
         _names(users), _text(matches) if matches else None,
         _text(source), int(bool(history)),
@@ -127,6 +127,7 @@ def connect(path, wait=STORE_WAIT):
                     path, version, SCHEMA_VERSION
                 )
             )
+        connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
         connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged survives a power cut
         return connection
     except BaseException:
@@ -156,13 +157,13 @@ def _give_to_owner(descriptor, folder):
 
 def _make_schema(connection):
     """Turn an empty database into a store, in one transaction; any number of doors may try at once."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("SELECT count(*) FROM sqlite_master WHERE name <> 'event'").fetchone()[0] > 1:
-        raise ForeignStore("the file is another program's database")  # close() rolls back
-    connection.execute(EVENT_DDL)
-    connection.execute("PRAGMA application_id={}".format(APPLICATION_ID))
-    connection.execute("PRAGMA user_version={}".format(SCHEMA_VERSION))
+    connection.execute("BEGIN IMMEDIATE")  # before the first write: nothing of another program's database is changed
+    if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise ForeignStore("the file is another program's database")  # close() rolls back
+        connection.execute(EVENT_DDL)
+        connection.execute("PRAGMA application_id={}".format(APPLICATION_ID))
+        connection.execute("PRAGMA user_version={}".format(SCHEMA_VERSION))
     connection.execute("COMMIT")
 
 
@@ -213,12 +214,19 @@ def _locked_spool(path):
                     if time.monotonic() > until:
                         raise OSError("locked by another writer")
                     time.sleep(0.005)
-            if os.path.exists(name) and os.path.samestat(os.stat(name), os.fstat(descriptor)):
+            if _is_file(name, descriptor):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_file(name, descriptor):
+    try:
+        return os.path.samestat(os.lstat(name), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _end_of_data(descriptor):
@@ -392,11 +400,12 @@ class Action:
         self._set(options)
 
     def _set(self, options):
-        self.dbpath = str(options.pop("dbpath", "") or "")
+        dbpath = options.pop("dbpath", None)
+        self.dbpath = str(dbpath)
         self.host = str(options.pop("host", "") or "") or os.uname().nodename
         if not os.path.isabs(self.dbpath):
-            if self.dbpath:
-                self._log.error("dbpath=%r is not an absolute path: recording to %s", self.dbpath, DEFAULT_STORE)
+            if dbpath is not None:
+                self._log.error("dbpath=%r is not an absolute path: recording to %s", dbpath, DEFAULT_STORE)
             self.dbpath = DEFAULT_STORE
         options.pop("actname", None)  # fail2ban's own
         for option in sorted(options):
@@ -446,18 +455,17 @@ class Action:
 
     def _record(self, kind, aInfo):
         try:
-            row = self._event(kind, aInfo)
-            if self._stuck is not None and self._stuck.is_alive():
-                wait = 0.0  # the disk is known to hang: no other ban waits for it
-            else:
-                wait = DISK_WAIT
             import threading
 
+            row = self._event(kind, aInfo)
             # A lock has its own time limit; a disk that hangs has none, so that the append has a thread of its own.
-            self._stuck = threading.Thread(target=self._append, args=(row,), daemon=True)
-            self._stuck.start()
-            self._stuck.join(wait)
-            if self._stuck.is_alive():
+            # fail2ban calls from several threads at once (the jail's, the observer's, the main one).
+            thread = threading.Thread(target=self._append, args=(row,), daemon=True)
+            thread.start()
+            stuck = self._stuck is not None and self._stuck.is_alive()
+            thread.join(0.0 if stuck else DISK_WAIT)  # no second ban waits for a disk that is known to hang
+            if thread.is_alive():
+                self._stuck = thread
                 self._log.warning("%s keeps the %s of %r waiting: the disk is slow", self.dbpath, kind, row[3])
         except Exception as error:
             self._log.error("cannot record a %s: %s", kind, _reason(error))

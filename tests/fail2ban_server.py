@@ -6,13 +6,12 @@ No test stands here, and nothing of /etc/fail2ban is read.
 import os
 import pwd
 import shutil
-import signal
 import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,10 +103,10 @@ class Fail2ban:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self.stop()
-        finally:
-            shutil.rmtree(self.folder)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self.folder)
 
     # ---- configuration
 
@@ -171,7 +170,7 @@ class Fail2ban:
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
             raise
 
@@ -237,15 +236,14 @@ class Fail2ban:
 
     def events(self, kind: str = "ban", **fields: object) -> list[dict[str, Any]]:
         """Return the recorded events of a kind that have these fields, oldest first."""
-        if not self.store.exists():
-            return []
-        with closing(sqlite3.connect(f"file:{self.store}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
-            connection.row_factory = sqlite3.Row
-            try:
-                rows = [dict(row) for row in connection.execute("SELECT * FROM event ORDER BY id")]
-            except sqlite3.OperationalError:  # its first event is just being written
-                return []
+        rows = [dict(row) for row in _read(self.store, "SELECT * FROM event ORDER BY id")]
         return [row for row in rows if row["kind"] == kind and fields.items() <= row.items()]
+
+    def known_bans(self, jail: str) -> list[tuple[int, int]]:
+        """Return the bantime and bancount of a jail's present bans, as fail2ban's own database has them."""
+        return [
+            tuple(row) for row in _read(Path(self.dbfile), "SELECT bantime, bancount FROM bips WHERE jail = ?", jail)
+        ]
 
     def ban_of(self, ip: str) -> dict[str, Any]:
         """Wait for the ban of an address and return it; it must be the only one."""
@@ -258,6 +256,23 @@ def _action(name: str, options: Mapping[str, str]) -> str:
     return name + "[" + ", ".join(f'{key}="{value}"' for key, value in options.items()) + "]"
 
 
+def _read(database: Path, query: str, *values: str) -> list[sqlite3.Row]:
+    """Return the rows of a query; none while the database is just being made."""
+    if not database.exists():
+        return []
+    with (
+        as_the_server(),
+        closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=PATIENCE)) as connection,
+    ):
+        connection.row_factory = sqlite3.Row
+        try:
+            return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+
 def _unprivileged() -> list[str]:
     """Return the words before a command that run it as nobody, where the tests run as root."""
     if os.geteuid() != 0:
@@ -265,6 +280,18 @@ def _unprivileged() -> list[str]:
     nobody = pwd.getpwnam("nobody")
     setpriv = program("setpriv", "apt install util-linux")
     return [setpriv, f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+
+
+@contextmanager
+def as_the_server() -> Iterator[None]:
+    """Be nobody for a while, where the tests run as root: SQLite's files beside the store stay nobody's."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def _give(folder: Path) -> None:

@@ -28,13 +28,19 @@ def _zone(name: str) -> str:
     return name
 
 
+def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if all(pattern.startswith("!") for pattern in patterns):
+        raise ValueError('takes no jail in: begin with "*", or with names')
+    return patterns
+
+
 class Report(BaseModel):
     """A named subscription: which jails, by which channels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[str, ...] = ()
-    jails: tuple[str, ...] = Field(default=("*",), min_length=1)
+    jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
     """fnmatch patterns; one that begins with "!" takes out."""
     quiet: Literal["skip", "send"] = "skip"
     """Whether a digest goes out that says that nothing was banned."""
@@ -110,9 +116,11 @@ def _build(table: dict[str, Any], path: Path | None, defaults: dict[str, Any]) -
     for name, values in _tables(table, "reports", []):
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
-            if channel not in channels:
+            if isinstance(channel, str) and channel not in channels:
                 hint = _known("known", channels, channel) or "there are no channels"
                 mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({hint})")
+    if not reports and "reports" in table and not mistakes:
+        mistakes.append("reports: there is none: add one like [reports.daily]")
     if mistakes or top is None:
         raise ConfigurationError([f"{path}: {mistake}" for mistake in mistakes])
     return Configuration(

@@ -40,7 +40,8 @@ class Outcome:
 def pending(store: Store, name: str, report: Report) -> Selection:
     """Return what a report has not sealed, up to the newest event there is now."""
     last = store.last_digest(name)
-    return Selection(first_id=(last.last_id if last else 0) + 1, last_id=store.last_event(), jails=report.jails)
+    first, after = (last.last_id + 1, last.id) if last else (1, 0)
+    return Selection(first_id=first, last_id=store.last_event(), after=after, jails=report.jails)
 
 
 def compose(configuration: Configuration, store: Store, name: str, selection: Selection, now: float) -> Digest:

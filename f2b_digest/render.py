@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,20 @@ class Renderer:
 # ---- making text harmless
 
 
-def visible(value: Any) -> Any:
+def visible(value: Any, longest: int = LONGEST_TEXT) -> Any:
     """Return a document in which every text is short and shows its control characters as escapes."""
     if isinstance(value, str):
-        return _visible_text(value)
+        return _visible_text(value, longest)
     if isinstance(value, Mapping):
-        return {key: visible(item) for key, item in value.items()}
+        return {key: visible(item, longest) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [visible(item) for item in value]
+        return [visible(item, longest) for item in value]
     return value
 
 
-def _visible_text(text: str) -> str:
-    if len(text) > LONGEST_TEXT:
-        text = text[: LONGEST_TEXT - 1] + "…"
+def _visible_text(text: str, longest: int) -> str:
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(c) if unicodedata.category(c) in HIDDEN else c for c in text)
@@ -84,11 +85,19 @@ def _escape(character: str) -> str:
 
 def nolink(text: str) -> Markup:
     """Return text as HTML that mail programs do not turn into a link to where an attacker wants."""
-    if not re.search(r"[A-Za-z]", text) or not re.search(r"[.:/@]", text):
+    if not re.search(r"[.:/@]", text) or _is_address(text):  # an address is there to be copied
         return escape(text)
     return Markup("&#8203;").join(  # a constant; what it joins is escaped
         escape(part) for part in re.split(r"(?<=[.:/@])", text)
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone can be any text
 
 
 # ---- how numbers and times read
@@ -133,10 +142,7 @@ def clock(moment: datetime, beside: datetime) -> str:
 def span(first: datetime, last: datetime, beside: datetime) -> str:
     """Return the first and last time of something, as one time where they are the same minute."""
     start = clock(first, beside)
-    if first.date() == last.date():
-        end = last.strftime("%H:%M")
-    else:  # "13 Nov 08:25 – 20 Nov 00:19", also where the second is the day beside
-        end = clock(last, first)
+    end = clock(last, first)  # with its date if that is another one, even where that is the date of `beside`
     return start if start.endswith(end) else f"{start} – {end}"
 
 

@@ -5,7 +5,7 @@ import click
 from f2b_digest import delivery
 from f2b_digest.cli import Program
 from f2b_digest.cli.send import tell
-from f2b_digest.store import Store
+from f2b_digest.store import Store, is_there
 
 
 @click.command()
@@ -18,7 +18,7 @@ def command(program: Program) -> None:
     """
     configuration = program.configuration()
     path = program.store_path(configuration.store)
-    if not path.exists():  # nothing was recorded yet: nothing to try
+    if not is_there(path):  # nothing was recorded yet: nothing to try
         return
     with Store(path, read_only=False) as store:
         outcomes = delivery.retry(configuration, store, program.clock)

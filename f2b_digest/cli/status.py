@@ -1,7 +1,6 @@
 """`status`: what is pending, what was not delivered, and why. Opens the store read-only."""
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from f2b_digest.cli import Program
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
 from f2b_digest.store import OPEN, Delivery, Store
+
+LONGEST_TEXT = 4096
+"""Characters: a path, or a reason with what to do, is of no use when cut."""
 
 
 @click.command()
@@ -59,7 +61,7 @@ def _lines(state: dict[str, Any], zone: ZoneInfo) -> list[str]:
     def moment(at: float) -> str:
         return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")
 
-    state = visible(state | {"store": os.fspath(state["store"])})
+    state = visible(state, LONGEST_TEXT)
     lines = [f"store    {state['store']}, {state['bytes'] / 1e6:.1f} MB"]
     if state["spooled"]:
         lines.append(f"spool    {plural(state['spooled'], 'event waits', 'events wait')} for the next send")

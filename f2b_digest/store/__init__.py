@@ -47,6 +47,7 @@ class Delivery:
 class Sealed:
     """A digest's row."""
 
+    id: int
     last_id: int
     period_end: float
     sealed_at: float
@@ -75,6 +76,14 @@ def take_spool_in(path: Path) -> int:
         ) from None
 
 
+def is_there(path: Path) -> bool:
+    """Say whether there is a store. Raises StoreError where this user may not look into its folder."""
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise StoreError(_explain(path, f"unable to open: {error.strerror}")) from None
+
+
 class Store:
     """An open store, to be closed or used as a context manager.
 
@@ -84,7 +93,7 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool) -> None:
         """Open a store. Raises StoreError with what to do where there is none, or none that can be used."""
         self.path = path
-        if not path.exists():
+        if not is_there(path):
             raise StoreError(
                 f"no store at {path}: fail2ban's action makes it when its jail starts, "
                 f'and "f2b-digest record" at its first event'
@@ -136,9 +145,9 @@ class Store:
         if not self._has_archive:
             return None
         query = (
-            sa.select(digest.c.last_id, digest.c.period_end, digest.c.sealed_at, digest.c.bans)
+            sa.select(digest.c.id, digest.c.last_id, digest.c.period_end, digest.c.sealed_at, digest.c.bans)
             .where(digest.c.report == report)
-            .order_by(digest.c.last_id.desc())
+            .order_by(digest.c.id.desc())
             .limit(1)
         )
         with self._transaction() as connection:
@@ -193,8 +202,9 @@ class Store:
             with self._transaction("BEGIN IMMEDIATE") as connection:
                 key = connection.scalar(
                     sa.insert(digest).returning(digest.c.id).values(
-                        uuid=stamp.uuid, report=stamp.report, first_id=selection.first_id, last_id=selection.last_id,
-                        period_start=start, period_end=end, sealed_at=stamp.made_at, bans=stamp.bans,
+                        uuid=stamp.uuid, report=stamp.report, after_id=selection.after,
+                        first_id=selection.first_id, last_id=selection.last_id, period_start=start,
+                        period_end=end, sealed_at=stamp.made_at, bans=stamp.bans,
                     )
                 )  # fmt: skip
                 for channel, message in messages:
@@ -269,15 +279,18 @@ def _explain(path: Path, words: str) -> str:
     if "not a database" in words or "malformed" in words:
         return f"{path} is damaged or no SQLite database ({words}): nothing was changed; new bans go to its spool"
     if "unable to open" in words or "readonly" in words:
-        folder = path.parent.stat()
-        group = grp.getgrgid(folder.st_gid).gr_name if folder.st_mode & 0o020 else None
-        ask = (
-            f"join group {group}, or run this as {_user(folder.st_uid)}"
-            if group
-            else f"run this as {_user(folder.st_uid)}"
-        )
-        return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {ask}"
+        return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {_ask(path.parent)}"
     return f"{path}: {words}"
+
+
+def _ask(folder: Path) -> str:
+    """Return who may write in a folder, as something to do."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return "run this as root"
+    by_user = f"run this as {_user(status.st_uid)}"
+    return f"join group {_group(status.st_gid)}, or {by_user}" if status.st_mode & 0o020 else by_user
 
 
 def _user(number: int) -> str:
@@ -285,3 +298,10 @@ def _user(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)

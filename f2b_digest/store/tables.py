@@ -20,6 +20,7 @@ event = sa.Table(  # made by the recorder; a test compares the two
     sa.Column("matches", sa.Text),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("history", sa.Integer, nullable=False),
+    sa.UniqueConstraint("jail", "ip", "kind", "at", "host"),
 )
 digest = sa.Table(
     "digest",
@@ -27,13 +28,14 @@ digest = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("uuid", sa.Text, nullable=False, unique=True),
     sa.Column("report", sa.Text, nullable=False),
+    sa.Column("after_id", sa.Integer, nullable=False),  # the digest before it, or 0
     sa.Column("first_id", sa.Integer, nullable=False),
     sa.Column("last_id", sa.Integer, nullable=False),
     sa.Column("period_start", sa.REAL, nullable=False),
     sa.Column("period_end", sa.REAL, nullable=False),
     sa.Column("sealed_at", sa.REAL, nullable=False),
     sa.Column("bans", sa.Integer, nullable=False),
-    sa.UniqueConstraint("report", "first_id"),  # two senders cannot seal the same events
+    sa.UniqueConstraint("report", "after_id"),  # two senders cannot seal the same events, or the same lack of any
     sqlite_autoincrement=True,
 )
 delivery = sa.Table(

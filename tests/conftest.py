@@ -1,0 +1,69 @@
+"""Fixtures that several test files share."""
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from f2b_digest.cli import main
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left on the terminal."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the path of a store that does not exist yet."""
+    return tmp_path / "bans.sqlite3"
+
+
+@pytest.fixture
+def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Give the program as a function of its arguments, run in this process; no file of this host configures it."""
+    monkeypatch.setattr("f2b_digest.cli.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
+    monkeypatch.delenv("F2B_DIGEST_CONFIG", raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as end:
+                status = int(end.code or 0)
+        return Ended(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def config(path: Path, tmp_path: Path) -> Path:
+    """Give a configuration: a report `daily` that goes into files in the folder `out`."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f"""
+store = "{path}"
+host = "web1"
+timezone = "UTC"
+[reports.daily]
+channels = ["out"]
+[channels.out]
+kind = "file"
+folder = "out"
+"""
+    )
+    return file

@@ -1,0 +1,36 @@
+"""Stores for the tests, made as fail2ban makes them: by the recorder. No test stands here."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from f2b_digest import recorder
+
+NOON = 1_795_089_600.0
+"""Thursday 19 November 2026, 12:00 UTC: when the tests' bans happen, unless they say otherwise."""
+Row = tuple[Any, ...]
+
+
+def event(
+    kind: str = "ban", jail: str = "sshd", ip: str = "192.0.2.7", at: float = NOON, host: str = "web1", **more: Any
+) -> Row:
+    """Return one event as the recorder stores it."""
+    row: Row = recorder.event(kind, jail, ip, at, host, "test", **more)
+    return row
+
+
+def fill(path: Path, rows: Iterable[Row]) -> None:
+    """Append events in one transaction, into a store that is made if there is none."""
+    with closing(recorder.connect(str(path))) as connection:
+        connection.execute("PRAGMA synchronous=OFF")  # a test's store need not survive a power cut
+        connection.execute("BEGIN")
+        connection.executemany(recorder.INSERT, rows)
+        connection.execute("COMMIT")
+
+
+def query(path: Path, sql: str, *values: object) -> list[Row]:
+    """Run SQL on a store (or on any SQLite file) as somebody else would; return the rows."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(sql, values).fetchall()

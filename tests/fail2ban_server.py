@@ -157,7 +157,7 @@ class Fail2ban:
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 [*_unprivileged(), *self._command("fail2ban-server"), "-xf", "start"],
-                env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env=self._environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         self.wait_until(lambda: self.jails_up() == sorted(self._jails), "all jails up")
 

@@ -8,7 +8,7 @@ from f2b_digest import digest as digests
 from f2b_digest.channels.base import Channel, deadline
 from f2b_digest.config import Configuration, Report
 from f2b_digest.digest import Digest
-from f2b_digest.errors import ConfigurationError, DeliveryError
+from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError
 from f2b_digest.message import Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
@@ -25,12 +25,13 @@ SIZES = ((40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10,
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one delivery."""
+    """What became of one delivery, or of a channel's own templates."""
 
     report: str
     channel: str
     recipient: str
     status: str
+    """One of a delivery's; or "plain": own templates could not be used, the built-in ones were."""
     reason: str = ""
 
 
@@ -78,7 +79,7 @@ def fit(
 def send(
     configuration: Configuration, store: Store, renderer: Renderer, reports: Iterable[str], clock: Clock
 ) -> list[Outcome]:
-    """Seal what the reports have pending, then try every delivery that is due; return the outcomes of the attempts.
+    """Seal what the reports have pending, then try every delivery that is due; return what became of it.
 
     Raises ConfigurationError, before anything is sealed, if a report has no channel that would tell anybody.
     """
@@ -88,28 +89,33 @@ def send(
         raise ConfigurationError(
             [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
         )
-    for name in names:
-        _seal(configuration, store, renderer, name, clock())
-    return retry(configuration, store, clock)
+    troubles = [trouble for name in names for trouble in _seal(configuration, store, renderer, name, clock())]
+    return troubles + retry(configuration, store, clock)
 
 
-def _seal(configuration: Configuration, store: Store, renderer: Renderer, name: str, now: float) -> None:
-    """Make a report's next digest, with its messages, unless too little is pending for one."""
+def _seal(configuration: Configuration, store: Store, renderer: Renderer, name: str, now: float) -> list[Outcome]:
+    """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
     report = configuration.reports[name]
     selection = pending(store, name, report)
     digest = compose(configuration, store, name, selection, now)
     bans = digest.totals.bans
     if bans < report.min_bans and not (bans == 0 and report.quiet == "send"):
-        return
+        return []
     key = uuid.uuid4().hex
-    messages = []
+    messages, troubles = [], []
     for channel_name in report.channels:
         stamp = Stamp(key, name, channel_name, configuration.host, now, bans)
         channel = configuration.channels[channel_name]
-        messages += [(channel_name, message) for message in _messages(channel, digest, renderer, stamp)]
+        try:
+            made = _messages(channel, digest, renderer, stamp)
+        except TemplateError as error:  # an admin's mistake must not keep the digest from the admin
+            made = _messages(channel, digest, renderer.built_in, stamp)
+            troubles.append(Outcome(name, channel_name, "", "plain", " ".join(str(error).split())))
+        messages += [(channel_name, message) for message in made]
     store.seal(
         selection, stamp=stamp, start=digest.start.timestamp(), end=digest.end.timestamp(), messages=messages
     )  # False: another sender has sealed these events meanwhile
+    return troubles
 
 
 def _messages(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp) -> list[Message]:

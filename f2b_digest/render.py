@@ -29,6 +29,8 @@ class Renderer:
 
     def __init__(self, built_in: Path, own: Path | None = None) -> None:
         """Take the folder of the built-in templates, and the admin's."""
+        self.built_in = Renderer(built_in) if own else self
+        """A renderer that nobody's own template can break."""
         loaders: list[BaseLoader] = [FileSystemLoader(folder) for folder in (own, built_in) if folder]
         self._environment = ImmutableSandboxedEnvironment(
             loader=ChoiceLoader(loaders),

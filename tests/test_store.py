@@ -67,7 +67,7 @@ def test_the_event_table_is_mapped_as_the_recorder_makes_it(path: Path) -> None:
     """SQLAlchemy's columns, types, nullability and unique key equal those of the recorder's DDL."""
     fill(path, [])
     made = query(path, "SELECT name, type, NOT \"notnull\" AND NOT pk FROM pragma_table_info('event')")
-    mapped = [(c.name, str(c.type), int(c.nullable)) for c in tables.event.columns]
+    mapped = [(c.name, str(c.type), int(bool(c.nullable))) for c in tables.event.columns]
     assert mapped == made
     assert [c.name for c in tables.event.columns if c.name != "id"] == list(recorder.COLUMNS)
     unique = query(path, "SELECT x.name FROM pragma_index_list('event') AS i, pragma_index_xinfo(i.name) AS x "

@@ -61,6 +61,8 @@ def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
         if outcome.status == "sent":
             if verbose:
                 click.echo(f"{where}: sent")
+        elif outcome.status == "plain":
+            complain(f"{outcome.report}: {outcome.channel}: the built-in templates were used: {outcome.reason}")
         elif outcome.status == "deferred":
             complain(f"{where}: deferred, will be tried again: {outcome.reason}")
         else:

@@ -1,0 +1,488 @@
+"""The life of a digest: sealed once, sent once to each recipient, tried again as a mail queue would, nothing lost."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from f2b_digest import delivery, recorder
+from f2b_digest.channels.base import Channel
+from f2b_digest.config import Configuration, Report
+from f2b_digest.delivery import Outcome
+from f2b_digest.errors import DeliveryError
+from f2b_digest.message import Message, Stamp
+from f2b_digest.render import Renderer
+from f2b_digest.store import Store
+from tests.conftest import Command
+from tests.store_making import NOON, event, fill, query
+
+DAY = 86400.0
+QUIET: tuple[Literal["skip"], Literal["send"]] = ("skip", "send")
+TEMPLATE = """{# Every address: jails. #}
+{% for jail in jails %}{% for address in jail.worst %}{{ jail.name }} {{ address.ip }} {{ address.bans }}
+{% endfor %}{% endfor %}"""
+
+
+class Recording(Channel):
+    """A way out that keeps what was tried and what arrived, and fails as it is told to."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    templates: ClassVar[tuple[str, ...]] = ("list.txt",)
+
+    kind: Literal["recording"] = "recording"
+    to: tuple[str, ...] = ("admin",)
+    trouble: dict[str, Exception] = Field(default_factory=dict)
+    """What to raise, by recipient."""
+    meanwhile: Callable[[], None] | None = None
+    """What happens during a delivery."""
+    _tried: list[Message] = PrivateAttr(default_factory=list)
+    _arrived: list[Message] = PrivateAttr(default_factory=list)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return whoever was configured."""
+        return self.to
+
+    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+        """Have no limits."""
+        return True
+
+    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+        """Return the list."""
+        return parts["list.txt"].encode()
+
+    def deliver(self, message: Message) -> None:
+        """Keep the message."""
+        self._tried.append(message)
+        if self.meanwhile:
+            self.meanwhile()
+        if message.recipient in self.trouble:
+            raise self.trouble[message.recipient]
+        self._arrived.append(message)
+
+    @property
+    def arrived(self) -> list[tuple[str, str]]:
+        """Return each message that arrived as (recipient, text)."""
+        return [(message.recipient, message.body.decode()) for message in self._arrived]
+
+
+@dataclass
+class Office:
+    """A store, a configuration and a clock that the test sets."""
+
+    path: Path
+    channels: dict[str, Channel]
+    reports: dict[str, Report]
+    now: float = NOON
+    templates: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Write the one template."""
+        self.templates = self.path.parent / "templates"
+        self.templates.mkdir()
+        (self.templates / "list.txt").write_text(TEMPLATE)
+
+    @property
+    def configuration(self) -> Configuration:
+        """Return what a configuration file would say."""
+        return Configuration("web1", ZoneInfo("UTC"), None, None, self.reports, self.channels)
+
+    def ban(self, *ips: str, jail: str = "sshd", **more: Any) -> None:
+        """Ban addresses now."""
+        fill(self.path, [event(ip=ip, jail=jail, at=self.now, **more) for ip in ips])
+
+    def send(self, *names: str) -> list[Outcome]:
+        """Send some reports, or all."""
+        with Store(self.path, read_only=False) as store:
+            renderer = Renderer(self.templates)
+            return delivery.send(self.configuration, store, renderer, names or list(self.reports), lambda: self.now)
+
+    def retry(self) -> list[Outcome]:
+        """Try what is due."""
+        with Store(self.path, read_only=False) as store:
+            return delivery.retry(self.configuration, store, lambda: self.now)
+
+    def statuses(self) -> list[tuple[str, str]]:
+        """Return each delivery's recipient and status."""
+        return [(row[0], row[1]) for row in query(self.path, "SELECT recipient, status FROM delivery ORDER BY id")]
+
+
+def office(path: Path, channel: Channel, **report: Any) -> Office:
+    """Return an office with one report by one channel."""
+    return Office(path, {"out": channel}, {"daily": Report(channels=("out",), **report)})
+
+
+def later(reason: str = "450 busy") -> DeliveryError:
+    """Return a failure that passes."""
+    return DeliveryError(reason, permanent=False)
+
+
+# ---- once
+
+
+def test_a_second_send_sends_nothing(path: Path) -> None:
+    """What was reported is not reported again."""
+    channel = Recording()
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    assert [outcome.status for outcome in here.send()] == ["sent"]
+    assert here.send() == []
+    assert channel.arrived == [("admin", "sshd 192.0.2.1 1\n")]
+
+
+def test_a_ban_that_arrives_while_sending_is_in_the_next_digest(path: Path) -> None:
+    """The range is fixed when the digest is made: what comes later is neither lost nor sent twice."""
+    channel = Recording(meanwhile=lambda: fill(path, [event(ip="192.0.2.2")]))
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    here.send()
+    here.send()
+    assert [text for _, text in channel.arrived] == ["sshd 192.0.2.1 1\n", "sshd 192.0.2.2 1\n"]
+
+
+def test_a_ban_between_reading_and_sealing_is_in_the_next_digest(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not rendered is not marked."""
+    channel = Recording()
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    compose = delivery.compose
+
+    def slowly(*arguments: Any) -> Any:
+        fill(path, [event(ip="192.0.2.2")])
+        return compose(*arguments)
+
+    monkeypatch.setattr(delivery, "compose", slowly)
+    here.send()
+    monkeypatch.undo()
+    here.send()
+    assert [text for _, text in channel.arrived] == ["sshd 192.0.2.1 1\n", "sshd 192.0.2.2 1\n"]
+
+
+def test_of_two_programs_that_send_at_once_one_does(tmp_path: Path, path: Path) -> None:
+    """Each recipient gets one copy of one digest, however many crons run, and nobody complains."""
+    mailbox = tmp_path / "mailbox"
+    sendmail = tmp_path / "sendmail"
+    sendmail.write_text(
+        f'#!/bin/sh\nsleep 0.3\nfor last; do :; done\ngrep ^Message-ID: | sed "s/^/$last /" >>{mailbox}\n'
+    )
+    sendmail.chmod(0o755)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"""
+store = "{path}"
+[reports.daily]
+channels = ["mail"]
+[channels.mail]
+kind = "email"
+from = "f2b@example.org"
+to = ["one@example.org", "two@example.org"]
+sendmail = "{sendmail}"
+"""
+    )
+    fill(path, [event(ip=f"192.0.2.{n}") for n in range(200)])
+    command = [sys.executable, "-W", "error", "-m", "f2b_digest", "--config", str(config), "send"]
+    senders = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    for sender in senders:
+        with sender:
+            assert sender.communicate(timeout=30)[1] == b""
+            assert sender.returncode == 0
+    assert [line.split()[0] for line in sorted(mailbox.read_text().splitlines())] == [
+        "one@example.org", "two@example.org",
+    ]  # fmt: skip
+    assert query(path, "SELECT count(*), sum(bans) FROM digest") == [(1, 200)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(("ban sshd", "ban web", "unban", "send daily", "send web")), max_size=30),
+    st.integers(1, 3), st.sampled_from(QUIET),
+)  # fmt: skip
+def test_every_ban_is_in_exactly_one_digest_of_each_report(
+    steps: list[str], min_bans: int, quiet: Literal["skip", "send"]
+) -> None:
+    """However bans and sends follow each other, each report tells each of its bans once, or holds it as pending."""
+    with tempfile.TemporaryDirectory() as folder:
+        daily, web = Recording(), Recording()
+        here = Office(
+            Path(folder, "bans.sqlite3"),
+            {"a": daily, "b": web},
+            {
+                "daily": Report(channels=("a",), quiet=quiet),
+                "web": Report(channels=("b",), jails=("*", "!sshd"), min_bans=min_bans),
+            },
+        )
+        fill(here.path, [])
+        expected: dict[str, list[str]] = {"sshd": [], "web": []}
+        for number, step in enumerate(steps):
+            here.now += 1
+            verb, _, name = step.partition(" ")
+            if verb == "send":
+                here.send(name)
+            else:
+                here.ban(f"2001:db8::{number}", jail=name or "web", kind=verb)
+                if verb == "ban":
+                    expected[name].append(f"{name} 2001:db8::{number} 1")
+        here.send("daily")
+        assert told(daily) == sorted(expected["sshd"] + expected["web"])
+        with Store(here.path, read_only=True) as store:
+            pending = store.pending(delivery.pending(store, "web", here.reports["web"])).bans
+        assert told(web) == sorted(expected["web"][: len(expected["web"]) - pending])
+
+
+def told(channel: Recording) -> list[str]:
+    """Return every line that a channel delivered."""
+    return sorted(line for _, text in channel.arrived for line in text.splitlines())
+
+
+# ---- preview
+
+
+def test_a_preview_changes_nothing(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The store's bytes are the same after it, and what is pending still is."""
+    fill(path, [event()])
+    before = (hashlib.sha256(path.read_bytes()).digest(), f2b_digest("--config", config, "status").out)
+    for form in ("text", "html", "ntfy", "json"):
+        assert f2b_digest("--config", config, "preview", "--format", form).status == 0
+    assert (hashlib.sha256(path.read_bytes()).digest(), f2b_digest("--config", config, "status").out) == before
+    left = {file.name: file.stat().st_size for file in path.parent.glob("bans.sqlite3*")}
+    assert set(left) <= {path.name, f"{path.name}-wal", f"{path.name}-shm"}  # SQLite's own, for the next reader
+    assert left.get(f"{path.name}-wal", 0) == 0
+
+
+def test_a_preview_is_what_is_sent(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The text on the terminal is the text of the mail, but for the end of the period: now."""
+    fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, failures=5, bantime=600, users=["root"]) for n in range(99)])
+    preview = f2b_digest("--config", config, "preview").out
+    assert f2b_digest("--config", config, "send").status == 0
+    (file,) = (config.parent / "out").iterdir()
+    text = next(
+        part for part in message_from_bytes(file.read_bytes()).walk() if part.get_content_type() == "text/plain"
+    )
+    sent = text.get_payload(decode=True)
+    assert isinstance(sent, bytes)
+    assert without_end(sent.decode()) == without_end(preview)
+
+
+def without_end(text: str) -> list[str]:
+    """Return a digest's lines, with the line of the period cut at its end."""
+    lines = text.splitlines()
+    return [lines[0], lines[1].partition(" to ")[0], *lines[2:]]
+
+
+# ---- trouble
+
+
+def test_a_refused_recipient_or_a_dead_channel_does_not_stop_the_others(path: Path) -> None:
+    """Each delivery has an outcome of its own."""
+    dead = Recording(trouble={"admin": later("connection refused")})
+    mixed = Recording(
+        to=("gone", "busy", "fine"), trouble={"gone": DeliveryError("550", permanent=True), "busy": later()}
+    )
+    last = Recording(trouble={"admin": TimeoutError("no end after 120 s")})
+    here = Office(path, {"a": dead, "b": mixed, "c": last}, {"daily": Report(channels=("a", "b", "c"))})
+    here.ban("192.0.2.1")
+    here.send()
+    assert here.statuses() == [
+        ("admin", "deferred"), ("gone", "failed"), ("busy", "deferred"), ("fine", "sent"), ("admin", "deferred"),
+    ]  # fmt: skip
+    assert mixed.arrived == [("fine", "sshd 192.0.2.1 1\n")]
+
+
+def test_a_retry_sends_the_same_bytes_under_the_same_name(path: Path) -> None:
+    """Whatever happened since, a receiver that drops copies by Message-ID shows one."""
+    channel = Recording(trouble={"admin": later()})
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    here.send()
+    here.ban("192.0.2.2")
+    (here.templates / "list.txt").write_text("another")
+    channel.trouble.clear()
+    here.now += 300
+    here.retry()
+    first, second = channel._tried
+    assert first == second
+    assert first.identity
+
+
+def test_a_retry_before_its_time_does_nothing(path: Path) -> None:
+    """Cron may run it every minute; a delivery waits for its next attempt."""
+    channel = Recording(trouble={"admin": later()})
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    here.send()
+    here.now += 299
+    assert here.retry() == []
+    here.now += 1
+    assert [outcome.status for outcome in here.retry()] == ["deferred"]
+
+
+def test_attempts_wait_twice_as_long_up_to_four_hours_for_five_days(path: Path) -> None:
+    """As a mail queue does: 5 minutes, 10, 20 … 4 hours; after 5 days it has failed and is not tried again."""
+    here = office(path, Recording(trouble={"admin": later()}))
+    here.ban("192.0.2.1")
+    (outcome,) = here.send()
+    waits = []
+    while outcome.status == "deferred":
+        ((next_at,),) = query(path, "SELECT next_at FROM delivery")
+        waits.append(next_at - here.now)
+        here.now = next_at
+        (outcome,) = here.retry()
+    assert waits[:6] == [300, 600, 1200, 2400, 4800, 9600]
+    assert set(waits[6:]) == {4 * 3600}
+    assert 5 * DAY - 4 * 3600 < here.now - NOON <= 5 * DAY
+    assert (outcome.status, "5 days" in outcome.reason, "450 busy" in outcome.reason) == ("failed", True, True)
+    here.now += 30 * DAY
+    assert here.retry() == []
+
+
+def test_what_retrying_cannot_mend_failed_at_once(path: Path) -> None:
+    """The admin hears of it now, and no server is asked in vain for five days."""
+    here = office(path, Recording(trouble={"admin": DeliveryError("550 no such user", permanent=True)}))
+    here.ban("192.0.2.1")
+    assert [(outcome.status, outcome.reason) for outcome in here.send()] == [("failed", "550 no such user")]
+    here.now += DAY
+    assert here.retry() == []
+
+
+def test_a_channel_that_left_the_configuration_keeps_its_deliveries(path: Path) -> None:
+    """They wait with a reason for a channel of that name, and go out when there is one again."""
+    channel = Recording(trouble={"admin": later()})
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    here.send()
+    here.channels = {}
+    here.now += 300
+    (outcome,) = here.retry()
+    assert outcome.status == "deferred"
+    assert "no channel 'out'" in outcome.reason
+    channel.trouble.clear()
+    here.channels = {"out": channel}
+    here.now += 600
+    assert [outcome.status for outcome in here.retry()] == ["sent"]
+
+
+def test_a_broken_template_of_the_admin_costs_its_looks_not_the_digest(
+    f2b_digest: Command, config: Path, path: Path
+) -> None:
+    """The digest goes out with the built-in templates, and one line names the broken one."""
+    own = config.parent / "own/email"
+    own.mkdir(parents=True)
+    (own / "body.txt").write_text("{{ no_such_name }}")
+    config.write_text('templates = "own"\n' + config.read_text())
+    fill(path, [event(ip="192.0.2.1")])
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert "email/body.txt" in ended.err
+    assert "no_such_name" in ended.err
+    (file,) = (config.parent / "out").iterdir()
+    assert "192.0.2.1" in file.read_text()
+
+
+# ---- what is reported, and when
+
+
+def test_a_report_that_nobody_would_see_is_refused(f2b_digest: Command, path: Path) -> None:
+    """Without channels nothing is sealed, or the bans would be marked as told to nobody."""
+    fill(path, [event()])
+    ended = f2b_digest("--store", path, "send")
+    assert ended.status == 78
+    assert "reports.daily.channels" in ended.err
+    assert "1 ban pending" in f2b_digest("--store", path, "status").out
+
+
+def test_a_quiet_day_is_skipped(path: Path) -> None:
+    """Nothing pending, nothing sent, nothing sealed."""
+    here = office(path, Recording())
+    here.ban("192.0.2.1", kind="unban")
+    assert here.send() == []
+    assert query(path, "SELECT * FROM digest") == []
+
+
+def test_quiet_days_are_told_on_request_and_hide_no_later_ban(path: Path) -> None:
+    """With quiet = "send" each empty day has its digest, and the ban after them is in the next."""
+    channel = Recording()
+    here = office(path, channel, quiet="send")
+    fill(path, [])
+    for _ in range(3):
+        here.now += DAY
+        here.send()
+    here.ban("192.0.2.1")
+    here.send()
+    assert channel.arrived == [("admin", "")] * 3 + [("admin", "sshd 192.0.2.1 1\n")]
+
+
+def test_bans_wait_until_there_are_enough(path: Path) -> None:
+    """With min_bans = 3 two bans stay pending, and the third brings them along."""
+    channel = Recording()
+    here = office(path, channel, min_bans=3)
+    here.ban("192.0.2.1", "192.0.2.2")
+    assert here.send() == []
+    here.ban("192.0.2.3")
+    here.send()
+    assert told(channel) == [f"sshd 192.0.2.{n} 1" for n in (1, 2, 3)]
+
+
+def test_each_report_reads_its_jails_at_its_own_pace(path: Path) -> None:
+    """A daily and a weekly report both tell a ban; a jail that a report takes out is not in it."""
+    daily, weekly = Recording(), Recording()
+    here = Office(
+        path,
+        {"a": daily, "b": weekly},
+        {"daily": Report(channels=("a",)), "weekly": Report(channels=("b",), jails=("*", "!ssh*"))},
+    )
+    for number in (1, 2):
+        here.now += DAY
+        here.ban(f"192.0.2.{number}", jail="sshd")
+        here.ban(f"192.0.2.{number}", jail="web")
+        here.send("daily")
+    here.send("weekly")
+    assert [text for _, text in daily.arrived] == [f"sshd 192.0.2.{n} 1\nweb 192.0.2.{n} 1\n" for n in (1, 2)]
+    assert told(weekly) == ["web 192.0.2.1 1", "web 192.0.2.2 1"]
+
+
+def test_history_is_never_reported(path: Path) -> None:
+    """Imported bans are known, and were told by whatever was there before."""
+    channel = Recording()
+    here = office(path, channel)
+    here.ban("192.0.2.1", history=True)
+    assert here.send() == []
+    here.ban("192.0.2.2")
+    here.send()
+    assert told(channel) == ["sshd 192.0.2.2 1"]
+
+
+def test_a_digest_begins_where_the_last_one_ended(path: Path) -> None:
+    """The periods of a report follow each other without a gap."""
+    here = office(path, Recording())
+    here.ban("192.0.2.1")
+    here.now += 3600
+    here.send()
+    here.ban("192.0.2.2")
+    here.now += 3600
+    here.send()
+    periods = query(path, "SELECT period_start, period_end FROM digest ORDER BY id")
+    assert periods == [(NOON, NOON + 3600), (NOON + 3600, NOON + 7200)]
+
+
+def test_send_takes_the_spool_in_first(f2b_digest: Command, config: Path, path: Path) -> None:
+    """A ban that the locked store did not take is in the next digest all the same."""
+    fill(path, [event(ip="192.0.2.1")])
+    with closing(recorder.connect(str(path))) as somebody:
+        somebody.execute("BEGIN EXCLUSIVE")
+        assert recorder.append(str(path), event(ip="192.0.2.2"), 0)
+    assert f2b_digest("--config", config, "send").status == 0
+    (file,) = (config.parent / "out").iterdir()
+    assert "192.0.2.2" in file.read_text()
+    assert recorder.spooled(str(path)) == 0

@@ -115,8 +115,9 @@ def connect(path, wait=STORE_WAIT):
         _make_file(path)
     connection = sqlite3.connect(path, timeout=wait, isolation_level=None)
     try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        # In this order: both are set at once, maybe just now by another door.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
         if application == 0 and version == 0:
             _make_schema(connection)
         elif application != APPLICATION_ID:
@@ -127,7 +128,10 @@ def connect(path, wait=STORE_WAIT):
                     path, version, SCHEMA_VERSION
                 )
             )
-        connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
+        except sqlite.OperationalError:  # another door is just doing it; a row is as durable without
+            pass
         connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged survives a power cut
         return connection
     except BaseException:
@@ -201,8 +205,7 @@ def _locked_spool(path):
     name = spool_path(path)
     until = time.monotonic() + SPOOL_WAIT
     while True:
-        # Not through a link: the folder may belong to an unprivileged user, and fail2ban writes as root.
-        descriptor = os.open(name, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        descriptor = _no_link(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         try:
             if os.fstat(descriptor).st_size == 0:
                 _give_to_owner(descriptor, os.path.dirname(name) or ".")
@@ -220,6 +223,11 @@ def _locked_spool(path):
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _no_link(name, flags):
+    """Open a file, but not through a link: the folder may belong to an unprivileged user, and root comes here."""
+    return os.open(name, flags | os.O_NOFOLLOW, 0o640)
 
 
 def _is_file(name, descriptor):
@@ -277,11 +285,18 @@ def take_in(path):
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _take_in(path)
     except BlockingIOError:
+        os.close(folder)
         return 0, 0
+    try:
+        result = _take_in(path)
     finally:
         os.close(folder)
+    try:
+        reserve_spool(path)  # the one there was went with the taken file
+    except OSError:  # a full disk: the next start or take_in tries again
+        pass
+    return result
 
 
 def _take_in(path):
@@ -313,7 +328,7 @@ def _take_in(path):
 
 def _holds_events(name):
     try:
-        with open(name, "rb") as file:
+        with open(name, "rb", opener=_no_link) as file:
             return file.read(1) not in (b"", b"\0")
     except FileNotFoundError:
         return False
@@ -324,7 +339,7 @@ def _parse(name):
     import json
 
     events, rest = [], []
-    with open(name, "rb") as file:
+    with open(name, "rb", opener=_no_link) as file:
         lines = file.read().rstrip(b"\0").split(b"\n")
     for line in lines:
         if not line:
@@ -338,7 +353,8 @@ def _parse(name):
 
 
 def _keep(name, lines):
-    with open(name, "ab") as file:
+    with open(name, "ab", opener=_no_link) as file:
+        _give_to_owner(file.fileno(), os.path.dirname(name) or ".")
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
@@ -429,10 +445,6 @@ class Action:
     def start(self):
         """Record that the jail started, and set the spool's reserve aside."""
         self._record("start", {})
-        try:
-            reserve_spool(self.dbpath)
-        except Exception as refusal:
-            self._log.warning("no reserve for a full disk beside %s: %s", self.dbpath, _reason(refusal))
 
     def stop(self):
         """Record that the jail stopped."""
@@ -477,6 +489,14 @@ class Action:
                 self._log.warning("%s of %r is in %s: %s", row[0], row[3], spool_path(self.dbpath), reason)
         except Exception as error:
             self._log.error("NOT RECORDED: %r: %s", dict(zip(COLUMNS, row)), _reason(error))
+        if row[0] == "start":
+            self._reserve()
+
+    def _reserve(self):
+        try:
+            reserve_spool(self.dbpath)
+        except Exception as refusal:
+            self._log.warning("no reserve for a full disk beside %s: %s", self.dbpath, _reason(refusal))
 
     def _event(self, kind, aInfo):
         """Return the event that fail2ban's action info describes; its values are computed, and fail, one by one."""

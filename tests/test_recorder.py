@@ -1,0 +1,551 @@
+"""The recorder's file on its own: any value is stored, no event is lost or doubled, no other file is touched."""
+
+import ast
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from f2b_digest import recorder
+
+FILE = Path(recorder.__file__).resolve()
+
+any_text = st.text(st.characters(exclude_categories=()))  # with NUL, controls and lone surrogates
+any_value = st.one_of(
+    any_text,
+    st.binary(),
+    st.integers(),
+    st.floats(),
+    st.none(),
+    st.booleans(),
+    st.lists(any_text, max_size=2),
+    st.sampled_from([10**400, "9" * 400, "1e999", "nan", "-0", "0x10", " 7 ", "x" * 100_000]),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """Give the path of a store that is not there yet."""
+    return str(tmp_path / "store" / "bans.sqlite3")
+
+
+def ban(ip: str = "192.0.2.1", at: float = 1_800_000_000.0, **fields: Any) -> tuple[Any, ...]:
+    """Return a ban's row."""
+    given: dict[str, Any] = {"kind": "ban", "jail": "ssh", "host": "web1", "source": "test"}
+    row: tuple[Any, ...] = recorder.event(**(given | {"ip": ip, "at": at} | fields))
+    return row
+
+
+def stored(path: str) -> list[tuple[Any, ...]]:
+    """Return the store's rows, as `recorder.event` makes them."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"SELECT {', '.join(recorder.COLUMNS)} FROM event ORDER BY id").fetchall()
+
+
+def spool(path: str, *rows: tuple[Any, ...]) -> None:
+    """Put events into the spool, as a store does that takes none."""
+    for row in rows:
+        recorder._spool(path, row)
+
+
+def empty(path: str) -> None:
+    """Take every event out of the store, which is made if need be: an example begins."""
+    with closing(recorder.connect(path)) as connection:
+        connection.execute("DELETE FROM event")
+
+
+one_store = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+# ---- any value
+
+
+@one_store
+@given(
+    fields=st.fixed_dictionaries(
+        {name: any_value for name in ("kind", "jail", "ip", "at", "host", "source", "recorded_at", "matches", "history")}
+        | {name: any_value for name in ("failures", "bantime", "bancount")}
+        | {"users": st.lists(any_value, max_size=3)}
+    )
+)
+def test_any_value_is_stored_and_comes_back_from_the_spool_the_same(
+    fields: dict[str, Any], store: str
+) -> None:
+    """Whatever stands in any field, the event is in the store, and had it gone through the spool it were the same."""
+    row = recorder.event(**fields)
+    empty(store)
+    assert recorder.append(store, row) == ""
+    assert stored(store) == [row]
+    empty(store)
+    spool(store, row)
+    assert recorder.take_in(store) == (1, 0)
+    assert stored(store) == [row]
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=50), number=st.integers(-(2**53), 2**53))
+def test_text_and_numbers_are_kept_as_they_are(text: str, number: int) -> None:
+    """What can be stored is not changed."""
+    row = dict(
+        zip(
+            recorder.COLUMNS,
+            recorder.event("unban", text, text, number, text, "test", users=[text], matches=text, bantime=number),
+            strict=True,
+        )
+    )
+    assert (row["jail"], row["ip"], row["host"], row["matches"] or "") == (text, text, text, text)
+    assert (row["at"], row["bantime"], row["kind"]) == (number, number, "unban")
+    assert json.loads(row["users"] or "[]") == ([text] if text else [])
+
+
+def test_a_time_that_is_none_becomes_now() -> None:
+    """An event without a usable time happened now."""
+    for nonsense in (None, "", "soon", float("nan"), float("inf"), 10**400, b"\xff"):
+        row = dict(zip(recorder.COLUMNS, ban(at=nonsense, recorded_at=nonsense), strict=True))  # type: ignore[arg-type]
+        assert abs(row["at"] - time.time()) < 5
+        assert abs(row["recorded_at"] - time.time()) < 5
+
+
+def test_names_are_listed_once_and_in_order() -> None:
+    """A name that was tried twice is one name."""
+    row = dict(zip(recorder.COLUMNS, ban(users=["bob", "", None, "alice", "bob"]), strict=True))
+    assert json.loads(row["users"]) == ["bob", "alice"]
+
+
+# ---- once, and not lost
+
+
+def test_the_same_event_twice_is_one_row(store: str) -> None:
+    """A second append of an event changes nothing; another time, kind, host, jail or address is another event."""
+    first = ban(failures=3)
+    others = [ban(at=1.0), ban(kind="unban"), ban(host="web2"), ban(jail="web"), ban(ip="192.0.2.2")]
+    for row in (first, ban(failures=5), *others):
+        assert recorder.append(store, row) == ""
+    assert stored(store) == [first, *others]
+
+
+def test_eight_processes_lose_and_double_nothing(store: str) -> None:
+    """Doors that all begin at once, with the store not even made, put every event in."""
+    code = """if True:
+        import importlib.machinery, sys
+        recorder = importlib.machinery.SourceFileLoader("recorder", sys.argv[1]).load_module()
+        for number in range(200):
+            row = recorder.event("ban", "ssh", "%s-%d" % (sys.argv[3], number), 1.0, "web1", "test")
+            recorder.append(sys.argv[2], row)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", code, str(FILE), store]
+    processes = [subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE) for number in range(8)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, b"")
+    recorder.take_in(store)
+    assert sorted(row[3] for row in stored(store)) == sorted(f"{p}-{n}" for p in range(8) for n in range(200))
+
+
+def test_many_doors_make_the_store_together(tmp_path: Path) -> None:
+    """Whoever comes while another makes the store waits for it, and has no need of the spool."""
+    for attempt in range(20):
+        path = str(tmp_path / f"{attempt}" / "bans.sqlite3")
+        barrier = threading.Barrier(4)
+        reasons: list[str] = []
+
+        def append(number: int, path: str = path, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            reasons.append(recorder.append(path, ban(ip=str(number))))
+
+        threads = [threading.Thread(target=append, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert reasons == [""] * 4
+
+
+def test_a_store_is_durable_and_does_not_block_its_readers(store: str) -> None:
+    """What is acknowledged survives a power cut (synchronous=FULL), and readers and the writer do not meet (WAL)."""
+    recorder.append(store, ban())
+    with closing(sqlite3.connect(store)) as copy:
+        copy.execute("PRAGMA journal_mode=DELETE")  # as a copy made with VACUUM INTO is
+    with closing(recorder.connect(store)) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+# ---- the spool
+
+
+@one_store
+@given(ids=st.lists(any_text, max_size=8))
+def test_what_goes_into_the_spool_comes_out_once(ids: list[str], store: str) -> None:
+    """Every spooled event is in the store after take_in, and a second take_in finds none."""
+    empty(store)
+    rows = [ban(ip=ip, at=number) for number, ip in enumerate(ids)]
+    spool(store, *rows)
+    assert recorder.spooled(store) == len(rows)
+    assert recorder.take_in(store) == (len(rows), 0)
+    assert (recorder.take_in(store), recorder.spooled(store)) == ((0, 0), 0)
+    assert stored(store) == rows
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the recorder may catch it and go on."""
+
+
+@pytest.mark.parametrize("moment", ["rename", "unlink"])
+def test_a_take_in_that_is_killed_is_mended_by_the_next(
+    moment: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before or after its commit, with bans spooled meanwhile, everything is in the store once."""
+    recorder.connect(store).close()
+    spool(store, ban("192.0.2.1"), ban("192.0.2.2"))
+    genuine = os.rename
+
+    def killed(*names: str) -> None:
+        if moment == "rename":
+            genuine(*names)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, moment, killed)
+        recorder.take_in(store)
+    assert recorder.spooled(store) == 2
+    spool(store, ban("192.0.2.3"))
+    assert recorder.spooled(store) == 3
+    assert recorder.take_in(store) == (3, 0)
+    assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+
+
+def test_a_torn_line_is_kept_aside_and_costs_no_other(store: str) -> None:
+    """Half a line, from a writer that died, is named and kept; the events around it are taken in."""
+    recorder.connect(store).close()
+    spool(store, ban("192.0.2.1"))
+    torn = b'{"kind": "ban", "ho'
+    with Path(recorder.spool_path(store)).open("ab") as file:
+        file.write(torn)
+    spool(store, ban("192.0.2.2"))
+    assert recorder.take_in(store) == (2, 1)
+    assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2"]
+    assert Path(recorder.spool_path(store) + ".torn").read_bytes() == torn + b"\n"
+
+
+def test_the_reserve_takes_events_and_is_set_aside_again(store: str) -> None:
+    """The reserved bytes are really the spool's, events stand in them without a trace, and take_in renews them."""
+    recorder.connect(store).close()
+    for _ in range(2):
+        recorder.reserve_spool(store)
+        status = Path(recorder.spool_path(store)).stat()
+        assert status.st_size >= recorder.SPOOL_RESERVE
+        assert status.st_blocks * 512 >= recorder.SPOOL_RESERVE
+        assert (recorder.spooled(store), recorder.take_in(store)) == (0, (0, 0))
+    spool(store, ban("192.0.2.1"), ban("192.0.2.2"))
+    recorder.reserve_spool(store)
+    spool(store, ban("192.0.2.3"))
+    assert Path(recorder.spool_path(store)).stat().st_size == recorder.SPOOL_RESERVE
+    assert recorder.take_in(store) == (3, 0)
+    assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert Path(recorder.spool_path(store)).stat().st_blocks * 512 >= recorder.SPOOL_RESERVE
+
+
+@pytest.mark.parametrize("name", [".spool", ".spool.taken", ".spool.torn"])
+def test_no_link_beside_the_store_is_followed(store: str, name: str, tmp_path: Path) -> None:
+    """Who owns the folder cannot make root write to, or take in, a file elsewhere."""
+    recorder.connect(store).close()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"secret\n")
+    link = Path(store + name)
+    if name == ".spool":
+        link.symlink_to(elsewhere)
+        Path(store).write_bytes(b"no database " * 1000)
+        with pytest.raises(recorder.NotStored):
+            recorder.append(store, ban())
+    else:
+        spool(store, ban())
+        with Path(recorder.spool_path(store)).open("ab") as file:
+            file.write(b"torn\n")
+        link.symlink_to(elsewhere)
+        with pytest.raises(OSError, match="symbolic link"):
+            recorder.take_in(store)
+    assert elsewhere.read_bytes() == b"secret\n"
+
+
+# ---- other files
+
+
+def make_foreign(path: str, *statements: str) -> bytes:
+    """Make a database that is not ours, and return its bytes."""
+    Path(path).parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return Path(path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("CREATE TABLE theirs (x)",),
+        ("CREATE TABLE theirs (x)", "CREATE TABLE more (x PRIMARY KEY)"),
+        ("CREATE TABLE event (x)",),
+        ("CREATE TABLE theirs (x)", "PRAGMA application_id=7"),
+        ("PRAGMA application_id=7",),
+        ("CREATE TABLE theirs (x)", "PRAGMA user_version=7"),
+        (
+            recorder.EVENT_DDL,
+            f"PRAGMA application_id={recorder.APPLICATION_ID}",
+            f"PRAGMA user_version={recorder.SCHEMA_VERSION + 1}",
+        ),
+    ],
+    ids=["one-table", "tables", "an-event-table", "application", "empty-application", "version", "newer"],
+)
+def test_a_database_that_is_not_ours_or_newer_is_left_alone(store: str, statements: tuple[str, ...]) -> None:
+    """Not a byte of it changes, and the event waits in the spool."""
+    before = make_foreign(store, *statements)
+    assert "ForeignStore" in recorder.append(store, ban())
+    assert Path(store).read_bytes() == before
+    assert recorder.spooled(store) == 1
+    with pytest.raises(recorder.ForeignStore):
+        recorder.take_in(store)
+    assert (Path(store).read_bytes(), recorder.spooled(store)) == (before, 1)
+    Path(store).unlink()
+    assert recorder.take_in(store) == (1, 0)
+
+
+@pytest.fixture
+def fail2bans_umask() -> Iterator[None]:
+    """Create files as fail2ban's server does."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("fail2bans_umask")
+def test_the_files_belong_to_the_folders_owner(tmp_path: Path) -> None:
+    """Store and spool can be read by the group, and belong to whom the folder belongs to, whoever made them."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 23456)
+    path = str(folder / "bans.sqlite3")
+    recorder.append(path, ban())
+    spool(path, ban("192.0.2.2"))
+    with Path(path + ".spool").open("ab") as file:
+        file.write(b"torn\n")
+    owner = folder.stat()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("SELECT * FROM event").fetchall()
+        names = {path, path + "-wal", path + "-shm", path + ".spool"}
+        assert {str(entry) for entry in folder.iterdir()} == names
+        for name in names:
+            status = os.stat(name)
+            assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, owner.st_uid, owner.st_gid)
+    recorder.take_in(path)
+    status = os.stat(path + ".spool.torn")
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, owner.st_uid, owner.st_gid)
+
+
+@pytest.mark.usefixtures("fail2bans_umask")
+def test_a_folder_that_is_made_is_closed_to_others(store: str) -> None:
+    """The store's folder is made with the store, and holds addresses and log lines: no business of other users."""
+    recorder.append(store, ban())
+    assert Path(store).parent.stat().st_mode & 0o007 == 0
+
+
+# ---- fail2ban's door
+
+
+def action(path: str, **options: str) -> Any:
+    """Return fail2ban's action, as fail2ban makes it."""
+    return recorder.Action("ssh", "f2b-digest", dbpath=path, **options)
+
+
+def test_a_disk_that_hangs_holds_no_jail_up(
+    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first ban goes on after a second, the next ones at once, and each is stored when the disk comes back."""
+    back = threading.Event()
+    genuine = recorder.append
+
+    def hanging(path: str, row: tuple[Any, ...]) -> str:
+        back.wait(30)
+        reason: str = genuine(path, row)
+        return reason
+
+    monkeypatch.setattr(recorder, "append", hanging)
+    door = action(store)
+    took = []
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        start = time.monotonic()
+        door.ban({"ip": address, "time": 1.0})
+        took.append(time.monotonic() - start)
+    assert took[0] == pytest.approx(recorder.DISK_WAIT, abs=0.3)
+    assert max(took[1:]) < 0.2
+    assert "192.0.2.1" in caplog.text
+    back.set()
+    until = time.monotonic() + 10
+    while not os.path.exists(store) or len(stored(store)) + recorder.spooled(store) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    start = time.monotonic()
+    door.ban({"ip": "192.0.2.4", "time": 1.0})
+    assert "192.0.2.4" in {row[3] for row in stored(store)}
+    assert time.monotonic() - start < 1
+
+
+def test_a_hanging_reserve_holds_no_jail_up(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A jail starts although the disk hangs."""
+    back = threading.Event()
+    monkeypatch.setattr(recorder, "reserve_spool", lambda path: back.wait(30))
+    start = time.monotonic()
+    action(store).start()
+    assert time.monotonic() - start < 1.5
+    back.set()
+
+
+def test_events_of_two_threads_at_once_are_no_hanging_disk(store: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The jail's thread and the observer's record at the same moment; both wait until their event is stored."""
+    caplog.set_level(logging.WARNING)
+    door = action(store)
+    door.start()
+    for at in range(30):
+        info = {"ip": "192.0.2.1", "time": at}
+        observer = threading.Thread(target=door.prolong, args=(info,))
+        observer.start()
+        door.ban(info)
+        assert (at, "ban") in {(row[4], row[0]) for row in stored(store)}
+        observer.join()
+    assert len(stored(store)) == 61
+    assert caplog.text == ""
+
+
+class Broken(dict[str, Any]):
+    """Action info whose every value fails, as one of fail2ban's computed ones may."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Fail."""
+        raise ValueError(key)
+
+
+def test_broken_action_info_still_leaves_a_ban(store: str) -> None:
+    """Values that cannot be computed cost themselves, not the event."""
+    action(store).ban(Broken(ip="192.0.2.1"))
+    [row] = stored(store)
+    assert (row[0], row[2]) == ("ban", "ssh")
+
+
+def test_an_event_that_nothing_takes_is_in_the_log_as_a_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where neither store nor spool can be written, fail2ban's log has all of the event."""
+    (tmp_path / "file").touch()
+    action(str(tmp_path / "file" / "bans.sqlite3")).ban({"ip": "192.0.2.1", "time": 1.0, "failures": 3})
+    assert "NOT RECORDED" in caplog.text
+    assert "'ip': '192.0.2.1'" in caplog.text
+    assert "'failures': 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dbpath": None}, {"dbpath": 7}, {"host": None}, {"x": 1}, {"self": 1}, {"jail": 1}, {"name": 1}]
+)
+def test_no_option_keeps_fail2ban_from_loading_us(options: dict[str, Any]) -> None:
+    """An exception from our __init__ or reload would keep fail2ban from starting any jail."""
+    door = recorder.Action("ssh", "f2b-digest", **options)
+    door.clearAllParams()
+    door.reload(**options)
+    assert os.path.isabs(door.dbpath)
+
+
+# ---- any Python that fail2ban runs on
+
+
+def test_it_is_python_3_7_and_standard_library() -> None:
+    """fail2ban's own Python loads the file: Python 3.7 or later, with no package of ours beside it."""
+    tree = ast.parse(FILE.read_text(encoding="utf-8"), feature_version=(3, 7))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else ["." * node.level + (node.module or "")]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported <= sys.stdlib_module_names
+    vermin = [sys.executable, "-c", "import vermin; vermin.main()", "-t=3.7-", "--violations", "--no-tips", str(FILE)]
+    result = subprocess.run(vermin, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_python_without_sqlite_spools(store: str) -> None:
+    """Even then fail2ban must load us, and the ban waits for a Python that has it."""
+    code = f"""if True:
+        import sys
+        sys.modules["_sqlite3"] = sys.modules["sqlite3"] = None
+        import importlib.machinery
+        recorder = importlib.machinery.SourceFileLoader("recorder", {str(FILE)!r}).load_module()
+        action = recorder.Action("ssh", "f2b-digest", dbpath={store!r})
+        action.start()
+        action.ban({{"ip": "192.0.2.1", "time": 1.0}})
+    """
+    Path(store).parent.mkdir()
+    subprocess.run([sys.executable, "-W", "ignore", "-I", "-S", "-c", code], check=True)
+    assert recorder.take_in(store) == (2, 0)
+    assert [row[3] for row in stored(store)] == ["", "192.0.2.1"]
+
+
+# ---- the shell's door
+
+
+def door(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the recorder's file as a program."""
+    command = [sys.executable, "-I", "-S", str(FILE), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_program_records_what_its_arguments_say(store: str) -> None:
+    """Each argument is one field, silently."""
+    result = door(
+        f"--store={store}", "--kind=unban", "--jail=ssh", "--ip=2001:db8::7", "--at=1.5", "--failures=3", "--bantime=-1",
+        "--bancount=2", "--host=web1", "--user=al=ice", "--user=bob", "--user=", F2B_DIGEST_MATCHES="line 1\nline 2",
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    [row] = stored(store)
+    assert row[:5] == ("unban", "web1", "ssh", "2001:db8::7", 1.5)
+    assert row[6:] == (3, -1, 2, '["al=ice", "bob"]', "line 1\nline 2", "shell", 0)
+
+
+def test_the_program_names_what_it_does_not_understand_and_records_the_rest(store: str) -> None:
+    """A ban weighs more than a mistaken argument."""
+    result = door(f"--store={store}", "--colour=red", "-v", "--jail", "--ip=192.0.2.1", "--failures=many")
+    assert result.returncode == 0
+    assert [word in result.stderr for word in ("--colour=red", "'-v'", "'--jail'")] == [True] * 3
+    assert [row[3] for row in stored(store)] == ["192.0.2.1"]
+
+
+def test_the_program_takes_bytes_that_are_no_text(store: str) -> None:
+    """Undecodable bytes in an argument or a line show as escapes."""
+    arguments: list[bytes] = [b"--store=" + store.encode(), b"--ip=\xff", b"--user=caf\xc3\xa9\xff"]
+    command = [sys.executable.encode(), b"-I", b"-S", str(FILE).encode(), *arguments]
+    subprocess.run(command, env={b"F2B_DIGEST_MATCHES": b"\xfe"}, check=True)
+    [row] = stored(store)
+    assert (row[3], json.loads(row[9]), row[10]) == ("\\udcff", ["caf\xe9\\udcff"], "\\udcfe")
+
+
+def test_the_program_fails_loudly_when_nothing_takes_the_event(tmp_path: Path) -> None:
+    """What is neither in the store nor in the spool is on standard error, with exit status 1."""
+    (tmp_path / "file").touch()
+    result = door(f"--store={tmp_path}/file/bans.sqlite3", "--ip=192.0.2.1")
+    assert result.returncode == 1
+    assert "NOT RECORDED" in result.stderr
+    assert "192.0.2.1" in result.stderr

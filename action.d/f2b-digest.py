@@ -130,7 +130,7 @@ def connect(path, wait=STORE_WAIT):
             )
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
-        except sqlite.OperationalError:  # another door is just doing it; a row is as durable without
+        except sqlite3.OperationalError:  # another door is just doing it; a row is as durable without
             pass
         connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged survives a power cut
         return connection

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from f2b_digest.cli import main
+from tests.store_making import NOON
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,11 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Give the program as a function of its arguments, run in this process; no file of this host configures it."""
+    """Give the program as a function of its arguments, run in this process an hour after noon.
+
+    No file of this host configures it.
+    """
+    monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 3600))
     monkeypatch.setattr("f2b_digest.cli.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
     monkeypatch.delenv("F2B_DIGEST_CONFIG", raising=False)
     monkeypatch.setenv("TZ", "UTC")

@@ -1,0 +1,271 @@
+"""Rendering: every limit holds, hostile text stays text, and the admin's own templates get in one by one."""
+
+import json
+import re
+import unicodedata
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.policy import default
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment, meta
+
+from f2b_digest import delivery, places
+from f2b_digest.channels.base import Channel
+from f2b_digest.channels.email import Email
+from f2b_digest.channels.ntfy import Ntfy
+from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, document
+from f2b_digest.errors import TemplateError
+from f2b_digest.message import Stamp
+from f2b_digest.render import HIDDEN, Renderer, nolink
+from tests.store_making import NOON
+
+TEMPLATES = places.folder("templates")
+BUILT_IN = sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.glob("*/*"))
+MOMENT = datetime(2026, 11, 19, 12, tzinfo=UTC)
+MAIL = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
+PHONE = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="alerts")
+
+HOSTILE = {
+    "HTML": "</td><img src=x onerror=alert(1)><script>alert(1)</script>",
+    "an attribute": "\" onmouseover='alert(1)' style=\"x",
+    "a template": "{{ 7 * 7 }}{% raw %}{# x #}${7*7}",
+    "a script link": "javascript:alert(1)",
+    "a link": "http://evil.example/x",
+    "a mail address": "root@evil.example",
+    "a name": "www.evil.example",
+    "a name in Cyrillic": "зло.рф",
+    "ANSI": "\x1b[2J\x1b[31mred\x9b0m",
+    "OSC": "\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\x",
+    "NUL": "a\0b",
+    "right-to-left": "\u202egpj.exe\u202c\u2066",
+    "zero width": "ro\u200bot\ufeff\u00ad\U000e0041",
+    "a lone surrogate": "\ud800\udfff\udcff",
+    "line ends": "a\r\nBcc: x@evil.example\r\n\r\nb\x85\u2028\u2029\v\f",
+    "tabs": "\t\t",
+    "nothing": "",
+}
+
+
+def digest_of(text: str, jails: int = 1, addresses: int = 1, users: int = 2, *, host: str = "web1") -> Digest:
+    """Return a digest in which everything that somebody else chose is one text."""
+    address = Address(
+        text, 3, 15, MOMENT, MOMENT + timedelta(hours=1), 600, MOMENT + timedelta(hours=2), (text,) * users, 4
+    )
+    worst = (address,) * addresses
+    jail = Jail(text, 3 * addresses + 5, addresses + 2, 15 * addresses, worst, LeftOut(addresses=2, bans=5))
+    totals = Totals(jail.bans * jails + 7, jail.addresses * jails, jails + 3, 15 * addresses * jails)
+    left_out = LeftOut(jails=3, bans=7)
+    return Digest("daily", host, "UTC", MOMENT, MOMENT + timedelta(days=1), totals, (jail,) * jails, left_out)
+
+
+def render(digest: Digest, channel: Channel = MAIL, own: Path | None = None) -> tuple[dict[str, str], bytes]:
+    """Return a channel's rendered templates, and its message."""
+    stamp = Stamp("uuid", digest.report, "out", digest.host, NOON, digest.totals.bans)
+    renderer = Renderer(TEMPLATES, own)
+    parts = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
+    return parts, channel.pack(parts, stamp)
+
+
+class Page(HTMLParser):
+    """A page's elements with their attributes, and its text outside of <title> and <style>."""
+
+    def __init__(self, html: str) -> None:
+        """Parse a page."""
+        super().__init__()
+        self.shape: list[object] = []
+        self.text = ""
+        self._in: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element's begin."""
+        self.shape.append((tag, attrs))
+        self._in.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Keep an element's end."""
+        self.shape.append(tag)
+        while self._in and self._in.pop() != tag:
+            pass
+
+    def handle_comment(self, data: str) -> None:
+        """Keep a comment: there should be none."""
+        self.shape.append(f"comment {data}")
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text."""
+        if not {"title", "style"} & set(self._in):
+            self.text += data
+
+
+# ---- limits
+
+
+def check_limits(digest: Digest) -> None:
+    """Check everything that a provider, a server or a phone cuts."""
+    parts, mail = render(digest)
+    assert len(parts["email/body.html"].encode()) <= 80_000
+    assert len(parts["email/body.txt"].encode()) <= 80_000
+    subject = message_from_bytes(mail, policy=default)["Subject"]
+    assert len(subject) <= 120
+    assert subject.isprintable()
+    notification = json.loads(render(digest, PHONE)[1])
+    assert 0 < len(notification["message"].encode()) <= 4095
+    assert len(notification["title"]) <= 120
+    assert notification["title"].isprintable()
+
+
+@pytest.mark.parametrize("character", ["x", "<", ".", "😀", "\U000e0041"])
+def test_the_limits_hold_whatever_was_banned(character: str) -> None:
+    """A flood of long names of the worst characters fits into a mail and a notification."""
+    text = character * 65536
+    check_limits(digest_of(text, 40, 50, users=8, host=text[:253]))
+
+
+@pytest.mark.parametrize(("jails", "addresses"), [(1, 50), (500, 2), (500, 0)])
+def test_the_limits_hold_for_a_flood(jails: int, addresses: int) -> None:
+    """One jail with many addresses, or many jails, fits as well."""
+    check_limits(digest_of("x" * 60, jails, addresses, users=8))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(), st.integers(1, 9), st.integers(0, 9))
+def test_the_limits_hold_for_any_text(text: str, jails: int, addresses: int) -> None:
+    """No name that anybody can think of breaks a limit."""
+    check_limits(digest_of(text, jails, addresses, host=text or "web1"))
+
+
+def test_as_many_rows_are_shown_as_fit() -> None:
+    """A digest that fits is not cut; one that does not still shows jails and addresses."""
+    assert render(digest_of("192.0.2.1", 2, 50))[0]["email/body.txt"].count("\n  192.0.2.1 ") >= 100
+    assert render(digest_of("x" * 60, 40, 50))[0]["email/body.txt"].count("banned for") >= 40
+
+
+# ---- hostile text
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_adds_nothing_to_the_page(text: str) -> None:
+    """The page has the elements and attributes of a harmless digest, whatever the names are."""
+    hostile, harmless = digest_of(text, host=text), digest_of("harmless", host="harmless")
+    assert Page(render(hostile)[0]["email/body.html"]).shape == Page(render(harmless)[0]["email/body.html"]).shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters() | st.sampled_from("<>&\"'/={}%#"), max_size=40))
+def test_no_text_adds_anything_to_the_page(text: str) -> None:
+    """The same for any text."""
+    test_hostile_text_adds_nothing_to_the_page(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_no_control_character_reaches_a_terminal_or_a_phone(text: str) -> None:
+    """Nothing moves the cursor, colours, reverses or hides a part of what is read."""
+    digest = digest_of(text, host=text)
+    (mail, _), (phone, _) = render(digest), render(digest, PHONE)
+    for name, rendered in (mail | phone).items():
+        hidden = {character for character in rendered if unicodedata.category(character) in HIDDEN}
+        assert hidden <= {"\n"}, name
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_adds_no_line(text: str) -> None:
+    """A name cannot pretend to be a row of the digest."""
+    hostile, harmless = digest_of(text, host=text), digest_of("x" * 20, host="x" * 20)
+    for name in ("email/subject.txt", "ntfy/title.txt", "ntfy/message.txt"):
+        channel = PHONE if name.startswith("ntfy") else MAIL
+        assert render(hostile, channel)[0][name].count("\n") == render(harmless, channel)[0][name].count("\n")
+
+
+@pytest.mark.parametrize("kind", ["a link", "a mail address", "a name", "a name in Cyrillic", "a script link", "OSC"])
+def test_no_mail_program_makes_a_link_of_a_name(kind: str) -> None:
+    """Nothing in the page's text looks like an address to click on."""
+    page = Page(render(digest_of(HOSTILE[kind], host=HOSTILE[kind]))[0]["email/body.html"])
+    assert not re.search(r"\w:/|javascript:\w|www\.\w|\w@\w|\w\.[^\W\d]{2}", page.text)
+    assert not any(isinstance(element, tuple) and element[0] in ("a", "img", "link") for element in page.shape)
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::abcd", "198.51.100.0/24", "2001:db8::/32"])
+def test_an_address_can_be_copied_from_the_page(ip: str) -> None:
+    """Real addresses and networks stand in one piece, for the firewall's command line."""
+    assert str(nolink(ip)) == ip
+    assert ip in render(digest_of(ip))[0]["email/body.html"]
+
+
+# ---- own templates
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Give a folder for the admin's own templates."""
+    (tmp_path / "email").mkdir()
+    return tmp_path
+
+
+def test_own_templates_replace_the_built_in_ones_one_by_one(own: Path) -> None:
+    """An admin who wants another subject writes a subject."""
+    (own / "email/subject.txt").write_text("{{ totals.bans | number }} on {{ host }}!\n")
+    parts = render(digest_of("192.0.2.1"), own=own)[0]
+    plain = render(digest_of("192.0.2.1"))[0]
+    assert parts["email/subject.txt"] == "15 on web1!\n"
+    assert {name for name in parts if parts[name] != plain[name]} == {"email/subject.txt"}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("one\n{% if %}", "line 2"),
+        ("{{ no_such_name }}", "no_such_name"),
+        ("{{ totals.no_such_field }}", "no_such_field"),
+        ("{{ host | no_such_filter }}", "no_such_filter"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ ''.__class__.__mro__ }}", "__class__"),
+        ("{{ jails.append(1) }}", "append"),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range"),
+        ("{% include '../../etc/passwd' %}", "passwd"),
+    ],
+)  # fmt: skip
+def test_a_broken_own_template_is_named_with_what_is_wrong(own: Path, source: str, words: str) -> None:
+    """The admin reads which file, and which line or name; nothing reaches beyond the sandbox."""
+    (own / "email/body.txt").write_text(source)
+    with pytest.raises(TemplateError, match=r"email/body\.txt") as caught:
+        render(digest_of("192.0.2.1"), own=own)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_template_opens_with_the_names_of_its_variables(name: str) -> None:
+    """Whoever changes a template finds in its first comment what there is (or in which other one)."""
+    source = (TEMPLATES / name).read_text()
+    comment = opening_comment(source)
+    if "see" in comment or "as in" in comment:
+        comment += opening_comment((TEMPLATES / "email/body.txt").read_text())
+    environment = Environment(autoescape=True)
+    for filter_name in re.findall(r"\|\s*(\w+)", source):
+        environment.filters.setdefault(filter_name, str)
+    used = meta.find_undeclared_variables(environment.parse(source))
+    assert used
+    assert used - set(re.findall(r"\w+", comment)) == set()
+    assert used <= set(document(digest_of("x")))
+
+
+def opening_comment(source: str) -> str:
+    """Return the Jinja comment with which a template begins."""
+    match = re.match(r"\{#(.*?)#\}", source, re.DOTALL)
+    assert match, "no comment at the beginning"
+    return match[1]
+
+
+def test_an_empty_digest_says_that_nothing_was_banned() -> None:
+    """All templates can show a quiet day."""
+    quiet = replace(digest_of("x"), totals=Totals(), jails=(), left_out=LeftOut())
+    assert "Nothing was banned" in Page(render(quiet)[0]["email/body.html"]).text
+    assert "Nothing was banned" in render(quiet)[0]["email/body.txt"]
+    assert "Nothing was banned" in render(quiet, PHONE)[0]["ntfy/message.txt"]

@@ -21,6 +21,7 @@ from f2b_digest.message import Stamp
 
 SUBJECT_LIMIT = 120
 """Characters; a phone shows about 40, a mail program about 100."""
+LINE_LENGTH = 76
 NAME_LIMIT = 120
 """Characters of a display name."""
 
@@ -57,7 +58,7 @@ def build(
     mail.attach(_part("plain", text))
     mail.attach(_part("html", html))
     output = BytesIO()
-    policy = compat32.clone(linesep="\n", max_line_length=76)
+    policy = compat32.clone(linesep="\n", max_line_length=LINE_LENGTH)
     BytesGenerator(output, mangle_from_=False, policy=policy).flatten(mail)
     return output.getvalue()
 
@@ -78,8 +79,8 @@ def _address(address: str) -> str:
     if _travels(name):
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{quoted}" <{bare}>'
-    # 75: encode() does not count the blank that stands before its later lines.
-    return f"{Header(name, 'utf-8', maxlinelen=75, header_name='From').encode()} <{bare}>"
+    # A line of 76 holds a blank and an encoded word of the 75 characters that are allowed; Header's default is 78.
+    return f"{Header(name, 'utf-8', maxlinelen=LINE_LENGTH, header_name='From').encode()} <{bare}>"
 
 
 def _travels(text: str) -> bool:

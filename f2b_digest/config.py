@@ -122,7 +122,7 @@ def _build(table: dict[str, Any], path: Path | None, defaults: dict[str, Any]) -
     if not reports and "reports" in table and not mistakes:
         mistakes.append("reports: there is none: add one like [reports.daily]")
     if mistakes or top is None:
-        raise ConfigurationError([f"{path}: {mistake}" for mistake in mistakes])
+        raise ConfigurationError([_one_line(f"{path}: {mistake}") for mistake in mistakes])
     return Configuration(
         host=top.host,
         timezone=ZoneInfo(top.timezone),
@@ -169,6 +169,11 @@ def _mistake(model: type[BaseModel], place: str, detail: Any) -> str:
         return f"{where}: unknown key ({_known('known', keys, location[-1])})"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _one_line(text: str) -> str:
+    """Return text with its line ends and control characters as escapes: a key of TOML can hold any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _known(word: str, names: Any, meant: object = None) -> str:

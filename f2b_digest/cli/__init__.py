@@ -113,7 +113,7 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="f2b-digest")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, store: str | None, verbose: bool) -> None:
-    r"""One digest of what fail2ban banned, by mail and phone.
+    """One digest of what fail2ban banned, by mail and phone.
 
     \b
     Example, for cron:   f2b-digest send daily
@@ -122,7 +122,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
     \b
     Exit status: 0 done, or nothing to do; 1 failed; 2 usage; 75 deferred,
     will be tried again; 78 configuration.
-    """
+    """  # noqa: D301 - click wants the character, not its name
     if config is None and SYSTEM_CONFIGURATION.exists():
         config = SYSTEM_CONFIGURATION
     context.obj = Program(config, store, verbose=verbose)

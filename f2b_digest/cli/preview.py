@@ -33,7 +33,7 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 def command(
     program: Program, report: str, form: str, output: Path | None, since: str | None, until: str | None
 ) -> None:
-    r"""Show what send would send, and change nothing.
+    """Show what send would send, and change nothing.
 
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
     zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w).
@@ -42,7 +42,7 @@ def command(
     Examples:  f2b-digest preview
                f2b-digest preview weekly --format html --output digest.html
                f2b-digest preview --since 7d
-    """
+    """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     name = report_named(configuration, report or next(iter(configuration.reports)))
     now = program.clock()

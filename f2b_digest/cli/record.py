@@ -26,13 +26,13 @@ from f2b_digest.errors import ConfigurationError, StoreError
 @click.pass_obj
 def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None, users: tuple[str, ...],
             matches: str | None, host: str | None, **numbers: int | None) -> None:  # fmt: skip
-    r"""Append one event to the store.
+    """Append one event to the store.
 
     The store is made at the first event. What it cannot take at once goes to its spool, and is as good as stored.
 
     \b
     Example:   f2b-digest record --jail sshd --ip 192.0.2.7 --failures 5 --bantime 600
-    """
+    """  # noqa: D301 - click wants the character, not its name
     settings = _settings(program.config)
     if matches == "-":
         matches = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")

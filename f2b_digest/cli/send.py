@@ -21,13 +21,13 @@ FAILED = 1
 @click.argument("reports", nargs=-1, metavar="[REPORT]...")
 @click.pass_obj
 def command(program: Program, reports: tuple[str, ...]) -> None:
-    r"""Seal what is pending, deliver it, mark it as reported.
+    """Seal what is pending, deliver it, mark it as reported.
 
     Without REPORT: all reports of the configuration. Silent if all went well, as cron wants it.
 
     \b
     Example:   f2b-digest send daily
-    """
+    """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     with open_store(program, configuration) as store:

@@ -195,5 +195,12 @@ def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None])
     return [
         f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
         for file in sorted(files)
-        if file.exists() and file.stat().st_mode & 0o004
+        if _is_open(file)
     ]
+
+
+def _is_open(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & 0o004)
+    except OSError:  # the channel says so when it reads the file
+        return False

@@ -208,6 +208,12 @@ def test_a_store_is_a_path_or_an_sqlite_url(f2b_digest: Command, path: Path, for
     assert "1 ban" in f2b_digest("--store", form.format(path), "preview").out
 
 
+def test_a_path_that_no_file_can_have_is_one_line(f2b_digest: Command, tmp_path: Path) -> None:
+    """Whatever the system says of a path, it is no traceback."""
+    ended = f2b_digest("--store", tmp_path / ("x" * 300), "preview")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+
+
 def test_another_database_is_refused(f2b_digest: Command) -> None:
     """Status 78, and the URL's password is not repeated."""
     ended = f2b_digest("--store", "postgresql://user:hunter2@db/bans", "preview")

@@ -295,6 +295,13 @@ def test_a_secret_that_everybody_can_read_draws_a_warning(
     )
 
 
+def test_a_secret_file_that_cannot_be_looked_at_is_no_crash(f2b_digest: Command, file: Path, path: Path) -> None:
+    """A preview needs no secret; its reader may not be allowed to see the file."""
+    fill(path, [event()])
+    file.write_text(SECRET + f'token_file = "{"x" * 300}"')
+    assert f2b_digest("--config", file, "--store", path, "preview").status == 0
+
+
 def test_a_readable_file_without_secrets_is_fine(f2b_digest: Command, config: Path, path: Path) -> None:
     """Nobody is warned about nothing."""
     fill(path, [event()])

@@ -463,8 +463,9 @@ def test_a_digest_begins_where_the_last_one_ended(path: Path) -> None:
     here.ban("192.0.2.1")
     here.now += 3600
     here.send()
+    here.now += 1800
     here.ban("192.0.2.2")
-    here.now += 3600
+    here.now += 1800
     here.send()
     periods = query(path, "SELECT period_start, period_end FROM digest ORDER BY id")
     assert periods == [(NOON, NOON + 3600), (NOON + 3600, NOON + 7200)]

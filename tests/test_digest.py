@@ -69,6 +69,14 @@ def test_of_two_bans_the_last_says_how_long(path: Path, rows: list[Row], bantime
     assert address.until == datetime.fromtimestamp(NOON + 60 + bantime, UTC)
 
 
+def test_each_host_has_ban_times_of_its_own(path: Path) -> None:
+    """Where two hosts banned an address at once, the longer ban counts, and neither prolongs the other's."""
+    elsewhere = event(bantime=3600, host="web2")
+    assert only(compose(path, [BAN, event("prolong", bantime=1200), elsewhere])).bantime == 3600
+    fill(path, [event("prolong", bantime=86400, host="web3")])
+    assert only(compose(path, [])).bantime == 3600
+
+
 @pytest.mark.parametrize(
     ("bantime", "words"),
     [

@@ -247,6 +247,19 @@ def test_somebody_who_may_not_write_beside_the_store_reads_who_may(
 
 # ---- the sums
 
+
+def test_the_worst_stand_first(path: Path) -> None:
+    """Jails and addresses are ordered by bans, then failures, then the latest."""
+    many, failing, late = "192.0.2.9", "192.0.2.8", "192.0.2.7"
+    fill(path, [event(jail="few", at=at) for at in range(2)])
+    fill(path, [event(ip=many, at=at, failures=1) for at in range(2)])
+    fill(path, [event(ip=failing, failures=9), event(ip=late, at=NOON + 1), event(ip="192.0.2.1")])
+    with Store(path, read_only=True) as store:
+        digest = summarise(store)
+    assert [jail.name for jail in digest.jails] == ["sshd", "few"]
+    assert [address.ip for address in digest.jails[0].worst] == [many, failing, late, "192.0.2.1"]
+
+
 JAILS = ("sshd", "ssh-ddos", "web", "a\0b", "'; DROP TABLE event", "ж*")
 PATTERNS: dict[str, Callable[[str], bool]] = {
     "*": lambda jail: True,
@@ -256,23 +269,24 @@ PATTERNS: dict[str, Callable[[str], bool]] = {
 }
 ROWS = st.builds(
     event,
-    kind=st.sampled_from(("ban", "ban", "ban", "prolong", "unban", "start")),
-    jail=st.sampled_from(JAILS),
+    kind=st.sampled_from(("ban", "ban", "ban", "ban", "prolong", "unban", "start")),
+    jail=st.just("sshd") | st.sampled_from(JAILS),
     ip=st.sampled_from(("192.0.2.1", "192.0.2.2", "2001:db8::1", "not an address")),
-    at=st.integers(0, 5).map(float),
+    at=st.integers(0, 9).map(float),
     host=st.sampled_from(("web1", "web2")),
     failures=st.none() | st.integers(0, 9),
     bantime=st.none() | st.sampled_from((0, 600, 86400)),
     users=st.lists(st.sampled_from(("root", "admin", '"], ["', "ж")), max_size=3),
-    history=st.sampled_from((False, False, True)),
+    history=st.sampled_from((False, False, False, True)),
 )
+FIRST, LAST = st.just(1) | st.integers(1, 20), st.just(99) | st.integers(0, 60)
 CHOSEN = st.lists(st.tuples(st.sampled_from(("", "", "!")), st.sampled_from(sorted(PATTERNS))), min_size=1, max_size=3)
 Stored = dict[str, Any]
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(ROWS, max_size=40), CHOSEN, st.integers(1, 4), st.integers(0, 60),
+    st.lists(ROWS, max_size=40) | st.lists(ROWS, min_size=30, max_size=60), CHOSEN, FIRST, LAST,
     st.integers(1, 4), st.integers(1, 3), st.integers(1, 3),
 )  # fmt: skip
 def test_every_number_of_a_digest_is_what_a_naive_count_finds(

@@ -77,11 +77,13 @@ def take_spool_in(path: Path) -> int:
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is a store. Raises StoreError where this user may not look into its folder."""
+    """Say whether there is a store. Raises StoreError where that cannot be seen."""
     try:
         return path.exists()
     except PermissionError as error:
         raise StoreError(_explain(path, f"unable to open: {error.strerror}")) from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
 
 
 class Store:

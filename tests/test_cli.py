@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -66,6 +67,43 @@ def test_status_75_when_a_delivery_will_be_tried_again(config: Path, path: Path)
     assert (ended.status, ended.out, ended.err.count("\n")) == (75, "", 1)
     assert "daily: out to " in ended.err
     assert program("--config", config, "retry") == Ended(0, "", "")  # not due yet
+
+
+def test_retry_is_silent_when_it_delivers(
+    f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trouble that passed needs no further word."""
+    fill(path, [event()])
+    (config.parent / "out").write_text("a file where the folder should be")
+    assert f2b_digest("--config", config, "send").status == 75
+    (config.parent / "out").unlink()
+    monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 2 * HOURS))
+    assert f2b_digest("--config", config, "retry") == Ended(0, "", "")
+    assert len(list((config.parent / "out").iterdir())) == 1
+
+
+def test_a_torn_line_of_the_spool_is_kept_and_told_once(f2b_digest: Command, config: Path, path: Path) -> None:
+    """What a crash cut in two cannot be stored; the events around it are, and the digest goes out."""
+    whole = json.dumps(dict(zip(recorder.COLUMNS, event(ip="192.0.2.1"), strict=True)))
+    Path(f"{path}.spool").write_text(f'{{"kind": "ban", "ho\n{whole}\n')
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert f"{path}.spool.torn holds 1 " in ended.err
+    assert Path(f"{path}.spool.torn").read_text() == '{"kind": "ban", "ho\n'
+    assert query(path, "SELECT bans FROM digest") == [(1,)]
+    assert f2b_digest("--config", config, "send") == Ended(0, "", "")
+
+
+def test_a_spool_that_cannot_be_taken_in_holds_back_no_digest(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The spool stays for the next send, one line says why, and what is in the store goes out."""
+    fill(path, [event(ip="192.0.2.1")])
+    query(path, "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'disk full'); END")
+    Path(f"{path}.spool").write_text(json.dumps(dict(zip(recorder.COLUMNS, event(at=1), strict=True))) + "\n")
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert "disk full" in ended.err
+    assert recorder.spooled(str(path)) == 1
+    assert query(path, "SELECT bans FROM digest") == [(1,)]
 
 
 def test_status_78_for_a_mistake_in_the_configuration(config: Path) -> None:

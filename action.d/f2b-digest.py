@@ -204,7 +204,7 @@ def _locked_spool(path):
 
     name = spool_path(path)
     until = time.monotonic() + SPOOL_WAIT
-    while True:
+    while time.monotonic() <= until:
         descriptor = _no_link(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         try:
             if os.fstat(descriptor).st_size == 0:
@@ -223,6 +223,7 @@ def _locked_spool(path):
             os.close(descriptor)
             raise
         os.close(descriptor)
+    raise OSError("renamed again and again")
 
 
 def _no_link(name, flags):

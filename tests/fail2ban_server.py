@@ -144,10 +144,10 @@ class Fail2ban:
             lines += [f"[{name}]", *(f"{key} = {value}" for key, value in options.items())]
         self.write("conf/jail.conf", "\n".join(lines) + "\n")
 
-    def stock_filter(self, name: str) -> None:
-        """Take a filter from fail2ban's own package."""
-        for file in ("common.conf", f"{name}.conf"):
-            shutil.copy(self._stock / "filter.d" / file, self.folder / "conf/filter.d")
+    def stock(self, *names: str) -> None:
+        """Take files from the configuration in fail2ban's own package."""
+        for name in names:
+            shutil.copy(self._stock / name, self.folder / "conf" / name)
 
     # ---- life
 
@@ -222,9 +222,9 @@ class Fail2ban:
 
     # ---- what a jail reads, and what was recorded
 
-    def log(self, jail: str, *lines: str | bytes) -> int:
-        """Write lines to a jail's log, each with the present second before it, and return that second."""
-        second = int(time.time())
+    def log(self, jail: str, *lines: str | bytes, ago: int = 0) -> int:
+        """Write lines to a jail's log, each with the second before it that is so many seconds ago; return that."""
+        second = int(time.time()) - ago
         raw = [line.encode() if isinstance(line, str) else line for line in lines]
         self.append_log(jail, *(b"%d %s" % (second, line) for line in raw))
         return second

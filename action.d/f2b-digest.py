@@ -21,7 +21,7 @@ import time
 
 DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KINDS = ("ban", "prolong", "unban", "start", "stop")
 
 STORE_WAIT = 0.6  # seconds for the store's write lock
@@ -109,6 +109,8 @@ def connect(path, wait=STORE_WAIT):
 
     Raises ForeignStore, OSError or sqlite3.Error.
     """
+    if os.path.exists(damage_mark(path)):
+        raise ForeignStore("{} was set aside as damaged".format(path))
     import _sqlite3 as sqlite3  # without the date adapters of sqlite3, which a shell door would load for nothing
 
     if not os.path.exists(path):
@@ -122,12 +124,8 @@ def connect(path, wait=STORE_WAIT):
             _make_schema(connection)
         elif application != APPLICATION_ID:
             raise ForeignStore("{} is another program's database".format(path))
-        elif version > SCHEMA_VERSION:
-            raise ForeignStore(
-                "{} has schema {}, this recorder knows {}: restart fail2ban after an upgrade of f2b-digest".format(
-                    path, version, SCHEMA_VERSION
-                )
-            )
+        # A newer version is no reason to refuse: an upgrade of the package must not stop a fail2ban that still runs
+        # the older recorder. If the table of events ever changes shape, the INSERT fails, and the spool takes over.
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
         except sqlite3.OperationalError:  # another door is just doing it; a row is as durable without
@@ -137,6 +135,11 @@ def connect(path, wait=STORE_WAIT):
     except BaseException:
         connection.close()
         raise
+
+
+def damage_mark(path):
+    """Return the path of the file that marks a store as damaged: nobody writes to the store while it is there."""
+    return path + ".damaged"
 
 
 def _make_file(path):
@@ -161,6 +164,7 @@ def _give_to_owner(descriptor, folder):
 
 def _make_schema(connection):
     """Turn an empty database into a store, in one transaction; any number of doors may try at once."""
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that prune can give space back
     connection.execute("BEGIN IMMEDIATE")  # before the first write: nothing of another program's database is changed
     if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -273,40 +277,17 @@ def spooled(path):
 
 
 def take_in(path):
-    """Move every spooled event into the store, each exactly once; return their number and the lines not understood.
+    """Move every spooled event into the store, each exactly once; return their number and that of the torn lines.
 
     Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. A crash halfway is mended by
     the next call: the taken file goes only when all of it is in the store, and the store ignores what it has.
-    Does nothing while another process does the same. Raises sqlite3.Error, ForeignStore or OSError; nothing is lost then.
+    Only one process may call this at a time: the caller holds the sender's lock. Raises sqlite3.Error, ForeignStore or
+    OSError; nothing is lost then.
     """
-    import fcntl
-
-    if not spooled(path):
-        return 0, 0
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        return 0, 0
-    try:
-        result = _take_in(path)
-    finally:
-        os.close(folder)
-    try:
-        reserve_spool(path)  # the one there was went with the taken file
-    except OSError:  # a full disk: the next start or take_in tries again
-        pass
-    return result
-
-
-def _take_in(path):
     spool, taken = spool_path(path), spool_path(path) + ".taken"
     count, torn = 0, 0
-    while True:
+    while os.path.exists(taken) or _holds_events(spool):
         if not os.path.exists(taken):
-            if not _holds_events(spool):
-                return count, torn
             descriptor = _locked_spool(path)
             try:
                 os.rename(spool, taken)
@@ -325,6 +306,12 @@ def _take_in(path):
             _keep(spool + ".torn", rest)
         os.unlink(taken)
         count, torn = count + len(events), torn + len(rest)
+    if count + torn:
+        try:
+            reserve_spool(path)  # the one there was went with the taken file
+        except OSError:  # a full disk: the next start of fail2ban or take_in tries again
+            pass
+    return count, torn
 
 
 def _holds_events(name):
@@ -347,8 +334,9 @@ def _parse(name):
             continue
         try:
             fields = json.loads(line.decode())
-            events.append(tuple(fields[column] for column in COLUMNS))
-        except (ValueError, KeyError, TypeError):
+            users = json.loads(fields.pop("users") or "[]")
+            events.append(event(users=users, **fields))
+        except (ValueError, KeyError, TypeError, AttributeError):
             rest.append(line)
     return events, rest
 

@@ -17,6 +17,7 @@ from f2b_digest.errors import ConfigurationError
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
+AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -32,6 +33,12 @@ def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if all(pattern.startswith("!") for pattern in patterns):
         raise ValueError('takes no jail in: begin with "*", or with names')
     return patterns
+
+
+def _age(text: str) -> str:
+    if not AGE.fullmatch(text):
+        raise ValueError(f"{text!r} is no age like 400d or 52w (1d at least)")
+    return text
 
 
 class Report(BaseModel):
@@ -55,6 +62,7 @@ class _Top(BaseModel):
 
     host: Annotated[str, StringConstraints(min_length=1, max_length=253)]
     timezone: Annotated[str, AfterValidator(_zone)]
+    keep: Annotated[str, AfterValidator(_age)] = "400d"
     store: str | None = None
     templates: ConfiguredPath | None = None
 
@@ -71,6 +79,8 @@ class Configuration:
     """A folder whose templates go before the built-in ones."""
     reports: Mapping[str, Report]
     channels: Mapping[str, Channel]
+    keep: float = 400 * 86400.0
+    """Seconds for which events and messages stay in the store once they are reported."""
     warnings: tuple[str, ...] = ()
     """What does not stop a delivery, but should be mended."""
 
@@ -127,6 +137,7 @@ def _build(table: dict[str, Any], path: Path | None, defaults: dict[str, Any]) -
         host=top.host,
         timezone=ZoneInfo(top.timezone),
         store=top.store,
+        keep=int(top.keep[:-1]) * (604800.0 if top.keep[-1] == "w" else 86400.0),
         templates=top.templates,
         reports={name: report for name, report in reports.items() if report},
         channels={name: channel for name, channel in channels.items() if channel},

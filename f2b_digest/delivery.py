@@ -1,17 +1,19 @@
 """The life of a digest: composed, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
 
+import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from f2b_digest import digest as digests
 from f2b_digest.channels.base import Channel, deadline
 from f2b_digest.config import Configuration, Report
-from f2b_digest.digest import Digest
+from f2b_digest.digest import Digest, Undelivered, moment
 from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError
 from f2b_digest.message import Message, Stamp
 from f2b_digest.render import Renderer
-from f2b_digest.store import OPEN, Delivery, Selection, Store
+from f2b_digest.store import OPEN, Delivery, Sealed, Selection, Store
 
 Clock = Callable[[], float]
 """Returns UTC epoch seconds."""
@@ -19,6 +21,8 @@ Clock = Callable[[], float]
 FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 300.0, 4 * 3600.0, 5 * 86400.0
 """Seconds: a mail queue's schedule. The first wait is longer than an attempt's deadline, so that an attempt that is
 under way is never begun a second time."""
+FEWEST_ATTEMPTS = 5
+"""Before a delivery is given up."""
 SIZES = ((40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0))
 """Jails, and addresses of each, that a message may show: the first that fits the channel's limits is taken."""
 
@@ -31,7 +35,7 @@ class Outcome:
     channel: str
     recipient: str
     status: str
-    """One of a delivery's; or "plain": own templates could not be used, the built-in ones were."""
+    """One of a delivery's; or "noted": something went wrong in the making of the digest, which went out."""
     reason: str = ""
 
 
@@ -48,10 +52,9 @@ def pending(store: Store, name: str, report: Report) -> Selection:
 def compose(configuration: Configuration, store: Store, name: str, selection: Selection, now: float) -> Digest:
     """Return a report's digest of a selection; `preview` and `send` both show this. `now` ends an open period."""
     last = store.last_digest(name)
-    start = last.period_end if last else None
-    if selection.since is not None or selection.until is not None:
-        start = selection.since
-    return store.summarise(
+    past = selection.since is not None or selection.until is not None
+    start = selection.since if past else last.period_end if last else None
+    digest = store.summarise(
         selection,
         report=name,
         host=configuration.host,
@@ -59,18 +62,42 @@ def compose(configuration: Configuration, store: Store, name: str, selection: Se
         start=start,
         end=now if selection.until is None else selection.until,
     )
+    return digest if past else replace(digest, undelivered=_undelivered(configuration, store, name, last))
+
+
+def _undelivered(configuration: Configuration, store: Store, name: str, last: Sealed | None) -> tuple[Undelivered, ...]:
+    """Return what a report still tries to deliver, and what it gave up since its last digest, which told the rest."""
+    told = last.sealed_at if last else 0.0
+    return tuple(
+        Undelivered(
+            digest=row.digest, sealed_at=moment(row.sealed_at, configuration.timezone), channel=row.channel,
+            recipient=row.recipient, status=row.status, reason=row.error or "",
+        )
+        for row in store.deliveries((*OPEN, "failed"))
+        if row.report == name and row.attempts and (row.status != "failed" or (row.settled_at or 0.0) >= told)
+    )  # fmt: skip
 
 
 def fit(
     templates: Iterable[str], digest: Digest, renderer: Renderer, fits: Callable[[Mapping[str, str]], bool]
-) -> dict[str, str]:
-    """Render a digest with as many rows as `fits` allows. Raises TemplateError."""
+) -> tuple[dict[str, str], Digest]:
+    """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
+
+    Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so.
+    """
     names = tuple(templates)
-    for jails, addresses in SIZES:
-        parts = renderer.render(names, digests.document(digests.cut(digest, jails, addresses)))
-        if fits(parts):
-            break
-    return parts
+    try:
+        for jails, addresses in SIZES:
+            parts = renderer.render(names, digests.document(digests.cut(digest, jails, addresses)))
+            if fits(parts):
+                break
+    except TemplateError as error:
+        plainer = renderer.without(error.template)
+        if plainer is None:
+            raise
+        note = f"{' '.join(str(error).split())}; the built-in template was used"
+        return fit(names, replace(digest, notes=(*digest.notes, note)), plainer, fits)
+    return parts, digest
 
 
 # ---- sealing and sending
@@ -81,7 +108,8 @@ def send(
 ) -> list[Outcome]:
     """Seal what the reports have pending, then try every delivery that is due; return what became of it.
 
-    Raises ConfigurationError, before anything is sealed, if a report has no channel that would tell anybody.
+    The caller holds the sender's lock. Raises ConfigurationError, before anything is sealed, if a report has no channel
+    that would tell anybody.
     """
     names = list(reports)
     mute = [name for name in names if not configuration.reports[name].channels]
@@ -89,8 +117,8 @@ def send(
         raise ConfigurationError(
             [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
         )
-    troubles = [trouble for name in names for trouble in _seal(configuration, store, renderer, name, clock())]
-    return troubles + retry(configuration, store, clock)
+    notes = [note for name in names for note in _seal(configuration, store, renderer, name, clock())]
+    return notes + retry(configuration, store, clock)
 
 
 def _seal(configuration: Configuration, store: Store, renderer: Renderer, name: str, now: float) -> list[Outcome]:
@@ -102,36 +130,49 @@ def _seal(configuration: Configuration, store: Store, renderer: Renderer, name: 
     if bans < report.min_bans and not (bans == 0 and report.quiet == "send"):
         return []
     key = uuid.uuid4().hex
-    messages, troubles = [], []
+    messages: list[tuple[str, Message]] = []
+    notes: dict[str, Outcome] = {}
     for channel_name in report.channels:
-        stamp = Stamp(key, name, channel_name, configuration.host, now, bans)
         channel = configuration.channels[channel_name]
-        try:
-            made = _messages(channel, digest, renderer, stamp)
-        except TemplateError as error:  # an admin's mistake must not keep the digest from the admin
-            made = _messages(channel, digest, renderer.built_in, stamp)
-            troubles.append(Outcome(name, channel_name, "", "plain", " ".join(str(error).split())))
-        messages += [(channel_name, message) for message in made]
+        stamp = Stamp(key, name, channel_name, configuration.host, now, bans)
+        parts, noted = fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))  # noqa: B023
+        body = channel.pack(parts, stamp)
+        messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
+        notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
     store.seal(
-        selection, stamp=stamp, start=digest.start.timestamp(), end=digest.end.timestamp(), messages=messages
+        selection,
+        stamp=stamp,
+        document=digests.to_json(replace(digest, notes=tuple(notes))),
+        start=digest.start.timestamp(),
+        end=digest.end.timestamp(),
+        messages=messages,
     )  # False: another sender has sealed these events meanwhile
-    return troubles
-
-
-def _messages(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp) -> list[Message]:
-    parts = fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
-    body = channel.pack(parts, stamp)
-    return [Message(recipient, body, channel.identity(stamp)) for recipient in channel.recipients]
+    return list(notes.values())
 
 
 def retry(configuration: Configuration, store: Store, clock: Clock) -> list[Outcome]:
-    """Try every delivery that is due; return the outcomes of the attempts."""
-    outcomes = []
-    for delivery in store.deliveries(OPEN, due=clock()):
-        outcome = _attempt(configuration.channels.get(delivery.channel), store, delivery, clock)
-        if outcome:
-            outcomes.append(outcome)
-    return outcomes
+    """Try every delivery that is due; return the outcomes of the attempts. The caller holds the sender's lock."""
+    due = store.deliveries(OPEN, due=clock(), longest=LONGEST_WAIT)
+    return _attempt_all(configuration, store, due, clock)
+
+
+def resend(
+    configuration: Configuration, store: Store, originals: Iterable[Delivery], to: str | None, clock: Clock
+) -> list[Outcome]:
+    """Deliver the stored bytes of some deliveries once more, to the same recipients or to another one.
+
+    Each is a delivery of its own, tried again like any other. The caller holds the sender's lock.
+    """
+    keys = {store.copy(row.id, recipient=to or row.recipient, now=clock()) for row in originals}
+    copies = [row for row in store.deliveries(OPEN) if row.id in keys]
+    return _attempt_all(configuration, store, copies, clock)
+
+
+def _attempt_all(
+    configuration: Configuration, store: Store, deliveries: Iterable[Delivery], clock: Clock
+) -> list[Outcome]:
+    outcomes = (_attempt(configuration.channels.get(row.channel), store, row, clock) for row in deliveries)
+    return [outcome for outcome in outcomes if outcome]
 
 
 def _attempt(channel: Channel | None, store: Store, delivery: Delivery, clock: Clock) -> Outcome | None:
@@ -141,22 +182,30 @@ def _attempt(channel: Channel | None, store: Store, delivery: Delivery, clock: C
     message = store.claim(delivery.id, attempts=delivery.attempts, next_at=now + wait)
     if message is None:
         return None
-    status, reason = _try(channel, delivery.channel, message)
-    if status == "deferred" and now + wait > delivery.sealed_at + GIVE_UP:
+    status, reason, in_doubt = _try(channel, delivery.channel, message)
+    # Not by age alone: a clock that jumps ahead would end a delivery that had hardly begun.
+    if status == "deferred" and now + wait > delivery.made_at + GIVE_UP and delivery.attempts + 1 >= FEWEST_ATTEMPTS:
         status, reason = "failed", f"given up after {GIVE_UP / 86400:.0f} days: {reason}"
-    store.settle(delivery.id, status=status, error=reason or None, sent_at=clock() if status == "sent" else None)
+    store.settle(delivery.id, status=status, error=reason or None, in_doubt=message.in_doubt or in_doubt, now=clock())
     return Outcome(delivery.report, delivery.channel, delivery.recipient, status, reason)
 
 
-def _try(channel: Channel | None, name: str, message: Message) -> tuple[str, str]:
-    """Return the state that one attempt leads to, and why."""
+def _try(channel: Channel | None, name: str, message: Message) -> tuple[str, str, bool]:
+    """Return the state that one attempt leads to, why, and whether the message may have arrived all the same."""
     if channel is None:
-        return "deferred", f"there is no channel {name!r} in the configuration any more"
+        return "deferred", f"there is no channel {name!r} in the configuration any more", False
     try:
         with deadline():
             channel.deliver(message)
     except DeliveryError as error:
-        return ("failed" if error.permanent else "deferred"), error.reason
+        return ("failed" if error.permanent else "deferred"), error.reason, error.in_doubt
     except TimeoutError as error:
-        return "deferred", str(error)
-    return "sent", ""
+        return "deferred", str(error), True
+    except Exception as error:  # a bug of one channel must not keep the others waiting; its text may hold a secret
+        return "deferred", f"a bug in f2b-digest: {type(error).__name__} at {_where(error)}; please report it", True
+    return "sent", "", False
+
+
+def _where(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"

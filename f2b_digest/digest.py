@@ -1,8 +1,11 @@
 """What a digest says, as plain values: made by the store, cut to size here, shown by the templates. No SQL, no text."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
+
+from pydantic import TypeAdapter
 
 DOCUMENT_VERSION = 1
 """Of the JSON form; a reader of an older one need not fear a new key."""
@@ -65,6 +68,20 @@ class Jail:
 
 
 @dataclass(frozen=True)
+class Undelivered:
+    """What an earlier digest of the report could not deliver."""
+
+    digest: int
+    """Its number, for `f2b-digest show` and `resend`."""
+    sealed_at: datetime
+    channel: str
+    recipient: str
+    status: str
+    """deferred: will be tried again; failed: will not."""
+    reason: str
+
+
+@dataclass(frozen=True)
 class Digest:
     """One issue of a report."""
 
@@ -78,6 +95,9 @@ class Digest:
     """The one with the most bans first."""
     left_out: LeftOut = LeftOut()
     """Whole jails."""
+    undelivered: tuple[Undelivered, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What went wrong in the making of this digest."""
 
 
 def cut(digest: Digest, jails: int, addresses: int) -> Digest:
@@ -103,6 +123,16 @@ def _cut_jail(jail: Jail, addresses: int) -> Jail:
 def document(digest: Digest) -> dict[str, Any]:
     """Return the digest as nested dicts and lists: what templates and JSON readers get."""
     return {"version": DOCUMENT_VERSION, **asdict(digest)}
+
+
+def to_json(digest: Digest) -> str:
+    """Return the digest as a JSON text, times in ISO 8601."""
+    return json.dumps(document(digest), default=datetime.isoformat, indent=2)
+
+
+def from_json(text: str) -> Digest:
+    """Return the digest that `to_json` wrote; its times keep their offsets and lose their zone's name."""
+    return TypeAdapter(Digest).validate_json(text)
 
 
 def moment(at: float, zone: tzinfo) -> datetime:

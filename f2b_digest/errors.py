@@ -21,18 +21,28 @@ class StoreError(F2bDigestError):
     """The store is missing, damaged, not ours, newer than this program, or not ours to open."""
 
 
+class DamagedStoreError(StoreError):
+    """SQLite finds the store's file damaged: nothing more is written to it."""
+
+
 class TemplateError(F2bDigestError):
     """A template cannot be rendered; the text names it, the line and the reason."""
+
+    def __init__(self, template: str, reason: str) -> None:
+        super().__init__(f"template {template}{reason}")
+        self.template = template
 
 
 class DeliveryError(F2bDigestError):
     """A channel could not deliver one message.
 
     `permanent` is true where trying again cannot help and the admin has to act. `reason` goes to the store, to
-    `status` and to the terminal: it holds no secret and is one line.
+    `status` and to the terminal: it holds no secret and is one line. `in_doubt` is true where the other side may
+    have taken the message all the same: its answer got lost.
     """
 
-    def __init__(self, reason: str, *, permanent: bool) -> None:
+    def __init__(self, reason: str, *, permanent: bool, in_doubt: bool = False) -> None:
         self.reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:300]
         self.permanent = permanent
+        self.in_doubt = in_doubt
         super().__init__(self.reason)

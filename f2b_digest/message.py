@@ -30,3 +30,5 @@ class Message:
     body: bytes
     identity: str
     """Message-ID or sequence id: a receiver that drops duplicates by it shows one copy."""
+    in_doubt: bool = False
+    """An earlier attempt may have arrived: this would be a second copy."""

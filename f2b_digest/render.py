@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateSyntaxError
+from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, FunctionLoader, StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup, escape
 
@@ -20,6 +20,8 @@ from f2b_digest.errors import TemplateError
 
 LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
+LONGEST_SENTENCE = 300
+"""Characters of a reason or a note."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
 
@@ -27,11 +29,12 @@ HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 class Renderer:
     """Renders templates from the admin's folder where it has them, else the built-in ones."""
 
-    def __init__(self, built_in: Path, own: Path | None = None) -> None:
-        """Take the folder of the built-in templates, and the admin's."""
-        self.built_in = Renderer(built_in) if own else self
-        """A renderer that nobody's own template can break."""
-        loaders: list[BaseLoader] = [FileSystemLoader(folder) for folder in (own, built_in) if folder]
+    def __init__(self, built_in: Path, own: Path | None = None, *, broken: frozenset[str] = frozenset()) -> None:
+        """Take the folder of the built-in templates, and the admin's, of which the `broken` ones do not count."""
+        self._folders, self._broken = (built_in, own), broken
+        loaders: list[BaseLoader] = [FileSystemLoader(built_in)]
+        if own:
+            loaders.insert(0, FunctionLoader(lambda name: None if name in broken else _source(own, name)))
         self._environment = ImmutableSandboxedEnvironment(
             loader=ChoiceLoader(loaders),
             autoescape=lambda name: name is not None and name.endswith(".html"),
@@ -44,18 +47,36 @@ class Renderer:
             bar=bar, clock=clock, day=day, duration=duration, nolink=nolink, number=number, plural=plural, span=span
         )
 
+    def without(self, template: str) -> "Renderer | None":
+        """Return a renderer that takes a built-in template instead of the admin's, or None if this one does already."""
+        built_in, own = self._folders
+        if own is None or template in self._broken:
+            return None
+        return Renderer(built_in, own, broken=self._broken | {template})
+
     def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
         """Return each template's text. Raises TemplateError, which names the template and its line."""
         harmless = visible(document)
+        for key in ("notes", "undelivered"):  # sentences, not names
+            harmless[key] = visible(document[key], LONGEST_SENTENCE)
         return {name: self._render(name, harmless) for name in names}
 
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
         try:
             return self._environment.get_template(name).render(document)
         except TemplateSyntaxError as error:
-            raise TemplateError(f"template {error.name or name}, line {error.lineno}: {error.message}") from None
+            place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
+            raise TemplateError(name, f"{place}: {error.message}") from None
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
-            raise TemplateError(f"template {name}: {type(error).__name__}: {error}") from None
+            raise TemplateError(name, f": {type(error).__name__}: {error}") from None
+
+
+def _source(folder: Path, name: str) -> str | None:
+    """Return a template's text, or None where the folder has no such file; a name cannot lead out of the folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8")
 
 
 # ---- making text harmless

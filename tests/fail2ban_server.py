@@ -183,8 +183,7 @@ class Fail2ban:
         """Run fail2ban-client and return its answer; raise CalledProcessError if it fails."""
         return subprocess.run(
             [*self._command("fail2ban-client"), *arguments],
-            env=self._environment, check=True, timeout=2 * PATIENCE, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            env=self._environment, check=True, timeout=2 * PATIENCE, text=True, capture_output=True,
         ).stdout  # fmt: skip
 
     def jails_up(self) -> list[str]:

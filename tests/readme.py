@@ -34,7 +34,7 @@ def sample_digest() -> Digest:
 
 def sample_text() -> str:
     """Return the beginning of the sample digest, as a terminal shows it."""
-    text = show(sample_digest(), "text", Renderer(places.folder("templates")))
+    text, _ = show(sample_digest(), "text", Renderer(places.folder("templates")))
     return "\n".join(text.splitlines()[:20])
 
 

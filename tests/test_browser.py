@@ -28,7 +28,7 @@ f.onload = () => {{ const d = f.contentDocument, e = d.documentElement;
 def look(tmp_path: Path, width: int) -> list[object]:
     """Return what the browser made of the sample digest in a window of some width."""
     chromium = parts.program("chromium", "apt-get install chromium")
-    text = show(readme.sample_digest(), "html", Renderer(places.folder("templates")))
+    text, _ = show(readme.sample_digest(), "html", Renderer(places.folder("templates")))
     (tmp_path / "digest.html").write_text(text)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))
     command = [

@@ -251,4 +251,6 @@ def text_of(digest: Digest) -> str:
     channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
     stamp = Stamp("uuid", "daily", "mail", "web1", NOON, 1)
     renderer = Renderer(places.folder("templates"))
-    return delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))["email/body.txt"]
+    return delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))[0][
+        "email/body.txt"
+    ]

@@ -126,7 +126,9 @@ def test_every_name_is_found_with_fail2bans_own_sshd_filter(server: Fail2ban) ->
     server.append_log(
         "sshd",
         *[
-            f"{now} web1 sshd[{number}]: Failed password for invalid user {name} from 192.0.2.1 port 4{number} ssh2".encode()
+            (
+                f"{now} web1 sshd[{number}]: Failed password for invalid user {name} from 192.0.2.1 port 4{number} ssh2"
+            ).encode()
             for number, name in enumerate(names, 100)
         ],
     )

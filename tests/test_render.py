@@ -68,7 +68,7 @@ def render(digest: Digest, channel: Channel = MAIL, own: Path | None = None) -> 
     """Return a channel's rendered templates, and its message."""
     stamp = Stamp("uuid", digest.report, "out", digest.host, NOON, digest.totals.bans)
     renderer = Renderer(TEMPLATES, own)
-    parts = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
+    parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
     return parts, channel.pack(parts, stamp)
 
 
@@ -235,9 +235,20 @@ def test_own_templates_replace_the_built_in_ones_one_by_one(own: Path) -> None:
 def test_a_broken_own_template_is_named_with_what_is_wrong(own: Path, source: str, words: str) -> None:
     """The admin reads which file, and which line or name; nothing reaches beyond the sandbox."""
     (own / "email/body.txt").write_text(source)
+    renderer = Renderer(places.folder("templates"), own)
     with pytest.raises(TemplateError, match=r"email/body\.txt") as caught:
-        render(digest_of("192.0.2.1"), own=own)
+        renderer.render(["email/body.txt"], document(digest_of("192.0.2.1")))
     assert words in str(caught.value)
+
+
+def test_a_broken_own_template_costs_its_looks_and_is_named_in_the_digest(own: Path) -> None:
+    """The digest goes out with the built-in template in its place, the other own ones stay, and all parts say so."""
+    (own / "email/body.txt").write_text("{{ no_such_name }}")
+    parts, _ = render(digest_of("192.0.2.1"), own=own)
+    assert "192.0.2.1" in parts["email/body.txt"]
+    assert "template email/body.txt: UndefinedError: 'no_such_name'" in " ".join(parts["email/body.txt"].split())
+    assert "no_such_name" in parts["email/body.html"]
+    assert parts["email/subject.txt"] == render(digest_of("192.0.2.1"), own=own)[0]["email/subject.txt"]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

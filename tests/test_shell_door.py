@@ -9,7 +9,8 @@ import pytest
 from f2b_digest import recorder
 from tests.fail2ban_server import VERSIONS, Fail2ban
 
-# What `sh`, fail2ban's tags, Python and the recorder's own command line could each mistake for theirs; a file "canary" in the server's folder tells.
+# What `sh`, fail2ban's tags, Python and the recorder's own command line could each mistake for theirs; a file "canary"
+# in the server's folder tells.
 HOSTILE_TEXTS = (
     "$(touch canary)",
     "`touch canary`",

@@ -36,6 +36,8 @@ class Channel(BaseModel, ABC):
     # A mistake is reported without what was written there: it can be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
+    any_recipient: ClassVar[bool] = False
+    """Whether `resend --to` can give a stored message another recipient."""
     kind: str
     templates: ClassVar[tuple[str, ...]]
     """The templates of a message, as `folder/file` below `templates/`."""
@@ -72,7 +74,7 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
     A time limit on each read does not help against a server that sends a byte now and then. Main thread only.
     """
 
-    def ring(number: int, frame: FrameType | None) -> None:
+    def ring(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"no end after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)

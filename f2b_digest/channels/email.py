@@ -1,32 +1,27 @@
 """The email channel: through the system's sendmail program, or an SMTP server."""
 
-import base64
 import errno
 import os
 import pwd
 import shlex
 import signal
-import smtplib
-import ssl
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parseaddr
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from f2b_digest.channels import mime
-from f2b_digest.channels.base import Channel, ConfiguredPath, masked, read_secret, trust
+from f2b_digest.channels import mime, smtp
+from f2b_digest.channels.base import Channel, ConfiguredPath, read_secret, trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
 MAIL_TEMPLATES = ("email/subject.txt", "email/body.txt", "email/body.html")
 BODY_LIMIT = 80_000
 """Bytes of a part: Gmail cuts a message at about 102 kB of HTML."""
-SMTP_TIMEOUT = 30
-"""Seconds for each answer of the server."""
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 """Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
@@ -65,6 +60,7 @@ Address = Annotated[str, AfterValidator(_check_address)]
 class Email(Channel):
     """One mail per recipient, with a text and an HTML alternative."""
 
+    any_recipient: ClassVar[bool] = True
     templates: ClassVar[tuple[str, ...]] = MAIL_TEMPLATES
 
     kind: Literal["email"]
@@ -160,10 +156,11 @@ class Email(Channel):
             raise DeliveryError(f"{program[0]}: {error.strerror}", permanent=not passes) from None
         with process:
             try:
-                complaint = process.communicate(message.body, timeout=SENDMAIL_TIMEOUT)[1]
+                complaint = process.communicate(_on_the_wire(message), timeout=SENDMAIL_TIMEOUT)[1]
             except subprocess.TimeoutExpired:
                 if process.poll() is None:
-                    raise DeliveryError(f"{program[0]}: no end after {SENDMAIL_TIMEOUT} s", permanent=False) from None
+                    reason = f"{program[0]}: no end after {SENDMAIL_TIMEOUT} s"
+                    raise DeliveryError(reason, permanent=False, in_doubt=True) from None
                 complaint = b""  # it ended, but a child that it left behind keeps its output open
             finally:
                 if process.poll() is None:
@@ -173,105 +170,19 @@ class Email(Channel):
         if status:
             words = complaint.decode("utf-8", "replace").strip() or "(it said nothing)"
             how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-            raise DeliveryError(
-                f"{program[0]}: {how}: {words}", permanent=status > 0 and status not in TRY_AGAIN_STATUS
-            )
+            permanent = status > 0 and status not in TRY_AGAIN_STATUS
+            raise DeliveryError(f"{program[0]}: {how}: {words}", permanent=permanent, in_doubt=status < 0)
 
     # ---- SMTP
 
     def _by_smtp(self, address: str, message: Message) -> None:
-        url = urlsplit(address)
-        host, user = url.hostname or "", unquote(url.username or "")
         password = read_secret(self.password, self.password_file)
-        context = trust(self.ca_file)
-        name = mime.domain_of(self._envelope_sender)  # smtplib would ask DNS for this host's name
-        try:
-            server: smtplib.SMTP
-            if url.scheme == "smtps":
-                server = smtplib.SMTP_SSL(
-                    host, url.port or 465, local_hostname=name, timeout=SMTP_TIMEOUT, context=context
-                )
-            else:
-                server = smtplib.SMTP(host, url.port or 587, local_hostname=name, timeout=SMTP_TIMEOUT)
-            with _closing(server):
-                if url.scheme == "smtp":
-                    server.starttls(context=context)
-                if user and password is not None:
-                    server.login(user, password)
-                self._transact(server, message)
-        except Exception as error:
-            raise _smtp_error(error, f"{host}:{server_port(address)}", _forms(user, password or "")) from None
-
-    def _transact(self, server: smtplib.SMTP, message: Message) -> None:
-        """Send one message in one transaction, step by step, so that each refusal keeps its own code and words."""
-        server.ehlo_or_helo_if_needed()
-        _expect(*server.mail(self._envelope_sender), step="MAIL FROM")
-        _expect(*server.rcpt(message.recipient), step="RCPT TO")
-        _expect(*server.data(b"\r\n".join(message.body.split(b"\n"))), step="DATA")
+        smtp.transact(
+            address, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender),
+            sender=self._envelope_sender, recipient=message.recipient, body=_on_the_wire(message),
+        )  # fmt: skip
 
 
-def server_port(address: str) -> int:
-    """Return the port of an SMTP URL."""
-    url = urlsplit(address)
-    return url.port or (465 if url.scheme == "smtps" else 587)
-
-
-class _Refused(Exception):
-    def __init__(self, code: int, words: bytes, step: str) -> None:
-        super().__init__(code, words, step)
-        self.code, self.words, self.step = code, words, step
-
-
-def _expect(code: int, words: bytes, *, step: str) -> None:
-    if not 200 <= code < 300:
-        raise _Refused(code, words, step)
-
-
-class _closing:
-    """Say QUIT and close, whatever the server answers: the outcome of the message is known by then."""
-
-    def __init__(self, server: smtplib.SMTP) -> None:
-        self.server = server
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(Exception):
-            if error[0] is None:
-                self.server.quit()
-        self.server.close()
-
-
-def _forms(user: str, password: str) -> list[str]:
-    """Return a password as it goes over the wire, for servers that repeat what they do not understand."""
-    return [base64.b64encode(each.encode()).decode() for each in (f"\0{user}\0{password}", password)] + [password]
-
-
-def _smtp_error(error: Exception, server: str, secrets: list[str]) -> Exception:
-    """Return the DeliveryError for what went wrong; anything else is a bug and is returned as it is."""
-    if isinstance(error, DeliveryError):
-        return error
-    permanent = False
-    if isinstance(error, ssl.SSLCertVerificationError):
-        reason, permanent = f"certificate refused: {error.verify_message}", True
-    elif isinstance(error, smtplib.SMTPNotSupportedError):
-        hint = "the server must offer STARTTLS, or use smtps://" if "STARTTLS" in str(error) else "it knows no login"
-        reason, permanent = f"{error} ({hint})", True
-    elif isinstance(error, UnicodeEncodeError):
-        reason, permanent = "user and password must be ASCII: smtplib sends no others", True
-    elif isinstance(error, _Refused):
-        reason = f"{error.step}: {error.code} {error.words.decode('utf-8', 'replace')}"
-        # 552 to RCPT means "too many recipients" in old servers (RFC 5321, 4.5.3.1.10).
-        permanent = 500 <= error.code < 600 and not (error.code == 552 and error.step == "RCPT TO")
-    elif isinstance(error, smtplib.SMTPResponseException):
-        words = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-        reason = f"{error.smtp_code} {words.decode('utf-8', 'replace')}"
-        permanent = 500 <= error.smtp_code < 600
-    elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know
-        reason, permanent = str(error), True
-    elif isinstance(error, (smtplib.SMTPException, OSError, ValueError)):
-        reason = str(error) or type(error).__name__
-    else:
-        return error
-    return DeliveryError(f"{server}: {masked(reason, *secrets)}", permanent=permanent)
+def _on_the_wire(message: Message) -> bytes:
+    """Return the stored bytes, with a header more where a copy may have arrived before: a reader can tell the two."""
+    return b"Possible-Duplicate: yes\n" + message.body if message.in_doubt else message.body

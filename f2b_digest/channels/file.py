@@ -50,7 +50,7 @@ class File(Channel):
         try:
             self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             try:
-                with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640), "wb") as file:
+                with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640), "wb") as file:
                     file.write(message.body)
                     file.flush()
                     os.fsync(file.fileno())

@@ -36,8 +36,10 @@ def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
     except urllib3.exceptions.SSLError as error:
         refused = "CERTIFICATE_VERIFY_FAILED" in str(error)
         raise DeliveryError(f"{host}: TLS: {error}", permanent=refused) from None
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
         raise DeliveryError(f"{host}: {_plain(error)}", permanent=False) from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:  # it may have got the request
+        raise DeliveryError(f"{host}: {_plain(error)}", permanent=False, in_doubt=True) from None
 
 
 def _plain(error: Exception) -> str:

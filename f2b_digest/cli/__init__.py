@@ -24,6 +24,10 @@ COMMANDS = {
     "send": "Seal what is pending, deliver it, mark it as reported.",
     "retry": "Try the deliveries that are due again.",
     "status": "Show what is pending, what was not delivered, and why.",
+    "history": "List the digests and what became of each delivery.",
+    "show": "Show a digest of the archive.",
+    "resend": "Deliver a digest of the archive once more.",
+    "prune": "Drop what is old and reported.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")

@@ -1,6 +1,5 @@
 """`preview`: show what `send` would send. Opens the store read-only."""
 
-import json
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
-from f2b_digest.digest import Digest, document
+from f2b_digest.digest import Digest, to_json
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
@@ -53,14 +52,13 @@ def command(
     waiting = recorder.spooled(str(path))
     if waiting:
         complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
-    text = show(digest, form, Renderer(places.folder("templates"), configuration.templates))
+    text, noted = show(digest, form, Renderer(places.folder("templates"), configuration.templates))
+    for note in noted.notes:
+        complain(note)
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.FileError(str(output), error.strerror) from None
+    else:
+        write(output, text.encode())
 
 
 def _selection(
@@ -88,17 +86,28 @@ def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
-def show(digest: Digest, form: str, renderer: Renderer) -> str:
-    """Return a digest in one of `FORMATS`, cut to the size in which a channel with its defaults would send it."""
+def write(path: Path, content: bytes) -> None:
+    """Write a file that a person named. Raises click's FileError."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise click.FileError(str(path), error.strerror) from None
+
+
+def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
+    """Return a digest in one of `FORMATS`, cut to the size in which a channel with its defaults would send it.
+
+    The digest is returned too, with notes of what went wrong on the way.
+    """
     if form == "json":
-        return json.dumps(document(digest), default=datetime.isoformat, indent=2) + "\n"
+        return to_json(digest) + "\n", digest
     stamp = Stamp("preview", digest.report, "preview", digest.host, digest.end.timestamp(), digest.totals.bans)
     channel: Any
     if form == "ntfy":
         channel = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="preview")
     else:
         channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
-    parts = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
+    parts, digest = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
     if form == "ntfy":
-        return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n"
-    return parts["email/body.html" if form == "html" else "email/body.txt"]
+        return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n", digest
+    return parts["email/body.html" if form == "html" else "email/body.txt"], digest

@@ -1,20 +1,25 @@
-"""`send`, and what it shares with `retry`: telling what became of each delivery, and the exit status of it all."""
+"""`send`, and what it shares with `retry` and `resend`: the sender's lock, the lines of trouble, the exit status."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from f2b_digest import delivery, places
 from f2b_digest.cli import Program, complain, report_named
-from f2b_digest.config import Configuration
 from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
 from f2b_digest.render import Renderer
-from f2b_digest.store import Store, take_spool_in
+from f2b_digest.store import Store
+from f2b_digest.store.opening import sender_lock, take_spool_in
 
 TRY_AGAIN = 75
 FAILED = 1
+PATIENCE = 15 * 60
+"""Seconds that a send waits for another: `send weekly` must not be skipped because cron began it with `send daily`."""
 
 
 @click.command()
@@ -23,22 +28,35 @@ FAILED = 1
 def command(program: Program, reports: tuple[str, ...]) -> None:
     """Seal what is pending, deliver it, mark it as reported.
 
-    Without REPORT: all reports of the configuration. Silent if all went well, as cron wants it.
+    Without REPORT: all reports of the configuration. Silent if all went well, as cron wants it. At the end, what is
+    older than the configuration's `keep` and reported is dropped from the store.
 
     \b
     Example:   f2b-digest send daily
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
-    with open_store(program, configuration) as store:
+    path = program.store_path(configuration.store)
+    with only_sender(path, PATIENCE), open_store(path) as store:
+        store.verify()
         renderer = Renderer(places.folder("templates"), configuration.templates)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock)
+        store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
     tell(outcomes, program.verbose)
 
 
-def open_store(program: Program, configuration: Configuration) -> Store:
-    """Open the store for sending, with its spool taken in. Raises StoreError."""
-    path = program.store_path(configuration.store)
+@contextmanager
+def only_sender(path: Path, patience: float) -> Iterator[None]:
+    """Hold the sender's lock, or end with a line and the status for "later" if another sender keeps it."""
+    with sender_lock(path, patience) as alone:
+        if not alone:
+            complain(f"another send has been at work on {path} for more than {patience:g} s: nothing was done")
+            sys.exit(TRY_AGAIN)
+        yield
+
+
+def open_store(path: Path) -> Store:
+    """Open the store for sending, with its spool taken in. The caller holds the sender's lock. Raises StoreError."""
     trouble = ""
     try:
         torn = take_spool_in(path)
@@ -61,8 +79,8 @@ def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
         if outcome.status == "sent":
             if verbose:
                 click.echo(f"{where}: sent")
-        elif outcome.status == "plain":
-            complain(f"{outcome.report}: {outcome.channel}: the built-in templates were used: {outcome.reason}")
+        elif outcome.status == "noted":
+            complain(f"{outcome.report}: {outcome.channel}: {outcome.reason}")
         elif outcome.status == "deferred":
             complain(f"{where}: deferred, will be tried again: {outcome.reason}")
         else:

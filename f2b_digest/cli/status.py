@@ -12,7 +12,8 @@ from f2b_digest import delivery, recorder
 from f2b_digest.cli import Program
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
-from f2b_digest.store import OPEN, Delivery, Store
+from f2b_digest.store import HOW_TO_RECOVER, OPEN, Delivery, Store
+from f2b_digest.store.opening import damage
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""
@@ -45,6 +46,7 @@ def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, 
         "store": str(path),
         "bytes": sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
         "spooled": recorder.spooled(str(path)),
+        "damage": damage(path),
         "reports": reports,
         "undelivered": [_undelivered(row) for row in store.deliveries((*OPEN, "failed"))],
     }
@@ -63,6 +65,8 @@ def _lines(state: dict[str, Any], zone: ZoneInfo) -> list[str]:
 
     state = visible(state, LONGEST_TEXT)
     lines = [f"store    {state['store']}, {state['bytes'] / 1e6:.1f} MB"]
+    if state["damage"]:
+        lines.append(f"DAMAGED  set aside: {state['damage']}: {HOW_TO_RECOVER}")
     if state["spooled"]:
         lines.append(f"spool    {plural(state['spooled'], 'event waits', 'events wait')} for the next send")
     for name, report in state["reports"].items():

@@ -35,6 +35,7 @@ digest = sa.Table(
     sa.Column("period_end", sa.REAL, nullable=False),
     sa.Column("sealed_at", sa.REAL, nullable=False),
     sa.Column("bans", sa.Integer, nullable=False),
+    sa.Column("document", sa.Text),  # the digest as JSON; NULL once it is pruned
     sa.UniqueConstraint("report", "after_id"),  # two senders cannot seal the same events, or the same lack of any
     sqlite_autoincrement=True,
 )
@@ -45,12 +46,25 @@ delivery = sa.Table(
     sa.Column("digest_id", sa.ForeignKey("digest.id"), nullable=False, index=True),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("recipient", sa.Text, nullable=False),
-    sa.Column("message", sa.LargeBinary, nullable=False),
+    sa.Column("message", sa.LargeBinary, nullable=False),  # empty once it is pruned
     sa.Column("identity", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_at", sa.REAL, nullable=False),
     sa.Column("error", sa.Text),
-    sa.Column("sent_at", sa.REAL),
+    sa.Column("made_at", sa.REAL, nullable=False, server_default="0"),  # when it was put into the outbox
+    sa.Column("settled_at", sa.REAL),  # when the last outcome was stored
+    sa.Column("in_doubt", sa.Integer, nullable=False, server_default="0"),  # an earlier attempt may have arrived
     sqlite_autoincrement=True,
 )
+
+UPGRADES = {
+    1: (
+        "ALTER TABLE digest ADD COLUMN document TEXT",
+        "ALTER TABLE delivery RENAME COLUMN sent_at TO settled_at",
+        "ALTER TABLE delivery ADD COLUMN made_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE delivery ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0",
+        "UPDATE delivery SET made_at = (SELECT sealed_at FROM digest WHERE digest.id = digest_id)",
+    ),
+}
+"""From each schema version to the next. The table of events does not change: an older recorder goes on appending."""

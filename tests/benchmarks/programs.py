@@ -107,7 +107,9 @@ def marking(folder: Path, path: Path) -> None:
     config.write_text(f'[reports.daily]\nchannels = ["box"]\n[channels.box]\nkind = "file"\nfolder = "{folder}/box"\n')
     took = seconds([PROGRAM, "--config", str(config), "--store", str(path), "send"])
     files = len(list((folder / "box").iterdir()))
-    print(f"{'send of the same to a folder':42} {took:6.1f} s; {files} file; events rewritten: 0 (a trigger forbids it)")
+    print(
+        f"{'send of the same to a folder':42} {took:6.1f} s; {files} file; events rewritten: 0 (a trigger forbids it)"
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from f2b_digest.channels import email as email_channel
+from f2b_digest.channels import smtp
 from f2b_digest.channels.base import deadline
 from f2b_digest.channels.email import Email
 from f2b_digest.errors import DeliveryError
@@ -284,7 +285,7 @@ def test_a_server_that_is_down_is_tried_again() -> None:
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 def test_silence_is_tried_again(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     """Before the greeting or in the middle of the handshake."""
-    monkeypatch.setattr(email_channel, "SMTP_TIMEOUT", 0.2)
+    monkeypatch.setattr(smtp, "TIMEOUT", 0.2)
     with RawServer(raw_server.silent) as server:
         error = refusal(by_smtp(server.port, scheme))
     assert not error.permanent

@@ -1,0 +1,121 @@
+"""One SMTP transaction for one recipient, step by step, so that each refusal keeps its step, its code and its words."""
+
+import base64
+import re
+import smtplib
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import unquote, urlsplit
+
+from f2b_digest.channels.base import masked
+from f2b_digest.errors import DeliveryError
+
+TIMEOUT = 30
+"""Seconds for each answer of the server."""
+PORTS = {"smtp": 587, "smtps": 465}
+
+
+def transact(
+    address: str, password: str | None, context: ssl.SSLContext, *, name: str, sender: str, recipient: str, body: bytes
+) -> None:
+    """Hand one message, with LF line ends, to the server of an smtp:// (STARTTLS required) or smtps:// address.
+
+    `name` is what we call ourselves; smtplib would ask DNS. Raises DeliveryError.
+    """
+    url = urlsplit(address)
+    host, port, user = url.hostname or "", url.port or PORTS[url.scheme], unquote(url.username or "")
+    server: smtplib.SMTP
+    try:
+        if url.scheme == "smtps":
+            server = smtplib.SMTP_SSL(host, port, local_hostname=name, timeout=TIMEOUT, context=context)
+        else:
+            server = smtplib.SMTP(host, port, local_hostname=name, timeout=TIMEOUT)
+        with _closed(server):
+            if url.scheme == "smtp":
+                server.starttls(context=context)
+            if user and password is not None:
+                server.login(user, password)
+            server.ehlo_or_helo_if_needed()
+            _expect(*server.mail(sender), step="MAIL FROM")
+            _expect(*server.rcpt(recipient), step="RCPT TO")
+            _data(server, body)
+    except Exception as error:
+        raise _sorted(error, f"{host}:{port}", _forms(user, password or "")) from None
+
+
+class _Refused(Exception):
+    def __init__(self, code: int, words: bytes, step: str) -> None:
+        super().__init__(code, words, step)
+        self.code, self.words, self.step = code, words, step
+
+
+class _InDoubt(Exception):
+    """The end of the message went out, and no answer that can be understood came back."""
+
+
+def _expect(code: int, words: bytes, *, step: str) -> None:
+    if not 200 <= code < 300:
+        raise _Refused(code, words, step)
+
+
+def _data(server: smtplib.SMTP, body: bytes) -> None:
+    """Send the message. Not by smtplib's data(), which does not tell a loss before its end from one behind it."""
+    code, words = server.docmd("DATA")
+    if code != 354:
+        raise _Refused(code, words, "DATA")
+    lines = re.sub(rb"(?m)^\.", b"..", body).replace(b"\n", b"\r\n")
+    server.send(lines + b".\r\n" if lines.endswith(b"\r\n") else lines + b"\r\n.\r\n")
+    try:
+        code, words = server.getreply()
+    except (smtplib.SMTPException, OSError) as error:
+        raise _InDoubt(str(error)) from None
+    if not 200 <= code < 600:
+        raise _InDoubt(f"the server's answer was no answer: {words.decode('utf-8', 'replace')}")
+    _expect(code, words, step="end of DATA")
+
+
+@contextmanager
+def _closed(server: smtplib.SMTP) -> Iterator[None]:
+    """Close the connection; after a delivery say QUIT, whatever the server answers: the outcome is known by then."""
+    try:
+        yield
+        with suppress(Exception):
+            server.quit()
+    finally:
+        server.close()
+
+
+def _forms(user: str, password: str) -> list[str]:
+    """Return a password as it goes over the wire, for servers that repeat what they do not understand."""
+    return [base64.b64encode(each.encode()).decode() for each in (f"\0{user}\0{password}", password)] + [password]
+
+
+def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
+    """Return the DeliveryError for what went wrong; anything else is a bug and is returned as it is."""
+    permanent = False
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason, permanent = f"certificate refused: {error.verify_message}", True
+    elif isinstance(error, smtplib.SMTPNotSupportedError):
+        hint = "the server must offer STARTTLS, or use smtps://" if "STARTTLS" in str(error) else "it knows no login"
+        reason, permanent = f"{error} ({hint})", True
+    elif isinstance(error, UnicodeEncodeError):
+        reason, permanent = "user and password must be ASCII: smtplib sends no others", True
+    elif isinstance(error, _InDoubt):
+        reason = f"no answer to the end of the message, which may have arrived: {error}"
+    elif isinstance(error, _Refused):
+        reason = f"{error.step}: {error.code} {error.words.decode('utf-8', 'replace')}"
+        # 552 to RCPT means "too many recipients" in old servers (RFC 5321, 4.5.3.1.10).
+        permanent = 500 <= error.code < 600 and not (error.code == 552 and error.step == "RCPT TO")
+    elif isinstance(error, smtplib.SMTPResponseException):
+        words = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+        reason = f"{error.smtp_code} {words.decode('utf-8', 'replace')}"
+        permanent = 500 <= error.smtp_code < 600
+    elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know
+        reason, permanent = str(error), True
+    elif isinstance(error, (smtplib.SMTPException, OSError, ValueError)):
+        reason = str(error) or type(error).__name__
+    else:
+        return error
+    in_doubt = isinstance(error, _InDoubt)
+    return DeliveryError(f"{server}: {masked(reason, *secrets)}", permanent=permanent, in_doubt=in_doubt)

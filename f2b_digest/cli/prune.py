@@ -1,0 +1,26 @@
+"""`prune`: drop what is old and reported."""
+
+import time
+
+import click
+
+from f2b_digest.cli import Program
+from f2b_digest.cli.send import PATIENCE, only_sender
+from f2b_digest.store import Store
+
+
+@click.command()
+@click.pass_obj
+def command(program: Program) -> None:
+    """Drop what is old and reported.
+
+    Events older than the configuration's `keep` that every report has delivered, and the messages of digests of that
+    age. Never anything that is pending or undelivered. `send` does the same at its end.
+    """
+    configuration = program.configuration()
+    path = program.store_path(configuration.store)
+    with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
+        store.verify()
+        dropped = store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
+    if program.verbose:
+        click.echo(f"{dropped:,} events dropped")

@@ -1,0 +1,58 @@
+"""`resend`: deliver a digest of the archive once more."""
+
+import click
+
+from f2b_digest import delivery
+from f2b_digest.cli import Program
+from f2b_digest.cli.send import PATIENCE, only_sender, tell
+from f2b_digest.config import Configuration
+from f2b_digest.errors import F2bDigestError
+from f2b_digest.store import Delivery, Store
+
+
+@click.command()
+@click.argument("id", type=int)
+@click.option("--channel", metavar="NAME", help="By this channel only. Default: by all that the digest went to.")
+@click.option("--to", metavar="ADDRESS", help="To this address instead; for email channels.")
+@click.pass_obj
+def command(program: Program, id: int, channel: str | None, to: str | None) -> None:  # noqa: A002
+    """Deliver a digest of the archive once more.
+
+    ID is the number that `history` shows. The stored bytes go out, with the same Message-ID, so that some mail systems
+    drop the copy for a recipient who has the first one. Each copy is a delivery of its own, and is tried again as any
+    other.
+
+    \b
+    Example:   f2b-digest resend 12 --channel mail --to boss@example.org
+    """  # noqa: D301 - click wants the character, not its name
+    configuration = program.configuration()
+    path = program.store_path(configuration.store)
+    with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
+        originals = _originals(configuration, store, id, channel, to)
+        outcomes = delivery.resend(configuration, store, originals, to, program.clock)
+    tell(outcomes, program.verbose)
+
+
+def _originals(
+    configuration: Configuration, store: Store, key: int, channel: str | None, to: str | None
+) -> list[Delivery]:
+    """Return the deliveries to repeat, each channel's each recipient once. Raises where there is nothing to repeat."""
+    found = {
+        (row.channel, row.recipient): row for row in store.deliveries(digests=[key]) if channel in (None, row.channel)
+    }
+    if not found:
+        what = f"digest {key} by channel {channel!r}" if channel else f"digest {key}"
+        raise F2bDigestError(f"no delivery of {what} is stored; `f2b-digest history` lists what there is")
+    if store.document(key) is None and not all(store.message(row.id) for row in found.values()):
+        raise F2bDigestError(f"the messages of digest {key} were pruned")
+    if to is None:
+        return list(found.values())
+    by_channel = {row.channel: row for row in found.values() if _addressable(configuration, row.channel)}
+    if not by_channel:
+        raise click.UsageError("--to is for email channels: the other kinds have their recipient in the message")
+    return list(by_channel.values())
+
+
+def _addressable(configuration: Configuration, name: str) -> bool:
+    channel = configuration.channels.get(name)
+    return channel is not None and channel.any_recipient

@@ -1,0 +1,53 @@
+"""`show`: a digest of the archive. Opens the store read-only."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from f2b_digest import places
+from f2b_digest.cli import Program
+from f2b_digest.cli.preview import FORMATS, show, write
+from f2b_digest.digest import from_json
+from f2b_digest.errors import F2bDigestError
+from f2b_digest.render import Renderer
+from f2b_digest.store import Store
+
+
+@click.command()
+@click.argument("id", type=int)
+@click.option("--format", "form", type=click.Choice((*FORMATS, "raw")), default="text", show_default=True)
+@click.option("--channel", metavar="NAME", help="With --format raw: whose message. Default: the first one.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
+@click.pass_obj
+def command(program: Program, id: int, form: str, channel: str | None, output: Path | None) -> None:  # noqa: A002
+    """Show a digest of the archive.
+
+    ID is the number that `history` shows. The formats are rendered anew from what was sealed, with today's templates;
+    "raw" is a message byte for byte as it went out.
+
+    \b
+    Example:   f2b-digest show 12 --format raw --channel mail
+    """  # noqa: D301 - click wants the character, not its name
+    if channel is not None and form != "raw":
+        raise click.UsageError("--channel goes with --format raw")
+    configuration = program.configuration()
+    with Store(program.store_path(configuration.store), read_only=True) as store:
+        document = store.document(id)
+        rows = [row for row in store.deliveries(digests=[id]) if channel in (None, row.channel)]
+        raw = store.message(rows[0].id) if rows and form == "raw" else b""
+    if form == "raw":
+        if not raw:
+            raise F2bDigestError(f"no message of digest {id}{f' by channel {channel!r}' if channel else ''} is stored")
+        if output is None:
+            sys.stdout.buffer.write(raw)
+        else:
+            write(output, raw)
+        return
+    if document is None:
+        raise F2bDigestError(f"no digest {id} is stored, or it was pruned; `f2b-digest history` lists what there is")
+    text, _ = show(from_json(document), form, Renderer(places.folder("templates"), configuration.templates))
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+    else:
+        write(output, text.encode())

@@ -1,0 +1,166 @@
+"""A store's file: opened, checked, locked, upgraded, set aside when it is damaged. No events and no digests here."""
+
+import fcntl
+import grp
+import os
+import pwd
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from f2b_digest import recorder
+from f2b_digest.errors import StoreError
+from f2b_digest.store.tables import UPGRADES, delivery, digest, metadata
+
+WAIT = 30
+"""Seconds for the store's write lock; nobody holds it for long."""
+
+
+@contextmanager
+def sender_lock(path: Path, wait: float) -> Iterator[bool]:
+    """Hold the lock that only one sender of a store can hold; the value says whether it was had within `wait` seconds.
+
+    It is the kernel's lock on the store's folder: a process that dies loses it, a reboot forgets it, and any user who
+    may read the folder can take it. (A lock file would need an owner, and the process id in one may be another's.)
+    """
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(explain(path, f"unable to open its folder: {error.strerror}")) from None
+    try:
+        yield _flock(folder, time.monotonic() + wait)
+    finally:
+        os.close(folder)
+
+
+def _flock(descriptor: int, until: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def take_spool_in(path: Path) -> int:
+    """Move the spool's events into the store, which is made if there is none; return the number of torn lines.
+
+    The caller holds the sender's lock. Raises StoreError; the spool is kept then.
+    """
+    try:
+        return int(recorder.take_in(str(path))[1])
+    except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
+        raise StoreError(
+            f"{recorder.spool_path(str(path))} is kept, because the store does not take it: {error}"
+        ) from None
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is a store. Raises StoreError where that cannot be seen."""
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise StoreError(explain(path, f"unable to open: {error.strerror}")) from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+
+
+# ---- damage
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Mark a store as damaged: from now on nobody writes to it, and bans go to its spool, until an admin acts."""
+    mark = Path(recorder.damage_mark(str(path)))
+    with os.fdopen(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o640), "w") as file:
+        file.write(reason + "\n")
+
+
+def damage(path: Path) -> str:
+    """Return why a store was set aside, or ""."""
+    try:
+        return Path(recorder.damage_mark(str(path))).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"its mark cannot be read: {error.strerror}"
+
+
+# ---- opening
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open SQLite's file in mode "ro" or "rw"; text that is no UTF-8 shows as escapes."""
+    uri = path.absolute().as_uri() + f"?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
+    connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def begin(connection: sa.Connection) -> None:
+    """Begin a transaction as the connection's option `begin` says."""
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def check(path: Path, connection: sa.Connection) -> int:
+    """Return the store's schema version. Raises StoreError for a file that this program must not touch."""
+    application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if application != recorder.APPLICATION_ID:
+        raise StoreError(f"{path} is not a store of f2b-digest: nothing was changed; choose another path")
+    if version > recorder.SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was made by a newer f2b-digest (schema {version}, this one knows {recorder.SCHEMA_VERSION}): "
+            f"nothing was changed; upgrade this one"
+        )
+    return int(version)
+
+
+def upgrade(connection: sa.Connection, version: int) -> None:
+    """Bring the tables of digests and deliveries to this program's version, within the caller's transaction."""
+    if sa.inspect(connection).has_table(delivery.name):
+        for step in range(version, recorder.SCHEMA_VERSION):
+            for statement in UPGRADES[step]:
+                connection.exec_driver_sql(statement)
+    else:
+        metadata.create_all(connection, tables=[digest, delivery])
+    connection.exec_driver_sql(f"PRAGMA user_version={recorder.SCHEMA_VERSION}")
+
+
+def explain(path: Path, words: str) -> str:
+    """Return a line on what SQLite said, with what to do."""
+    if "unable to open" in words or "readonly" in words:
+        return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {_ask(path.parent)}"
+    return f"{path}: {words}"
+
+
+def _ask(folder: Path) -> str:
+    """Return who may write in a folder, as something to do."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return "run this as root"
+    by_user = f"run this as {_user(status.st_uid)}"
+    return f"join group {_group(status.st_gid)}, or {by_user}" if status.st_mode & 0o020 else by_user
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)

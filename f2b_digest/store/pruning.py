@@ -1,0 +1,79 @@
+"""What is old and no longer needed, and dropping it, in steps so short that a ban never waits for one.
+
+An event goes when every report of the configuration has sealed it in a digest with no delivery left to try. History,
+which no report tells, goes by age alone. A digest's row stays for ever: it is the mark. Its messages and its document
+go with age, once none of its deliveries is left to try.
+
+Looking for what is old is a read, which holds nobody up, however large the store; only the dropping takes its lock.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+STEP = 2000
+"""Events of one transaction: some 20 ms."""
+PAGES = 200
+"""Pages of one transaction that are given back to the file system."""
+
+_REPORTED = """
+SELECT min(last_id) FROM (
+    SELECT coalesce(
+        (SELECT min(first_id) - 1 FROM digest JOIN delivery ON delivery.digest_id = digest.id
+         WHERE digest.report = wanted.value AND delivery.status IN ('pending', 'deferred')),
+        (SELECT max(last_id) FROM digest WHERE digest.report = wanted.value),
+        0
+    ) AS last_id
+    FROM json_each(:reports) AS wanted
+)
+"""
+_OLD_EVENTS = f"""
+SELECT id FROM event WHERE recorded_at < :before AND (history = 1 OR id <= ({_REPORTED})) ORDER BY id LIMIT {STEP}
+"""
+_OLD_DIGESTS = """
+SELECT id FROM digest
+WHERE sealed_at < :before AND document IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM delivery WHERE digest_id = digest.id AND status IN ('pending', 'deferred')
+)
+ORDER BY id LIMIT 20
+"""
+
+
+def old_events(connection: sa.Connection, before: float, reports: Sequence[str]) -> list[int]:
+    """Return the ids of some events that can go."""
+    return list(connection.scalars(sa.text(_OLD_EVENTS), {"before": before, "reports": json.dumps(list(reports))}))
+
+
+def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Drop events."""
+    connection.execute(
+        sa.text("DELETE FROM event WHERE id IN (SELECT value FROM json_each(:ids))"), {"ids": json.dumps(ids)}
+    )
+
+
+def old_digests(connection: sa.Connection, before: float) -> list[int]:
+    """Return the ids of some digests whose messages can go."""
+    return list(connection.scalars(sa.text(_OLD_DIGESTS), {"before": before}))
+
+
+def drop_messages(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Empty the messages of digests, and forget their documents."""
+    values = {"ids": json.dumps(ids)}
+    where = "(SELECT value FROM json_each(:ids))"
+    connection.execute(sa.text(f"UPDATE delivery SET message = x'' WHERE digest_id IN {where}"), values)
+    connection.execute(sa.text(f"UPDATE digest SET document = NULL WHERE id IN {where}"), values)
+
+
+def free_pages(connection: sa.Connection) -> int:
+    """Return the number of pages that hold nothing and can be given back."""
+    if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != 2:  # a store of before that was set
+        return 0
+    return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+
+
+def give_pages_back(connection: sqlite3.Connection) -> None:
+    """Give some free pages back to the file system, in a transaction of its own."""
+    # Not execute(): the pragma frees a page at each step, and execute() takes one step.
+    connection.executescript(f"PRAGMA incremental_vacuum({PAGES})")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from f2b_digest import recorder
@@ -66,6 +66,10 @@ def empty(path: str) -> None:
         connection.execute("DELETE FROM event")
 
 
+FIELDS = (
+    *("kind", "jail", "ip", "at", "host", "source", "recorded_at", "matches", "history"),
+    *("failures", "bantime", "bancount"),
+)
 one_store = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -73,13 +77,9 @@ one_store = settings(deadline=None, max_examples=60, suppress_health_check=[Heal
 
 
 @one_store
-@given(
-    fields=st.fixed_dictionaries(
-        dict.fromkeys(("kind", "jail", "ip", "at", "host", "source", "recorded_at", "matches", "history"), any_value)
-        | dict.fromkeys(("failures", "bantime", "bancount"), any_value)
-        | {"users": st.lists(any_value, max_size=3)}
-    )
-)
+@given(fields=st.fixed_dictionaries(dict.fromkeys(FIELDS, any_value) | {"users": st.lists(any_value, max_size=3)}))
+@example(fields=dict.fromkeys(FIELDS, "\0\udcff") | {"users": ["\0\udcff"]})
+@example(fields=dict.fromkeys(FIELDS, 2**63) | {"users": [2**63]})
 def test_any_value_is_stored_and_comes_back_from_the_spool_the_same(fields: dict[str, Any], store: str) -> None:
     """Whatever stands in any field, the event is in the store, and had it gone through the spool it were the same."""
     row = recorder.event(**fields)
@@ -420,7 +420,7 @@ def test_a_disk_that_hangs_holds_no_jail_up(
         start = time.monotonic()
         door.ban({"ip": address, "time": 1.0})
         took.append(time.monotonic() - start)
-    assert took[0] == pytest.approx(recorder.DISK_WAIT, abs=0.3)
+    assert 0.5 < took[0] < 1.4
     assert max(took[1:]) < 0.2
     assert "192.0.2.1" in caplog.text
     back.set()

@@ -57,6 +57,19 @@ def test_hostile_ids_names_and_lines_arrive_verbatim_and_nothing_is_run(server: 
     assert not [line for line in server.messages().splitlines() if "ERROR" in line]
 
 
+def test_plain_words_stay_one_value(server: Fail2ban) -> None:
+    """Text without a special character, which fail2ban pastes into the command as it is, arrives as one value too."""
+    failregex = r"^ (?:\S+ )*user <F-USER>.*</F-USER> from <F-ID>.*</F-ID>$"
+    server.write("conf/filter.d/plain.conf", f"[Definition]\ndatepattern = {{^LN-BEG}}Epoch\nfailregex = {failregex}\n")
+    server.jail("web", server.shell_action(user="<F-USER>", lines="<matches>"), filter="plain")
+    server.start()
+    at = server.log("web", "touch canary user touch canary from touch canary --jail=x")
+    ban = server.ban_of("touch canary --jail=x")
+    assert (ban["jail"], json.loads(ban["users"])) == ("web", ["touch canary"])
+    assert ban["matches"] == f"{at} touch canary user touch canary from touch canary --jail=x"
+    assert not (server.folder / "canary").exists()
+
+
 def test_a_line_that_no_shell_can_carry_costs_no_ban(server: Fail2ban) -> None:
     """Without the user and lines options, a NUL or 200 kB in the log line do not matter."""
     server.jail("web", server.shell_action())

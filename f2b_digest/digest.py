@@ -125,9 +125,9 @@ def document(digest: Digest) -> dict[str, Any]:
     return {"version": DOCUMENT_VERSION, **asdict(digest)}
 
 
-def to_json(digest: Digest) -> str:
+def to_json(digest: Digest, indent: int | None = None) -> str:
     """Return the digest as a JSON text, times in ISO 8601."""
-    return json.dumps(document(digest), default=datetime.isoformat, indent=2)
+    return json.dumps(document(digest), default=datetime.isoformat, indent=indent)
 
 
 def from_json(text: str) -> Digest:

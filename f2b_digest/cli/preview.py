@@ -100,7 +100,7 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
     The digest is returned too, with notes of what went wrong on the way.
     """
     if form == "json":
-        return to_json(digest) + "\n", digest
+        return to_json(digest, indent=2) + "\n", digest
     stamp = Stamp("preview", digest.report, "preview", digest.host, digest.end.timestamp(), digest.totals.bans)
     channel: Any
     if form == "ntfy":

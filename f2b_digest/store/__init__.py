@@ -258,7 +258,9 @@ class Store:
                             made_at=stamp.made_at,
                         )
                     )  # fmt: skip
-        except sa.exc.IntegrityError:
+        except sa.exc.IntegrityError as error:
+            if "digest.report, digest.after_id" not in str(error.orig):
+                raise
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""A night in which the clocks change, lived through by the whole program: recorded, sent and previewed under freezegun."""
+"""A night in which the clocks change, lived through by the whole program under freezegun."""
 
 import json
 from pathlib import Path

@@ -115,7 +115,8 @@ def connect(path, wait=STORE_WAIT):
 
     if not os.path.exists(path):
         _make_file(path)
-    connection = sqlite3.connect(path, timeout=wait, isolation_level=None)
+    _refuse_foreign_link(path)
+    connection = sqlite3.connect(_uri(path), timeout=wait, isolation_level=None, uri=True)
     try:
         # In this order: both are set at once, maybe just now by another door.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -153,6 +154,21 @@ def _make_file(path):
         return
     _give_to_owner(descriptor, folder)
     os.close(descriptor)
+
+
+def _refuse_foreign_link(path):
+    """Follow only a link that root or we made: the folder's owner must not choose what root writes to."""
+    import stat
+
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+        raise ForeignStore("{} is a link that user {} made".format(path, status.st_uid))
+
+
+def _uri(path):
+    """Return a store as a URI that makes no file: `_make_file` does, and never behind a link."""
+    name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return "file://" + name + "?mode=rw"
 
 
 def _give_to_owner(descriptor, folder):

@@ -23,6 +23,8 @@ FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 300.0, 4 * 3600.0, 5 * 86400.0
 under way is never begun a second time."""
 FEWEST_ATTEMPTS = 5
 """Before a delivery is given up."""
+RENDERING = 30.0
+"""Seconds that one rendering may take; the largest digest needs a tenth of one."""
 SIZES = ((40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0))
 """Jails, and addresses of each, that a message may show: the first that fits the channel's limits is taken."""
 
@@ -88,7 +90,8 @@ def fit(
     names = tuple(templates)
     try:
         for jails, addresses in SIZES:
-            parts = renderer.render(names, digests.document(digests.cut(digest, jails, addresses)))
+            with deadline(RENDERING):  # a template of the admin's may never end
+                parts = renderer.render(names, digests.document(digests.cut(digest, jails, addresses)))
             if fits(parts):
                 break
     except TemplateError as error:

@@ -54,6 +54,11 @@ def _check_address(address: str) -> str:
     return address
 
 
+def bare_address(text: str) -> str:
+    """Return the address alone, its domain in ASCII. Raises ValueError where it is none."""
+    return mime.ascii_address(parseaddr(_check_address(text))[1])
+
+
 Address = Annotated[str, AfterValidator(_check_address)]
 
 
@@ -102,11 +107,11 @@ class Email(Channel):
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the bare addresses."""
-        return tuple(mime.ascii_address(parseaddr(address)[1]) for address in self.to)
+        return tuple(bare_address(address) for address in self.to)
 
     @property
     def _envelope_sender(self) -> str:
-        return mime.ascii_address(parseaddr(self.sender)[1])
+        return bare_address(self.sender)
 
     def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
         """Keep the limits of large mail providers."""

@@ -133,8 +133,9 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 
 
 def complain(line: str) -> None:
-    """Print one line of trouble."""
-    click.echo(f"f2b-digest: {line}", err=True)
+    """Print one line of trouble, whatever characters a file's name, a template or a damaged store put into it."""
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    click.echo(f"f2b-digest: {visible}", err=True)
 
 
 def report_named(configuration: "Configuration", name: str) -> str:

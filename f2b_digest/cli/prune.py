@@ -5,8 +5,7 @@ import time
 import click
 
 from f2b_digest.cli import Program
-from f2b_digest.cli.send import PATIENCE, only_sender
-from f2b_digest.store import Store
+from f2b_digest.cli.send import PATIENCE, only_sender, open_store
 
 
 @click.command()
@@ -19,8 +18,7 @@ def command(program: Program) -> None:
     """
     configuration = program.configuration()
     path = program.store_path(configuration.store)
-    with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
-        store.verify()
+    with only_sender(path, PATIENCE), open_store(path) as store:
         dropped = store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
     if program.verbose:
         click.echo(f"{dropped:,} events dropped")

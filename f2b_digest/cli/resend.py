@@ -3,6 +3,7 @@
 import click
 
 from f2b_digest import delivery
+from f2b_digest.channels.email import bare_address
 from f2b_digest.cli import Program
 from f2b_digest.cli.send import PATIENCE, only_sender, tell
 from f2b_digest.config import Configuration
@@ -26,6 +27,10 @@ def command(program: Program, id: int, channel: str | None, to: str | None) -> N
     Example:   f2b-digest resend 12 --channel mail --to boss@example.org
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
+    try:
+        to = to if to is None else bare_address(to)
+    except ValueError as error:
+        raise click.UsageError(f"--to: {error}") from None
     path = program.store_path(configuration.store)
     with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
         originals = _originals(configuration, store, id, channel, to)

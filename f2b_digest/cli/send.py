@@ -13,8 +13,8 @@ from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
 from f2b_digest.render import Renderer
-from f2b_digest.store import Store
-from f2b_digest.store.opening import sender_lock, take_spool_in
+from f2b_digest.store import Store, is_there
+from f2b_digest.store.opening import sender_lock, take_spool_in, verify
 
 TRY_AGAIN = 75
 FAILED = 1
@@ -38,7 +38,6 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     path = program.store_path(configuration.store)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        store.verify()
         renderer = Renderer(places.folder("templates"), configuration.templates)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock)
         store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
@@ -56,7 +55,12 @@ def only_sender(path: Path, patience: float) -> Iterator[None]:
 
 
 def open_store(path: Path) -> Store:
-    """Open the store for sending, with its spool taken in. The caller holds the sender's lock. Raises StoreError."""
+    """Open the store for sending, all of it read and its spool taken in. Raises StoreError.
+
+    The caller holds the sender's lock.
+    """
+    if is_there(path):
+        verify(path)  # first of all: nothing more goes into a damaged store
     trouble = ""
     try:
         torn = take_spool_in(path)

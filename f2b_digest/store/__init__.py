@@ -17,13 +17,23 @@ from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.message import Message, Stamp
 from f2b_digest.store import pruning, summary
-from f2b_digest.store.opening import begin, check, connect, damage, explain, is_there, set_aside, upgrade
+from f2b_digest.store.opening import (
+    HOW_TO_RECOVER,
+    begin,
+    check,
+    connect,
+    damage,
+    explain,
+    is_there,
+    no_store,
+    set_aside,
+    upgrade,
+)
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, digest, event
 
-__all__ = ["OPEN", "Delivery", "Pending", "Sealed", "Selection", "Store", "is_there"]
+__all__ = ["HOW_TO_RECOVER", "OPEN", "Delivery", "Pending", "Sealed", "Selection", "Store", "is_there"]
 
-HOW_TO_RECOVER = 'new bans wait in its spool; see "When the store is damaged" in the README'
 OPEN = ("pending", "deferred")
 """The states of a delivery that will be tried."""
 
@@ -82,10 +92,7 @@ class Store:
         self.path = path
         self._read_only = read_only
         if not is_there(path):
-            raise StoreError(
-                f"no store at {path}: fail2ban's action makes it when its jail starts, "
-                f'and "f2b-digest record" at its first event'
-            )
+            raise no_store(path)
         damaged = damage(path)
         if damaged and not read_only:
             raise DamagedStoreError(f"{path} was set aside as damaged ({damaged}): {HOW_TO_RECOVER}")
@@ -130,21 +137,15 @@ class Store:
                 yield connection
         except sa.exc.IntegrityError:
             raise
+        except OverflowError:
+            raise StoreError(f"{self.path}: nothing in it has a number beyond 64 bits") from None
         except sa.exc.DatabaseError as error:
             words = str(error.orig)
+            if "malformed" in words and not self._read_only:
+                raise set_aside(self.path, words) from None
             if "malformed" in words or "not a database" in words:
-                if "malformed" in words and not self._read_only:
-                    set_aside(self.path, words)
                 raise DamagedStoreError(f"{self.path} is damaged or no SQLite database ({words})") from None
             raise StoreError(explain(self.path, words)) from None
-
-    def verify(self) -> None:
-        """Read all of the store; set it aside and raise DamagedStoreError if SQLite finds a fault in it."""
-        with self._transaction() as connection:
-            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
-        if found != "ok":
-            set_aside(self.path, str(found))
-            raise DamagedStoreError(f"{self.path} is damaged ({found}): {HOW_TO_RECOVER}")
 
     # ---- what is there
 

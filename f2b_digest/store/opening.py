@@ -7,17 +7,18 @@ import pwd
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from f2b_digest import recorder
-from f2b_digest.errors import StoreError
+from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.store.tables import UPGRADES, delivery, digest, metadata
 
 WAIT = 30
 """Seconds for the store's write lock; nobody holds it for long."""
+HOW_TO_RECOVER = 'new bans wait in its spool; see "When the store is damaged" in the README'
 
 
 @contextmanager
@@ -29,6 +30,8 @@ def sender_lock(path: Path, wait: float) -> Iterator[bool]:
     """
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise no_store(path) from None
     except OSError as error:
         raise StoreError(explain(path, f"unable to open its folder: {error.strerror}")) from None
     try:
@@ -72,14 +75,46 @@ def is_there(path: Path) -> bool:
         raise StoreError(f"{path}: {error.strerror}") from None
 
 
+def no_store(path: Path) -> StoreError:
+    """Return the error for a store that nobody has made yet."""
+    return StoreError(
+        f"no store at {path}: fail2ban's action makes it when its jail starts, "
+        f'and "f2b-digest record" at its first event'
+    )
+
+
 # ---- damage
 
 
-def set_aside(path: Path, reason: str) -> None:
-    """Mark a store as damaged: from now on nobody writes to it, and bans go to its spool, until an admin acts."""
+def verify(path: Path) -> None:
+    """Read all of a store; set it aside and raise DamagedStoreError if SQLite finds a fault in it.
+
+    To be called before anything is written to it. What cannot be opened at all is left to `Store` to explain.
+    """
+    if damage(path):
+        return
+    try:
+        with closing(connect(path, "ro")) as connection:
+            found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        found = str(error) if "malformed" in str(error) else "ok"
+    if found != "ok":
+        raise set_aside(path, found)
+
+
+def set_aside(path: Path, reason: str) -> DamagedStoreError:
+    """Mark a store as damaged, and return the error that says so.
+
+    From now on nobody writes to it, and bans go to its spool, until an admin acts.
+    """
     mark = Path(recorder.damage_mark(str(path)))
-    with os.fdopen(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o640), "w") as file:
-        file.write(reason + "\n")
+    try:
+        with os.fdopen(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "w") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask: `status` may be run by another user than `send`
+            file.write(reason + "\n")
+    except OSError as error:  # a full disk, or a link that somebody laid there
+        return DamagedStoreError(f"{path} is damaged ({reason}), and {mark} cannot be written: {error.strerror}")
+    return DamagedStoreError(f"{path} is damaged ({reason}): {HOW_TO_RECOVER}")
 
 
 def damage(path: Path) -> str:

@@ -34,7 +34,9 @@ SELECT id FROM event WHERE recorded_at < :before AND (history = 1 OR id <= ({_RE
 """
 _OLD_DIGESTS = """
 SELECT id FROM digest
-WHERE sealed_at < :before AND document IS NOT NULL AND NOT EXISTS (
+WHERE sealed_at < :before
+AND (document IS NOT NULL OR EXISTS (SELECT 1 FROM delivery WHERE digest_id = digest.id AND length(message)))
+AND NOT EXISTS (
     SELECT 1 FROM delivery WHERE digest_id = digest.id AND status IN ('pending', 'deferred')
 )
 ORDER BY id LIMIT 20

@@ -6,6 +6,7 @@ import click
 
 from f2b_digest.cli import Program
 from f2b_digest.cli.send import PATIENCE, only_sender, open_store
+from f2b_digest.render import plural
 
 
 @click.command()
@@ -21,4 +22,4 @@ def command(program: Program) -> None:
     with only_sender(path, PATIENCE), open_store(path) as store:
         dropped = store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
     if program.verbose:
-        click.echo(f"{dropped:,} events dropped")
+        click.echo(f"{plural(dropped, 'event', 'events')} dropped")

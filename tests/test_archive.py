@@ -485,8 +485,8 @@ def test_status_tells_what_was_deferred_failed_and_damaged(two_digests: House) -
     assert ended.status == 0
     lines = ended.out.splitlines()
     assert lines[1].startswith("DAMAGED  set aside: row 5 missing")
-    assert re.search(r"^failed +daily of Fri 20 Nov 2026 00:00: mail to two@example.org, 1 attempt$", ended.out, re.M)
-    assert re.search(r"^deferred +daily of Sat 21 Nov .*two@.*, 1 attempt, next attempt .* 00:05$", ended.out, re.M)
+    assert re.search(r"(?m)^failed +daily of Fri 20 Nov 2026 00:00: mail to two@example.org, 1 attempt$", ended.out)
+    assert re.search(r"(?m)^deferred +daily of Sat 21 Nov .*two@.*, 1 attempt, next attempt .* 00:05$", ended.out)
     assert ended.out.count("550 no such user") == 2
     assert "\x1b" not in ended.out
     state = json.loads(two_digests.run("status", "--json").out)

@@ -14,6 +14,23 @@ from f2b_digest.cli import main
 from tests.store_making import NOON
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what a person may ask of the tests."""
+    parser.addoption("--all-faults", action="store_true", help="kill and fail at every system call, not at some")
+    parser.addoption(
+        "--steps",
+        type=int,
+        default=3000,
+        metavar="N",
+        help="steps in all of the machine in tests/model (default: %(default)s; 1000000 takes some hours)",
+    )
+    parser.addoption(
+        "--full-load",
+        action="store_true",
+        help="tests/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
+    )
+
+
 @dataclass(frozen=True)
 class Ended:
     """What a command left on the terminal."""

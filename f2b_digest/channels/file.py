@@ -46,7 +46,7 @@ class File(Channel):
     def deliver(self, message: Message) -> None:
         """Write the file, whole and on disk or not at all."""
         name = f"{message.identity}.eml"
-        temporary = self.folder / f".{name}.{os.getpid()}"
+        temporary = self.folder / f".{name}"  # the same at every attempt: what a killed one left, the next takes over
         try:
             self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             try:

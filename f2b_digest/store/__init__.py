@@ -142,6 +142,7 @@ class Store:
         except sa.exc.DatabaseError as error:
             words = str(error.orig)
             if "malformed" in words and not self._read_only:
+                self.close()
                 raise set_aside(self.path, words) from None
             if "malformed" in words or "not a database" in words:
                 raise DamagedStoreError(f"{self.path} is damaged or no SQLite database ({words})") from None

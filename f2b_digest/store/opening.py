@@ -48,6 +48,8 @@ def _flock(descriptor: int, until: float) -> bool:
             if time.monotonic() >= until:
                 return False
             time.sleep(0.1)
+        except OSError as error:  # a file system without locks
+            raise StoreError(f"the store's folder cannot be locked: {error.strerror}") from None
         else:
             return True
 
@@ -91,22 +93,35 @@ def verify(path: Path) -> None:
 
     To be called before anything is written to it. What cannot be opened at all is left to `Store` to explain.
     """
-    if damage(path):
-        return
+    found = "" if damage(path) else _fault(path)
+    if found:
+        raise set_aside(path, found)
+
+
+def _fault(path: Path) -> str:
+    """Return what SQLite finds wrong with a store that it can open, or ""."""
     try:
         with closing(connect(path, "ro")) as connection:
             found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
         found = str(error) if "malformed" in str(error) else "ok"
-    if found != "ok":
-        raise set_aside(path, found)
+    return "" if found == "ok" else found
 
 
-def set_aside(path: Path, reason: str) -> DamagedStoreError:
-    """Mark a store as damaged, and return the error that says so.
+def set_aside(path: Path, reason: str) -> StoreError:
+    """Mark a store as damaged if it is so at a second look, and return the error that says what is wrong.
 
-    From now on nobody writes to it, and bans go to its spool, until an admin acts.
+    From then on nobody writes to it, and bans go to its spool, until an admin acts. The caller has it open no longer.
     """
+    reason = " ".join(reason.split())
+    # SQLite also calls a page malformed that the disk did not give it (EIO), and the disk may give it the next time:
+    # damaged is what can be read, and is wrong.
+    try:
+        _read(path)
+    except OSError as error:
+        return StoreError(f"{path} cannot be read: {error.strerror}: look after the disk")
+    if not _fault(path):
+        return StoreError(f"{path} could not be read for a moment ({reason}): look after the disk")
     mark = Path(recorder.damage_mark(str(path)))
     try:
         with os.fdopen(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "w") as file:
@@ -115,6 +130,15 @@ def set_aside(path: Path, reason: str) -> DamagedStoreError:
     except OSError as error:  # a full disk, or a link that somebody laid there
         return DamagedStoreError(f"{path} is damaged ({reason}), and {mark} cannot be written: {error.strerror}")
     return DamagedStoreError(f"{path} is damaged ({reason}): {HOW_TO_RECOVER}")
+
+
+def _read(path: Path) -> None:
+    """Read all of a store's files. Raises OSError."""
+    for name in (path, path.with_name(path.name + "-wal")):
+        if name.exists():
+            with name.open("rb", buffering=0) as file:
+                while file.read(1 << 20):
+                    pass
 
 
 def damage(path: Path) -> str:

@@ -1,0 +1,49 @@
+"""The lab that the tests of faults share, and the table that they print."""
+
+from collections.abc import Iterator
+
+import pytest
+import trustme
+
+from tests.faults.lab import Lab, Outcomes
+from tests.faults.warm import Warm
+from tests.smtp_server import SmtpServer
+
+TABLE = pytest.StashKey[list[Outcomes]]()
+MOST = 6
+"""Points of one scenario and one fault without --all-faults."""
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Lab]:
+    """Give the lab; skip where processes cannot be traced."""
+    folder = tmp_path_factory.mktemp("faults")
+    authority, ca_file = trustme.CA(), folder / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    with Warm(folder) as warm, SmtpServer(authority=authority) as server:
+        lab = Lab(folder, warm, server, ca_file)
+        pytestconfig.stash[TABLE] = lab.table
+        yield lab
+
+
+@pytest.fixture
+def most(pytestconfig: pytest.Config) -> int | None:
+    """Give how many points of a scenario and a fault are run; None is all of them."""
+    return None if pytestconfig.getoption("--all-faults") else MOST
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table, and the count."""
+    table = config.stash.get(TABLE, [])
+    if not table:
+        return
+    terminalreporter.section("faults")
+    line = "{:<30} {:<20} {:>9} {:>13} {:>5} {:>7}  {}"
+    terminalreporter.line(line.format("", "", "points", "acknowledged", "lost", "second", "exit statuses"))
+    for row in table:
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(row.statuses.items()))
+        points = f"{row.points}/{row.of}"
+        numbers = (points, row.acknowledged, row.lost, row.second)
+        terminalreporter.line(line.format(row.scenario, row.fault, *numbers, statuses))
+    total = [sum(getattr(row, name) for row in table) for name in ("points", "of", "acknowledged", "lost", "second")]
+    terminalreporter.line(line.format("all", "", f"{total[0]}/{total[1]}", *total[2:], ""))

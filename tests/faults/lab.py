@@ -1,0 +1,265 @@
+"""Runs a scenario once for each point of a fault, and judges what is left: whole, nothing lost, no needless copy."""
+
+import re
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+from f2b_digest import recorder
+from tests.conftest import Ended
+from tests.faults import strace
+from tests.faults.scenarios import DAY, OLD_BLOCKS, Host, Scenario
+from tests.faults.strace import Call, Fault
+from tests.faults.warm import Warm
+from tests.smtp_server import SmtpServer
+from tests.store_making import NOON
+
+LATER = NOON + 2 * DAY
+"""When the disk is well again and everything deferred is due."""
+ADDRESS = re.compile(r"(?m)^  (10\.\d+\.\d+\.\d+) +(\d+) bans? ")
+Key = tuple[str, str, str]
+"""A message for somebody: channel, recipient, Message-ID."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One mail or file that arrived."""
+
+    key: Key
+    bans: Counter[str]
+    """How often each address is told to be banned."""
+    says_so: bool
+    """Whether it calls itself a possible duplicate."""
+
+
+@dataclass
+class Outcomes:
+    """A line of the table: what became of the points of one scenario under one fault."""
+
+    scenario: str
+    fault: str
+    of: int
+    points: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    second: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+class Lab:
+    """One host, made anew for each point, its mail server, and the lines of the table."""
+
+    def __init__(self, folder: Path, warm: Warm, server: SmtpServer, ca_file: Path) -> None:
+        self._folder, self._server, self._ca_file = folder, server, ca_file
+        self._host = Host(folder / "host", warm)
+        self._saved = folder / "saved"
+        self._known: set[str] = set()
+        self.table: list[Outcomes] = []
+
+    def run(self, scenario: Scenario, fault: Fault, most: int | None) -> Outcomes:
+        """Run a scenario with a fault at each of its calls, or, evenly spread, at so many of them."""
+        self._prepare(scenario)
+        calls, at = self._list(scenario, fault)
+        chosen = at if most is None or len(at) <= most else [at[i * len(at) // most] for i in range(most)]
+        outcomes = Outcomes(scenario.name, fault.name, len(at))
+        for index in chosen:
+            ended = self._strike(scenario, fault, calls, index)
+            before = len(outcomes.problems)
+            self._judge(scenario, fault, ended, outcomes)
+            where = calls[index].line.replace(str(self._folder), "")[:150]
+            outcomes.problems[before:] = [f"{where}: {problem:.500}" for problem in outcomes.problems[before:]]
+        self.table.append(outcomes)
+        return outcomes
+
+    # ---- one host
+
+    def _prepare(self, scenario: Scenario) -> None:
+        host = self._host
+        shutil.rmtree(host.root, ignore_errors=True)
+        host.channels = scenario.channels
+        host.mail = host.by_smtp(self._server.port, self._ca_file) if scenario.smtp else host.by_mailbox()
+        self._server.received.clear()
+        host.make()
+        self._known = set(scenario.prepare(host))
+        shutil.rmtree(self._saved, ignore_errors=True)
+        host.root.rename(self._saved)
+        self._received = list(self._server.received)
+
+    def _restore(self) -> None:
+        shutil.rmtree(self._host.root, ignore_errors=True)
+        shutil.copytree(self._saved, self._host.root)
+        self._server.received[:] = self._received
+
+    # ---- one point
+
+    @property
+    def _trace(self) -> Path:
+        return self._folder / "trace"
+
+    def _attach(
+        self, scenario: Scenario, fault: Fault, process: int, inject: Sequence[str]
+    ) -> AbstractContextManager[None]:
+        # A disk that fails from a moment on is the store's disk: the terminal and Python's own files still work.
+        store = str(self._host.store)
+        beside = ("", "-wal", "-shm", "-journal", ".damaged", ".spool", ".spool.taken", ".spool.torn")
+        paths = [Path(store + name) for name in beside] if fault.lasting else []
+        return strace.attached(process, self._trace, inject=inject, paths=paths, threads=scenario.threads)
+
+    def _list(self, scenario: Scenario, fault: Fault) -> tuple[list[Call], list[int]]:
+        """Return the calls of a run without a fault, and which of them are points."""
+        for _ in range(2):  # the first run fills Python's caches
+            self._restore()
+            ended = scenario.step(self._host, lambda process: self._attach(scenario, fault, process, ()))
+            assert ended.status == 0, ended
+        calls = strace.calls(self._trace)
+        places = (str(self._host.store.parent), str(self._host.box), "<socket:", "<TCP:")
+        points: dict[tuple[str, int], int] = {}
+        for index, call in enumerate(calls):
+            if fault.befalls(call) and any(place in call.line for place in places):
+                points.setdefault((call.name, call.number), index)  # strace counts in each thread
+        return calls, list(points.values())
+
+    def _strike(self, scenario: Scenario, fault: Fault, calls: Sequence[Call], index: int) -> Ended:
+        for _ in range(3):  # how many calls it takes to read from a socket is the network's choice
+            self._restore()
+            inject = fault.injection(calls, index)
+            ended = scenario.step(self._host, lambda process: self._attach(scenario, fault, process, inject))
+            if strace.struck(self._trace):
+                return ended
+        raise AssertionError(f"{scenario.name}, {fault.name}: the run does not reach {calls[index]}")
+
+    # ---- what is left
+
+    def _judge(self, scenario: Scenario, fault: Fault, ended: Ended, outcomes: Outcomes) -> None:
+        host, problems = self._host, outcomes.problems
+        acknowledged = self._known | set(scenario.says(ended))
+        outcomes.points += 1
+        outcomes.acknowledged += len(acknowledged)
+        outcomes.statuses[ended.status] += 1
+        problems += _sane(scenario, fault, ended)
+
+        there, unsettled, broken = _look(host.store)
+        problems += broken
+        spooled, _ = _spooled(host.store)
+        present = there | spooled
+        lost = {ip for ip in acknowledged - present if int(ip.split(".")[2]) not in OLD_BLOCKS}
+        arrived = Counter(copy.key for copy in self._copies())
+
+        if present or host.store.exists():
+            clean = host.digest("send", now=LATER)
+            complaints = [line for line in clean.err.splitlines() if "more lines that are no whole event" not in line]
+            if (clean.status or complaints) and (present or acknowledged):
+                problems.append(f"the clean send: {clean}")
+        copies = self._copies()
+        keys = Counter(copy.key for copy in copies)
+        outcomes.second += keys.total() - len(keys)
+        for key, count in keys.items():
+            if count > 2 or (count == 2 and not (arrived[key] == 1 and key in unsettled)):
+                problems.append(f"{key} was sent {count} times, {arrived[key]} of them before the clean send")
+            doubtful = sum(copy.says_so for copy in copies if copy.key == key)
+            if doubtful < count - 1:
+                problems.append(f"the second copy of {key} does not say that it may be one")
+        told = {copy.key: copy.bans for copy in copies}
+        wanted = Counter(acknowledged | present)
+        for channel, recipient in scenario.recipients:
+            bans: Counter[str] = sum((told[key] for key in told if key[:2] == (channel, recipient)), Counter())
+            if bans != wanted:
+                problems.append(f"{channel} {recipient}: missing {wanted - bans}, too many {bans - wanted}")
+                lost |= set(wanted - bans) & acknowledged
+        outcomes.lost += len(lost)
+        problems += [f"lost: {sorted(lost)}"] * bool(lost)
+        problems += [f"left: {left}" for left in _left(host)]
+
+    def _copies(self) -> list[Copy]:
+        """Return all that arrived."""
+        host = self._host
+        mails = [
+            _copy("mail", mail.recipients[0].encode(), message_from_bytes(mail.data)) for mail in self._server.received
+        ]
+        for file in sorted(host.mails.iterdir()):
+            if not file.name.startswith("."):
+                mail = message_from_bytes(file.read_bytes())
+                mails.append(_copy("mail", mail["Delivered-To"].encode(), mail))
+        boxed = sorted(host.box.glob("*.eml")) if host.box.exists() else []
+        return mails + [_copy("box", b"", message_from_bytes(file.read_bytes())) for file in boxed]
+
+
+def _copy(channel: str, recipient: bytes, mail: Message) -> Copy:
+    part = mail.get_payload(0)
+    assert isinstance(part, Message)
+    text = part.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    bans = Counter({ip: int(count) for ip, count in ADDRESS.findall(text.decode())})
+    return Copy((channel, recipient.decode(), mail["Message-ID"].strip("<>")), bans, "Possible-Duplicate" in mail)
+
+
+def _sane(scenario: Scenario, fault: Fault, ended: Ended) -> list[str]:
+    """Return what is wrong with how a run ended and what it said."""
+    if fault.kills:
+        return [] if ended.status == -9 else [f"it was not killed: {ended}"]
+    problems = []
+    if ended.status not in (0, 1, 75):
+        problems.append(f"exit status: {ended}")
+    if "Traceback" in ended.err or "a bug in f2b-digest" in ended.err:
+        problems.append(f"a traceback: {ended.err[-600:]}")
+    elif ended.status and not ended.err:
+        problems.append("it failed without a word")
+    elif not scenario.threads and not all(line.startswith("f2b-digest: ") for line in ended.err.splitlines()):
+        problems.append(f"not a line of ours: {ended.err}")
+    return problems
+
+
+def _look(store: Path) -> tuple[set[str], set[Key], list[str]]:
+    """Return the addresses in a store, the messages that may be sent again, and what is wrong with it."""
+    if not store.exists():
+        return set(), set(), []
+    problems = ["it was set aside"] if Path(recorder.damage_mark(str(store))).exists() else []
+    with closing(sqlite3.connect(store)) as connection:
+        found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if found != "ok":
+            problems.append(f"integrity_check: {found}")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        ips = [ip for (ip,) in connection.execute("SELECT ip FROM event")] if "event" in tables else []
+        if len(ips) != len(set(ips)):
+            problems.append("an event is in the store twice")
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(delivery)")}
+        if "delivery" in tables and columns.isdisjoint({"in_doubt", "made_at", "settled_at"}) != (version == 1):
+            problems.append(f"the store is between two versions: {version}, {columns}")
+        rows = (
+            connection.execute(
+                "SELECT channel, recipient, identity FROM delivery WHERE status IN ('pending', 'deferred')"
+            ).fetchall()
+            if "delivery" in tables
+            else []
+        )
+    unsettled = {(channel, "" if channel == "box" else recipient, identity) for channel, recipient, identity in rows}
+    return set(ips), unsettled, problems
+
+
+def _spooled(store: Path) -> tuple[set[str], int]:
+    """Return the addresses in the spool and in what a take-in left, and the number of lines that are no event."""
+    ips, torn = set(), 0
+    for name in (recorder.spool_path(str(store)), recorder.spool_path(str(store)) + ".taken"):
+        if Path(name).exists():
+            events, rest = recorder._parse(name)
+            ips |= {row[recorder.COLUMNS.index("ip")] for row in events}
+            torn += len(rest)
+    return ips, torn
+
+
+def _left(host: Host) -> list[str]:
+    """Return what a clean send should not have left behind."""
+    if not host.store.exists():
+        return []
+    spool = Path(recorder.spool_path(str(host.store)))
+    left = [f"{count} events in the spool" for count in [recorder.spooled(str(host.store))] if count]
+    left += ["the taken spool"] * Path(f"{spool}.taken").exists()
+    return left + [file.name for file in host.box.iterdir() if file.suffix != ".eml"] if host.box.exists() else left

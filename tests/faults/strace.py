@@ -1,0 +1,122 @@
+"""Which system calls a process makes, and the same process with one of them failing: a thin layer over strace(1)."""
+
+import re
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.parts import program
+
+WRITING = ("write", "writev", "pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "mkdir", "mkdirat")
+"""Calls that can need space, beside those that make a file."""
+NAMING = ("unlink", "unlinkat", "rename", "renameat", "renameat2", "fchmod", "fchown", "flock")
+TALKING = ("connect", "sendto", "sendmsg", "shutdown")
+OPENING = ("openat",)
+READING = ("read", "pread64", "fstat", "stat", "lstat", "newfstatat")
+CHANGING = WRITING + NAMING + TALKING
+"""Calls that change the world, beside those that make a file; between two of them one moment is like another."""
+TRACED = OPENING + CHANGING + READING
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call of a traced process, before it was made."""
+
+    name: str
+    thread: str
+    number: int
+    """The how manieth call of its name in its thread it is: what strace counts."""
+    line: str
+
+    @property
+    def makes_file(self) -> bool:
+        """Say whether it may bring a file into being."""
+        return self.name in OPENING and "O_CREAT" in self.line
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way in which system calls go wrong."""
+
+    name: str
+    effect: str
+    """As strace's `inject` takes it."""
+    names: Collection[str]
+    """The calls it can befall; those that make a file always."""
+    lasting: bool = False
+    """Every such call from the one on, not that one alone."""
+
+    @property
+    def kills(self) -> bool:
+        """Say whether the process ends there."""
+        return "KILL" in self.effect
+
+    def befalls(self, call: Call) -> bool:
+        """Say whether this call can go wrong so."""
+        return call.makes_file or call.name in self.names
+
+    def injection(self, calls: Sequence[Call], at: int) -> list[str]:
+        """Return strace's options for this fault at one of the calls that a process makes."""
+        here = calls[at]
+        if not self.lasting:
+            return [f"--inject={here.name}:{self.effect}:when={here.number}"]
+        before = [call.name for call in calls[:at] if call.thread == here.thread]
+        names = (name for name in TRACED if name in self.names or name in OPENING)
+        return [f"--inject=?{name}:{self.effect}:when={before.count(name) + 1}+" for name in names]
+
+
+@contextmanager
+def attached(
+    process: int, output: Path, *, inject: Iterable[str] = (), paths: Iterable[Path] = (), threads: bool = False
+) -> Iterator[None]:
+    """Trace a waiting process, which may go on in the block, and wait until it has ended.
+
+    With `paths`, only calls on these are seen, counted and injected. With `threads`, those it starts are traced too.
+    """
+    command = [
+        program("strace", "apt-get install strace"),
+        "-y",  # names the files behind the numbers
+        f"--output={output}",
+        f"--trace={','.join('?' + name for name in TRACED)}",
+        *inject,
+        *(f"--trace-path={path}" for path in paths),
+        *(["-f"] if threads else []),
+        f"--attach={process}",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr
+        said = tracer.stderr.readline()
+        assert "attached" in said, said + tracer.stderr.read()
+        yield
+        tracer.stderr.read()
+
+
+KILLED = Fault("SIGKILL", "signal=KILL", CHANGING)
+ERRORS = (
+    Fault("EIO once", "error=EIO", CHANGING + READING),
+    Fault("EIO from then on", "error=EIO", CHANGING + READING, lasting=True),
+    Fault("ENOSPC once", "error=ENOSPC", WRITING),
+    Fault("ENOSPC from then on", "error=ENOSPC", WRITING, lasting=True),
+)
+_CALL = re.compile(r"(?:(?P<thread>\d+) +)?(?P<name>\w+)\(")
+
+
+def calls(output: Path) -> list[Call]:
+    """Return the calls of a trace, in order."""
+    found: list[Call] = []
+    counts: dict[tuple[str, str], int] = {}
+    for line in output.read_text(errors="replace").splitlines():
+        match = _CALL.match(line)
+        if match:
+            key = (match["thread"] or "", match["name"])
+            counts[key] = counts.get(key, 0) + 1
+            found.append(Call(match["name"], key[0], counts[key], line))
+    return found
+
+
+def struck(output: Path) -> bool:
+    """Say whether a trace shows the fault."""
+    text = output.read_text(errors="replace")
+    return "(INJECTED)" in text or "+++ killed by SIGKILL +++" in text

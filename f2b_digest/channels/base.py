@@ -20,6 +20,9 @@ from f2b_digest.message import Message, Stamp
 DEADLINE = 120
 """Seconds that one delivery may take in all, whatever the other side does."""
 
+OUT_OF_DATE = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
 
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
     folder = (info.context or {}).get("folder")
@@ -116,6 +119,11 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise DeliveryError(f"ca_file {ca_file}: {error.strerror or error}", permanent=False) from None
+
+
+def passes(refused: ssl.SSLCertVerificationError) -> bool:
+    """Say whether a certificate was refused for its dates: a renewal mends that, or a clock that is set right."""
+    return refused.verify_code in OUT_OF_DATE
 
 
 def masked(text: str, *secrets: str) -> str:

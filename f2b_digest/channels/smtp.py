@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import unquote, urlsplit
 
-from f2b_digest.channels.base import masked
+from f2b_digest.channels.base import masked, passes
 from f2b_digest.errors import DeliveryError
 
 TIMEOUT = 30
@@ -33,10 +33,12 @@ def transact(
             server = smtplib.SMTP(host, port, local_hostname=name, timeout=TIMEOUT)
         with _closed(server):
             if url.scheme == "smtp":
+                _expect(*server.ehlo(), step="EHLO")
                 server.starttls(context=context)
+            # Not left to smtplib, which tries HELO after any refusal: one that passes would end as "no login here".
+            _expect(*server.ehlo(), step="EHLO")
             if user and password is not None:
                 server.login(user, password)
-            server.ehlo_or_helo_if_needed()
             _expect(*server.mail(sender), step="MAIL FROM")
             _expect(*server.rcpt(recipient), step="RCPT TO")
             _data(server, body)
@@ -70,7 +72,7 @@ def _data(server: smtplib.SMTP, body: bytes) -> None:
         code, words = server.getreply()
     except (smtplib.SMTPException, OSError) as error:
         raise _InDoubt(str(error)) from None
-    if not 200 <= code < 600:
+    if not (200 <= code < 300 or 400 <= code < 600):
         raise _InDoubt(f"the server's answer was no answer: {words.decode('utf-8', 'replace')}")
     _expect(code, words, step="end of DATA")
 
@@ -95,7 +97,7 @@ def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
     """Return the DeliveryError for what went wrong; anything else is a bug and is returned as it is."""
     permanent = False
     if isinstance(error, ssl.SSLCertVerificationError):
-        reason, permanent = f"certificate refused: {error.verify_message}", True
+        reason, permanent = f"certificate refused: {error.verify_message}", not passes(error)
     elif isinstance(error, smtplib.SMTPNotSupportedError):
         hint = "the server must offer STARTTLS, or use smtps://" if "STARTTLS" in str(error) else "it knows no login"
         reason, permanent = f"{error} ({hint})", True
@@ -108,11 +110,11 @@ def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
         # 552 to RCPT means "too many recipients" in old servers (RFC 5321, 4.5.3.1.10).
         permanent = 500 <= error.code < 600 and not (error.code == 552 and error.step == "RCPT TO")
     elif isinstance(error, smtplib.SMTPResponseException):
-        words = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-        reason = f"{error.smtp_code} {words.decode('utf-8', 'replace')}"
-        permanent = 500 <= error.smtp_code < 600
-    elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know
-        reason, permanent = str(error), True
+        said = error.smtp_error  # as bytes by a server; as text by smtplib, whose own 500 is for a line without end
+        words = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+        reason, permanent = f"{error.smtp_code} {words}", 500 <= error.smtp_code < 600 and isinstance(said, bytes)
+    elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know, or challenges without end
+        reason, permanent = str(error), "No suitable" in str(error)
     elif isinstance(error, (smtplib.SMTPException, OSError, ValueError)):
         reason = str(error) or type(error).__name__
     else:

@@ -70,7 +70,7 @@ def take_spool_in(path: Path) -> int:
 def is_there(path: Path) -> bool:
     """Say whether there is a store. Raises StoreError where that cannot be seen."""
     try:
-        return path.exists()
+        return path.exists() and path.stat().st_size > 0  # an empty one is what a crash left before the first event
     except PermissionError as error:
         raise StoreError(explain(path, f"unable to open: {error.strerror}")) from None
     except OSError as error:

@@ -1,0 +1,383 @@
+"""A damaged store is left alone, what it holds comes back by the README's commands, and an upgrade is whole or not."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from f2b_digest import recorder
+from f2b_digest.errors import StoreError
+from f2b_digest.store import Store, opening, tables
+from tests.conftest import Command
+from tests.parts import program as system_program
+from tests.store_making import NOON, event, fill, query
+from tests.test_store import fingerprint
+
+ROOT = Path(__file__).parent.parent
+PAGE = 4096
+BANS = 1500
+TABLE_LEAF, INDEX_LEAF = 13, 10
+RECORD = ("record", "--jail", "sshd", "--ip", "203.0.113.99")
+
+
+def pages(path: Path, kind: int, words: bytes) -> list[int]:
+    """Return the numbers, from 0, of the pages of a kind that hold some words."""
+    content = path.read_bytes()
+    starts = range(PAGE, len(content), PAGE)
+    return [n // PAGE for n in starts if content[n] == kind and words in content[n : n + PAGE]]
+
+
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    """Change bytes of a file, as a broken disk does."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def break_events(path: Path) -> None:
+    """Break a page of events."""
+    overwrite(path, pages(path, TABLE_LEAF, b"Failed password")[9] * PAGE, b"\xff" * 2000)
+
+
+def break_many(path: Path) -> None:
+    """Break every fifth page of events."""
+    for page in pages(path, TABLE_LEAF, b"Failed password")[::5]:
+        overwrite(path, page * PAGE, b"\xff" * 2000)
+
+
+def break_index(path: Path) -> None:
+    """Break a page of the index that keeps events from being stored twice."""
+    overwrite(path, pages(path, INDEX_LEAF, b"192.0.2.")[3] * PAGE + 8, b"\x00\x10" * 40)
+
+
+def break_header(path: Path) -> None:
+    """Break the file's size and its list of free pages, in its header."""
+    overwrite(path, 28, b"\0\0\0\7\0\0\0\5\0\0\0\x20")
+
+
+def truncate(path: Path) -> None:
+    """Take the second half of the file away."""
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // PAGE // 2 * PAGE)
+
+
+DAMAGES = {"events": break_events, "index": break_index, "header": break_header, "truncated": truncate}
+
+
+@pytest.fixture
+def full(path: Path, config: Path, f2b_digest: Command) -> Path:
+    """Give a store whose bans are all reported, and that nobody has open."""
+    line = "Failed password for root from 192.0.2.1 port 22 ssh2"
+    fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches=line) for n in range(BANS)])
+    assert f2b_digest("--config", config, "send").status == 0
+    assert not Path(f"{path}-wal").exists()
+    return path
+
+
+def digests(config: Path) -> str:
+    """Return the text of all that was delivered."""
+    return "".join(file.read_text() for file in (config.parent / "out").iterdir())
+
+
+# ---- left alone
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_store_is_set_aside_and_never_written_to_again(
+    f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None]
+) -> None:
+    """One line and status 1 from whoever wants to write, bans go to the spool, and status tells why and what to do."""
+    damage(full)
+    before = fingerprint(full)
+    for command in ("send", "send", "retry", "prune"):
+        ended = f2b_digest("--config", config, command)
+        assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert '"When the store is damaged" in the README' in ended.err
+        assert Path(f"{full}.damaged").read_text().strip()
+    ended = f2b_digest("--config", config, *RECORD)
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert f"{full}.spool" in ended.err
+    ended = f2b_digest("--config", config, "status")
+    if ended.status == 0:
+        assert re.search(r"DAMAGED  set aside: .*README", ended.out)
+        assert "1 event waits" in ended.out
+    else:  # not a word can be read
+        assert "damaged" in ended.err
+    assert fingerprint(full) == before
+
+
+@pytest.mark.parametrize("damage", [break_events, break_index])
+def test_the_spool_does_not_go_into_a_store_that_is_found_damaged(
+    f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None]
+) -> None:
+    """The store is read before anything is written to it, also what waits beside it."""
+    with closing(recorder.connect(str(full))) as somebody:
+        somebody.execute("BEGIN EXCLUSIVE")
+        assert recorder.append(str(full), event(ip="203.0.113.1"), 0)
+    damage(full)
+    before = fingerprint(full)
+    assert f2b_digest("--config", config, "send").status == 1
+    assert recorder.spooled(str(full)) == 1
+    assert fingerprint(full) == before
+
+
+def test_damage_that_is_met_on_the_way_sets_the_store_aside(f2b_digest: Command, config: Path, full: Path) -> None:
+    """`retry` does not read all of the store first; when SQLite meets a broken page, that is enough."""
+    overwrite(full, pages(full, INDEX_LEAF, b"sent")[0] * PAGE, b"\xff" * 2000)
+    before = fingerprint(full)
+    ended = f2b_digest("--config", config, "retry")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "malformed" in Path(f"{full}.damaged").read_text()
+    assert fingerprint(full) == before
+
+
+def test_a_store_that_cannot_be_marked_is_one_line(f2b_digest: Command, config: Path, full: Path) -> None:
+    """A link that somebody laid where the mark goes is not followed, and no traceback tells of it."""
+    break_events(full)
+    Path(f"{full}.damaged").symlink_to(config.parent / "victim")
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert f"{full}.damaged cannot be written" in ended.err
+    assert not (config.parent / "victim").exists()
+
+
+def test_a_file_without_sqlites_first_bytes_is_left_alone(f2b_digest: Command, config: Path, full: Path) -> None:
+    """It may be anything, so that it is not even set aside; bans go to the spool by themselves."""
+    overwrite(full, 0, b"\0" * 16)
+    before = fingerprint(full)
+    for command in ("send", "status", "preview", "prune"):
+        ended = f2b_digest("--config", config, command)
+        assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert "damaged or no SQLite database" in ended.err
+    assert "in " + f"{full}.spool" in f2b_digest("--config", config, *RECORD).err
+    assert fingerprint(full) == before
+
+
+def test_no_reader_writes_to_a_damaged_store(f2b_digest: Command, config: Path, full: Path) -> None:
+    """preview, history and show may fail in it, in one line; they neither change nor mark it."""
+    break_events(full)
+    before = fingerprint(full)
+    for arguments in (["preview", "--since", "2d"], ["history"], ["show", "1"], ["status"]):
+        ended = f2b_digest("--config", config, *arguments)
+        assert ended.status in (0, 1)
+        assert ended.err.count("\n") == ended.status
+    assert fingerprint(full) == before
+    assert not Path(f"{full}.damaged").exists()
+
+
+# ---- brought back
+
+
+def recover(folder: Path) -> str:
+    """Run the README's commands in a folder; return what they printed on standard error."""
+    section = (ROOT / "README.md").read_text().partition("### When the store is damaged")[2]
+    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert block
+    system_program("sqlite3", "apt-get install sqlite3")
+    script = block[1].replace("/var/lib/fail2ban/f2b-digest", str(folder))
+    script = script.replace("f2b-digest status", f"{sys.executable} -m f2b_digest --store {folder}/bans.sqlite3 status")
+    done = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "nothing is undelivered" in done.stdout
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        (break_events, BANS // 20),  # those of a page
+        (break_many, BANS // 3),
+        (break_index, 0),
+        (break_header, 0),
+        (truncate, BANS * 2 // 3),
+    ],
+)
+def test_the_readmes_commands_bring_back_what_can_be_read(
+    f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None], lost: int
+) -> None:
+    """Events, marks and archive; the next send takes the spool in, and tells nothing twice."""
+    damage(full)
+    assert f2b_digest("--config", config, "send").status == 1
+    f2b_digest("--config", config, *RECORD)
+    recover(full.parent)
+    assert BANS - lost <= len(query(full, "SELECT id FROM event")) <= BANS
+    assert query(full, "PRAGMA integrity_check") == [("ok",)]
+    assert query(full, "PRAGMA journal_mode") == [("wal",)]
+    assert query(full, "PRAGMA auto_vacuum") == [(2,)]
+    assert full.stat().st_mode & 0o777 == 0o640
+    assert (full.parent / "damaged/bans.sqlite3").exists()
+    marks = 0 if damage is truncate else 1  # where the mark is lost, all is told again
+    assert len(query(full, "SELECT id FROM digest")) == marks
+    shutil.rmtree(config.parent / "out")
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.err) == (0, "")
+    if marks:
+        assert query(full, "SELECT bans FROM digest ORDER BY id") == [(BANS,), (1,)]
+    assert "203.0.113.99" in digests(config)
+    assert recorder.spooled(str(full)) == 0
+    f2b_digest("--config", config, "record", "--jail", "sshd", "--ip", "203.0.113.100")
+    assert "1 ban pending" in f2b_digest("--config", config, "status").out
+
+
+def test_a_recovered_store_gives_no_new_ban_an_id_that_was_reported(
+    f2b_digest: Command, config: Path, full: Path
+) -> None:
+    """Where SQLite's own count is lost with the newest bans, the marks say where the ids go on."""
+    query(full, "DELETE FROM event WHERE id > 10")  # by prune
+    overwrite(full, pages(full, TABLE_LEAF, b"delivery")[-1] * PAGE, b"\xff" * 2000)
+    assert f2b_digest("--config", config, "send").status == 1
+    recover(full.parent)
+    f2b_digest("--config", config, *RECORD)
+    assert "1 ban pending" in f2b_digest("--config", config, "status").out
+
+
+def test_a_store_that_was_never_sent_from_can_be_recovered(f2b_digest: Command, config: Path, path: Path) -> None:
+    """There are no marks yet; all that can be read is pending."""
+    fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])
+    break_events(path)
+    assert f2b_digest("--config", config, "send").status == 1
+    recover(path.parent)
+    assert re.search(r"1,4\d\d bans pending", f2b_digest("--config", config, "status").out)
+
+
+def test_an_older_store_is_recovered_as_what_it_is(f2b_digest: Command, config: Path, path: Path) -> None:
+    """It keeps its version, so that the next send upgrades it."""
+    make_version_1(path)
+    fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])
+    break_events(path)
+    assert f2b_digest("--config", config, "send").status == 1
+    with pytest.raises(AssertionError, match="older f2b-digest"):  # the last of the commands, status, says that
+        recover(path.parent)
+    assert f2b_digest("--config", config, "send").status == 0
+    assert query(path, "PRAGMA user_version") == [(recorder.SCHEMA_VERSION,)]
+
+
+# ---- gone
+
+
+@pytest.mark.parametrize("what", ["removed", "emptied"])
+def test_a_store_that_is_gone_is_made_anew(f2b_digest: Command, config: Path, full: Path, what: str) -> None:
+    """send says so in a line, the next ban makes a new one, and the reports begin with it."""
+    full.unlink() if what == "removed" else full.write_bytes(b"")
+    for command in ("send", "status"):
+        ended = f2b_digest("--config", config, command)
+        assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert "no store at" in ended.err
+    assert f2b_digest("--config", config, *RECORD).err == ""
+    shutil.rmtree(config.parent / "out")
+    assert f2b_digest("--config", config, "send").status == 0
+    assert "1 ban from 1 address" in digests(config)
+
+
+def test_a_folder_that_is_not_there_is_told_as_a_missing_store(f2b_digest: Command, config: Path) -> None:
+    """Before fail2ban's first ban there is none; root is not told to become root."""
+    ended = f2b_digest("--config", config, "--store", config.parent / "no/bans.sqlite3", "send")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "no store at" in ended.err
+
+
+# ---- an older store
+
+VERSION_1 = """
+CREATE TABLE digest (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL, report TEXT NOT NULL, after_id INTEGER NOT NULL,
+    first_id INTEGER NOT NULL, last_id INTEGER NOT NULL, period_start REAL NOT NULL, period_end REAL NOT NULL,
+    sealed_at REAL NOT NULL, bans INTEGER NOT NULL, UNIQUE (report, after_id), UNIQUE (uuid)
+);
+CREATE TABLE delivery (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, digest_id INTEGER NOT NULL, channel TEXT NOT NULL,
+    recipient TEXT NOT NULL, message BLOB NOT NULL, identity TEXT NOT NULL, status TEXT NOT NULL,
+    attempts INTEGER NOT NULL, next_at REAL NOT NULL, error TEXT, sent_at REAL,
+    FOREIGN KEY(digest_id) REFERENCES digest (id)
+);
+CREATE INDEX ix_delivery_digest_id ON delivery (digest_id);
+CREATE INDEX ix_delivery_status ON delivery (status);
+INSERT INTO digest VALUES (1, 'one', 'daily', 0, 1, 1, {at}, {at}, {at}, 1);
+INSERT INTO delivery VALUES (1, 1, 'out', 'sent', x'00', 'one', 'sent', 1, {at}, NULL, {at});
+INSERT INTO delivery VALUES (2, 1, 'out', 'late', CAST('the bytes' AS BLOB), 'old', 'deferred', 1, {at}, 'busy', NULL);
+PRAGMA user_version=1
+"""
+
+
+def make_version_1(path: Path) -> None:
+    """Make a store as the first version did, with a digest, one delivery sent and one deferred."""
+    fill(path, [event(ip="192.0.2.200")])
+    for statement in VERSION_1.format(at=NOON).split(";\n"):
+        query(path, statement)
+
+
+def schema(path: Path) -> list[tuple[str, ...]]:
+    """Return all that a store's tables are, its version with them."""
+    return query(path, "SELECT name, sql FROM sqlite_master ORDER BY name") + query(path, "PRAGMA user_version")
+
+
+@pytest.mark.parametrize("step", range(len(tables.UPGRADES[1]) + 1))
+def test_an_upgrade_that_is_interrupted_leaves_the_old_version_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Whichever statement fails, nothing has changed."""
+    make_version_1(path)
+    before = (schema(path), query(path, "SELECT * FROM delivery"))
+    broken = [*tables.UPGRADES[1][:step], "SELECT * FROM a_table_that_is_not_there"]
+    monkeypatch.setitem(opening.UPGRADES, 1, broken)
+    with pytest.raises(StoreError):
+        Store(path, read_only=False)
+    assert (schema(path), query(path, "SELECT * FROM delivery")) == before
+
+
+def test_an_upgraded_store_delivers_what_was_deferred(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The first send makes it a store of this version, sends the old bytes, and goes on from the old mark."""
+    make_version_1(path)
+    assert f2b_digest("--config", config, "send").status == 0
+    assert query(path, "SELECT status, settled_at IS NOT NULL, made_at FROM delivery") == [("sent", 1, NOON)] * 2
+    assert (config.parent / "out/old.eml").read_bytes() == b"the bytes"
+    assert query(path, "SELECT count(*) FROM digest") == [(1,)]
+    fill(path, [event(ip="192.0.2.201")])
+    assert f2b_digest("--config", config, "send").status == 0
+    assert query(path, "SELECT first_id, last_id, bans FROM digest WHERE id = 2") == [(2, 2, 1)]
+    fresh = path.parent / "fresh.sqlite3"
+    fill(fresh, [event()])
+    Store(fresh, read_only=False).close()
+    for table in ("event", "digest", "delivery"):
+        columns = f"SELECT name, type, \"notnull\" FROM pragma_table_info('{table}') ORDER BY name"
+        assert query(path, columns) == query(fresh, columns)
+
+
+def test_the_archive_of_an_upgraded_store(f2b_digest: Command, config: Path, path: Path) -> None:
+    """Old digests have no document: they are listed, sent again and pruned, and show says what it has."""
+    make_version_1(path)
+    assert f2b_digest("--config", config, "retry").status == 0
+    assert "late" in f2b_digest("--config", config, "history").out
+    assert f2b_digest("--config", config, "show", "1").status == 1
+    assert f2b_digest("--config", config, "show", "1", "--format", "raw", "--output", path.parent / "x").status == 0
+    assert f2b_digest("--config", config, "resend", "1").status == 0
+    query(path, "UPDATE digest SET sealed_at = 1")
+    assert f2b_digest("--config", config, "prune").status == 0
+    assert query(path, "SELECT sum(length(message)) FROM delivery") == [(0,)]
+
+
+@pytest.mark.parametrize("command", [["preview"], ["status"], ["history"], ["show", "1"]])
+def test_a_reader_of_an_older_store_says_what_upgrades_it(
+    f2b_digest: Command, config: Path, path: Path, command: list[str]
+) -> None:
+    """Read-only is read-only: one line, status 1, and the store stays what it was."""
+    make_version_1(path)
+    before = schema(path)
+    ended = f2b_digest("--config", config, *command)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "the next send or retry upgrades it" in ended.err
+    assert schema(path) == before
+
+
+def test_an_older_recorder_goes_on_writing_to_an_upgraded_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fail2ban keeps the recorder that it loaded until it is restarted."""
+    make_version_1(path)
+    Store(path, read_only=False).close()
+    monkeypatch.setattr(recorder, "SCHEMA_VERSION", 1)
+    assert recorder.append(str(path), event(ip="192.0.2.202")) == ""
+    assert query(path, "SELECT count(*) FROM event") == [(2,)]

@@ -12,7 +12,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
-from f2b_digest.store import Store, opening, tables
+from f2b_digest.store import Store, tables
 from tests.conftest import Command
 from tests.parts import program as system_program
 from tests.store_making import NOON, event, fill, query
@@ -159,7 +159,7 @@ def test_a_file_without_sqlites_first_bytes_is_left_alone(f2b_digest: Command, c
 
 
 def test_no_reader_writes_to_a_damaged_store(f2b_digest: Command, config: Path, full: Path) -> None:
-    """preview, history and show may fail in it, in one line; they neither change nor mark it."""
+    """Preview, history and show may fail in it, in one line; they neither change nor mark it."""
     break_events(full)
     before = fingerprint(full)
     for arguments in (["preview", "--since", "2d"], ["history"], ["show", "1"], ["status"]):
@@ -262,7 +262,7 @@ def test_an_older_store_is_recovered_as_what_it_is(f2b_digest: Command, config: 
 
 @pytest.mark.parametrize("what", ["removed", "emptied"])
 def test_a_store_that_is_gone_is_made_anew(f2b_digest: Command, config: Path, full: Path, what: str) -> None:
-    """send says so in a line, the next ban makes a new one, and the reports begin with it."""
+    """A send says so in a line, the next ban makes a new one, and the reports begin with it."""
     full.unlink() if what == "removed" else full.write_bytes(b"")
     for command in ("send", "status"):
         ended = f2b_digest("--config", config, command)
@@ -324,7 +324,7 @@ def test_an_upgrade_that_is_interrupted_leaves_the_old_version_whole(
     make_version_1(path)
     before = (schema(path), query(path, "SELECT * FROM delivery"))
     broken = [*tables.UPGRADES[1][:step], "SELECT * FROM a_table_that_is_not_there"]
-    monkeypatch.setitem(opening.UPGRADES, 1, broken)
+    monkeypatch.setitem(tables.UPGRADES, 1, broken)
     with pytest.raises(StoreError):
         Store(path, read_only=False)
     assert (schema(path), query(path, "SELECT * FROM delivery")) == before

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel, ConfiguredPath
@@ -53,6 +53,8 @@ class Report(BaseModel):
     """Whether a digest goes out that says that nothing was banned."""
     min_bans: int = Field(default=1, ge=1)
     """Seal only from so many pending bans on."""
+    templates: ConfiguredPath | None = None
+    """A folder whose templates go before all others, for this report."""
 
 
 class _Top(BaseModel):
@@ -85,13 +87,15 @@ class Configuration:
     """What does not stop a delivery, but should be mended."""
 
 
-def load(path: Path | None, *, host: str, timezone: str) -> Configuration:
+def load(path: Path | None, *, host: str, timezone: str, environment: Mapping[str, str] | None = None) -> Configuration:
     """Read a configuration, or the built-in one (a report `daily` of all jails, no channels) for None.
 
-    `host` and `timezone` hold where the file says nothing. Raises ConfigurationError with every mistake.
+    `host` and `timezone` hold where the file says nothing; `environment` is where keys like token_env look.
+    Raises ConfigurationError with every mistake.
     """
     table = {} if path is None else _read(path)
-    return _build(table, path, {"host": host, "timezone": timezone})
+    context = {"folder": path.absolute().parent if path else None, "environment": environment or {}}
+    return _build(table, path, {"host": host, "timezone": timezone}, context)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -103,9 +107,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError([f"{path}: {error}"]) from None
 
 
-def _build(table: dict[str, Any], path: Path | None, defaults: dict[str, Any]) -> Configuration:
+def _build(
+    table: dict[str, Any], path: Path | None, defaults: dict[str, Any], context: dict[str, Any]
+) -> Configuration:
     mistakes: list[str] = []
-    context = {"folder": path.absolute().parent if path else None}
 
     def check(model: type[Model], place: str, values: Any) -> Model | None:
         try:
@@ -196,13 +201,11 @@ def _known(word: str, names: Any, meant: object = None) -> str:
 def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None]) -> list[str]:
     """Return a line for each file with a secret that everybody on this host may read."""
     files = set()
-    for channel in channels.values():
-        for name in type(channel).model_fields if channel else ():
-            value = getattr(channel, name)
-            if isinstance(value, SecretStr) and path:
-                files.add(path)
-            elif name.endswith("_file") and name != "ca_file" and value:
-                files.add(value)
+    for channel in filter(None, channels.values()):
+        values = [getattr(channel, name) for name in channel.secrets] + [getattr(channel, "headers", None)]
+        if path and any(values):
+            files.add(path)
+        files |= {getattr(channel, f"{name}_file") for name in channel.secrets} - {None}
     return [
         f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
         for file in sorted(files)

@@ -1,8 +1,9 @@
 """The life of a digest: composed, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
 
+import json
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from f2b_digest.channels.base import Channel, deadline
 from f2b_digest.config import Configuration, Report
 from f2b_digest.digest import Digest, Undelivered, moment
 from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import OPEN, Delivery, Sealed, Selection, Store
 
@@ -23,6 +24,8 @@ FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 300.0, 4 * 3600.0, 5 * 86400.0
 under way is never begun a second time."""
 FEWEST_ATTEMPTS = 5
 """Before a delivery is given up."""
+AGAIN = 900.0
+"""Seconds for which a service that knows addresses does not want to hear of one again."""
 RENDERING = 30.0
 """Seconds that one rendering may take; the largest digest needs a tenth of one."""
 SIZES = ((40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0))
@@ -81,7 +84,7 @@ def _undelivered(configuration: Configuration, store: Store, name: str, last: Se
 
 
 def fit(
-    templates: Iterable[str], digest: Digest, renderer: Renderer, fits: Callable[[Mapping[str, str]], bool]
+    templates: Iterable[str], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
 ) -> tuple[dict[str, str], Digest]:
     """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
 
@@ -90,8 +93,11 @@ def fit(
     names = tuple(templates)
     try:
         for jails, addresses in SIZES:
+            smaller = digests.cut(digest, jails, addresses)
             with deadline(RENDERING):  # a template of the admin's may never end
-                parts = renderer.render(names, digests.document(digests.cut(digest, jails, addresses)))
+                parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
+            if DOCUMENT in names:
+                parts[DOCUMENT] = digests.to_json(smaller)
             if fits(parts):
                 break
     except TemplateError as error:
@@ -101,6 +107,29 @@ def fit(
         note = f"{' '.join(str(error).split())}; the built-in template was used"
         return fit(names, replace(digest, notes=(*digest.notes, note)), plainer, fits)
     return parts, digest
+
+
+def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
+    """Return what a channel may say of a digest beside its text."""
+    totals = digest.totals
+    return Stamp(
+        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures
+    )
+
+
+def make(
+    channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, store: Store, selection: Selection
+) -> tuple[bytes, Digest]:
+    """Return the bytes that a channel sends of a digest, and the digest with notes on what went wrong on the way."""
+    from_store = {}
+    if ADDRESSES in channel.templates:
+        from_store[ADDRESSES] = json.dumps(store.addresses(selection))
+    if EARLIER in channel.templates:
+        bodies = store.delivered(stamp.channel, since=stamp.made_at - AGAIN)
+        from_store[EARLIER] = json.dumps([body.decode() for body in bodies])
+    rest = [name for name in channel.templates if name not in from_store]
+    parts, noted = fit(rest, digest, renderer, lambda parts: channel.fits(parts | from_store, stamp))
+    return channel.pack(parts | from_store, stamp), noted
 
 
 # ---- sealing and sending
@@ -130,21 +159,23 @@ def _seal(configuration: Configuration, store: Store, renderer: Renderer, name: 
     selection = pending(store, name, report)
     digest = compose(configuration, store, name, selection, now)
     bans = digest.totals.bans
-    if bans < report.min_bans and not (bans == 0 and report.quiet == "send"):
+    channels = [channel for channel in report.channels if bans >= configuration.channels[channel].min_bans]
+    enough = bans >= report.min_bans or (bans == 0 and report.quiet == "send")
+    if not enough or not channels:  # what no channel would tell stays pending until there is more of it
         return []
     key = uuid.uuid4().hex
+    renderer = renderer.preferring(report.templates)
     messages: list[tuple[str, Message]] = []
     notes: dict[str, Outcome] = {}
-    for channel_name in report.channels:
+    for channel_name in channels:
         channel = configuration.channels[channel_name]
-        stamp = Stamp(key, name, channel_name, configuration.host, now, bans)
-        parts, noted = fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))  # noqa: B023
-        body = channel.pack(parts, stamp)
+        stamp = stamp_of(digest, key, channel_name, now)
+        body, noted = make(channel, digest, renderer, stamp, store, selection)
         messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
         notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
     store.seal(
         selection,
-        stamp=stamp,
+        stamp=stamp_of(digest, key, "", now),
         document=digests.to_json(replace(digest, notes=tuple(notes))),
         start=digest.start.timestamp(),
         end=digest.end.timestamp(),
@@ -185,28 +216,46 @@ def _attempt(channel: Channel | None, store: Store, delivery: Delivery, clock: C
     message = store.claim(delivery.id, attempts=delivery.attempts, next_at=now + wait)
     if message is None:
         return None
-    status, reason, in_doubt = _try(channel, delivery.channel, message)
+    result = _try(channel, delivery.channel, replace(message, at=now))
+    status, reason = result.status, result.reason
     # Not by age alone: a clock that jumps ahead would end a delivery that had hardly begun.
     if status == "deferred" and now + wait > delivery.made_at + GIVE_UP and delivery.attempts + 1 >= FEWEST_ATTEMPTS:
         status, reason = "failed", f"given up after {GIVE_UP / 86400:.0f} days: {reason}"
-    store.settle(delivery.id, status=status, error=reason or None, in_doubt=message.in_doubt or in_doubt, now=clock())
+    store.settle(
+        delivery.id,
+        status=status,
+        error=reason or None,
+        in_doubt=message.in_doubt or result.in_doubt,
+        now=clock(),
+        remaining=result.remaining,
+    )
     return Outcome(delivery.report, delivery.channel, delivery.recipient, status, reason)
 
 
-def _try(channel: Channel | None, name: str, message: Message) -> tuple[str, str, bool]:
-    """Return the state that one attempt leads to, why, and whether the message may have arrived all the same."""
+@dataclass(frozen=True)
+class _Result:
+    """What one attempt led to."""
+
+    status: str
+    reason: str = ""
+    in_doubt: bool = False
+    remaining: bytes | None = None
+
+
+def _try(channel: Channel | None, name: str, message: Message) -> _Result:
     if channel is None:
-        return "deferred", f"there is no channel {name!r} in the configuration any more", False
+        return _Result("deferred", f"there is no channel {name!r} in the configuration any more")
     try:
         with deadline():
-            channel.deliver(message)
+            return _Result("sent", channel.deliver(message) or "")
     except DeliveryError as error:
-        return ("failed" if error.permanent else "deferred"), error.reason, error.in_doubt
+        status = "failed" if error.permanent else "deferred"
+        return _Result(status, error.reason, error.in_doubt, error.remaining)
     except TimeoutError as error:
-        return "deferred", str(error), True
+        return _Result("deferred", str(error), in_doubt=True)
     except Exception as error:  # a bug of one channel must not keep the others waiting; its text may hold a secret
-        return "deferred", f"a bug in f2b-digest: {type(error).__name__} at {_where(error)}; please report it", True
-    return "sent", "", False
+        reason = f"a bug in f2b-digest: {type(error).__name__} at {_where(error)}; please report it"
+        return _Result("deferred", reason, in_doubt=True)
 
 
 def _where(error: Exception) -> str:

@@ -2,6 +2,13 @@
 
 from dataclasses import dataclass
 
+DOCUMENT = "document.json"
+"""Among a channel's templates: the digest as JSON, which no template makes."""
+ADDRESSES = "addresses.json"
+"""Among a channel's templates: every address of the digest, not only the shown ones, as a JSON list."""
+EARLIER = "earlier.json"
+"""Among a channel's templates: the bodies that this channel delivered in the last 15 minutes, as a JSON list."""
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -15,6 +22,9 @@ class Stamp:
     made_at: float
     """UTC epoch seconds."""
     bans: int
+    addresses: int = 0
+    jails: int = 0
+    failures: int = 0
 
     @property
     def identity(self) -> str:
@@ -32,3 +42,5 @@ class Message:
     """Message-ID or sequence id: a receiver that drops duplicates by it shows one copy."""
     in_doubt: bool = False
     """An earlier attempt may have arrived: this would be a second copy."""
+    at: float = 0.0
+    """When this attempt is made, in UTC epoch seconds."""

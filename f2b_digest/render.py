@@ -41,12 +41,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 class Renderer:
     """Renders templates from the admin's folder where it has them, else the built-in ones."""
 
-    def __init__(self, built_in: Path, own: Path | None = None, *, broken: frozenset[str] = frozenset()) -> None:
-        """Take the folder of the built-in templates, and the admin's, of which the `broken` ones do not count."""
-        self._folders, self._broken = (built_in, own), broken
+    def __init__(self, built_in: Path, *own: Path | None, broken: frozenset[str] = frozenset()) -> None:
+        """Take the folder of the built-in templates, and the admin's; of these, the `broken` templates do not count."""
+        self._built_in, self._own, self._broken = built_in, tuple(folder for folder in own if folder), broken
         loaders: list[BaseLoader] = [FileSystemLoader(built_in)]
-        if own:
-            loaders.insert(0, FunctionLoader(lambda name: None if name in broken else _source(own, name)))
+        if self._own:
+            loaders.insert(0, FunctionLoader(self._own_source))
         self._environment = _Sandbox(
             loader=ChoiceLoader(loaders),
             autoescape=lambda name: name is not None and name.endswith(".html"),
@@ -61,10 +61,18 @@ class Renderer:
 
     def without(self, template: str) -> "Renderer | None":
         """Return a renderer that takes a built-in template instead of the admin's, or None if this one does already."""
-        built_in, own = self._folders
-        if own is None or template in self._broken:
+        if template in self._broken or self._own_source(template) is None:
             return None
-        return Renderer(built_in, own, broken=self._broken | {template})
+        return Renderer(self._built_in, *self._own, broken=self._broken | {template})
+
+    def preferring(self, folder: Path | None) -> "Renderer":
+        """Return a renderer that looks into one more folder first."""
+        return Renderer(self._built_in, folder, *self._own, broken=self._broken) if folder else self
+
+    def _own_source(self, name: str) -> str | None:
+        if name in self._broken:
+            return None
+        return next(filter(None, (_source(folder, name) for folder in self._own)), None)
 
     def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
         """Return each template's text. Raises TemplateError, which names the template and its line."""

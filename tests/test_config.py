@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import config
+from f2b_digest.channels import KINDS
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.file import File
 from f2b_digest.channels.ntfy import Ntfy
@@ -171,7 +172,10 @@ def test_every_mistake_is_listed_at_once_with_its_place(load: Load) -> None:
             "channels.m.frm: unknown key (did you mean from?)",
         ),
         ('[channels.m]\nkind = "nfty"', "channels.m.kind: there is no kind 'nfty' (did you mean ntfy?)"),
-        ("[channels.m]\nfolder = 'x'", "channels.m.kind: is missing (known: email, file, ntfy)"),
+        (
+            "[channels.m]\nfolder = 'x'",
+            f"channels.m.kind: is missing (known: {', '.join(KINDS)})",
+        ),
         (f'{CHANNEL}[reports.r]\nchannels = ["oot"]', "reports.r.channels: no channel 'oot' (did you mean out?)"),
         ('[reports.r]\nchannels = ["out"]', "reports.r.channels: no channel 'out' (there are no channels)"),
         ('timezone = "Mars/Base"', "timezone: 'Mars/Base' is no time zone like Europe/Paris"),

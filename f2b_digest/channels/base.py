@@ -8,11 +8,12 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
@@ -26,11 +27,35 @@ OUT_OF_DATE = frozenset({9, 10})
 
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
     folder = (info.context or {}).get("folder")
-    return folder / Path(value).expanduser() if folder and isinstance(value, str) else value
+    if not folder or not isinstance(value, str):
+        return value
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value}: nobody here has that name") from None
 
 
 ConfiguredPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
 """A path that is relative to the configuration's folder."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the environment, and what it held when the configuration was read."""
+
+    name: str
+    value: SecretStr | None
+
+
+def _from_environment(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the name of a variable of the environment")
+    held = (info.context or {}).get("environment", {}).get(value)
+    return Variable(value, None if held is None else SecretStr(held))
+
+
+EnvironmentVariable = Annotated[Variable, BeforeValidator(_from_environment)]
+"""The name of a variable that holds a secret."""
 
 
 class Channel(BaseModel, ABC):
@@ -41,9 +66,40 @@ class Channel(BaseModel, ABC):
 
     any_recipient: ClassVar[bool] = False
     """Whether `resend --to` can give a stored message another recipient."""
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Keys that hold a secret; each has two more, NAME_file and NAME_env, and one of the three can be given."""
+
     kind: str
-    templates: ClassVar[tuple[str, ...]]
-    """The templates of a message, as `folder/file` below `templates/`."""
+    min_bans: int = Field(default=0, ge=0)
+    """This channel is left out of digests with fewer bans."""
+
+    @model_validator(mode="after")
+    def _each_secret_once(self) -> Self:
+        for name in self.secrets:
+            given = [key for key in (name, f"{name}_file", f"{name}_env") if getattr(self, key) is not None]
+            if len(given) > 1:
+                raise ValueError(f"{' and '.join(given)}: give one of them")
+        return self
+
+    def has_secret(self, name: str) -> bool:
+        """Say whether a secret is configured, in whichever way."""
+        return any(getattr(self, key) is not None for key in (name, f"{name}_file", f"{name}_env"))
+
+    def reveal(self, name: str) -> str | None:
+        """Return a secret from the configuration, its file or the environment; None if it is not configured.
+
+        A file is read at each delivery, so that a replaced one counts at once. Raises DeliveryError, to be tried again
+        unless the secret stands in the configuration.
+        """
+        value, file, variable = (getattr(self, key) for key in (name, f"{name}_file", f"{name}_env"))
+        if variable is not None and variable.value is None:
+            raise DeliveryError(f"the environment has no variable {variable.name}", permanent=False)
+        return read_secret(variable.value if variable is not None else value, file)
+
+    @property
+    @abstractmethod
+    def templates(self) -> tuple[str, ...]:
+        """The templates of a message, as `folder/file` below `templates/`; DOCUMENT is the digest as JSON."""
 
     @property
     @abstractmethod
@@ -62,11 +118,15 @@ class Channel(BaseModel, ABC):
         """Return what receivers know a copy by."""
         return stamp.identity
 
+    def wire(self, body: bytes) -> bytes:
+        """Return what the other side gets of a message's bytes, for a person to look at."""
+        return body
+
     @abstractmethod
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: Message) -> str | None:
         """Hand one message over; return once the other side has taken responsibility for it.
 
-        Raises DeliveryError.
+        What it returns, if anything, is a line on what the admin should know of the success. Raises DeliveryError.
         """
 
 

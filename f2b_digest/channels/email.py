@@ -1,21 +1,15 @@
 """The email channel: through the system's sendmail program, or an SMTP server."""
 
-import errno
-import os
-import pwd
 import shlex
-import signal
-import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from email.utils import parseaddr
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from f2b_digest.channels import mime, smtp
-from f2b_digest.channels.base import Channel, ConfiguredPath, read_secret, trust
+from f2b_digest.channels import mime, process, smtp
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -26,20 +20,10 @@ SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 """Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
 
-SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""Why a program does not start today, though it stands where it should."""
-
 
 def mail_fits(parts: Mapping[str, str]) -> bool:
     """Say whether neither alternative is cut by the large mail providers."""
     return all(len(parts[name].encode("utf-8", "replace")) <= BODY_LIMIT for name in MAIL_TEMPLATES)
-
-
-def _home() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a container's user without an account
-        return "/"
 
 
 def _check_address(address: str) -> str:
@@ -66,7 +50,7 @@ class Email(Channel):
     """One mail per recipient, with a text and an HTML alternative."""
 
     any_recipient: ClassVar[bool] = True
-    templates: ClassVar[tuple[str, ...]] = MAIL_TEMPLATES
+    secrets: ClassVar[tuple[str, ...]] = ("password",)
 
     kind: Literal["email"]
     sender: Address = Field(alias="from")
@@ -77,32 +61,36 @@ class Email(Channel):
     """smtp://user@host:587 (STARTTLS required) or smtps://user@host:465."""
     password: SecretStr | None = None
     password_file: ConfiguredPath | None = None
+    password_env: EnvironmentVariable | None = None
     ca_file: ConfiguredPath | None = None
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Email":
         if self.smtp is None:
-            if self.password is not None or self.password_file or self.ca_file:
+            if self.has_secret("password") or self.ca_file:
                 raise ValueError("password, password_file and ca_file need smtp")
             if not shlex.split(self.sendmail):
                 raise ValueError("sendmail is empty")
             return self
         if "sendmail" in self.model_fields_set:
             raise ValueError("smtp and sendmail: give one of them")
-        if self.password is not None and self.password_file:
-            raise ValueError("password and password_file: give one of them")
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
             raise ValueError("smtp is not like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
         url.port  # noqa: B018 - raises ValueError where it is no port
         if url.password is not None:
             raise ValueError("smtp holds a password: put it into password_file or password")
-        if url.username and self.password is None and not self.password_file:
+        if url.username and not self.has_secret("password"):
             raise ValueError("smtp names a user: password_file or password is missing")
-        if not url.username and (self.password is not None or self.password_file):
+        if not url.username and self.has_secret("password"):
             raise ValueError("there is a password, but smtp names no user (smtp://user@host)")
         return self
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Subject, text and HTML."""
+        return MAIL_TEMPLATES
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -145,43 +133,16 @@ class Email(Channel):
     def _by_sendmail(self, message: Message) -> None:
         program = shlex.split(self.sendmail)
         command = [*program, "-i", "-f", self._envelope_sender, "--", message.recipient]
-        # cron's environment has nothing that a sendmail needs but these; HOME is for msmtp's own configuration.
-        environment = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": _home(),
-        }
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            passes = error.errno in SCARCE
-            raise DeliveryError(f"{program[0]}: {error.strerror}", permanent=not passes) from None
-        with process:
-            try:
-                complaint = process.communicate(_on_the_wire(message), timeout=SENDMAIL_TIMEOUT)[1]
-            except subprocess.TimeoutExpired:
-                if process.poll() is None:
-                    reason = f"{program[0]}: no end after {SENDMAIL_TIMEOUT} s"
-                    raise DeliveryError(reason, permanent=False, in_doubt=True) from None
-                complaint = b""  # it ended, but a child that it left behind keeps its output open
-            finally:
-                if process.poll() is None:
-                    with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-        status = process.returncode
+        status, said = process.run(command, _on_the_wire(message), process.environment(), SENDMAIL_TIMEOUT)
         if status:
-            words = complaint.decode("utf-8", "replace").strip() or "(it said nothing)"
-            how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
             permanent = status > 0 and status not in TRY_AGAIN_STATUS
-            raise DeliveryError(f"{program[0]}: {how}: {words}", permanent=permanent, in_doubt=status < 0)
+            reason = f"{program[0]}: {process.how_it_ended(status)}: {said}"
+            raise DeliveryError(reason, permanent=permanent, in_doubt=status < 0)
 
     # ---- SMTP
 
     def _by_smtp(self, address: str, message: Message) -> None:
-        password = read_secret(self.password, self.password_file)
+        password = self.reveal("password")
         smtp.transact(
             address, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender),
             sender=self._envelope_sender, recipient=message.recipient, body=_on_the_wire(message),

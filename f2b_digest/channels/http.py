@@ -1,8 +1,9 @@
 """One HTTP request with verified TLS, no redirects and a cap on the answer, for the channels that speak HTTP."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import urllib3
 
@@ -13,6 +14,34 @@ from f2b_digest.errors import DeliveryError
 ANSWER_LIMIT = 65536
 """Bytes of an answer that are read; a service's own words stand at its beginning."""
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
+
+
+TRY_AGAIN = frozenset({408, 425, 429})
+"""The 4xx that pass by themselves."""
+
+
+def check_address(url: str) -> SplitResult:
+    """Return an address's parts. Raises ValueError where it is none of the web."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
+        raise ValueError("is not like https://example.org")
+    parts.port  # noqa: B018 - raises ValueError where it is no port
+    return parts
+
+
+def check_server(url: str) -> SplitResult:
+    """Return an address's parts. Raises ValueError where we could not post to it, or it holds a secret in clear."""
+    parts = check_address(url)
+    if "@" in parts.netloc:
+        raise ValueError("holds a user: put it into user and password, or token")
+    if not parts.netloc.isascii():
+        raise ValueError("must name the host in ASCII (xn--…)")
+    return parts
+
+
+def is_permanent(status: int) -> bool:
+    """Say whether only the admin can mend what a status tells; redirects too, for none is followed."""
+    return status < 500 and status not in TRY_AGAIN
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None) -> tuple[int, bytes]:
@@ -43,5 +72,5 @@ def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
 
 
 def _plain(error: Exception) -> str:
-    """Return urllib3's reason without the object's address in front of it."""
-    return str(error).rpartition(">: ")[2] or type(error).__name__
+    """Return urllib3's reason without the object in front of it: "<…>: …" or "HTTPSConnection(…): …"."""
+    return re.sub(r"^(<[^>]*>|\w+\([^)]*\)): ", "", str(error)) or type(error).__name__

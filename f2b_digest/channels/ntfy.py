@@ -4,12 +4,11 @@ import base64
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, masked, one_line, read_secret
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -22,27 +21,15 @@ RESERVED_TOPICS = frozenset(
 )
 
 
-def _split(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("is not like https://ntfy.example.org")
-    parts.port  # noqa: B018 - raises ValueError where it is no port
-    return parts
-
-
 def _check_link(url: str) -> str:
-    _split(url)
+    http.check_address(url)
     return url
 
 
 def _check_server(url: str) -> str:
-    parts = _split(url)
-    if "@" in parts.netloc:
-        raise ValueError("holds a user: put it into user and password, or token")
+    parts = http.check_server(url)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("goes on after the host: ntfy answers at the root of a host, and topic is a key of its own")
-    if not parts.netloc.isascii():
-        raise ValueError("must name the host in ASCII (xn--…)")
     return url
 
 
@@ -59,7 +46,7 @@ ServerAddress = Annotated[str, AfterValidator(_check_server)]
 class Ntfy(Channel):
     """One notification per digest."""
 
-    templates: ClassVar[tuple[str, ...]] = ("ntfy/title.txt", "ntfy/message.txt")
+    secrets: ClassVar[tuple[str, ...]] = ("token", "password")
 
     kind: Literal["ntfy"]
     url: ServerAddress
@@ -67,9 +54,11 @@ class Ntfy(Channel):
     topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
     token: SecretStr | None = None
     token_file: ConfiguredPath | None = None
+    token_env: EnvironmentVariable | None = None
     user: str | None = None
     password: SecretStr | None = None
     password_file: ConfiguredPath | None = None
+    password_env: EnvironmentVariable | None = None
     priority: int = Field(default=3, ge=1, le=5)
     urgent_from: int | None = Field(default=None, ge=1)
     """Bans from which on a digest has priority 5."""
@@ -82,17 +71,16 @@ class Ntfy(Channel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Ntfy":
-        if self.token is not None and self.token_file:
-            raise ValueError("token and token_file: give one of them")
-        if self.password is not None and self.password_file:
-            raise ValueError("password and password_file: give one of them")
-        has_token = self.token is not None or self.token_file is not None
-        has_password = self.password is not None or self.password_file is not None
-        if has_token and (self.user or has_password):
+        if self.has_secret("token") and (self.user or self.has_secret("password")):
             raise ValueError("a token and a user: give one of them")
-        if bool(self.user) != has_password:
+        if bool(self.user) != self.has_secret("password"):
             raise ValueError("user and password (or password_file) go together")
         return self
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Title and message."""
+        return ("ntfy/title.txt", "ntfy/message.txt")
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -135,7 +123,7 @@ class Ntfy(Channel):
         if not isinstance(said, dict):
             said = {}
         if status == 200:
-            if said.get("event") == "message" and said.get("topic") == self.topic and said.get("id"):
+            if said.get("event") == "message" and said.get("topic") == message.recipient and said.get("id"):
                 return
             raise DeliveryError(f"{self.url} answered 200, but not as ntfy does: is it an ntfy server?", permanent=True)
         words = masked(str(said.get("error") or ""), headers.get("Authorization", "").partition(" ")[2])
@@ -143,8 +131,7 @@ class Ntfy(Channel):
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json; charset=utf-8"}
-        token = read_secret(self.token, self.token_file)
-        password = read_secret(self.password, self.password_file)
+        token, password = self.reveal("token"), self.reveal("password")
         if token:
             if not token.isascii():
                 raise DeliveryError("the token holds a character that is not ASCII", permanent=self.token is not None)

@@ -53,7 +53,7 @@ class Program:
             timezone = get_localzone_name() or "UTC"
         except Exception:  # tzlocal refuses a machine whose settings contradict each other
             timezone = "UTC"
-        loaded = config.load(self.config, host=os.uname().nodename, timezone=timezone)
+        loaded = config.load(self.config, host=os.uname().nodename, timezone=timezone, environment=os.environ)
         for warning in loaded.warnings:
             complain(warning)
         return loaded

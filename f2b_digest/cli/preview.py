@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import delivery, places, recorder
+from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, to_json
-from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
 
@@ -25,13 +25,15 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.command()
 @click.argument("report", default="")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
 @click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.pass_obj
 def command(
-    program: Program, report: str, form: str, output: Path | None, since: str | None, until: str | None
-) -> None:
+    program: Program, report: str, form: str, channel: str | None, output: Path | None, since: str | None,
+    until: str | None,
+) -> None:  # fmt: skip
     """Show what send would send, and change nothing.
 
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
@@ -46,19 +48,36 @@ def command(
     name = report_named(configuration, report or next(iter(configuration.reports)))
     now = program.clock()
     path = program.store_path(configuration.store)
+    renderer = renderer_for(configuration, name)
+    content: str | bytes
     with Store(path, read_only=True) as store:
         selection = _selection(configuration, store, name, since, until, now)
         digest = delivery.compose(configuration, store, name, selection, now)
+        if channel is None:
+            content, noted = show(digest, form, renderer)
+        else:
+            way = _channel(configuration, channel)
+            stamp = delivery.stamp_of(digest, "preview", channel, now)
+            body, noted = delivery.make(way, digest, renderer, stamp, store, selection)
+            content = way.wire(body)
     waiting = recorder.spooled(str(path))
     if waiting:
         complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
-    text, noted = show(digest, form, Renderer(places.folder("templates"), configuration.templates))
     for note in noted.notes:
         complain(note)
-    if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
-    else:
-        write(output, text.encode())
+    write(output, content)
+
+
+def renderer_for(configuration: Configuration, report: str) -> Renderer:
+    """Return the renderer of a report: its own templates first, then the configuration's, then the built-in ones."""
+    known = configuration.reports.get(report)
+    return Renderer(places.folder("templates"), known.templates if known else None, configuration.templates)
+
+
+def _channel(configuration: Configuration, name: str) -> Channel:
+    if name not in configuration.channels:
+        raise click.UsageError(f"no channel {name!r} (there is: {', '.join(configuration.channels) or 'none'})")
+    return configuration.channels[name]
 
 
 def _selection(
@@ -86,10 +105,13 @@ def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file that a person named. Raises click's FileError."""
+def write(path: Path | None, content: str | bytes) -> None:
+    """Write to a file that a person named, or to the terminal. Raises click's FileError."""
+    if path is None:
+        click.echo(content, nl=isinstance(content, str) and not content.endswith("\n"))
+        return
     try:
-        path.write_bytes(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise click.FileError(str(path), error.strerror) from None
 
@@ -101,7 +123,7 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
     """
     if form == "json":
         return to_json(digest, indent=2) + "\n", digest
-    stamp = Stamp("preview", digest.report, "preview", digest.host, digest.end.timestamp(), digest.totals.bans)
+    stamp = delivery.stamp_of(digest, "preview", "preview", digest.end.timestamp())
     channel: Any
     if form == "ntfy":
         channel = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="preview")

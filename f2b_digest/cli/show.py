@@ -1,16 +1,13 @@
 """`show`: a digest of the archive. Opens the store read-only."""
 
-import sys
 from pathlib import Path
 
 import click
 
-from f2b_digest import places
 from f2b_digest.cli import Program
-from f2b_digest.cli.preview import FORMATS, show, write
+from f2b_digest.cli.preview import FORMATS, renderer_for, show, write
 from f2b_digest.digest import from_json
 from f2b_digest.errors import F2bDigestError
-from f2b_digest.render import Renderer
 from f2b_digest.store import Store
 
 
@@ -39,15 +36,10 @@ def command(program: Program, id: int, form: str, channel: str | None, output: P
     if form == "raw":
         if not raw:
             raise F2bDigestError(f"no message of digest {id}{f' by channel {channel!r}' if channel else ''} is stored")
-        if output is None:
-            sys.stdout.buffer.write(raw)
-        else:
-            write(output, raw)
+        write(output, raw)
         return
     if document is None:
         raise F2bDigestError(f"no digest {id} is stored, or it was pruned; `f2b-digest history` lists what there is")
-    text, _ = show(from_json(document), form, Renderer(places.folder("templates"), configuration.templates))
-    if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
-    else:
-        write(output, text.encode())
+    digest = from_json(document)
+    text, _ = show(digest, form, renderer_for(configuration, digest.report))
+    write(output, text)

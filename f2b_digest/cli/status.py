@@ -1,6 +1,7 @@
 """`status`: what is pending, what was not delivered, and why. Opens the store read-only."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,11 @@ def command(program: Program, as_json: bool) -> None:
 
 
 def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, Any]:
-    reports = {}
+    reports, newest = {}, []
     for name, report in configuration.reports.items():
         pending = store.pending(delivery.pending(store, name, report))
         last = store.last_digest(name)
+        newest += [last.id] if last else []
         reports[name] = {
             "pending_bans": pending.bans,
             "pending_since": pending.since,
@@ -48,47 +50,51 @@ def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, 
         "spooled": recorder.spooled(str(path)),
         "damage": damage(path),
         "reports": reports,
-        "undelivered": [_undelivered(row) for row in store.deliveries((*OPEN, "failed"))],
+        "noted": [_row(row) for row in (store.deliveries(("sent",), digests=newest) if newest else ()) if row.error],
+        "undelivered": [_row(row) for row in store.deliveries((*OPEN, "failed"))],
     }
 
 
-def _undelivered(row: Delivery) -> dict[str, Any]:
+def _row(row: Delivery) -> dict[str, Any]:
     return {
         "report": row.report, "sealed_at": row.sealed_at, "channel": row.channel, "recipient": row.recipient,
         "status": row.status, "attempts": row.attempts, "next_at": row.next_at, "error": row.error,
     }  # fmt: skip
 
 
-def _lines(state: dict[str, Any], zone: ZoneInfo) -> list[str]:
-    def moment(at: float) -> str:
-        return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")
-
+def _lines(state: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
-    lines = [f"store    {state['store']}, {state['bytes'] / 1e6:.1f} MB"]
+    yield f"store    {state['store']}, {state['bytes'] / 1e6:.1f} MB"
     if state["damage"]:
-        lines.append(f"DAMAGED  set aside: {state['damage']}: {HOW_TO_RECOVER}")
+        yield f"DAMAGED  set aside: {state['damage']}: {HOW_TO_RECOVER}"
     if state["spooled"]:
-        lines.append(f"spool    {plural(state['spooled'], 'event waits', 'events wait')} for the next send")
+        yield f"spool    {plural(state['spooled'], 'event waits', 'events wait')} for the next send"
     for name, report in state["reports"].items():
-        pending = plural(report["pending_bans"], "ban", "bans") + " pending"
-        if report["pending_bans"]:
-            pending += f" since {moment(report['pending_since'])}"
-        last = report["last_digest"]
-        sent = (
-            f"last digest {moment(last['sealed_at'])}, {plural(last['bans'], 'ban', 'bans')}"
-            if last
-            else "no digest yet"
-        )
-        lines.append(f"{name:8} {pending}; {sent}")
-        if not report["channels"]:
-            lines.append(f"{'':8} no channel: send refuses to seal what nobody would see")
-    for row in state["undelivered"]:
-        when = f", next attempt {moment(row['next_at'])}" if row["status"] == "deferred" else ""
-        tried = plural(row["attempts"], "attempt", "attempts")
-        digest = f"{row['report']} of {moment(row['sealed_at'])}"
-        lines.append(f"{row['status']:8} {digest}: {row['channel']} to {row['recipient']}, {tried}{when}")
-        if row["error"]:
-            lines.append(f"{'':8} {row['error']}")
+        yield from _report_lines(name, report, zone)
+    for row in state["noted"] + state["undelivered"]:
+        yield from _delivery_lines(row, zone)
     if not state["undelivered"]:
-        lines.append("nothing is undelivered")
-    return lines
+        yield "nothing is undelivered"
+
+
+def _report_lines(name: str, report: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
+    pending, last = plural(report["pending_bans"], "ban", "bans") + " pending", report["last_digest"]
+    if report["pending_bans"]:
+        pending += f" since {_moment(report['pending_since'], zone)}"
+    sealed = f"last digest {_moment(last['sealed_at'], zone)}, {plural(last['bans'], 'ban', 'bans')}" if last else ""
+    yield f"{name:8} {pending}; {sealed or 'no digest yet'}"
+    if not report["channels"]:
+        yield f"{'':8} no channel: send refuses to seal what nobody would see"
+
+
+def _delivery_lines(row: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
+    digest = f"{row['report']} of {_moment(row['sealed_at'], zone)}"
+    tried = f", {plural(row['attempts'], 'attempt', 'attempts')}" if row["status"] != "sent" else ""
+    when = f", next attempt {_moment(row['next_at'], zone)}" if row["status"] == "deferred" else ""
+    yield f"{row['status']:8} {digest}: {row['channel']} to {row['recipient']}{tried}{when}"
+    if row["error"]:
+        yield f"{'':8} {row['error']}"
+
+
+def _moment(at: float, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")

@@ -221,7 +221,22 @@ class Store:
         with self._transaction() as connection:
             return bytes(connection.scalar(sa.select(delivery.c.message).where(delivery.c.id == key)) or b"")
 
+    def delivered(self, channel: str, since: float) -> list[bytes]:
+        """Return the bodies that a channel delivered since a time, in UTC epoch seconds."""
+        if not self._has_archive:
+            return []
+        query = sa.select(delivery.c.message).where(
+            (delivery.c.channel == channel) & (delivery.c.status == "sent") & (delivery.c.settled_at >= since)
+        )
+        with self._transaction() as connection:
+            return [bytes(body) for body in connection.scalars(query)]
+
     # ---- the digest
+
+    def addresses(self, selection: Selection) -> list[dict[str, Any]]:
+        """Return every address of a selection, the worst first, with times in UTC epoch seconds."""
+        with self._transaction() as connection:
+            return summary.addresses(connection, selection)
 
     def summarise(
         self, selection: Selection, *, report: str, host: str, zone: ZoneInfo, start: float | None, end: float
@@ -306,9 +321,13 @@ class Store:
             )  # fmt: skip
             return Message(*found)
 
-    def settle(self, key: int, *, status: str, error: str | None, in_doubt: bool, now: float) -> None:
-        """Store the outcome of an attempt; the time of the next one was set by `claim`."""
-        outcome = {"status": status, "error": error, "in_doubt": int(in_doubt), "settled_at": now}
+    def settle(
+        self, key: int, *, status: str, error: str | None, in_doubt: bool, now: float, remaining: bytes | None = None
+    ) -> None:
+        """Store the outcome of an attempt, and what is left to deliver; `claim` has set the time of the next one."""
+        outcome: dict[str, Any] = {"status": status, "error": error, "in_doubt": int(in_doubt), "settled_at": now}
+        if remaining is not None:
+            outcome["message"] = remaining
         with self._transaction("BEGIN IMMEDIATE") as connection:
             connection.execute(sa.update(delivery).where(delivery.c.id == key).values(outcome))
 

@@ -1,5 +1,6 @@
 """The sums of a digest, in SQL: one pass over the events, everything else from its few rows. Nothing is written."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -78,6 +79,25 @@ def summarise(
     )
 
 
+MOST_REPORTED = 50_000
+"""Addresses; five bulk reports of AbuseIPDB, which is what an account has for a day."""
+
+
+def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str, Any]]:
+    """Return the addresses of a selection by jail, the worst first: jail, ip, sums, times, users and last log lines."""
+    where, values = _wanted(connection, selection)
+    connection.execute(sa.text("DROP TABLE IF EXISTS temp.address"))
+    connection.execute(sa.text(_GROUP.format(where=where)), values)
+    rows = connection.execute(sa.text(_REPORTED), {"most": MOST_REPORTED})
+    return [
+        {
+            "jail": row.jail, "ip": row.ip, "bans": row.bans, "failures": row.failures, "first": row.first,
+            "last": row.last, "users": json.loads(row.users or "[]"), "matches": row.matches,
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
 def _wanted(connection: sa.Connection, selection: Selection) -> tuple[str, dict[str, Any]]:
     """Return the condition for the bans of a selection, and its values."""
     conditions = ["event.kind = 'ban'", "event.history = 0"]
@@ -130,6 +150,13 @@ LEFT JOIN event AS prolong
   ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
      AND prolong.host = event.host
 GROUP BY worst.jail, worst.ip ORDER BY worst.jail, place
+"""
+_REPORTED = """
+SELECT address.jail, address.ip, address.bans, address.failures, address.first, address.last,
+       CASE WHEN json_valid(event.users) THEN event.users END AS users, event.matches
+FROM temp.address
+JOIN event ON event.jail = address.jail AND event.ip = address.ip AND event.kind = 'ban' AND event.at = address.last
+GROUP BY address.jail, address.ip ORDER BY address.bans DESC, address.failures DESC, address.ip LIMIT :most
 """
 _USERS = """
 SELECT jail, ip, name, names FROM (

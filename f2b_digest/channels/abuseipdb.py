@@ -1,0 +1,299 @@
+"""The abuseipdb channel: reports the digest's addresses to AbuseIPDB, one row each; not its text.
+
+Limits, codes and the reporting policy: https://docs.abuseipdb.com and https://www.abuseipdb.com/reporting-policy.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from f2b_digest.channels import http
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked, one_line
+from f2b_digest.errors import DeliveryError
+from f2b_digest.message import ADDRESSES, EARLIER, Message, Stamp
+
+SERVICE = "https://api.abuseipdb.com/api/v2"
+BULK_FROM = 20
+"""Rows from which on one bulk report is spent, of which a free account has five a day."""
+BULK_LINES, BULK_BYTES = 10_000, 2_000_000
+"""Of one bulk report, its header among the lines."""
+OLDEST = 60 * 86400.0
+"""Seconds: the policy wants no older attack."""
+COMMENT_LIMIT = 1000
+"""Bytes; the service cuts at 1,024."""
+HEADER = ("IP", "Categories", "ReportDate", "Comment")
+
+CATEGORIES: dict[str, str] = {
+    "sshd": "18,22", "sshd-ddos": "4,22", "dropbear": "18,22", "selinux-ssh": "18,22",
+    "vsftpd": "5,18", "proftpd": "5,18", "pure-ftpd": "5,18", "wuftpd": "5,18", "gssftpd": "5,18",
+    "dovecot": "18", "sieve": "18", "courier-auth": "18", "cyrus-imap": "18", "uwimap-auth": "18", "kerio": "18",
+    "postfix-sasl": "18", "exim": "18", "perdition": "18", "squirrelmail": "18", "roundcube-auth": "18",
+    "postfix": "11", "postfix-rbl": "11", "exim-spam": "11", "sendmail-reject": "11", "qmail-rbl": "11",
+    "courier-smtp": "11", "sendmail-auth": "18", "solid-pop3d": "18",
+    "apache-auth": "18,21", "nginx-http-auth": "18,21", "lighttpd-auth": "18,21", "suhosin": "21",
+    "apache-badbots": "19,21", "apache-botsearch": "19,21", "nginx-botsearch": "19,21", "nginx-bad-request": "21",
+    "apache-noscript": "21", "apache-nohome": "21", "apache-overflows": "21", "apache-shellshock": "21",
+    "apache-modsecurity": "21", "apache-fakegooglebot": "19", "php-url-fopen": "21", "nginx-limit-req": "21",
+    "wordpress": "18,21", "wordpress-auth": "18,21", "drupal-auth": "18,21", "nextcloud": "18,21",
+    "phpmyadmin": "18,21",
+    "phpmyadmin-syslog": "18,21", "grafana": "18", "gitlab": "18", "zoneminder": "18", "openhab-auth": "18",
+    "horde": "18", "webmin-auth": "18", "froxlor-auth": "18", "ejabberd-auth": "18", "mongodb-auth": "15,18",
+    "mysqld-auth": "15,18", "mssql-auth": "15,18", "freeswitch": "8,18", "asterisk": "8,18", "murmur": "18",
+    "screensharingd": "18", "guacamole": "18", "haproxy-http-auth": "18,21", "squid": "9", "named-refused": "1",
+    "portsentry": "14", "nagios": "18", "pam-generic": "18", "xinetd-fail": "14", "bitwarden": "18",
+    "vaultwarden": "18",
+}  # fmt: skip
+"""Of fail2ban's own jails. Not recidive: it bans for what other jails have reported."""
+
+_QUERY = re.compile(r"\?[^\s\"']*")
+_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*")
+_TOKEN = re.compile(r"\b[A-Za-z0-9+/_=-]{20,}")
+_ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])")
+_USER = re.compile(r"(?i)\b(user|login|ruser|logname|username|account|for)([ =:]+)(?:invalid user )?[^\s,;]+")
+
+
+def _check_network(text: str) -> str:
+    ip_network(text, strict=False)
+    return text
+
+
+def _check_categories(categories: dict[str, str]) -> dict[str, str]:
+    for jail, numbers in categories.items():
+        if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(",")):
+            raise ValueError(f'{jail}: {numbers!r} is not like "18,22" (1 to 23, see abuseipdb.com/categories)')
+    return categories
+
+
+class AbuseIPDB(Channel):
+    """A failed or missing row is tried again alone; a row that the service has is never sent twice on purpose."""
+
+    secrets: ClassVar[tuple[str, ...]] = ("key",)
+
+    kind: Literal["abuseipdb"]
+    key: SecretStr | None = None
+    key_file: ConfiguredPath | None = None
+    key_env: EnvironmentVariable | None = None
+    categories: Annotated[dict[str, str], AfterValidator(_check_categories)] = Field(default_factory=dict)
+    """By jail, beside and before the built-in table; a jail with none is left out and named."""
+    comment: Literal["generated", "matches"] = "generated"
+    """"matches" adds log lines, without what would give somebody away."""
+    ignore: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
+    """Networks that are never reported."""
+    private: tuple[str, ...] = ()
+    """Words that are taken out of comments: names of hosts, domains, people."""
+    dry_run: bool = False
+    """Write the rows to `dry_run_file` instead of reporting them."""
+    dry_run_file: ConfiguredPath | None = None
+    url: str = SERVICE
+    ca_file: ConfiguredPath | None = None
+    """Certificates to trust instead of the system's."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dry_run != (self.dry_run_file is not None):
+            raise ValueError("dry_run = true and dry_run_file go together")
+        if not self.dry_run and not self.has_secret("key"):
+            raise ValueError("key, key_file or key_env is missing")
+        http.check_server(self.url)
+        return self
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """All addresses, and what this channel reported a moment ago."""
+        return (ADDRESSES, EARLIER)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return the service, or the file."""
+        return (str(self.dry_run_file) if self.dry_run else http.check_server(self.url).netloc,)
+
+    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+        """Say that any number of rows does: they are sent in pieces."""
+        return True
+
+    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+        """Return the rows, and what was left out, as JSON."""
+        earlier = {row[0] for body in json.loads(parts[EARLIER]) for row in json.loads(body)["rows"]}
+        rows: dict[str, tuple[set[str], float, list[str]]] = {}
+        left_out: dict[str, list[str]] = {}
+        for address in json.loads(parts[ADDRESSES]):
+            ip = _public(address["ip"])
+            categories = (CATEGORIES | self.categories).get(address["jail"])
+            if categories is None:
+                left_out.setdefault("jails without a category", []).append(address["jail"])
+            elif ip is None or self._ignored(ip):
+                left_out.setdefault("private, reserved or ignored", []).append(address["ip"])
+            elif address["last"] < stamp.made_at - OLDEST:
+                left_out.setdefault("older than 60 days", []).append(address["ip"])
+            elif str(ip) in earlier:
+                left_out.setdefault("reported less than 15 minutes ago", []).append(str(ip))
+            else:  # the service takes each address once: all its categories, the newest ban's time
+                known = rows.setdefault(str(ip), (set(), 0.0, []))
+                known[0].update(categories.split(","))
+                known[2].append(self._comment(address, stamp))
+                rows[str(ip)] = (known[0], max(known[1], min(address["last"], stamp.made_at)), known[2])
+        table = [
+            [ip, ",".join(sorted(numbers, key=int)), _date(at), _cut("; ".join(comments))]
+            for ip, (numbers, at, comments) in rows.items()
+        ]
+        names = {why: sorted(set(what)) for why, what in left_out.items()}
+        return json.dumps({"rows": table, "left_out": names}, ensure_ascii=False).encode("utf-8", "replace")
+
+    def _ignored(self, ip: IPv4Address | IPv6Address) -> bool:
+        networks: Iterator[IPv4Network | IPv6Network] = (ip_network(text, strict=False) for text in self.ignore)
+        return any(ip in network for network in networks)
+
+    def _comment(self, address: Mapping[str, Any], stamp: Stamp) -> str:
+        period = f"{_date(address['first'])} to {_date(address['last'])}"
+        text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {address['failures']} failures, {period}"
+        if self.comment == "matches" and address.get("matches"):
+            private = (stamp.host, *self.private, *address.get("users", ()))
+            text += f": {redacted(address['matches'], address['ip'], private)}"
+        return text
+
+    def wire(self, body: bytes) -> bytes:
+        """Return the rows as the service gets them."""
+        return to_csv(json.loads(body)["rows"])
+
+    def deliver(self, message: Message) -> str | None:
+        """Report the rows; return what the service did not take and what was left out.
+
+        Raises DeliveryError, with the rows that are still to be reported.
+        """
+        document = json.loads(message.body)
+        rows: list[list[str]] = document["rows"]
+        left_out = [f"{why}: {', '.join(names[:20])}" for why, names in document["left_out"].items()]
+        said: list[str] = []
+        if self.dry_run and self.dry_run_file:
+            _append(self.dry_run_file, to_csv(rows))
+            return "; ".join([f"{len(rows)} rows written", *left_out])
+        key = self.reveal("key") or ""
+        report = self._bulk if len(rows) >= BULK_FROM else self._single
+        done = 0
+        try:
+            for count, words in report(rows, key):
+                done += count
+                said += words
+        except DeliveryError as error:
+            rest = json.dumps(document | {"rows": rows[done:]}, ensure_ascii=False).encode()
+            reason = masked(error.reason, key)
+            raise DeliveryError(reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest) from None
+        return "; ".join([f"{len(rows)} rows reported", *said, *left_out])
+
+    def _bulk(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
+        """Report in pieces; yield how many rows each took, and what the service says of some of them."""
+        for piece in pieces(rows):
+            boundary = "f2b-digest-csv"
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="csv"; filename="report.csv"\r\n'
+            body = f"{head}Content-Type: text/csv\r\n\r\n".encode() + to_csv(piece) + f"\r\n--{boundary}--\r\n".encode()
+            answer = self._post("bulk-report", body, f"multipart/form-data; boundary={boundary}", key)
+            invalid = answer.get("data", {}).get("invalidReports", [])
+            words = [f"{one_line(str(row.get('input')), 50)}: {one_line(str(row.get('error')), 80)}" for row in invalid
+                     if row.get("error") != "Duplicate IP"]  # fmt: skip
+            yield len(piece), [f"{len(words)} invalid ({', '.join(words[:10])})"] if words else []
+
+    def _single(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
+        """Report one after the other; yield 1 for each."""
+        for ip, categories, date, comment in rows:
+            body = urlencode({"ip": ip, "categories": categories, "timestamp": date, "comment": comment}).encode()
+            try:
+                self._post("report", body, "application/x-www-form-urlencoded", key)
+                yield 1, []
+            except _RowRefusedError as error:
+                yield 1, [] if error.known else [f"{ip}: {error}"]
+
+    def _post(self, endpoint: str, body: bytes, content_type: str, key: str) -> dict[str, Any]:
+        headers = {"Key": key, "Accept": "application/json", "Content-Type": content_type}
+        status, answer = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file)
+        try:
+            said = json.loads(answer)
+        except ValueError:
+            said = {}
+        if not isinstance(said, dict):
+            said = {}
+        if status == 200 and "data" in said:
+            return said
+        errors = [error for error in said.get("errors", ()) if isinstance(error, dict)]
+        words = "; ".join(str(error.get("detail")) for error in errors) or f"HTTP status {status}"
+        about_the_row = any((error.get("source") or {}).get("parameter") for error in errors)
+        if endpoint == "report" and about_the_row and status in (422, 429):
+            raise _RowRefusedError(words, known=status == 429)
+        if status == 200:
+            raise DeliveryError(f"{self.recipients[0]} answered 200, but not as AbuseIPDB does", permanent=True)
+        raise DeliveryError(f"{self.recipients[0]}: {words}", permanent=http.is_permanent(status))
+
+
+class _RowRefusedError(Exception):
+    """The service does not take one row; `known`: because it had it within 15 minutes, which is as good."""
+
+    def __init__(self, words: str, *, known: bool) -> None:
+        super().__init__(one_line(words, 80))
+        self.known = known
+
+
+def _public(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address if the whole world can see it."""
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return None
+    return ip if ip.is_global and not ip.is_multicast else None
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _cut(text: str) -> str:
+    """Return text for the service's CSV, in which a backslash escapes the quote but not itself."""
+    plain = " ".join(text.replace('"', "'").replace("\\", "/").split())
+    return plain.encode("utf-8", "replace")[:COMMENT_LIMIT].decode("utf-8", "ignore")
+
+
+def to_csv(rows: Sequence[Sequence[str]]) -> bytes:
+    """Return rows as the service wants them: this header, these columns, every field quoted."""
+    output = io.StringIO()
+    csv.writer(output, lineterminator="\n").writerow(HEADER)
+    csv.writer(output, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    return output.getvalue().encode()
+
+
+def pieces(rows: Sequence[list[str]]) -> Iterator[list[list[str]]]:
+    """Yield rows in pieces that one bulk report takes."""
+    piece: list[list[str]] = []
+    size = 0
+    for row in rows:
+        length = len(to_csv([row]))
+        if piece and (len(piece) + 1 >= BULK_LINES or size + length > BULK_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(row)
+        size += length
+    if piece:
+        yield piece
+
+
+def redacted(text: str, reported: str, private: Sequence[str]) -> str:
+    """Return log lines without names, mail addresses, queries, tokens and other addresses."""
+    text = " | ".join(one_line(line, 200) for line in text.splitlines()[-3:])
+    for word in sorted(filter(None, private), key=len, reverse=True):
+        text = re.sub(re.escape(word), "[…]", text, flags=re.IGNORECASE)
+    text = _MAIL.sub("[…]", _QUERY.sub("?[…]", text))
+    text = _ADDRESS.sub(lambda found: found[0] if found[0] == reported else "[…]", text)
+    return _TOKEN.sub("[…]", _USER.sub(r"\1\2[…]", text))
+
+
+def _append(path: Any, content: bytes) -> None:
+    try:
+        with open(path, "ab") as file:  # noqa: PTH123
+            file.write(content)
+    except OSError as error:
+        raise DeliveryError(f"{path}: {error.strerror}", permanent=False) from None

@@ -1,0 +1,109 @@
+"""The free-mobile channel: one SMS per digest to the subscriber's own phone, by Free Mobile's service in France."""
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+
+from f2b_digest.channels import http
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked
+from f2b_digest.errors import DeliveryError
+from f2b_digest.message import Message, Stamp
+
+SERVICE = "https://smsapi.free-mobile.fr/sendmsg"
+REASONS = {
+    400: "a parameter is missing",
+    402: "too many SMS in too little time",
+    403: "the service is not enabled, or user or key is wrong: see the subscriber's page, options, SMS notifications",
+    500: "the service has an error",
+}
+GSM_7 = frozenset(
+    "@£$¥èéùìòÇØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
+    "abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+"""3GPP TS 23.038: any other character makes a whole SMS cost more than twice as much."""
+GSM_7_TWICE = frozenset("^{}\\[~]|€")
+"""These count for two."""
+INSTEAD = {"œ": "oe", "Œ": "OE", "’": "'", "‘": "'", "“": '"', "”": '"', "«": '"', "»": '"', "–": "-", "—": "-",
+           "…": "...", "×": "x", "\n": " ", "\t": " "}  # fmt: skip
+
+
+def to_gsm_7(text: str) -> str:
+    """Return text in GSM-7: accents that it lacks go, what has no likeness becomes a question mark."""
+    return "".join(_to_gsm_7(character) for character in text)
+
+
+def _to_gsm_7(character: str) -> str:
+    for candidate in (character, INSTEAD.get(character, ""), unicodedata.normalize("NFKD", character)[0]):
+        if candidate and all(c in GSM_7 or c in GSM_7_TWICE for c in candidate):
+            return candidate
+    return "?"
+
+
+def length(text: str) -> int:
+    """Return the length of a GSM-7 text as the network counts it."""
+    return sum(2 if character in GSM_7_TWICE else 1 for character in text)
+
+
+class FreeMobile(Channel):
+    """The key goes in the body of a POST, so that it stands in no URL and no log."""
+
+    secrets: ClassVar[tuple[str, ...]] = ("key",)
+
+    kind: Literal["free-mobile"]
+    user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")]
+    """The subscriber's number, 8 digits."""
+    key: SecretStr | None = None
+    key_file: ConfiguredPath | None = None
+    key_env: EnvironmentVariable | None = None
+    max_chars: int = Field(default=300, ge=40, le=999)
+    """Of the SMS; the network cuts it into parts of 153."""
+    url: str = SERVICE
+    ca_file: ConfiguredPath | None = None
+    """Certificates to trust instead of the system's."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.has_secret("key"):
+            raise ValueError("key, key_file or key_env is missing")
+        if not self.url.startswith("https://"):
+            raise ValueError("url must begin with https://")
+        return self
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The SMS."""
+        return ("free-mobile/sms.txt",)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return the subscriber."""
+        return (self.user,)
+
+    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+        """Keep `max_chars`."""
+        return length(self._sms(parts)) <= self.max_chars
+
+    def _sms(self, parts: Mapping[str, str]) -> str:
+        return " ".join(to_gsm_7(parts["free-mobile/sms.txt"]).split())
+
+    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+        """Return the SMS, cut hard if a host's name alone is too long."""
+        sms = self._sms(parts)
+        if length(sms) > self.max_chars:
+            while length(sms) > self.max_chars - 3:
+                sms = sms[:-1]
+            sms += "..."
+        return sms.encode()
+
+    def deliver(self, message: Message) -> None:
+        """Hand the SMS to the service."""
+        key = self.reveal("key") or ""
+        body = json.dumps({"user": self.user, "pass": key, "msg": message.body.decode()}, ensure_ascii=False)
+        status, answer = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
+        if status != 200:
+            words = REASONS.get(status) or answer.decode("utf-8", "replace")
+            reason = f"{self.url}: HTTP status {status}: {masked(words, key)}"
+            raise DeliveryError(reason, permanent=status != 402 and http.is_permanent(status))

@@ -1,0 +1,95 @@
+"""The syslog channel: a line of totals and a line per jail to the local syslog or journal."""
+
+import errno
+import socket
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from f2b_digest.channels.base import Channel, ConfiguredPath, one_line
+from f2b_digest.errors import DeliveryError
+from f2b_digest.message import Message, Stamp
+
+FACILITIES = {
+    "user": 1, "mail": 2, "daemon": 3, "auth": 4, "syslog": 5, "news": 7, "cron": 9, "authpriv": 10,
+    "local0": 16, "local1": 17, "local2": 18, "local3": 19, "local4": 20, "local5": 21, "local6": 22, "local7": 23,
+}  # fmt: skip
+LEVELS = {"emerg": 0, "alert": 1, "crit": 2, "err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
+"""The numbers of RFC 5424."""
+LINE_LIMIT = 900
+"""Characters of a line: old daemons cut at 1,024 bytes, with what they put before it."""
+TIMEOUT = 5
+"""Seconds for a daemon that does not read."""
+
+Facility = Literal[
+    "user", "mail", "daemon", "auth", "syslog", "news", "cron", "authpriv",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+]  # fmt: skip
+Level = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
+
+
+class Syslog(Channel):
+    """Each line of the template is a line of the log."""
+
+    kind: Literal["syslog"]
+    facility: Facility = "daemon"
+    level: Level = "notice"
+    urgent_from: int | None = Field(default=None, ge=1)
+    """Bans from which on a digest has the level `urgent_level`."""
+    urgent_level: Level = "warning"
+    socket: ConfiguredPath = Field(default="/dev/log", validate_default=True)
+    """The daemon's socket."""
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The lines."""
+        return ("syslog/lines.txt",)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return the socket."""
+        return (str(self.socket),)
+
+    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+        """Say that any number of lines does."""
+        return True
+
+    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+        """Return the datagrams, one a line."""
+        urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
+        priority = 8 * FACILITIES[self.facility] + LEVELS[self.urgent_level if urgent else self.level]
+        lines = (one_line(line, LINE_LIMIT) for line in parts["syslog/lines.txt"].splitlines())
+        return "".join(f"<{priority}>f2b-digest: {line}\n" for line in lines if line).encode("utf-8", "replace")
+
+    def deliver(self, message: Message) -> None:
+        """Send each line; a daemon's socket takes datagrams, or a stream."""
+        sent = 0
+        try:
+            with _connected(message.recipient) as daemon:
+                for line in message.body.splitlines():
+                    daemon.sendall(line if daemon.type == socket.SOCK_DGRAM else line + b"\n")
+                    sent += 1
+        except OSError as error:
+            reason = f"{message.recipient}: {error.strerror or error}"
+            raise DeliveryError(reason, permanent=False, in_doubt=sent > 0) from None
+
+
+def _connected(path: str) -> socket.socket:
+    try:
+        return _connect(path, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno != errno.EPROTOTYPE:
+            raise
+        return _connect(path, socket.SOCK_STREAM)
+
+
+def _connect(path: str, kind: socket.SocketKind) -> socket.socket:
+    daemon = socket.socket(socket.AF_UNIX, kind)
+    daemon.settimeout(TIMEOUT)
+    try:
+        daemon.connect(path)
+    except OSError:
+        daemon.close()
+        raise
+    return daemon

@@ -1,0 +1,122 @@
+"""The webhook channel: POST of the digest as JSON, or of a template's text, to an address of the admin's."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+
+from f2b_digest.channels import http
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked
+from f2b_digest.errors import DeliveryError
+from f2b_digest.message import DOCUMENT, Message, Stamp
+
+OURS = frozenset({"content-type", "authorization", "idempotency-key", "f2b-digest-timestamp", "f2b-digest-signature"})
+
+
+def _check_url(url: SecretStr) -> SecretStr:
+    http.check_server(url.get_secret_value())
+    return url
+
+
+def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, value in headers.items():
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"{name!r} is no header's name")
+        if name.lower() in OURS:
+            raise ValueError(f"{name} is made from other keys")
+        if not value.get_secret_value().isprintable() or not value.get_secret_value().isascii():
+            raise ValueError(f"the value of {name} must be printable ASCII")
+    return headers
+
+
+class Webhook(Channel):
+    """Any answer of 2xx is a success."""
+
+    secrets: ClassVar[tuple[str, ...]] = ("url", "token", "password", "secret")
+
+    kind: Literal["webhook"]
+    url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
+    """Who knows a chat service's address may write there: it is kept like a password."""
+    url_file: ConfiguredPath | None = None
+    url_env: EnvironmentVariable | None = None
+    template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    """Below templates/webhook/, where slack.json, discord.json and teams.json are; without it, the digest as JSON."""
+    content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = "application/json; charset=utf-8"
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
+    token: SecretStr | None = None
+    """For "Authorization: Bearer"."""
+    token_file: ConfiguredPath | None = None
+    token_env: EnvironmentVariable | None = None
+    user: str | None = None
+    password: SecretStr | None = None
+    password_file: ConfiguredPath | None = None
+    password_env: EnvironmentVariable | None = None
+    secret: SecretStr | None = None
+    """Of the signature: HMAC-SHA256 over the attempt's time, a dot and the body."""
+    secret_file: ConfiguredPath | None = None
+    secret_env: EnvironmentVariable | None = None
+    max_bytes: int = Field(default=1_000_000, ge=1000)
+    ca_file: ConfiguredPath | None = None
+    """Certificates to trust instead of the system's."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.has_secret("url"):
+            raise ValueError("url, url_file or url_env is missing")
+        if self.has_secret("token") and (self.user or self.has_secret("password")):
+            raise ValueError("a token and a user: give one of them")
+        if bool(self.user) != self.has_secret("password"):
+            raise ValueError("user and password (or password_file) go together")
+        return self
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The template, or the digest as JSON."""
+        return (f"webhook/{self.template}" if self.template else DOCUMENT,)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return the host; the rest of the address may be secret."""
+        return (http.check_address(self.url.get_secret_value()).netloc if self.url else "webhook",)
+
+    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+        """Keep `max_bytes`."""
+        return len(self.pack(parts, stamp)) <= self.max_bytes
+
+    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+        """Return the body."""
+        return parts[self.templates[0]].strip().encode("utf-8", "replace")
+
+    def deliver(self, message: Message) -> None:
+        """Post it."""
+        url = self.reveal("url") or ""
+        try:
+            host = http.check_server(url).netloc
+        except ValueError as error:
+            raise DeliveryError(f"the url {error}", permanent=False) from None
+        headers, secrets = self._headers(message)
+        status, answer = http.post(url, message.body, headers, self.ca_file)
+        if not 200 <= status < 300:
+            words = masked(answer.decode("utf-8", "replace"), url, *secrets) or "(it said nothing)"
+            raise DeliveryError(f"{host}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
+
+    def _headers(self, message: Message) -> tuple[dict[str, str], list[str]]:
+        """Return the headers of one attempt, and the secrets in them."""
+        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
+        secrets = list(headers.values())
+        headers |= {"Content-Type": self.content_type, "Idempotency-Key": message.identity}
+        token, password, key = self.reveal("token"), self.reveal("password"), self.reveal("secret")
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        elif self.user and password:
+            pair = base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
+            headers["Authorization"] = f"Basic {pair}"
+            secrets.append(pair)
+        if key:
+            time = str(int(message.at))
+            signature = hmac.new(key.encode(), f"{time}.".encode() + message.body, hashlib.sha256).hexdigest()
+            headers |= {"F2B-Digest-Timestamp": time, "F2B-Digest-Signature": f"sha256={signature}"}
+        return headers, [*secrets, *filter(None, (token, password, key))]

@@ -86,6 +86,11 @@ class Configuration:
     warnings: tuple[str, ...] = ()
     """What does not stop a delivery, but should be mended."""
 
+    @property
+    def jails(self) -> dict[str, tuple[str, ...]]:
+        """Return each report's patterns of jails."""
+        return {name: report.jails for name, report in self.reports.items()}
+
 
 def load(path: Path | None, *, host: str, timezone: str, environment: Mapping[str, str] | None = None) -> Configuration:
     """Read a configuration, or the built-in one (a report `daily` of all jails, no channels) for None.

@@ -20,6 +20,6 @@ def command(program: Program) -> None:
     configuration = program.configuration()
     path = program.store_path(configuration.store)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        dropped = store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
+        dropped = store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
     if program.verbose:
         click.echo(f"{plural(dropped, 'event', 'events')} dropped")

@@ -40,7 +40,7 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     with only_sender(path, PATIENCE), open_store(path) as store:
         renderer = Renderer(places.folder("templates"), configuration.templates)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock)
-        store.prune(program.clock() - configuration.keep, list(configuration.reports), time.sleep)
+        store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
     tell(outcomes, program.verbose)
 
 

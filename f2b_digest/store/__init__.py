@@ -3,7 +3,7 @@
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -331,13 +331,14 @@ class Store:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             connection.execute(sa.update(delivery).where(delivery.c.id == key).values(outcome))
 
-    def prune(self, before: float, reports: Sequence[str], pause: Callable[[float], None]) -> int:
+    def prune(self, before: float, reports: Mapping[str, Sequence[str]], pause: Callable[[float], None]) -> int:
         """Drop what is older than `before` (UTC epoch seconds) and no longer needed; return the number of events.
 
-        See `pruning`. Calls `pause` with seconds between its short transactions.
+        `reports` holds each report's patterns of jails. See `pruning`. Calls `pause` with seconds between its short
+        transactions.
         """
-        dropped = 0
-        while ids := self._old(lambda connection: pruning.old_events(connection, before, reports)):
+        dropped, needed = 0, self._first_needed(reports)
+        while ids := self._old(lambda connection: pruning.old_events(connection, before, needed)):
             with self._short_transaction(pause) as connection:
                 pruning.drop_events(connection, ids)
             dropped += len(ids)
@@ -346,6 +347,18 @@ class Store:
                 pruning.drop_messages(connection, ids)
         self._give_space_back(pause)
         return dropped
+
+    def _first_needed(self, reports: Mapping[str, Sequence[str]]) -> int:
+        """Return the id of the first event that a report has still to tell or to deliver, or one beyond the newest."""
+        newest = self.last_event()
+        first = [newest + 1]
+        for name, jails in reports.items():
+            last = self.last_digest(name)
+            pending = Selection(first_id=last.last_id + 1 if last else 1, last_id=newest, jails=tuple(jails))
+            with self._transaction() as connection:
+                found = summary.first(connection, pending), pruning.first_undelivered(connection, name)
+            first += [key for key in found if key is not None]
+        return min(first)
 
     def _old(self, find: Callable[[sa.Connection], list[int]]) -> list[int]:
         with self._transaction() as connection:

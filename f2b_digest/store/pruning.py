@@ -1,7 +1,8 @@
 """What is old and no longer needed, and dropping it, in steps so short that a ban never waits for one.
 
-An event goes when every report of the configuration has sealed it in a digest with no delivery left to try. History,
-which no report tells, goes by age alone. A digest's row stays for ever: it is the mark. Its messages and its document
+An event goes when it is older than any ban that a report of the configuration has not told, or told in a digest with a
+delivery left to try; so a report whose jails never ban keeps nothing. History, which no report tells, goes by age
+alone. A digest's row stays for ever: it is the mark. Its messages and its document
 go with age, once none of its deliveries is left to try.
 
 Looking for what is old is a read, which holds nobody up, however large the store; only the dropping takes its lock.
@@ -18,19 +19,12 @@ STEP = 2000
 PAGES = 200
 """Pages of one transaction that are given back to the file system."""
 
-_REPORTED = """
-SELECT min(last_id) FROM (
-    SELECT coalesce(
-        (SELECT min(first_id) - 1 FROM digest JOIN delivery ON delivery.digest_id = digest.id
-         WHERE digest.report = wanted.value AND delivery.status IN ('pending', 'deferred')),
-        (SELECT max(last_id) FROM digest WHERE digest.report = wanted.value),
-        0
-    ) AS last_id
-    FROM json_each(:reports) AS wanted
-)
+_FIRST_UNDELIVERED = """
+SELECT min(first_id) FROM digest JOIN delivery ON delivery.digest_id = digest.id
+WHERE digest.report = :report AND delivery.status IN ('pending', 'deferred')
 """
 _OLD_EVENTS = f"""
-SELECT id FROM event WHERE recorded_at < :before AND (history = 1 OR id <= ({_REPORTED})) ORDER BY id LIMIT {STEP}
+SELECT id FROM event WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY id LIMIT {STEP}
 """
 _OLD_DIGESTS = """
 SELECT id FROM digest
@@ -43,9 +37,15 @@ ORDER BY id LIMIT 20
 """
 
 
-def old_events(connection: sa.Connection, before: float, reports: Sequence[str]) -> list[int]:
-    """Return the ids of some events that can go."""
-    return list(connection.scalars(sa.text(_OLD_EVENTS), {"before": before, "reports": json.dumps(list(reports))}))
+def first_undelivered(connection: sa.Connection, report: str) -> int | None:
+    """Return the id of the first event of a report's digests that are not delivered, or None."""
+    first: int | None = connection.scalar(sa.text(_FIRST_UNDELIVERED), {"report": report})
+    return first
+
+
+def old_events(connection: sa.Connection, before: float, needed: int) -> list[int]:
+    """Return the ids of some events that can go; from `needed` on, reports need them."""
+    return list(connection.scalars(sa.text(_OLD_EVENTS), {"before": before, "needed": needed}))
 
 
 def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:

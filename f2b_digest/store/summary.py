@@ -43,6 +43,13 @@ def count(connection: sa.Connection, selection: Selection) -> tuple[int, float |
     return row[0], row[1]
 
 
+def first(connection: sa.Connection, selection: Selection) -> int | None:
+    """Return the id of a selection's first ban, or None."""
+    where, values = _wanted(connection, selection)
+    found: int | None = connection.execute(sa.text(f"SELECT min(id) FROM event WHERE {where}"), values).scalar()
+    return found
+
+
 def summarise(
     connection: sa.Connection,
     selection: Selection,

@@ -212,10 +212,10 @@ class AbuseIPDB(Channel):
 
     def _post(self, endpoint: str, body: bytes, content_type: str, key: str) -> dict[str, Any]:
         headers = {"Key": key, "Accept": "application/json", "Content-Type": content_type}
-        status, answer = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file)
+        status, answer, whole = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file)
         try:
             said = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
             said = {}
         if not isinstance(said, dict):
             said = {}
@@ -226,6 +226,8 @@ class AbuseIPDB(Channel):
         about_the_row = any((error.get("source") or {}).get("parameter") for error in errors)
         if endpoint == "report" and about_the_row and status in (422, 429):
             raise _RowRefusedError(words, known=status == 429)
+        if status == 200 and not whole:
+            raise DeliveryError(f"{self.recipients[0]}: the answer was cut", permanent=False, in_doubt=True)
         if status == 200:
             raise DeliveryError(f"{self.recipients[0]} answered 200, but not as AbuseIPDB does", permanent=True)
         raise DeliveryError(f"{self.recipients[0]}: {words}", permanent=http.is_permanent(status))

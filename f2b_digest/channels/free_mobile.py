@@ -102,7 +102,7 @@ class FreeMobile(Channel):
         """Hand the SMS to the service."""
         key = self.reveal("key") or ""
         body = json.dumps({"user": self.user, "pass": key, "msg": message.body.decode()}, ensure_ascii=False)
-        status, answer = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
+        status, answer, _ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
         if status != 200:
             words = REASONS.get(status) or answer.decode("utf-8", "replace")
             reason = f"{self.url}: HTTP status {status}: {masked(words, key)}"

@@ -1,14 +1,16 @@
 """One HTTP request with verified TLS, no redirects and a cap on the answer, for the channels that speak HTTP."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
 
 from f2b_digest import __version__
-from f2b_digest.channels.base import trust
+from f2b_digest.channels.base import passes, trust
 from f2b_digest.errors import DeliveryError
 
 ANSWER_LIMIT = 65536
@@ -44,8 +46,18 @@ def is_permanent(status: int) -> bool:
     return status < 500 and status not in TRY_AGAIN
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None) -> tuple[int, bytes]:
-    """Send one POST and return the status and the beginning of the answer.
+class Answer(NamedTuple):
+    """What a server said."""
+
+    status: int
+    body: bytes
+    """Its beginning."""
+    whole: bool
+    """Whether it told its length. One that ends where the connection ends may have been cut, its head too."""
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None) -> Answer:
+    """Send one POST and return the answer.
 
     A redirect is an answer like any other: following one would lose the body or show the secret to a stranger.
     Raises DeliveryError where there is no answer.
@@ -59,16 +71,26 @@ def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
                 timeout=TIMEOUT, redirect=False, preload_content=False,
             )  # fmt: skip
             try:
-                return answer.status, answer.read(ANSWER_LIMIT, decode_content=True)
+                whole = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
+                return Answer(answer.status, answer.read(ANSWER_LIMIT, decode_content=True), whole)
             finally:
                 answer.close()
     except urllib3.exceptions.SSLError as error:
-        refused = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        raise DeliveryError(f"{host}: TLS: {error}", permanent=refused) from None
+        cause = error.args[0]
+        refused = isinstance(cause, ssl.SSLCertVerificationError)
+        permanent = refused and not passes(cause)
+        # Anything but the certificate may have broken behind the request.
+        raise DeliveryError(f"{host}: TLS: {error}", permanent=permanent, in_doubt=not refused) from None
     except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
         raise DeliveryError(f"{host}: {_plain(error)}", permanent=False) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:  # it may have got the request
-        raise DeliveryError(f"{host}: {_plain(error)}", permanent=False, in_doubt=True) from None
+        raise DeliveryError(f"{host}: {_unquoted(error)}", permanent=False, in_doubt=True) from None
+
+
+def _unquoted(error: Exception) -> str:
+    """Return a reason without the server's words: what is no HTTP may be our own request, secrets and all."""
+    lost = any(isinstance(each, (OSError, urllib3.exceptions.TimeoutError)) for each in (error, *error.args))
+    return _plain(error) if lost else f"no HTTP answer ({type(error.args[-1] if error.args else error).__name__})"
 
 
 def _plain(error: Exception) -> str:

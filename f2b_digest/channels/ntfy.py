@@ -115,19 +115,22 @@ class Ntfy(Channel):
     def deliver(self, message: Message) -> None:
         """Publish, and believe only an answer that carries our message."""
         headers = self._headers()
-        status, answer = http.post(self.url, message.body, headers, self.ca_file)
+        status, answer, whole = http.post(self.url, message.body, headers, self.ca_file)
         try:
             said = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
             said = None
         if not isinstance(said, dict):
             said = {}
         if status == 200:
             if said.get("event") == "message" and said.get("topic") == message.recipient and said.get("id"):
                 return
+            if not whole:
+                raise DeliveryError(f"{self.url}: the answer was cut", permanent=False, in_doubt=True)
             raise DeliveryError(f"{self.url} answered 200, but not as ntfy does: is it an ntfy server?", permanent=True)
-        words = masked(str(said.get("error") or ""), headers.get("Authorization", "").partition(" ")[2])
-        raise self._refusal(status, said.get("code"), words, message)
+        words = f"{said['error']} (ntfy code {said.get('code')})" if said.get("error") else f"HTTP status {status}"
+        words = masked(words, headers.get("Authorization", "").partition(" ")[2])
+        raise self._refusal(status, words, message)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json; charset=utf-8"}
@@ -140,12 +143,12 @@ class Ntfy(Channel):
             headers["Authorization"] = "Basic " + base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
         return headers
 
-    def _refusal(self, status: int, code: object, words: str, message: Message) -> DeliveryError:
+    def _refusal(self, status: int, words: str, message: Message) -> DeliveryError:
         if 300 <= status < 400:
             return DeliveryError(
                 f"{self.url} redirects elsewhere ({status}): set url to where it leads", permanent=True
             )
-        reason = f"{self.url}: {words} (ntfy code {code})" if words else f"{self.url}: HTTP status {status}"
+        reason = f"{self.url}: {words}"
         if status in (401, 403):
             reason += f": check the token or the user, and its access to topic {self.topic}"
         # ntfy 2.20 and later answer 500 to a message that is one byte too long.

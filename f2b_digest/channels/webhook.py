@@ -98,7 +98,7 @@ class Webhook(Channel):
         except ValueError as error:
             raise DeliveryError(f"the url {error}", permanent=False) from None
         headers, secrets = self._headers(message)
-        status, answer = http.post(url, message.body, headers, self.ca_file)
+        status, answer, _ = http.post(url, message.body, headers, self.ca_file)
         if not 200 <= status < 300:
             words = masked(answer.decode("utf-8", "replace"), url, *secrets) or "(it said nothing)"
             raise DeliveryError(f"{host}: HTTP status {status}: {words}", permanent=http.is_permanent(status))

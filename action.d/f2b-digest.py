@@ -115,7 +115,7 @@ def connect(path, wait=STORE_WAIT):
 
     if not os.path.exists(path):
         _make_file(path)
-    _refuse_foreign_link(path)
+    refuse_foreign_link(path)
     connection = sqlite3.connect(_uri(path), timeout=wait, isolation_level=None, uri=True)
     try:
         # In this order: both are set at once, maybe just now by another door.
@@ -156,13 +156,12 @@ def _make_file(path):
     os.close(descriptor)
 
 
-def _refuse_foreign_link(path):
-    """Follow only a link that root or we made: the folder's owner must not choose what root writes to."""
-    import stat
-
-    status = os.lstat(path)
-    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
-        raise ForeignStore("{} is a link that user {} made".format(path, status.st_uid))
+def refuse_foreign_link(path):
+    """Raise ForeignStore where root would follow another user's link to whatever that user wants changed."""
+    if os.geteuid() == 0 and os.path.islink(path):
+        owner = os.lstat(path).st_uid
+        if owner != 0:
+            raise ForeignStore("{} is a link that user {} made: not followed by root".format(path, owner))
 
 
 def _uri(path):

@@ -68,9 +68,12 @@ def take_spool_in(path: Path) -> int:
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is a store. Raises StoreError where that cannot be seen."""
+    """Say whether there is a store. Raises StoreError where that cannot be seen, or must not be followed."""
     try:
+        recorder.refuse_foreign_link(str(path))
         return path.exists() and path.stat().st_size > 0  # an empty one is what a crash left before the first event
+    except recorder.ForeignStore as error:
+        raise StoreError(str(error)) from None
     except PermissionError as error:
         raise StoreError(explain(path, f"unable to open: {error.strerror}")) from None
     except OSError as error:

@@ -27,6 +27,7 @@ COMMANDS = {
     "history": "List the digests and what became of each delivery.",
     "show": "Show a digest of the archive.",
     "resend": "Deliver a digest of the archive once more.",
+    "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
@@ -94,7 +95,8 @@ class Commands(click.Group):
         """Load a command's module."""
         if name not in COMMANDS:
             return None
-        command = import_module(f"f2b_digest.cli.{name}").command
+        module = {"import": "importing"}.get(name, name)  # a keyword of Python cannot name a module
+        command = import_module(f"f2b_digest.cli.{module}").command
         assert isinstance(command, click.Command)
         return command
 

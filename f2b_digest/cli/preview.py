@@ -1,6 +1,8 @@
 """`preview`: show what `send` would send. Opens the store read-only."""
 
+import contextlib
 import re
+import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, to_json
 from f2b_digest.render import Renderer
@@ -23,16 +26,18 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 @click.command()
-@click.argument("report", default="")
+@click.argument("words", nargs=-1, metavar="[REPORT]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
 @click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
+@click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
+              help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
 @click.pass_obj
 def command(
-    program: Program, report: str, form: str, channel: str | None, output: Path | None, since: str | None,
-    until: str | None,
+    program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None, since: str | None,
+    until: str | None, source: Path | None,
 ) -> None:  # fmt: skip
     """Show what send would send, and change nothing.
 
@@ -43,14 +48,22 @@ def command(
     Examples:  f2b-digest preview
                f2b-digest preview weekly --format html --output digest.html
                f2b-digest preview --since 7d
+               f2b-digest preview --from /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
-    name = report_named(configuration, report or next(iter(configuration.reports)))
+    if len(words) > 1 and source is None:
+        raise click.UsageError(f"one report at a time, not {' '.join(words)}")
+    name = report_named(configuration, words[0] if words and source is None else next(iter(configuration.reports)))
     now = program.clock()
-    path = program.store_path(configuration.store)
     renderer = renderer_for(configuration, name)
     content: str | bytes
-    with Store(path, read_only=True) as store:
+    with contextlib.ExitStack() as stack:
+        if source is None:
+            path = program.store_path(configuration.store)
+        else:  # a shell has expanded the pattern: the other words are paths as well
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="f2b-digest-"))) / "bans.sqlite3"
+            fill(path, [source, *map(Path, words)], configuration)
+        store = stack.enter_context(Store(path, read_only=True))
         selection = _selection(configuration, store, name, since, until, now)
         digest = delivery.compose(configuration, store, name, selection, now)
         if channel is None:
@@ -60,7 +73,7 @@ def command(
             stamp = delivery.stamp_of(digest, "preview", channel, now)
             body, noted = delivery.make(way, digest, renderer, stamp, store, selection)
             content = way.wire(body)
-    waiting = recorder.spooled(str(path))
+        waiting = recorder.spooled(str(path))
     if waiting:
         complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
     for note in noted.notes:

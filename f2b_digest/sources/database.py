@@ -1,0 +1,57 @@
+"""fail2ban's own database, of every schema: its bans with failures, user names and log lines. Opened read-only.
+
+It holds what its dbpurgeage leaves (a day by default), without the ids that somebody unbanned by hand.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from f2b_digest import recorder
+from f2b_digest.sources.files import Row, SourceError, Tally
+
+WAIT = 5
+"""Seconds; fail2ban writes in short transactions."""
+
+
+def read(path: Path, host: str, tally: Tally, *, history: bool) -> Iterator[Row]:
+    """Yield the bans of a database; rows whose data cannot be read lack what stood in it. Raises SourceError."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
+            connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+            names = {row[1] for row in connection.execute("PRAGMA table_info(bans)")}
+            if not {"jail", "ip", "timeofban", "data"} <= names:
+                raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
+            extra = "bantime, bancount" if {"bantime", "bancount"} <= names else "NULL, NULL"
+            query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans ORDER BY timeofban"  # noqa: S608 - our words
+            for jail, ip, at, data, bantime, bancount in connection.execute(query):
+                tally.lines += 1
+                yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def _row(
+    jail: str, ip: str, at: float, data: dict[str, Any], bantime: float | None, bancount: int | None, host: str,
+    history: bool,
+) -> Row:  # fmt: skip
+    users = [*(data.get("users") or ()), data.get("user")]
+    lines = ["".join(line) if isinstance(line, list) else str(line) for line in data.get("matches") or ()]
+    row: Row = recorder.event(
+        "ban", jail, ip, at, host, "database", recorded_at=at, failures=data.get("failures"),
+        bantime=None if bantime is not None and bantime < -1 else bantime,  # -2: upgraded from a schema without it
+        bancount=bancount, users=[user for user in users if isinstance(user, str)], matches="\n".join(lines),
+        history=history,
+    )  # fmt: skip
+    return row
+
+
+def _data(text: object) -> dict[str, Any]:
+    try:
+        data = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        data = None
+    return data if isinstance(data, dict) else {}

@@ -1,7 +1,12 @@
 """The apprise channel: any of the services that the Apprise library knows; needs the extra f2b-digest[apprise]."""
 
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -13,12 +18,16 @@ INSTEAD = {"ntfy": "ntfy", "ntfys": "ntfy", "freemobile": "free-mobile"}
 """Schemes for which we have a channel that loses nothing: Apprise's cut a long message, or give its title away."""
 
 
-def _check_url(url: SecretStr) -> SecretStr:
-    scheme = url.get_secret_value().partition("://")[0].lower()
-    if "://" not in url.get_secret_value():
-        raise ValueError("is not like service://…, see Apprise's list of services")
+def _refuse(scheme: str) -> None:
     if scheme in INSTEAD:
         raise ValueError(f'is of {scheme}://: use a channel of kind = "{INSTEAD[scheme]}", which does more')
+
+
+def _check_url(url: SecretStr) -> SecretStr:
+    found = re.match(r"([A-Za-z0-9+.-]+)://", url.get_secret_value())
+    if not found:
+        raise ValueError("is not like service://…, see Apprise's list of services")
+    _refuse(found[1].lower())
     return url
 
 
@@ -65,31 +74,68 @@ class Apprise(Channel):
     def deliver(self, message: Message) -> None:
         """Hand the notification to Apprise."""
         url = self.reveal("url") or ""
-        try:
-            _check_url(SecretStr(url))
-        except ValueError as error:
-            raise DeliveryError(f"the url {error}", permanent=False) from None
         notify_type, title, body = message.body.decode().split("\n", 2)
-        apprise = _library()
-        sender = apprise.Apprise()
-        if not sender.add(url):
-            raise DeliveryError(f"Apprise does not understand the {message.recipient}:// address", permanent=False)
-        result = sender.notify(body=body, title=title, notify_type=notify_type, body_format="text")
+        with _words() as words:
+            result = _sender(url, message.recipient).notify(
+                body=body, title=title, notify_type=notify_type, body_format="text"
+            )
         if not result:
-            reason = f"Apprise could not notify {message.recipient}{masked(_words(result), url)}"
-            raise DeliveryError(reason, permanent=False, in_doubt=True)
+            status = getattr(getattr(result, "status", None), "name", "failure").lower()  # Apprise 1 says False or None
+            said = masked(": ".join([status, *words]), *_secrets(url))
+            raise DeliveryError(f"Apprise, {message.recipient}: {said}", permanent=False, in_doubt=True)
+
+
+def _sender(url: str, name: str) -> Any:
+    """Return Apprise with the one service. Raises DeliveryError."""
+    apprise = _library()
+    try:
+        _check_url(SecretStr(url))
+        service = apprise.Apprise.instantiate(url)  # add() would take several, divided by commas
+        _check_service(service, name)
+    except ValueError as error:
+        raise DeliveryError(f"the url {error}", permanent=False) from None
+    sender = apprise.Apprise()
+    sender.add(service)
+    return sender
+
+
+def _check_service(service: Any, name: str) -> None:
+    if not service:
+        raise ValueError(f"of {name} is none that Apprise understands")
+    protocols = service.secure_protocol or service.protocol  # it may have been found by an https:// address
+    _refuse(protocols if isinstance(protocols, str) else protocols[0])
+    if not service.verify_certificate:
+        raise ValueError("says verify=no: certificates are always verified")
 
 
 def _library() -> Any:
     """Load Apprise, which takes longer than the whole rest of the program. Raises DeliveryError."""
     try:
-        import apprise  # noqa: PLC0415
+        apprise = import_module("apprise")
+        # It follows redirects, and no version has a way to forbid it to every service. Nothing else here uses requests.
+        import_module("requests.sessions").__dict__["DEFAULT_REDIRECT_LIMIT"] = 0
     except ImportError:
         raise DeliveryError('Apprise is missing: pip install "f2b-digest[apprise]"', permanent=False) from None
     return apprise
 
 
-def _words(result: object) -> str:
-    """Return what an AppriseResult (Apprise 2) says; Apprise 1 only says False or None."""
-    status = getattr(getattr(result, "status", None), "name", "")
-    return f": {status.lower()}" if status else ""
+@contextmanager
+def _words() -> Iterator[list[str]]:
+    """Collect what Apprise logs in the block: the service's own words stand nowhere else, in no version."""
+    words: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: words.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("apprise")
+    logger.addHandler(handler)
+    try:
+        yield words
+    finally:
+        logger.removeHandler(handler)
+
+
+def _secrets(url: str) -> list[str]:
+    """Return an address, and each part of it that a service may repeat, the longest first."""
+    rest = url.partition("://")[2]
+    password = re.match(r"[^/?]*:([^/?]*)@", rest)
+    found = {url, rest, password[1] if password else "", *(part for part in re.split(r"[/?&=@:]", rest) if part[3:])}
+    return sorted(found | {unquote(part) for part in found}, key=len, reverse=True)

@@ -27,6 +27,8 @@ OUT_OF_DATE = frozenset({9, 10})
 
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
     folder = (info.context or {}).get("folder")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("holds a NUL")
     if not folder or not isinstance(value, str):
         return value
     try:
@@ -191,6 +193,14 @@ def masked(text: str, *secrets: str) -> str:
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
+
+
+def cut(text: str, limit: int) -> bytes:
+    """Return text as UTF-8 of at most `limit` bytes, no character of which is cut in two."""
+    content = text.encode("utf-8", "replace")
+    return (
+        content if len(content) <= limit else content[: limit - 3].decode("utf-8", "ignore").encode() + b"\xe2\x80\xa6"
+    )
 
 
 def one_line(text: str, limit: int) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from f2b_digest.channels import process
-from f2b_digest.channels.base import Channel
+from f2b_digest.channels.base import Channel, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -51,7 +51,7 @@ class Command(Channel):
             "REPORT": stamp.report, "HOST": stamp.host, "BANS": stamp.bans, "ADDRESSES": stamp.addresses,
             "JAILS": stamp.jails, "FAILURES": stamp.failures, "ID": stamp.uuid,
         }  # fmt: skip
-        lines = [f"F2B_DIGEST_{name}={' '.join(str(value).split())}" for name, value in totals.items()]
+        lines = [f"F2B_DIGEST_{name}={one_line(str(value), 300)}" for name, value in totals.items()]
         return ("\n".join(lines) + "\n\n" + parts["command/input.txt"]).encode("utf-8", "replace")
 
     def deliver(self, message: Message) -> None:

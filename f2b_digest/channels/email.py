@@ -13,17 +13,9 @@ from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariabl
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
-MAIL_TEMPLATES = ("email/subject.txt", "email/body.txt", "email/body.html")
-BODY_LIMIT = 80_000
-"""Bytes of a part: Gmail cuts a message at about 102 kB of HTML."""
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 """Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
-
-
-def mail_fits(parts: Mapping[str, str]) -> bool:
-    """Say whether neither alternative is cut by the large mail providers."""
-    return all(len(parts[name].encode("utf-8", "replace")) <= BODY_LIMIT for name in MAIL_TEMPLATES)
 
 
 def _check_address(address: str) -> str:
@@ -90,7 +82,7 @@ class Email(Channel):
     @property
     def templates(self) -> tuple[str, ...]:
         """Subject, text and HTML."""
-        return MAIL_TEMPLATES
+        return mime.TEMPLATES
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -103,7 +95,7 @@ class Email(Channel):
 
     def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
         """Keep the limits of large mail providers."""
-        return mail_fits(parts)
+        return mime.fits(parts)
 
     def identity(self, stamp: Stamp) -> str:
         """Return the Message-ID."""

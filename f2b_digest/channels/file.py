@@ -1,10 +1,9 @@
 """The file channel: digests as files in a folder, at the end of a file, or as new mails in a Maildir."""
 
 import errno
-import mailbox
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,12 +11,11 @@ from pydantic import model_validator
 
 from f2b_digest.channels import mime
 from f2b_digest.channels.base import Channel, ConfiguredPath
-from f2b_digest.channels.email import MAIL_TEMPLATES, mail_fits
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
 TEMPLATES = {
-    "eml": MAIL_TEMPLATES,
+    "eml": mime.TEMPLATES,
     "text": ("email/body.txt",),
     "html": ("email/body.html",),
     "json": (DOCUMENT,),
@@ -64,7 +62,7 @@ class File(Channel):
 
     def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
         """Keep a mail's limits where it is one."""
-        return self._format != "eml" or mail_fits(parts)
+        return self._format != "eml" or mime.fits(parts)
 
     def identity(self, stamp: Stamp) -> str:
         """Return the file's name, or the Message-ID."""
@@ -88,15 +86,14 @@ class File(Channel):
         """Write the file, or its end, and bring it to disk."""
         try:
             if self.maildir:
-                mailbox.Maildir(self.maildir, create=True).add(message.body)
+                _drop(self.maildir, message.identity, message.body)
             elif self.append:
                 _append(self.append, message.body)
             elif self.folder:
                 _write(self.folder, message.identity, message.body)
-        except (OSError, mailbox.Error) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            place = getattr(error, "filename", None) or self.recipients[0]
-            raise DeliveryError(f"{place}: {reason}", permanent=False) from None
+        except OSError as error:
+            reason = f"{error.filename or self.recipients[0]}: {error.strerror or error}"
+            raise DeliveryError(reason, permanent=False) from None
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:
@@ -114,20 +111,83 @@ def _write(folder: Path, name: str, content: bytes) -> None:
     _sync_names(folder)
 
 
+def _drop(maildir: Path, name: str, content: bytes) -> None:
+    """Write a new mail whole, or not at all, as its reader's own.
+
+    Not by Python's mailbox: at each attempt, a full disk would keep one more file in `tmp`. Root follows no link of the
+    reader's.
+    """
+    if not maildir.is_dir():
+        maildir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _opened(maildir.parent) as parent:
+            _give(os.open(maildir.name, _FOLDER, dir_fd=parent), parent)
+    with _opened(maildir) as top:
+        for folder in ("cur", "tmp", "new"):
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700, dir_fd=top)
+                _give(os.open(folder, _FOLDER, dir_fd=top), top)
+        with _opened("tmp", top) as tmp, _opened("new", top) as new:
+            try:
+                flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
+                with os.fdopen(os.open(name, flags, 0o600, dir_fd=tmp), "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    _give(os.dup(file.fileno()), top)
+                    os.fsync(file.fileno())
+                os.replace(name, name, src_dir_fd=tmp, dst_dir_fd=new)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=tmp)
+            os.fsync(new)
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@contextmanager
+def _opened(folder: str | Path, within: int | None = None) -> Iterator[int]:
+    """Open a folder, if it is one and no link to one below `within`."""
+    descriptor = os.open(folder, _FOLDER if within is not None else os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _give(descriptor: int, folder: int) -> None:
+    """Give what root made to the owner of the folder, and close it."""
+    try:
+        if os.geteuid() == 0:
+            owner = os.fstat(folder)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(descriptor)
+
+
 def _append(path: Path, content: bytes) -> None:
     """Append to a file whole, or not at all: a disk that fills up in the middle leaves no torn digest."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o640), "ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
-        whole = False
+        if end and not _ends_a_line(path, end):  # what a power cut or another program left
+            content = b"\n" + content
+        done = False
         try:
             whole = file.write(content) == len(content)
             os.fsync(file.fileno())
+            done = whole
         finally:
-            if not whole:
+            if not done:
                 file.truncate(end)
     if not whole:
         raise OSError(errno.ENOSPC, "no space for a whole digest", str(path))
+    _sync_names(path.parent)
+
+
+def _ends_a_line(path: Path, end: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(end - 1)
+        return file.read(1) == b"\n"
 
 
 def _sync_names(folder: Path) -> None:

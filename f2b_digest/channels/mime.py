@@ -4,7 +4,7 @@ The legacy email classes are used on purpose: folding by the modern policies (em
 non-ASCII subjects in every Python up to 3.13, and some servers refuse the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.charset import QP, Charset
 from email.generator import BytesGenerator
@@ -19,11 +19,19 @@ from f2b_digest import __version__
 from f2b_digest.channels.base import one_line
 from f2b_digest.message import Stamp
 
+TEMPLATES = ("email/subject.txt", "email/body.txt", "email/body.html")
+BODY_LIMIT = 80_000
+"""Bytes of a part: Gmail cuts a message at about 102 kB of HTML."""
 SUBJECT_LIMIT = 120
 """Characters; a phone shows about 40, a mail program about 100."""
 LINE_LENGTH = 76
 NAME_LIMIT = 120
 """Characters of a display name."""
+
+
+def fits(parts: Mapping[str, str]) -> bool:
+    """Say whether neither alternative is cut by the large mail providers."""
+    return all(len(parts[name].encode("utf-8", "replace")) <= BODY_LIMIT for name in TEMPLATES)
 
 
 def domain_of(address: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, one_line
+from f2b_digest.channels.base import Channel, ConfiguredPath, cut, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -18,7 +18,7 @@ FACILITIES = {
 LEVELS = {"emerg": 0, "alert": 1, "crit": 2, "err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 """The numbers of RFC 5424."""
 LINE_LIMIT = 900
-"""Characters of a line: old daemons cut at 1,024 bytes, with what they put before it."""
+"""Bytes of a line: old daemons cut at 1,024, with what they put before it."""
 TIMEOUT = 5
 """Seconds for a daemon that does not read."""
 
@@ -59,20 +59,20 @@ class Syslog(Channel):
         """Return the datagrams, one a line."""
         urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
         priority = 8 * FACILITIES[self.facility] + LEVELS[self.urgent_level if urgent else self.level]
-        lines = (one_line(line, LINE_LIMIT) for line in parts["syslog/lines.txt"].splitlines())
-        return "".join(f"<{priority}>f2b-digest: {line}\n" for line in lines if line).encode("utf-8", "replace")
+        lines = (cut(one_line(line, LINE_LIMIT), LINE_LIMIT) for line in parts["syslog/lines.txt"].splitlines())
+        return b"".join(f"<{priority}>f2b-digest: ".encode() + line + b"\n" for line in lines if line)
 
     def deliver(self, message: Message) -> None:
         """Send each line; a daemon's socket takes datagrams, or a stream."""
-        sent = 0
+        rest = message.body.splitlines(keepends=True)
         try:
             with _connected(message.recipient) as daemon:
-                for line in message.body.splitlines():
-                    daemon.sendall(line if daemon.type == socket.SOCK_DGRAM else line + b"\n")
-                    sent += 1
+                while rest:
+                    daemon.sendall(rest[0].rstrip(b"\n") if daemon.type == socket.SOCK_DGRAM else rest[0])
+                    del rest[0]
         except OSError as error:
             reason = f"{message.recipient}: {error.strerror or error}"
-            raise DeliveryError(reason, permanent=False, in_doubt=sent > 0) from None
+            raise DeliveryError(reason, permanent=False, remaining=b"".join(rest)) from None
 
 
 def _connected(path: str) -> socket.socket:

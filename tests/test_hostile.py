@@ -66,12 +66,21 @@ class Told:
         return content
 
 
+TWINS: dict[tuple[str, ...], Told] = {}
+
+
 class Program:
     """The program with a file channel and an ntfy channel."""
 
     def __init__(self, command: Command, folder: Path, server: WebServer) -> None:
         """Keep where things go."""
         self._command, self._folder, self._server = command, folder, server
+
+    def tell_twin(self, *fields: str) -> Told:
+        """Return what becomes of a harmless ban with these fields, made once for all tests."""
+        if fields not in TWINS:
+            TWINS[fields] = self.tell("harmless", **dict.fromkeys(fields, SAFE))
+        return TWINS[fields]
 
     def tell(self, name: str, host: str = "web1", **fields: str) -> Told:
         """Record a ban through the door, send it, and ask every command."""
@@ -147,17 +156,16 @@ def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
         short = "web1"  # no TOML can hold it
     fields = {"jail": text, "ip": text, "user": text, "matches": text}
     told = program.tell("hostile", host=short, **fields)
-    assert_harmless(told, program.tell("harmless", host=SAFE, **dict.fromkeys(fields, SAFE)))
+    assert_harmless(told, program.tell_twin("host", *fields))
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_hostile_text_in_one_field(program: Program, field: str) -> None:
     """In each place by itself, the whole corpus in one text, of which the beginning is shown."""
-    twin = program.tell("harmless", **{"user": SAFE, "matches": SAFE, "host": SAFE, field: SAFE})
+    twin = program.tell_twin("host", "jail", "ip", "user", "matches")
+    others = {"user": SAFE, "matches": SAFE, "host": SAFE}
     for number, text in enumerate(("\r\nBcc: x@evil.example\r\n\r\n<script>\x1b[2J", "</td></table>\u202e\0--=_")):
-        assert_harmless(
-            program.tell(f"hostile{number}", **{"user": SAFE, "matches": SAFE, "host": SAFE, field: text}), twin
-        )
+        assert_harmless(program.tell(f"hostile{number}", **{**others, field: text}), twin)
 
 
 def test_the_same_text_reads_the_same_everywhere(program: Program) -> None:

@@ -401,7 +401,8 @@ class World:
         stored = set(self.query("SELECT kind, jail, ip, at FROM event"))
         unfinished, jails = self.unfinished(), self.configuration.jails
         needed = [index for index in self.model.live if self.model.needed(index, jails, unfinished)]
-        first_needed = min(needed, default=len(self.model.events))
+        open_digests = [digest for uuid in unfinished if (digest := self.model.digests[uuid]).report in jails]
+        kept_from = min([*needed, *(digest.first for digest in open_digests), len(self.model.events)])
         for index in sorted(self.model.live):
             event = self.model.events[index]
             old = event.recorded_at < before
@@ -410,7 +411,7 @@ class World:
                 assert index not in needed
                 self.model.live.discard(index)
             elif finished:
-                assert not old or (index >= first_needed and not event.history)
+                assert not old or (index >= kept_from and not event.history)
         if finished:
             kept = self.query("SELECT uuid FROM digest WHERE sealed_at < ? AND document IS NOT NULL", before)
             assert {uuid for (uuid,) in kept} <= unfinished

@@ -161,7 +161,7 @@ def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_hostile_text_in_one_field(program: Program, field: str) -> None:
-    """In each place by itself, the whole corpus in one text, of which the beginning is shown."""
+    """In each place by itself: what one escapes, another may not."""
     twin = program.tell_twin("host", "jail", "ip", "user", "matches")
     others = {"user": SAFE, "matches": SAFE, "host": SAFE}
     for number, text in enumerate(("\r\nBcc: x@evil.example\r\n\r\n<script>\x1b[2J", "</td></table>\u202e\0--=_")):

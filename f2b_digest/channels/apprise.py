@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -121,15 +122,28 @@ def _library() -> Any:
 
 @contextmanager
 def _words() -> Iterator[list[str]]:
-    """Collect what Apprise logs in the block: the service's own words stand nowhere else, in no version."""
+    """Collect what Apprise logs in the block: the service's own words stand nowhere else, in no version.
+
+    What its modules warn of when they are loaded is not for cron.
+    """
     words: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: words.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("apprise")
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = record.getMessage()
+            if record.levelno >= logging.WARNING or said.startswith(("Response Details", "Socket Exception")):
+                words.append(said)
+
+    logger, handler = logging.getLogger("apprise"), Listener()
+    before = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
     try:
-        yield words
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield words
     finally:
+        logger.setLevel(before)
         logger.removeHandler(handler)
 
 

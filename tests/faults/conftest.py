@@ -1,11 +1,14 @@
 """The lab that the tests of faults share, and the table that they print."""
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import trustme
 
-from tests.faults.lab import Lab, Outcomes
+from tests.faults.lab import Lab, Labs, Outcomes
+from tests.faults.strace import attached
 from tests.faults.warm import Warm
 from tests.smtp_server import SmtpServer
 
@@ -15,15 +18,23 @@ MOST = 6
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Lab]:
-    """Give the lab; skip where processes cannot be traced."""
-    folder = tmp_path_factory.mktemp("faults")
-    authority, ca_file = trustme.CA(), folder / "ca.pem"
+def labs(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Labs]:
+    """Give a lab for each processor; skip where processes cannot be traced."""
+    root = tmp_path_factory.mktemp("faults")
+    authority, ca_file = trustme.CA(), root / "ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
-    with Warm(folder) as warm, SmtpServer(authority=authority) as server:
-        lab = Lab(folder, warm, server, ca_file)
-        pytestconfig.stash[TABLE] = lab.table
-        yield lab
+    with ExitStack() as stack:
+        labs = []
+        for number in range(min(os.cpu_count() or 1, 4)):
+            folder = root / str(number)
+            folder.mkdir()
+            warm = stack.enter_context(Warm(folder))
+            warm.program("true", trace=lambda process: attached(process, folder / "trace"))
+            server = stack.enter_context(SmtpServer(authority=authority))
+            labs.append(Lab(folder, warm, server, ca_file))
+        together = Labs(labs)
+        pytestconfig.stash[TABLE] = together.table
+        yield together
 
 
 @pytest.fixture

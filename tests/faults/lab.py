@@ -5,8 +5,9 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -14,10 +15,10 @@ from pathlib import Path
 from f2b_digest import recorder
 from tests.conftest import Ended
 from tests.faults import strace
-from tests.faults.scenarios import DAY, OLD_BLOCKS, Host, Scenario
+from tests.faults.scenarios import DAY, OLD_BLOCKS, SCENARIOS, Host, Scenario
 from tests.faults.strace import Call, Fault
 from tests.faults.warm import Warm
-from tests.smtp_server import SmtpServer
+from tests.smtp_server import Received, SmtpServer
 from tests.store_making import NOON
 
 LATER = NOON + 2 * DAY
@@ -52,45 +53,68 @@ class Outcomes:
     statuses: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
+    def __add__(self, other: "Outcomes") -> "Outcomes":
+        """Return what became of other points, too."""
+        names = ("points", "acknowledged", "lost", "second", "statuses", "problems")
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
-class Lab:
-    """One host, made anew for each point, its mail server, and the lines of the table."""
 
-    def __init__(self, folder: Path, warm: Warm, server: SmtpServer, ca_file: Path) -> None:
-        self._folder, self._server, self._ca_file = folder, server, ca_file
-        self._host = Host(folder / "host", warm)
-        self._saved = folder / "saved"
-        self._known: set[str] = set()
+class Labs:
+    """A few labs side by side, for the points of a scenario do not know each other, and the lines of the table."""
+
+    def __init__(self, labs: Sequence["Lab"]) -> None:
+        self._labs = labs
         self.table: list[Outcomes] = []
 
     def run(self, scenario: Scenario, fault: Fault, most: int | None) -> Outcomes:
         """Run a scenario with a fault at each of its calls, or, evenly spread, at so many of them."""
+        count = len(self._labs)
+        with ThreadPoolExecutor(count) as pool:
+            parts = list(pool.map(lambda n: self._labs[n].run(scenario, fault, most, n, count), range(count)))
+        outcomes = sum(parts[1:], parts[0])
+        self.table.append(outcomes)
+        return outcomes
+
+
+class Lab:
+    """One host, made anew for each point, and its mail server."""
+
+    def __init__(self, folder: Path, warm: Warm, server: SmtpServer, ca_file: Path) -> None:
+        self._folder, self._server, self._ca_file = folder, server, ca_file
+        self._host = Host(folder / "host", warm)
+        self._prepared: dict[Scenario, tuple[set[str], tuple[Received, ...]]] = {}
+        self._listed: dict[tuple[Scenario, bool], list[Call]] = {}
+
+    def run(self, scenario: Scenario, fault: Fault, most: int | None, part: int, parts: int) -> Outcomes:
+        """Run one part of a scenario's points."""
         self._prepare(scenario)
         calls, at = self._list(scenario, fault)
         chosen = at if most is None or len(at) <= most else [at[i * len(at) // most] for i in range(most)]
         outcomes = Outcomes(scenario.name, fault.name, len(at))
-        for index in chosen:
+        for index in chosen[part::parts]:
             ended = self._strike(scenario, fault, calls, index)
             before = len(outcomes.problems)
             self._judge(scenario, fault, ended, outcomes)
             where = calls[index].line.replace(str(self._folder), "")[:150]
             outcomes.problems[before:] = [f"{where}: {problem:.500}" for problem in outcomes.problems[before:]]
-        self.table.append(outcomes)
         return outcomes
 
     # ---- one host
 
     def _prepare(self, scenario: Scenario) -> None:
+        """Make the host that a scenario begins with, once for all its faults."""
         host = self._host
-        shutil.rmtree(host.root, ignore_errors=True)
         host.channels = scenario.channels
         host.mail = host.by_smtp(self._server.port, self._ca_file) if scenario.smtp else host.by_mailbox()
-        self._server.received.clear()
-        host.make()
-        self._known = set(scenario.prepare(host))
-        shutil.rmtree(self._saved, ignore_errors=True)
-        host.root.rename(self._saved)
-        self._received = list(self._server.received)
+        self._saved = self._folder / "saved" / str(SCENARIOS.index(scenario))
+        if scenario not in self._prepared:
+            shutil.rmtree(host.root, ignore_errors=True)
+            self._server.received.clear()
+            host.make()
+            self._prepared[scenario] = (set(scenario.prepare(host)), tuple(self._server.received))
+            shutil.copytree(host.root, self._saved)
+            assert scenario.step(host, None).status == 0  # fills Python's caches
+        self._known, self._received = self._prepared[scenario]
 
     def _restore(self) -> None:
         shutil.rmtree(self._host.root, ignore_errors=True)
@@ -106,32 +130,37 @@ class Lab:
     def _attach(
         self, scenario: Scenario, fault: Fault, process: int, inject: Sequence[str]
     ) -> AbstractContextManager[None]:
-        # A disk that fails from a moment on is the store's disk: the terminal and Python's own files still work.
         store = str(self._host.store)
         beside = ("", "-wal", "-shm", "-journal", ".damaged", ".spool", ".spool.taken", ".spool.torn")
-        paths = [Path(store + name) for name in beside] if fault.lasting else []
+        paths = [Path(store + name) for name in beside] if fault.on_store else []
         return strace.attached(process, self._trace, inject=inject, paths=paths, threads=scenario.threads)
 
     def _list(self, scenario: Scenario, fault: Fault) -> tuple[list[Call], list[int]]:
         """Return the calls of a run without a fault, and which of them are points."""
-        for _ in range(2):  # the first run fills Python's caches
+        key = (scenario, fault.on_store)
+        if key not in self._listed:
             self._restore()
             ended = scenario.step(self._host, lambda process: self._attach(scenario, fault, process, ()))
             assert ended.status == 0, ended
-        calls = strace.calls(self._trace)
-        places = (str(self._host.store.parent), str(self._host.box), "<socket:", "<TCP:")
+            self._listed[key] = strace.calls(self._trace)
+        calls = self._listed[key]
         points: dict[tuple[str, int], int] = {}
         for index, call in enumerate(calls):
-            if fault.befalls(call) and any(place in call.line for place in places):
+            if fault.befalls(call) and self._matters(call.line):
                 points.setdefault((call.name, call.number), index)  # strace counts in each thread
         return calls, list(points.values())
 
+    def _matters(self, line: str) -> bool:
+        """Say whether a call is on a file of the store or of a channel, or talks to somebody."""
+        places = (str(self._host.store.parent), str(self._host.box), "<socket:", "<TCP:")
+        return any(place in line for place in places)
+
     def _strike(self, scenario: Scenario, fault: Fault, calls: Sequence[Call], index: int) -> Ended:
-        for _ in range(3):  # how many calls it takes to read from a socket is the network's choice
+        for _ in range(3):  # how many calls it takes to talk TLS is the network's choice
             self._restore()
             inject = fault.injection(calls, index)
             ended = scenario.step(self._host, lambda process: self._attach(scenario, fault, process, inject))
-            if strace.struck(self._trace):
+            if self._matters(strace.struck(self._trace)):
                 return ended
         raise AssertionError(f"{scenario.name}, {fault.name}: the run does not reach {calls[index]}")
 

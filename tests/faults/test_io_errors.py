@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.lab import Lab
+from tests.faults.lab import Labs
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.strace import ERRORS, Fault
 
@@ -10,10 +10,10 @@ from tests.faults.strace import ERRORS, Fault
 @pytest.mark.parametrize("fault", ERRORS, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_disk_that_fails_at_any_call_loses_nothing(
-    scenario: Scenario, fault: Fault, lab: Lab, most: int | None
+    scenario: Scenario, fault: Fault, labs: Labs, most: int | None
 ) -> None:
     """Once the disk is well again, everything that was acknowledged is delivered, and the store is whole."""
-    outcomes = lab.run(scenario, fault, most)
+    outcomes = labs.run(scenario, fault, most)
     assert outcomes.points
     assert not outcomes.problems, "\n".join(outcomes.problems)
     assert outcomes.lost == 0

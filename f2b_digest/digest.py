@@ -135,6 +135,14 @@ def from_json(text: str) -> Digest:
     return TypeAdapter(Digest).validate_json(text)
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `to_json` writes."""
+    made = TypeAdapter(Digest).json_schema(mode="serialization")
+    made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
+    made["required"] = ["version", *made["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
 def moment(at: float, zone: tzinfo) -> datetime:
     """Return epoch seconds as a time in a zone, at the latest the end of the year 9999."""
     return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND - 86400), zone)

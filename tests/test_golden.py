@@ -3,13 +3,14 @@
 `python -m tests.test_golden` writes the files anew; look at the difference before you commit it.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 
 from f2b_digest import delivery, places
 from f2b_digest.channels import KINDS
-from f2b_digest.digest import to_json
+from f2b_digest.digest import schema, to_json
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
 from tests.readme import sample_digest
@@ -24,7 +25,10 @@ CHANNELS = (
 def seen() -> dict[str, bytes]:
     """Return every rendered template of the sample digest, the notification as it is published, and the JSON."""
     digest, renderer = sample_digest(), Renderer(places.folder("templates"))
-    files = {"digest.json": to_json(digest, indent=2).encode()}
+    files = {
+        "digest.json": to_json(digest, indent=2).encode(),
+        "digest.schema.json": json.dumps(schema(), indent=2).encode(),
+    }
     for channel in CHANNELS:
         stamp = Stamp("0" * 32, "weekly", "golden", digest.host, digest.end.timestamp(), digest.totals.bans)
         parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))

@@ -8,15 +8,17 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked, one_line
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, one_line
+from f2b_digest.digest import moment
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import ADDRESSES, EARLIER, Message, Stamp
 
@@ -29,6 +31,12 @@ OLDEST = 60 * 86400.0
 """Seconds: the policy wants no older attack."""
 COMMENT_LIMIT = 1000
 """Bytes; the service cuts at 1,024."""
+AGAIN = 900.0
+"""Seconds for which the service does not want to hear of an address again."""
+ANSWER_LIMIT = 4_000_000
+"""Bytes: a bulk report's answer can name each of its rows."""
+NAMED = 20
+"""Jails or addresses that are named among what was left out; the rest is counted."""
 HEADER = ("IP", "Categories", "ReportDate", "Comment")
 
 CATEGORIES: dict[str, str] = {
@@ -40,6 +48,7 @@ CATEGORIES: dict[str, str] = {
     "courier-smtp": "11", "sendmail-auth": "18", "solid-pop3d": "18",
     "apache-auth": "18,21", "nginx-http-auth": "18,21", "lighttpd-auth": "18,21", "suhosin": "21",
     "apache-badbots": "19,21", "apache-botsearch": "19,21", "nginx-botsearch": "19,21", "nginx-bad-request": "21",
+    "nginx-forbidden": "21",
     "apache-noscript": "21", "apache-nohome": "21", "apache-overflows": "21", "apache-shellshock": "21",
     "apache-modsecurity": "21", "apache-fakegooglebot": "19", "php-url-fopen": "21", "nginx-limit-req": "21",
     "wordpress": "18,21", "wordpress-auth": "18,21", "drupal-auth": "18,21", "nextcloud": "18,21",
@@ -47,17 +56,41 @@ CATEGORIES: dict[str, str] = {
     "phpmyadmin-syslog": "18,21", "grafana": "18", "gitlab": "18", "zoneminder": "18", "openhab-auth": "18",
     "horde": "18", "webmin-auth": "18", "froxlor-auth": "18", "ejabberd-auth": "18", "mongodb-auth": "15,18",
     "mysqld-auth": "15,18", "mssql-auth": "15,18", "freeswitch": "8,18", "asterisk": "8,18", "murmur": "18",
-    "screensharingd": "18", "guacamole": "18", "haproxy-http-auth": "18,21", "squid": "9", "named-refused": "1",
+    "screensharingd": "18", "guacamole": "18", "haproxy-http-auth": "18,21", "squid": "15",
     "portsentry": "14", "nagios": "18", "pam-generic": "18", "xinetd-fail": "14", "bitwarden": "18",
-    "vaultwarden": "18",
+    "vaultwarden": "18", "openwebmail": "18,21", "groupoffice": "18,21", "sogo-auth": "18,21", "tine20": "18,21",
+    "monit": "18", "3proxy": "18", "assp": "11", "znc-adminlog": "18", "stunnel": "15", "counter-strike": "18",
+    "softethervpn": "18", "centreon": "18,21", "oracleims": "18", "directadmin": "18", "slapd": "18",
+    "domino-smtp": "18", "routeros-auth": "18", "traefik-auth": "18,21", "openvpn": "18", "scanlogd": "14",
+    "monitorix": "18", "dante": "18", "proxmox": "18,21", "xrdp": "18",
 }  # fmt: skip
-"""Of fail2ban's own jails. Not recidive: it bans for what other jails have reported."""
+"""Of fail2ban's own jails. Not recidive, which bans for what other jails have reported; not named-refused and nsd, for
+the sender of a datagram is easily forged; not pass2allow-ftp, which bans nobody."""
 
-_QUERY = re.compile(r"\?[^\s\"']*")
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*")
+_HIDDEN = "[…]"
+_VALUE = r"""(?:"[^"]*"|'[^']*'|<[^>]*>|[^\s,;&"'<>]+)"""
+_REDACTIONS = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"\b((?:set-)?cookie2?|authorization)([\"']?\s*[:=]).*", rf"\1\2 {_HIDDEN}"),
+        (r"\?[^\s\"']*", f"?{_HIDDEN}"),
+        (r"(?<![\w.+%-])[\w.+%-]++@[\w.-]+", _HIDDEN),
+        (rf"((?:pass\w*|pwd|token|secret|session\w*|sid|\wkey|auth)[\"']?\s?[=:]\s?)(?:(?:basic|bearer) )?{_VALUE}",
+         rf"\1{_HIDDEN}"),
+        ((r"(?<![^\W_])(user|login|ruser|logname|username|account|for)([\"']?[ =:]+)"
+         rf"(?:(?:invalid |illegal )?user )?{_VALUE}"),
+         rf"\1\2{_HIDDEN}"),
+        (r"\b(pam|sql|ldap|shadow|static|passwd-file)\([^,)]+", rf"\1({_HIDDEN}"),
+        (r"(/home/|~)[^/\s]+", rf"\1{_HIDDEN}"),
+        (r"(?<=://)[^/\s\"'?]+", _HIDDEN),
+        (r"(?<=\w)\[\d+\]", ""),
+    )
+)  # fmt: skip
+_HOST_NAME = re.compile(r"(?<![\w./-])[\w-]++(?:\.[\w-]++)+\.?")
+_IPV4 = re.compile(r"(?<!\d)(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)")
+_IPV6 = re.compile(r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,8}", re.IGNORECASE)
+_TIME = re.compile(r"(?:\d{4}:)?\d{1,2}:\d\d:\d\d")
 _TOKEN = re.compile(r"\b[A-Za-z0-9+/_=-]{20,}")
-_ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])")
-_USER = re.compile(r"(?i)\b(user|login|ruser|logname|username|account|for)([ =:]+)(?:invalid user )?[^\s,;]+")
 
 
 def _check_network(text: str) -> str:
@@ -121,7 +154,7 @@ class AbuseIPDB(Channel):
 
     def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
         """Return the rows, and what was left out, as JSON."""
-        earlier = {row[0] for body in json.loads(parts[EARLIER]) for row in json.loads(body)["rows"]}
+        earlier = {ip for body in json.loads(parts[EARLIER]) for ip in _reported(body, stamp.made_at - AGAIN)}
         rows: dict[str, tuple[set[str], float, list[str]]] = {}
         left_out: dict[str, list[str]] = {}
         for address in json.loads(parts[ADDRESSES]):
@@ -144,7 +177,7 @@ class AbuseIPDB(Channel):
             [ip, ",".join(sorted(numbers, key=int)), _date(at), _cut("; ".join(comments))]
             for ip, (numbers, at, comments) in rows.items()
         ]
-        names = {why: sorted(set(what)) for why, what in left_out.items()}
+        names = {why: sorted({one_line(name, 60) for name in what}) for why, what in left_out.items()}
         return json.dumps({"rows": table, "left_out": names}, ensure_ascii=False).encode("utf-8", "replace")
 
     def _ignored(self, ip: IPv4Address | IPv6Address) -> bool:
@@ -155,8 +188,8 @@ class AbuseIPDB(Channel):
         period = f"{_date(address['first'])} to {_date(address['last'])}"
         text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {address['failures']} failures, {period}"
         if self.comment == "matches" and address.get("matches"):
-            private = (stamp.host, *self.private, *address.get("users", ()))
-            text += f": {redacted(address['matches'], address['ip'], private)}"
+            private = (*_names(stamp.host), *self.private)
+            text += f": {redacted(address['matches'], address['ip'], private, address.get('users', ()))}"
         return text
 
     def wire(self, body: bytes) -> bytes:
@@ -170,23 +203,26 @@ class AbuseIPDB(Channel):
         """
         document = json.loads(message.body)
         rows: list[list[str]] = document["rows"]
-        left_out = [f"{why}: {', '.join(names[:20])}" for why, names in document["left_out"].items()]
-        said: list[str] = []
+        said: list[str] = document.get("said", [])
+        reported: dict[str, float] = document.get("reported", {})
+        left_out = [f"{why}: {_first(names)}" for why, names in document["left_out"].items()]
         if self.dry_run and self.dry_run_file:
-            _append(self.dry_run_file, to_csv(rows))
-            return "; ".join([f"{len(rows)} rows written", *left_out])
+            _append(self.dry_run_file, rows)
+            return "; ".join([_rows(rows, "written"), *left_out])
         key = self.reveal("key") or ""
+        if not key.isascii():
+            raise DeliveryError("the key holds a character that is not ASCII", permanent=self.key is not None)
         report = self._bulk if len(rows) >= BULK_FROM else self._single
         done = 0
         try:
             for count, words in report(rows, key):
                 done += count
                 said += words
-        except DeliveryError as error:
-            rest = json.dumps(document | {"rows": rows[done:]}, ensure_ascii=False).encode()
-            reason = masked(error.reason, key)
-            raise DeliveryError(reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest) from None
-        return "; ".join([f"{len(rows)} rows reported", *said, *left_out])
+        except (DeliveryError, TimeoutError) as error:
+            taken = reported | {row[0]: message.at for row in rows[:done]}
+            rest = document | {"rows": rows[done:], "reported": taken, "said": said}
+            raise _part_of(error, len(taken), len(rows) - done, json.dumps(rest, ensure_ascii=False).encode()) from None
+        return "; ".join([_rows([*rows, *reported], "reported"), *said, *left_out])
 
     def _bulk(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
         """Report in pieces; yield how many rows each took, and what the service says of some of them."""
@@ -195,9 +231,14 @@ class AbuseIPDB(Channel):
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="csv"; filename="report.csv"\r\n'
             body = f"{head}Content-Type: text/csv\r\n\r\n".encode() + to_csv(piece) + f"\r\n--{boundary}--\r\n".encode()
             answer = self._post("bulk-report", body, f"multipart/form-data; boundary={boundary}", key)
-            invalid = answer.get("data", {}).get("invalidReports", [])
-            words = [f"{one_line(str(row.get('input')), 50)}: {one_line(str(row.get('error')), 80)}" for row in invalid
-                     if row.get("error") != "Duplicate IP"]  # fmt: skip
+            data = answer["data"]
+            invalid = data.get("invalidReports") if isinstance(data, dict) else None
+            words = [
+                f"{one_line(http.words(str(row.get('input')).encode(), key), 50)}: "
+                f"{one_line(http.words(str(row.get('error')).encode(), key), 80)}"
+                for row in (invalid if isinstance(invalid, list) else ())
+                if isinstance(row, dict) and row.get("error") != "Duplicate IP"
+            ]
             yield len(piece), [f"{len(words)} invalid ({', '.join(words[:10])})"] if words else []
 
     def _single(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
@@ -212,7 +253,7 @@ class AbuseIPDB(Channel):
 
     def _post(self, endpoint: str, body: bytes, content_type: str, key: str) -> dict[str, Any]:
         headers = {"Key": key, "Accept": "application/json", "Content-Type": content_type}
-        status, answer, whole = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file)
+        status, answer, whole = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file, ANSWER_LIMIT)
         try:
             said = json.loads(answer)
         except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
@@ -221,16 +262,19 @@ class AbuseIPDB(Channel):
             said = {}
         if status == 200 and "data" in said:
             return said
-        errors = [error for error in said.get("errors", ()) if isinstance(error, dict)]
-        words = "; ".join(str(error.get("detail")) for error in errors) or f"HTTP status {status}"
-        about_the_row = any((error.get("source") or {}).get("parameter") for error in errors)
+        listed = said.get("errors")
+        errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+        details = "; ".join(str(error.get("detail")) for error in errors)
+        words = http.words(details.encode() if errors else answer, key) or "(it said nothing)"
+        sources = [error.get("source") for error in errors]
+        about_the_row = any(isinstance(source, dict) and source.get("parameter") for source in sources)
         if endpoint == "report" and about_the_row and status in (422, 429):
             raise _RowRefusedError(words, known=status == 429)
         if status == 200 and not whole:
             raise DeliveryError(f"{self.recipients[0]}: the answer was cut", permanent=False, in_doubt=True)
         if status == 200:
             raise DeliveryError(f"{self.recipients[0]} answered 200, but not as AbuseIPDB does", permanent=True)
-        raise DeliveryError(f"{self.recipients[0]}: {words}", permanent=http.is_permanent(status))
+        raise DeliveryError(f"{self.recipients[0]}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
 
 
 class _RowRefusedError(Exception):
@@ -247,17 +291,48 @@ def _public(text: str) -> IPv4Address | IPv6Address | None:
         ip = ip_address(text)
     except ValueError:
         return None
+    if isinstance(ip, IPv6Address):
+        if ip.scope_id is not None:  # any text
+            return None
+        ip = ip.ipv4_mapped or ip
     return ip if ip.is_global and not ip.is_multicast else None
 
 
+def _reported(body: str, since: float) -> Iterator[str]:
+    """Yield the addresses of a delivered message that the service got since a time, in UTC epoch seconds."""
+    try:
+        document = json.loads(body)
+        yield from (row[0] for row in document["rows"])
+        yield from (ip for ip, at in document.get("reported", {}).items() if at >= since)
+    except (ValueError, LookupError, TypeError):  # a channel of another kind had this name
+        return
+
+
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return moment(at, UTC).isoformat(timespec="seconds")
 
 
 def _cut(text: str) -> str:
     """Return text for the service's CSV, in which a backslash escapes the quote but not itself."""
-    plain = " ".join(text.replace('"', "'").replace("\\", "/").split())
+    plain = one_line(text.replace('"', "'").replace("\\", "/"), COMMENT_LIMIT)
     return plain.encode("utf-8", "replace")[:COMMENT_LIMIT].decode("utf-8", "ignore")
+
+
+def _rows(rows: Sequence[object], done: str) -> str:
+    return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} {done}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _part_of(error: DeliveryError | TimeoutError, taken: int, left: int, rest: bytes) -> DeliveryError:
+    """Return an error that says how far the report got, with what is left of it."""
+    if isinstance(error, TimeoutError):
+        error = DeliveryError(str(error), permanent=False, in_doubt=True)
+    reason = f"{taken} of {taken + left} rows reported, then {error.reason}" if taken else error.reason
+    return DeliveryError(reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest)
 
 
 def to_csv(rows: Sequence[Sequence[str]]) -> bytes:
@@ -283,19 +358,56 @@ def pieces(rows: Sequence[list[str]]) -> Iterator[list[list[str]]]:
         yield piece
 
 
-def redacted(text: str, reported: str, private: Sequence[str]) -> str:
-    """Return log lines without names, mail addresses, queries, tokens and other addresses."""
-    text = " | ".join(one_line(line, 200) for line in text.splitlines()[-3:])
-    for word in sorted(filter(None, private), key=len, reverse=True):
-        text = re.sub(re.escape(word), "[…]", text, flags=re.IGNORECASE)
-    text = _MAIL.sub("[…]", _QUERY.sub("?[…]", text))
-    text = _ADDRESS.sub(lambda found: found[0] if found[0] == reported else "[…]", text)
-    return _TOKEN.sub("[…]", _USER.sub(r"\1\2[…]", text))
+def redacted(text: str, reported: str, private: Sequence[str], users: Sequence[str] = ()) -> str:
+    """Return the last log lines without names, mail addresses, queries, tokens and other addresses."""
+    words = _words(private, r"(?<!\w)", r"(?!\w)"), _words(users, r"(?<![\w.])", r"(?!\w|\.\w)")
+    return " | ".join(one_line(_redacted(line, reported, words), 200) for line in text.splitlines()[-3:])
 
 
-def _append(path: Any, content: bytes) -> None:
+def _redacted(line: str, reported: str, words: Sequence[re.Pattern[str] | None]) -> str:
+    """Redact first and cut later: half a name, or half a mail address, would not be known for what it is."""
+    if len(line) > 1000:
+        line = line[:1000].rpartition(" ")[0]
+    line = one_line(line, 1000)
+    for known in filter(None, words):
+        line = known.sub(_HIDDEN, line)
+    for pattern, replacement in _REDACTIONS:
+        line = pattern.sub(replacement, line)
+    line = _HOST_NAME.sub(_without_host, line)
+    line = _IPV4.sub(lambda found: found[0] if found[0] == reported else _HIDDEN, line)
+    return _TOKEN.sub(_HIDDEN, _IPV6.sub(lambda found: _without_ipv6(found[0], reported), line))
+
+
+def _words(words: Sequence[str], before: str, after: str) -> re.Pattern[str] | None:
+    known = "|".join(re.escape(word) for word in sorted(filter(None, words), key=len, reverse=True))
+    return re.compile(f"{before}(?:{known}){after}", re.IGNORECASE) if known else None
+
+
+def _names(host: str) -> list[str]:
+    """Return a host's full name, its short name and its domain."""
+    short, _, domain = host.partition(".")
+    return [host, short, domain] if "." in domain else [host, short]
+
+
+def _without_host(found: re.Match[str]) -> str:
+    last = found[0].rstrip(".").rpartition(".")[2]
+    return _HIDDEN if len(last) > 1 and not any(c.isdigit() for c in last) else found[0]
+
+
+def _without_ipv6(text: str, reported: str) -> str:
+    for candidate in (text, text[:-1]):  # "2001:db8::1: refused"
+        try:
+            if ip_address(candidate) == ip_address(reported):
+                return text
+        except ValueError:
+            continue
+    return text if _TIME.fullmatch(text) else _HIDDEN
+
+
+def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
     try:
-        with open(path, "ab") as file:  # noqa: PTH123
-            file.write(content)
+        with path.open("ab") as file:
+            content = to_csv(rows)
+            file.write(content.partition(b"\n")[2] if file.tell() else content)
     except OSError as error:
         raise DeliveryError(f"{path}: {error.strerror}", permanent=False) from None

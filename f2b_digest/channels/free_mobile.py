@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -27,16 +27,19 @@ GSM_7 = frozenset(
 GSM_7_TWICE = frozenset("^{}\\[~]|€")
 """These count for two."""
 INSTEAD = {"œ": "oe", "Œ": "OE", "’": "'", "‘": "'", "“": '"', "”": '"', "«": '"', "»": '"', "–": "-", "—": "-",
-           "…": "...", "×": "x", "\n": " ", "\t": " "}  # fmt: skip
+           "…": "...", "×": "x", "`": "'", "„": '"', "‚": ",", "−": "-", "\n": " ", "\r": " ", "\t": " "}  # fmt: skip
 
 
 def to_gsm_7(text: str) -> str:
     """Return text in GSM-7: accents that it lacks go, what has no likeness becomes a question mark."""
-    return "".join(_to_gsm_7(character) for character in text)
+    return "".join(_to_gsm_7(character) for character in unicodedata.normalize("NFC", text))
 
 
 def _to_gsm_7(character: str) -> str:
-    for candidate in (character, INSTEAD.get(character, ""), unicodedata.normalize("NFKD", character)[0]):
+    if unicodedata.combining(character):
+        return ""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+    for candidate in (INSTEAD.get(character, character), bare):
         if candidate and all(c in GSM_7 or c in GSM_7_TWICE for c in candidate):
             return candidate
     return "?"
@@ -93,6 +96,7 @@ class FreeMobile(Channel):
         """Return the SMS, cut hard if a host's name alone is too long."""
         sms = self._sms(parts)
         if length(sms) > self.max_chars:
+            sms = sms[: self.max_chars]
             while length(sms) > self.max_chars - 3:
                 sms = sms[:-1]
             sms += "..."
@@ -102,8 +106,13 @@ class FreeMobile(Channel):
         """Hand the SMS to the service."""
         key = self.reveal("key") or ""
         body = json.dumps({"user": self.user, "pass": key, "msg": message.body.decode()}, ensure_ascii=False)
-        status, answer, _ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
-        if status != 200:
-            words = REASONS.get(status) or answer.decode("utf-8", "replace")
-            reason = f"{self.url}: HTTP status {status}: {masked(words, key)}"
-            raise DeliveryError(reason, permanent=status != 402 and http.is_permanent(status))
+        status, said, _ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
+        if status == 200:  # with no words, says the service
+            if said.lstrip().startswith(b"<"):
+                reason = f"{self.url} answered 200, but with a web page: is it Free Mobile's service?"
+                raise DeliveryError(reason, permanent=True, in_doubt=True)
+            return
+        reasons = (f"HTTP status {status}", REASONS.get(status), http.words(said, key))
+        raise DeliveryError(
+            f"{self.url}: {': '.join(filter(None, reasons))}", permanent=status != 402 and http.is_permanent(status)
+        )

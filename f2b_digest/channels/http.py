@@ -1,16 +1,18 @@
 """One HTTP request with verified TLS, no redirects and a cap on the answer, for the channels that speak HTTP."""
 
+import html
+import json
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, quote_plus, urlsplit
 
 import urllib3
 
 from f2b_digest import __version__
-from f2b_digest.channels.base import passes, trust
+from f2b_digest.channels.base import masked, passes, trust
 from f2b_digest.errors import DeliveryError
 
 ANSWER_LIMIT = 65536
@@ -27,7 +29,10 @@ def check_address(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
         raise ValueError("is not like https://example.org")
-    parts.port  # noqa: B018 - raises ValueError where it is no port
+    try:
+        parts.port  # noqa: B018 - raises ValueError where it is no port
+    except ValueError as error:  # which quotes it, and it can be a password
+        raise ValueError("Port out of range" if "range" in str(error) else "Port is no number") from None
     return parts
 
 
@@ -56,8 +61,10 @@ class Answer(NamedTuple):
     """Whether it told its length. One that ends where the connection ends may have been cut, its head too."""
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None) -> Answer:
-    """Send one POST and return the answer.
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None, most: int = ANSWER_LIMIT
+) -> Answer:
+    """Send one POST and return the answer, of which at most so many bytes are read.
 
     A redirect is an answer like any other: following one would lose the body or show the secret to a stranger.
     Raises DeliveryError where there is no answer.
@@ -72,7 +79,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
             )  # fmt: skip
             try:
                 whole = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
-                return Answer(answer.status, answer.read(ANSWER_LIMIT, decode_content=True), whole)
+                return Answer(answer.status, answer.read(most, decode_content=True), whole)
             finally:
                 answer.close()
     except urllib3.exceptions.SSLError as error:
@@ -85,6 +92,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
         raise DeliveryError(f"{host}: {_plain(error)}", permanent=False) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:  # it may have got the request
         raise DeliveryError(f"{host}: {_unquoted(error)}", permanent=False, in_doubt=True) from None
+
+
+def words(body: bytes, *secrets: str) -> str:
+    """Return what a server says, without a page's tags and without the secrets, which it may repeat in any dress."""
+    dresses = (str, quote, quote_plus, html.escape, lambda text: json.dumps(text)[1:-1])
+    worn = {dress(secret) for secret in secrets if secret for dress in dresses}
+    text = masked(body.decode("utf-8", "replace"), *sorted(worn, key=len, reverse=True))[:4096]
+    return " ".join(re.sub(r"(?is)<(script|style)\b.*?</\1>|<[!/a-z][^<>]*>", " ", text).split())
 
 
 def _unquoted(error: Exception) -> str:

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
@@ -98,9 +99,9 @@ class Webhook(Channel):
         except ValueError as error:
             raise DeliveryError(f"the url {error}", permanent=False) from None
         headers, secrets = self._headers(message)
-        status, answer, _ = http.post(url, message.body, headers, self.ca_file)
+        status, said, _ = http.post(url, message.body, headers, self.ca_file)
         if not 200 <= status < 300:
-            words = masked(answer.decode("utf-8", "replace"), url, *secrets) or "(it said nothing)"
+            words = http.words(said, *_parts(url, host), *secrets) or "(it said nothing)"
             raise DeliveryError(f"{host}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
 
     def _headers(self, message: Message) -> tuple[dict[str, str], list[str]]:
@@ -110,6 +111,8 @@ class Webhook(Channel):
         headers |= {"Content-Type": self.content_type, "Idempotency-Key": message.identity}
         token, password, key = self.reveal("token"), self.reveal("password"), self.reveal("secret")
         if token:
+            if not token.isascii():
+                raise DeliveryError("the token holds a character that is not ASCII", permanent=self.token is not None)
             headers["Authorization"] = f"Bearer {token}"
         elif self.user and password:
             pair = base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
@@ -120,3 +123,9 @@ class Webhook(Channel):
             signature = hmac.new(key.encode(), f"{time}.".encode() + message.body, hashlib.sha256).hexdigest()
             headers |= {"F2B-Digest-Timestamp": time, "F2B-Digest-Signature": f"sha256={signature}"}
         return headers, [*secrets, *filter(None, (token, password, key))]
+
+
+def _parts(url: str, host: str) -> list[str]:
+    """Return an address, and what a server may repeat of it: "Cannot POST /services/T0/…"."""
+    path = url.partition(host)[2].partition("#")[0]
+    return [url, *([path] if len(path) > 1 else []), *(part for part in re.split(r"[/?&=]", path) if len(part) > 7)]

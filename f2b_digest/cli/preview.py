@@ -1,6 +1,7 @@
 """`preview`: show what `send` would send. Opens the store read-only."""
 
 import contextlib
+import json
 import re
 import tempfile
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
-from f2b_digest.digest import Digest, to_json
+from f2b_digest.digest import Digest, schema, to_json
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
 
@@ -27,7 +28,7 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[REPORT]")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice((*FORMATS, "schema")), default="text", show_default=True)
 @click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
 @click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
@@ -42,7 +43,7 @@ def command(
     """Show what send would send, and change nothing.
 
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
-    zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w).
+    zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w). "schema" is the JSON Schema of "json".
 
     \b
     Examples:  f2b-digest preview
@@ -50,6 +51,9 @@ def command(
                f2b-digest preview --since 7d
                f2b-digest preview --from /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
+    if form == "schema":
+        write(output, json.dumps(schema(), indent=2) + "\n")
+        return
     configuration = program.configuration()
     if len(words) > 1 and source is None:
         raise click.UsageError(f"one report at a time, not {' '.join(words)}")

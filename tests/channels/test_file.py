@@ -48,7 +48,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a disk")
     folder = tmp_path / "tiny"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={TINY}", "tmpfs", folder]
+    command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", f"size={TINY}", "tmpfs", folder]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("this container may not mount a disk")
     yield folder

@@ -152,7 +152,7 @@ def rsyslog(folder: Path) -> Iterator[Path]:
     """Run rsyslog on a socket of its own; give the file that it writes."""
     program = parts.program("rsyslogd", "apt install rsyslog")
     (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder))
-    command = [program, "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"]
+    command: list[str | Path] = [program, "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
         try:
             until((folder / "log").exists)

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from email.utils import parseaddr
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -18,24 +17,7 @@ TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 """Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
 
 
-def _check_address(address: str) -> str:
-    bare = parseaddr(address)[1]
-    local, at, domain = bare.rpartition("@")
-    if not (local and at and domain) or not address.isprintable() or any(c.isspace() for c in bare):
-        raise ValueError(f"{address!r} is not an address like admin@example.org or Name <admin@example.org>")
-    try:
-        mime.ascii_address(bare)
-    except UnicodeError:
-        raise ValueError(f"{address!r}: the part before @ must be ASCII, the domain a valid name") from None
-    return address
-
-
-def bare_address(text: str) -> str:
-    """Return the address alone, its domain in ASCII. Raises ValueError where it is none."""
-    return mime.ascii_address(parseaddr(_check_address(text))[1])
-
-
-Address = Annotated[str, AfterValidator(_check_address)]
+Address = Annotated[str, AfterValidator(mime.check_address)]
 
 
 class Email(Channel):
@@ -87,11 +69,11 @@ class Email(Channel):
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the bare addresses."""
-        return tuple(bare_address(address) for address in self.to)
+        return tuple(mime.bare_address(address) for address in self.to)
 
     @property
     def _envelope_sender(self) -> str:
-        return bare_address(self.sender)
+        return mime.bare_address(self.sender)
 
     def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
         """Keep the limits of large mail providers."""

@@ -46,6 +46,24 @@ def ascii_address(address: str) -> str:
     return f"{local}@{domain_of(address)}"
 
 
+def check_address(address: str) -> str:
+    """Return an address, with a name or without. Raises ValueError where it is none."""
+    bare = parseaddr(address)[1]
+    local, at, domain = bare.rpartition("@")
+    if not (local and at and domain) or not address.isprintable() or any(c.isspace() for c in bare):
+        raise ValueError(f"{address!r} is not an address like admin@example.org or Name <admin@example.org>")
+    try:
+        ascii_address(bare)
+    except UnicodeError:
+        raise ValueError(f"{address!r}: the part before @ must be ASCII, the domain a valid name") from None
+    return address
+
+
+def bare_address(text: str) -> str:
+    """Return the address alone, its domain in ASCII. Raises ValueError where it is none."""
+    return ascii_address(parseaddr(check_address(text))[1])
+
+
 def build(
     *, sender: str, recipients: Sequence[str], subject: str, text: str, html: str, stamp: Stamp, message_id: str
 ) -> bytes:

@@ -3,7 +3,7 @@
 import click
 
 from f2b_digest import delivery
-from f2b_digest.channels.email import bare_address
+from f2b_digest.channels.mime import bare_address
 from f2b_digest.cli import Program
 from f2b_digest.cli.send import PATIENCE, only_sender, tell
 from f2b_digest.config import Configuration

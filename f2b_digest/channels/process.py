@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from f2b_digest.errors import DeliveryError
 
-SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
+SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EIO})
 """Why a program does not start today, though it stands where it should."""
 WORDS_LIMIT = 4096
 """Bytes that are kept of what a program says; the rest is read and forgotten."""

@@ -23,6 +23,8 @@ from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
 
 FORMATS = ("text", "html", "ntfy", "json")
+NO_ID = "0" * 32
+"""In the place of the id that a digest gets when it is sealed, and as long."""
 AGES = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -74,7 +76,7 @@ def command(
             content, noted = show(digest, form, renderer)
         else:
             way = _channel(configuration, channel)
-            stamp = delivery.stamp_of(digest, "preview", channel, now)
+            stamp = delivery.stamp_of(digest, NO_ID, channel, now)
             body, noted = delivery.make(way, digest, renderer, stamp, store, selection)
             content = way.wire(body)
         waiting = recorder.spooled(str(path))

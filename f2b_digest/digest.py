@@ -139,7 +139,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema of what `to_json` writes."""
     made = TypeAdapter(Digest).json_schema(mode="serialization")
     made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
-    made["required"] = ["version", *made["required"]]
+    for each in (made, *made["$defs"].values()):  # a default is written too
+        each["required"] = list(each["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 

@@ -66,6 +66,10 @@ class Labs:
         self._labs = labs
         self.table: list[Outcomes] = []
 
+    def run_whole(self, scenario: Scenario) -> tuple[Outcomes, list[Call]]:
+        """Run a scenario without a fault; return what became of it, and its calls."""
+        return self._labs[0].run_whole(scenario)
+
     def run(self, scenario: Scenario, fault: Fault, most: int | None) -> Outcomes:
         """Run a scenario with a fault at each of its calls, or, evenly spread, at so many of them."""
         count = len(self._labs)
@@ -85,6 +89,18 @@ class Lab:
         self._prepared: dict[Scenario, tuple[set[str], tuple[Received, ...]]] = {}
         self._listed: dict[tuple[Scenario, bool], list[Call]] = {}
 
+    def run_whole(self, scenario: Scenario) -> tuple[Outcomes, list[Call]]:
+        """Run a scenario without a fault, while somebody reads the store; return what became of it, and its calls."""
+        self._prepare(scenario)
+        self._restore()
+        outcomes = Outcomes(scenario.name, "none", 1)
+        with closing(sqlite3.connect(self._host.store if self._host.store.exists() else ":memory:")) as reader:
+            reader.execute("SELECT count(*) FROM sqlite_master")  # so that nobody is the last to close the store
+            ended = scenario.step(self._host, lambda process: strace.attached(process, self._trace, threads=True))
+        calls = strace.calls(self._trace)
+        self._judge(scenario, ended, outcomes, killed=False)
+        return outcomes, [call for call in calls if self._matters(call.line)]
+
     def run(self, scenario: Scenario, fault: Fault, most: int | None, part: int, parts: int) -> Outcomes:
         """Run one part of a scenario's points."""
         self._prepare(scenario)
@@ -94,7 +110,9 @@ class Lab:
         for index in chosen[part::parts]:
             ended = self._strike(scenario, fault, calls, index)
             before = len(outcomes.problems)
-            self._judge(scenario, fault, ended, outcomes)
+            outcomes.points += 1
+            outcomes.statuses[ended.status] += 1
+            self._judge(scenario, ended, outcomes, killed=fault.kills)
             where = calls[index].line.replace(str(self._folder), "")[:150]
             outcomes.problems[before:] = [f"{where}: {problem:.500}" for problem in outcomes.problems[before:]]
         return outcomes
@@ -166,13 +184,11 @@ class Lab:
 
     # ---- what is left
 
-    def _judge(self, scenario: Scenario, fault: Fault, ended: Ended, outcomes: Outcomes) -> None:
+    def _judge(self, scenario: Scenario, ended: Ended, outcomes: Outcomes, *, killed: bool) -> None:
         host, problems = self._host, outcomes.problems
         acknowledged = self._known | set(scenario.says(ended))
-        outcomes.points += 1
         outcomes.acknowledged += len(acknowledged)
-        outcomes.statuses[ended.status] += 1
-        problems += _sane(scenario, fault, ended)
+        problems += _sane(scenario, ended, killed=killed)
 
         there, unsettled, broken = _look(host.store)
         problems += broken
@@ -229,9 +245,9 @@ def _copy(channel: str, recipient: bytes, mail: Message) -> Copy:
     return Copy((channel, recipient.decode(), mail["Message-ID"].strip("<>")), bans, "Possible-Duplicate" in mail)
 
 
-def _sane(scenario: Scenario, fault: Fault, ended: Ended) -> list[str]:
+def _sane(scenario: Scenario, ended: Ended, *, killed: bool) -> list[str]:
     """Return what is wrong with how a run ended and what it said."""
-    if fault.kills:
+    if killed:
         return [] if ended.status == -9 else [f"it was not killed: {ended}"]
     problems = []
     if ended.status not in (0, 1, 75):

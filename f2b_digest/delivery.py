@@ -197,8 +197,9 @@ def resend(
 
     Each is a delivery of its own, tried again like any other. The caller holds the sender's lock.
     """
-    keys = {store.copy(row.id, recipient=to or row.recipient, now=clock()) for row in originals}
-    copies = [row for row in store.deliveries(OPEN) if row.id in keys]
+    now = clock()
+    keys = {store.copy(row.id, recipient=to or row.recipient, now=now) for row in originals}
+    copies = [row for row in store.deliveries(OPEN, due=now) if row.id in keys]  # not those that another sender tries
     return _attempt_all(configuration, store, copies, clock)
 
 

@@ -77,7 +77,8 @@ _REDACTIONS = tuple(
         (r"(?<![\w.+%-])[\w.+%-]++@[\w.-]+", _HIDDEN),
         (rf"((?:pass\w*|pwd|token|secret|session\w*|sid|\wkey|auth)[\"']?\s?[=:]\s?)(?:(?:basic|bearer) )?{_VALUE}",
          rf"\1{_HIDDEN}"),
-        ((r"(?<![^\W_])(user|login|ruser|logname|username|account|for)([\"']?[ =:]+)"
+        (r"\b(user |for ).*(?= from )", rf"\1{_HIDDEN}"),
+        ((r"(?<![^\W_])(user|login|ruser|logname|username|account|for)([\"']?(?:=|: ?| = | +))"
          rf"(?:(?:invalid |illegal )?user )?{_VALUE}"),
          rf"\1\2{_HIDDEN}"),
         (r"\b(pam|sql|ldap|shadow|static|passwd-file)\([^,)]+", rf"\1({_HIDDEN}"),

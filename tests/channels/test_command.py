@@ -167,6 +167,18 @@ def test_the_deadline_of_the_delivery_ends_it_too() -> None:
     assert time.monotonic() - before < 5
 
 
+def test_a_start_that_the_deadline_ends_is_not_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program on a file system that does not answer may answer tomorrow."""
+
+    def hanging(*_: object, **__: object) -> None:
+        raise TimeoutError("no end after 120 s")
+
+    monkeypatch.setattr(process.subprocess, "Popen", hanging)
+    channel = runs("/bin/true")
+    with pytest.raises(TimeoutError):
+        channel.deliver(message(channel))
+
+
 def test_what_it_leaves_behind_holds_nobody_up(tmp_path: Path) -> None:
     """A child in the background that keeps the output open is not waited for, and not killed."""
     channel = shell(f"echo 'not today' >&2; (sleep 1; touch {tmp_path}/done) & exit 75")

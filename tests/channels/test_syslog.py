@@ -129,8 +129,10 @@ def test_a_daemon_that_stops_reading_gets_only_the_rest_again(folder: Path, monk
     whole = message(channel, "\n".join(lines))
     got = []
     with daemon(folder, socket.SOCK_DGRAM) as listener:
+        before = time.monotonic()
         with pytest.raises(DeliveryError) as caught:
             channel.deliver(whole)
+        assert time.monotonic() - before < 5
         assert (caught.value.permanent, caught.value.in_doubt) == (False, False)
         rest = caught.value.remaining
         assert rest

@@ -173,7 +173,7 @@ def test_a_start_that_the_deadline_ends_is_not_for_good(monkeypatch: pytest.Monk
     def hanging(*_: object, **__: object) -> None:
         raise TimeoutError("no end after 120 s")
 
-    monkeypatch.setattr(process.subprocess, "Popen", hanging)
+    monkeypatch.setattr("subprocess.Popen", hanging)
     channel = runs("/bin/true")
     with pytest.raises(TimeoutError):
         channel.deliver(message(channel))

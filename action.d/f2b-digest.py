@@ -27,6 +27,7 @@ KINDS = ("ban", "prolong", "unban", "start", "stop")
 STORE_WAIT = 0.6  # seconds for the store's write lock
 STORE_NAP = 0.02  # seconds at most between two looks at it
 SPOOL_WAIT = 0.2  # seconds for the spool's lock, after the store has refused
+PATIENCE = 30.0  # seconds for the spool's lock where nobody waits for the append
 DISK_WAIT = 1.0  # seconds until a jail goes on while a disk that hangs keeps the append
 SPOOL_RESERVE = 256 * 1024  # bytes kept free in the spool for the day the disk is full: about 800 bans
 TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
@@ -83,11 +84,11 @@ def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, ban
     )  # fmt: skip
 
 
-def append(path, row, wait=STORE_WAIT):
+def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
     """Append one event to the store and return ""; or to its spool, and return why the store did not take it.
 
-    Waits at most `wait` seconds for the store's lock. Creates the store, with its folder, if there is none.
-    Raises NotStored if neither took it.
+    Waits at most `wait` seconds for the store's lock, and then `spool_wait` for the spool's. Creates the store,
+    with its folder, if there is none. Raises NotStored if neither took it.
     """
     until = time.monotonic() + wait
     try:
@@ -100,7 +101,7 @@ def append(path, row, wait=STORE_WAIT):
     except Exception as refusal:  # no sqlite3, no folder, locked, full, damaged, newer: each is the spool's case
         reason = _reason(refusal)
     try:
-        _spool(path, row)
+        _spool(path, row, spool_wait)
     except Exception as refusal:
         raise NotStored("{}; the spool beside it: {}".format(reason, _reason(refusal)))
     return reason
@@ -218,12 +219,13 @@ def spool_path(path):
     return path + ".spool"
 
 
-def _spool(path, row):
-    """Append one event to the spool, on disk when this returns. Raises OSError if it cannot within `SPOOL_WAIT`."""
+def _spool(path, row, wait=SPOOL_WAIT):
+    """Append one event to the spool, on disk when this returns. Raises OSError if it cannot lock it within `wait`."""
+    import fcntl
     import json
 
     line = json.dumps(dict(zip(COLUMNS, row))).encode() + b"\n"
-    descriptor = _locked_spool(path)
+    descriptor = _locked_spool(path, wait)
     try:
         end = _end_of_data(descriptor)
         if end and os.pread(descriptor, 1, end - 1) != b"\n":
@@ -232,17 +234,18 @@ def _spool(path, row):
         if written != len(line):
             os.ftruncate(descriptor, end)  # no half events, and no reserve of NULs behind one
             raise OSError("no space for a whole line")
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a slow disk must not keep the next from writing; both then sync
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _locked_spool(path):
+def _locked_spool(path, wait=SPOOL_WAIT):
     """Open the spool and lock it; `take_in` may rename it meanwhile, so the name is checked once it is locked."""
     import fcntl
 
     name = spool_path(path)
-    until = time.monotonic() + SPOOL_WAIT
+    until = time.monotonic() + wait
     while time.monotonic() <= until:
         descriptor = _no_link(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -323,7 +326,7 @@ def take_in(path):
     count, torn = 0, 0
     while _is_there(taken) or _holds_events(spool):
         if not _is_there(taken):
-            descriptor = _locked_spool(path)
+            descriptor = _locked_spool(path, 5.0)
             try:
                 os.rename(spool, taken)
             finally:
@@ -517,7 +520,8 @@ class Action:
 
     def _append(self, row):
         try:
-            reason = append(self.dbpath, row)
+            # In its own thread: after DISK_WAIT the jail goes on, and the ban is still not lost.
+            reason = append(self.dbpath, row, spool_wait=PATIENCE)
             if reason:
                 self._log.warning("%s of %r is in %s: %s", row[0], row[3], spool_path(self.dbpath), reason)
         except Exception as error:

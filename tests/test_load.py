@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from email import message_from_bytes
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,6 +140,26 @@ def test_no_ban_is_lost_doubled_or_held_up_under_load(
         print(f"fail2ban: {log.count('.spool: ')} in the spool, {log.count('keeps the')} held up for 1 s")  # noqa: T201
     assert longest <= LONGEST
     assert "keeps the" not in log
+
+
+def test_a_ban_that_finds_store_and_spool_locked_is_kept_all_the_same(tmp_path: Path) -> None:
+    """Its jail goes on after a second; the ban waits until somebody lets go."""
+    store = str(tmp_path / "bans.sqlite3")
+    recorder.append(store, event())
+    recorder.reserve_spool(store)
+    door = recorder.Action(SimpleNamespace(name="ssh"), "f2b-digest", dbpath=store)
+    with closing(recorder.connect(store)) as somebody:
+        somebody.execute("BEGIN IMMEDIATE")
+        spool = recorder._locked_spool(store)
+        start = time.monotonic()
+        door.ban({"ip": "192.0.2.1", "time": 1.0})
+        assert time.monotonic() - start < LONGEST + 0.4
+        time.sleep(0.5)
+        os.close(spool)
+        while recorder.spooled(store) == 0:
+            assert time.monotonic() - start < 20
+            time.sleep(0.01)
+    assert recorder.take_in(store) == (1, 0)
 
 
 def all_banned(server: Fail2ban, count: int) -> bool:

@@ -408,9 +408,9 @@ def test_a_disk_that_hangs_holds_no_jail_up(
     back = threading.Event()
     genuine: Any = recorder.append
 
-    def hanging(path: str, row: tuple[Any, ...]) -> str:
+    def hanging(path: str, row: tuple[Any, ...], **more: Any) -> str:
         back.wait(30)
-        reason: str = genuine(path, row)
+        reason: str = genuine(path, row, **more)
         return reason
 
     monkeypatch.setattr(recorder, "append", hanging)

@@ -88,7 +88,8 @@ def fit(
 ) -> tuple[dict[str, str], Digest]:
     """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
 
-    Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so.
+    Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
+    there is none, the digest as JSON does, if it is among the templates.
     """
     names = tuple(templates)
     try:
@@ -102,10 +103,11 @@ def fit(
                 break
     except TemplateError as error:
         plainer = renderer.without(error.template)
-        if plainer is None:
+        if plainer is None and DOCUMENT not in names:
             raise
-        note = f"{' '.join(str(error).split())}; the built-in template was used"
-        return fit(names, replace(digest, notes=(*digest.notes, note)), plainer, fits)
+        instead = "the built-in template was used" if plainer else "the digest was sent as JSON"
+        noted = replace(digest, notes=(*digest.notes, f"{' '.join(str(error).split())}; {instead}"))
+        return fit(names if plainer else (DOCUMENT,), noted, plainer or renderer, fits)
     return parts, digest
 
 

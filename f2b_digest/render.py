@@ -60,8 +60,8 @@ class Renderer:
         )
 
     def without(self, template: str) -> "Renderer | None":
-        """Return a renderer that takes a built-in template instead of the admin's, or None if this one does already."""
-        if template in self._broken or self._own_source(template) is None:
+        """Return a renderer that takes a built-in template instead of the admin's, or None if there is none."""
+        if self._own_source(template) is None or _source(self._built_in, template) is None:
             return None
         return Renderer(self._built_in, *self._own, broken=self._broken | {template})
 

@@ -75,8 +75,8 @@ class Webhook(Channel):
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The template, or the digest as JSON."""
-        return (f"webhook/{self.template}" if self.template else DOCUMENT,)
+        """The template, and the digest as JSON, which stands in for it."""
+        return (f"webhook/{self.template}", DOCUMENT) if self.template else (DOCUMENT,)
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -89,7 +89,8 @@ class Webhook(Channel):
 
     def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
         """Return the body."""
-        return parts[self.templates[0]].strip().encode("utf-8", "replace")
+        text = parts[self.templates[0]] if self.templates[0] in parts else parts[DOCUMENT]
+        return text.strip().encode("utf-8", "replace")
 
     def deliver(self, message: Message) -> None:
         """Post it."""

@@ -353,3 +353,25 @@ def test_a_template_of_the_admins_makes_any_text(f2b_digest: Command, service: H
     assert f2b_digest("--config", config, "send").status == 0
     (request,) = service.requests
     assert (request.body, request.headers["content-type"]) == (b"1 on web1", "text/plain")
+
+
+@pytest.mark.parametrize("template", [None, "{{ no_such_name }}", "{% if %}", "{{ 1 / 0 }}"])
+def test_a_template_without_a_stand_in_costs_its_looks_not_the_digest(
+    f2b_digest: Command, service: HttpService, path: Path, template: str | None
+) -> None:
+    """A misspelt or broken one is named, the digest goes out as JSON, and no other channel waits."""
+    own = path.parent / "own/webhook"
+    own.mkdir(parents=True)
+    if template:
+        (own / "mine.json").write_text(template)
+    config = configured(
+        path, f'url = "{service.url}"\ntemplate = "mine.json"\n[channels.out]\nkind = "file"\nfolder = "out"'
+    )
+    config.write_text('templates = "own"\n' + config.read_text().replace('["chat"]', '["chat", "out"]'))
+    fill(path, [event()])
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert "webhook/mine.json" in ended.err
+    (request,) = service.requests
+    jsonschema.validate(json.loads(request.body), schema())
+    assert len(list((path.parent / "out").iterdir())) == 1

@@ -495,6 +495,15 @@ def test_status_tells_what_was_deferred_failed_and_damaged(two_digests: House) -
     assert "row 5 missing" in state["damage"]
 
 
+def test_no_control_character_of_the_store_reaches_the_terminal(two_digests: House) -> None:
+    """Nor one that somebody else wrote into it."""
+    query(two_digests.store, "UPDATE delivery SET error = char(27, 91, 50, 74, 13), recipient = char(8238, 155)")
+    for command in ("history", "status"):
+        out = two_digests.run(command).out
+        assert "\\x1b[2J\\x0d" in out
+        assert all(character.isprintable() or character == "\n" for character in out)
+
+
 # ---- what was not delivered, in the next digest
 
 

@@ -13,6 +13,7 @@ from contextlib import closing
 from email import message_from_bytes
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,8 @@ def test_a_ban_that_finds_store_and_spool_locked_is_kept_all_the_same(tmp_path: 
     store = str(tmp_path / "bans.sqlite3")
     recorder.append(store, event())
     recorder.reserve_spool(store)
-    door = recorder.Action(SimpleNamespace(name="ssh"), "f2b-digest", dbpath=store)
+    action: Any = recorder.Action
+    door = action(SimpleNamespace(name="ssh"), "f2b-digest", dbpath=store)
     with closing(recorder.connect(store)) as somebody:
         somebody.execute("BEGIN IMMEDIATE")
         spool = recorder._locked_spool(store)

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
 
 from f2b_digest import recorder
 from f2b_digest.digest import Address, Digest, Totals
@@ -184,7 +185,8 @@ def test_there_is_no_digest_without_all_its_messages(path: Path) -> None:
     with Store(path, read_only=False) as store:
         query(path, "CREATE TRIGGER full BEFORE INSERT ON delivery WHEN NEW.recipient = 'second' "
                     "BEGIN SELECT raise(FAIL, 'disk full'); END")  # fmt: skip
-        seal(store, Selection(first_id=1, last_id=1), "one", "first", "second")
+        with pytest.raises(IntegrityError, match="disk full"):
+            seal(store, Selection(first_id=1, last_id=1), "one", "first", "second")
     assert query(path, "SELECT * FROM digest") == []
     assert query(path, "SELECT * FROM delivery") == []
 

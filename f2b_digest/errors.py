@@ -33,6 +33,10 @@ class TemplateError(F2bDigestError):
         self.template = template
 
 
+class SetupError(F2bDigestError):
+    """The machine cannot be set up as it stands; what was begun was taken back, or the text says what was not."""
+
+
 class DeliveryError(F2bDigestError):
     """A channel could not deliver one message.
 

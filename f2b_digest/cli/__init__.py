@@ -29,6 +29,7 @@ COMMANDS = {
     "resend": "Deliver a digest of the archive once more.",
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
+    "setup": "Install on this machine, or take it back.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
@@ -46,15 +47,9 @@ class Program:
 
     def configuration(self) -> "Configuration":
         """Load the configuration, and print its warnings. Raises ConfigurationError."""
-        from tzlocal import get_localzone_name
-
         from f2b_digest import config
 
-        try:
-            timezone = get_localzone_name() or "UTC"
-        except Exception:  # tzlocal refuses a machine whose settings contradict each other
-            timezone = "UTC"
-        loaded = config.load(self.config, host=os.uname().nodename, timezone=timezone, environment=os.environ)
+        loaded = config.load(self.config, host=os.uname().nodename, timezone=local_zone(), environment=os.environ)
         for warning in loaded.warnings:
             complain(warning)
         return loaded
@@ -78,6 +73,16 @@ class Program:
             return folder / Path(name).expanduser()
         except RuntimeError:
             raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
+
+
+def local_zone() -> str:
+    """Return the name of the system's time zone."""
+    from tzlocal import get_localzone_name
+
+    try:
+        return get_localzone_name() or "UTC"
+    except Exception:  # tzlocal refuses a machine whose settings contradict each other
+        return "UTC"
 
 
 def _state_home() -> Path:

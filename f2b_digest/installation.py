@@ -242,13 +242,13 @@ def timers(reports: Collection[str]) -> list[str]:
 
 
 def first_configuration(
-    *, timezone: str, store: str | None, sendmail: str | None, sender: str, to: list[str], group: int
+    *, timezone: str, store: str, sendmail: str | None, sender: str, to: list[str], group: int
 ) -> File:
     """Return a configuration to begin with; without a sendmail, its mail waits for an SMTP server's name."""
     lines = [
         "# Begun by `f2b-digest setup`, which never changes it again: it is yours. The README shows every key.",
         f"timezone = {_toml(timezone)}",
-        *([f"store = {_toml(store)}"] if store else []),
+        f"store = {_toml(store)}",
         "",
         "[reports.daily]",
         f"channels = [{_toml('mail') if sendmail else ''}]",

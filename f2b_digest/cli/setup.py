@@ -92,7 +92,7 @@ def command(program: Program, dry_run: bool, uninstall: bool, yes: bool, user: s
     if uninstall:
         take_back(job)
     else:
-        install(job, _store(program, job.tree), path or own_path(), scheduler)
+        install(job, _store(program, job.tree, user), path or own_path(), scheduler)
 
 
 # ---- the installation
@@ -149,7 +149,9 @@ def _make_user(job: Job) -> int:
 def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verify: bool) -> None:
     """Write the files; if fail2ban then refuses its configuration or does not record, take them back and raise."""
     client = fail2ban.Client("-c", job.jails)
-    was_right = verify and client.succeeds("-t")  # it refuses a jail without a log, for one: not ours to mend
+    was_right = (
+        verify and bool(steps) and client.succeeds("-t")
+    )  # it refuses a jail without a log, for one: not ours to mend
     try:
         _make_store(job, store, manifest)
         job.tree.apply(steps, manifest)
@@ -339,7 +341,7 @@ def _scheduler(tree: Tree) -> Scheduler:
     return "systemd"
 
 
-def _store(program: Program, tree: Tree) -> str:
+def _store(program: Program, tree: Tree, user: str) -> str:
     """Return the store's path: --store, else that of the configuration that is there, else the default."""
     text = tree.read(installation.CONFIGURATION)
     try:
@@ -348,10 +350,11 @@ def _store(program: Program, tree: Tree) -> str:
         raise ConfigurationError([f"{tree.at(installation.CONFIGURATION)}: {error}"]) from None
     base = Path.cwd() if program.store else Path(installation.CONFIGURATION).parent
     store = str(base / program.store_path(configured or recorder.DEFAULT_STORE))
-    if text and program.store and store != (configured or recorder.DEFAULT_STORE):
-        raise ConfigurationError(
-            [f"{tree.at(installation.CONFIGURATION)}: store: is not {store}, so nobody would read it"]
-        )
+    if text and not configured and user != "root":
+        reason = f'add  store = "{store}"  (without it, {user} looks elsewhere), or run `setup --user root`'
+        raise ConfigurationError([f"{tree.at(installation.CONFIGURATION)}: {reason}"])
+    if configured and program.store and store != configured:
+        raise ConfigurationError([f"{tree.at(installation.CONFIGURATION)}: store: is not {store}, as --store says"])
     return store
 
 
@@ -371,7 +374,7 @@ def _first_configuration(job: Job, store: str, group: int) -> File:
     to = re.split(r"[,\s]+", options.get("destemail", "").strip())
     for sender_, to_ in ((sender, to), (f"root@{host}", to), (f"root@{host}", ["root@localhost"])):
         file = installation.first_configuration(
-            timezone=local_zone(), store=None if store == recorder.DEFAULT_STORE else store,
+            timezone=local_zone(), store=store,
             sendmail=_find(job.tree, "sendmail"), sender=sender_, to=to_, group=group,
         )  # fmt: skip
         with tempfile.NamedTemporaryFile() as trial, suppress(ConfigurationError):

@@ -1,0 +1,459 @@
+"""`setup`: into a tree, and on a machine of its own with a real fail2ban of each version, which bans nobody."""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from f2b_digest import config, fail2ban, places, recorder
+from f2b_digest.cli.setup import own_path
+from tests.conftest import Command, Ended
+from tests.fail2ban_server import VERSIONS
+from tests.machine import Machine
+from tests.parts import program
+
+Setup = Callable[..., Ended]
+SNIPPET = f"etc/fail2ban/{fail2ban.SNIPPET}"
+ACTION = "etc/fail2ban/action.d/f2b-digest.py"
+CRON = "etc/cron.d/f2b-digest"
+CONFIGURATION = "etc/f2b-digest/config.toml"
+LINE = fail2ban.action_line(recorder.DEFAULT_STORE)
+JAILS = """
+[DEFAULT]
+destemail = admin@example.org
+[sshd]
+enabled = true
+[recidive]
+enabled = true
+action = dummy[actname=one]
+         dummy[actname=two, target="/run/%%x"]
+[apache-auth]
+enabled = false
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Give a tree with fail2ban's stock configuration and a few jails, on a system with cron and a sendmail."""
+    program("fail2ban-client", "apt install fail2ban")
+    tree = tmp_path / "tree"
+    shutil.copytree("/etc/fail2ban", tree / "etc/fail2ban")
+    (tree / "etc/fail2ban/jail.local").write_text(JAILS)
+    (tree / "usr/sbin").mkdir(parents=True)
+    for name in ("cron", "sendmail"):
+        (tree / "usr/sbin" / name).touch()
+    return tree
+
+
+@pytest.fixture
+def setup(f2b_digest: Command, tree: Path) -> Setup:
+    """Give `setup` into the tree as a function of its other arguments."""
+    return lambda *arguments: f2b_digest("setup", "--root", tree, "--program", "/opt/f2b-digest", *arguments)
+
+
+def files(tree: Path) -> dict[str, tuple[int, float, bytes]]:
+    """Return mode, time and content of all that is in a tree."""
+    return {
+        str(path.relative_to(tree)): (path.stat().st_mode, path.stat().st_mtime, path.read_bytes())
+        for path in tree.rglob("*")
+        if path.is_file()
+    } | {str(path.relative_to(tree)): (path.stat().st_mode, 0, b"") for path in tree.rglob("*") if path.is_dir()}
+
+
+def actions(tree: Path) -> dict[str, list[str]]:
+    """Return the names of each enabled jail's actions, as fail2ban reads them."""
+    jails = fail2ban.effective(tree / "etc/fail2ban")
+    return {jail: [command[3] for command in jails[jail] if command[2:3] == ["addaction"]] for jail in jails}
+
+
+def add_jail(tree: Path, text: str, name: str = "jail.d/mine.local") -> None:
+    """Add lines of the admin's to fail2ban's jails."""
+    (tree / "etc/fail2ban" / name).write_text(text)
+
+
+# ---- into a tree
+
+
+def test_every_enabled_jail_keeps_its_actions_and_gets_ours(setup: Setup, tree: Path) -> None:
+    """The jails that are enabled do what they did, and then record; the others are not touched."""
+    before = actions(tree)
+    assert setup().status == 0
+    assert actions(tree) == {jail: [*names, "f2b-digest"] for jail, names in before.items()}
+    assert before == {"sshd": ["iptables-multiport"], "recidive": ["one", "two"]}
+    assert "apache-auth" not in (tree / SNIPPET).read_text()
+
+
+def test_a_jail_that_records_already_is_left_alone(setup: Setup, tree: Path) -> None:
+    """By the Python action, by the shell one, or by an action of the admin's that calls the program."""
+    (tree / "etc/fail2ban/action.d/mine.conf").write_text("[Definition]\nactionban = f2b-digest record --ip=<ip>\n")
+    shutil.copy(places.folder("action.d") / "f2b-digest.conf", tree / "etc/fail2ban/action.d")
+    add_jail(
+        tree, f"[sshd]\naction = {LINE}\n[recidive]\naction = f2b-digest\n[apache-auth]\nenabled = true\naction=mine"
+    )
+    before = actions(tree)
+    assert setup().status == 0
+    assert actions(tree) == before == {"sshd": ["f2b-digest"], "recidive": ["f2b-digest"], "apache-auth": ["mine"]}
+    assert not (tree / SNIPPET).exists()
+
+
+def test_a_jail_that_cannot_be_added_to_is_left_as_it_is(setup: Setup, tree: Path) -> None:
+    """fail2ban follows known/action one step only, and a later file has the last word: others get their line."""
+    add_jail(tree, "[sshd]\naction = %(known/action)s\n         dummy\n")
+    add_jail(tree, "[recidive]\naction = dummy\n", "jail.d/zzz.local")
+    add_jail(tree, "[apache-auth]\nenabled = true\n", "jail.d/web.local")
+    assert setup().status == 0
+    assert actions(tree) == {
+        "sshd": ["iptables-multiport", "dummy"],
+        "recidive": ["dummy"],
+        "apache-auth": ["iptables-multiport", "f2b-digest"],
+    }
+
+
+def test_a_second_setup_changes_nothing(setup: Setup, tree: Path) -> None:
+    """No file is written again, and the snippet does not take itself for somebody else's action."""
+    setup()
+    before = files(tree)
+    assert setup() == Ended(0, "every file is as it should be\n", "")
+    assert files(tree) == before
+
+
+def test_a_jail_that_was_enabled_since_is_added(setup: Setup, tree: Path) -> None:
+    """Setup again, and the new jail records; one that was disabled loses its lines."""
+    setup()
+    add_jail(tree, "[apache-auth]\nenabled = true\n[sshd]\nenabled = false\n")
+    setup()
+    assert actions(tree) == {
+        "apache-auth": ["iptables-multiport", "f2b-digest"],
+        "recidive": ["one", "two", "f2b-digest"],
+    }
+
+
+def test_uninstall_leaves_the_tree_as_it_was(setup: Setup, tree: Path) -> None:
+    """All but the configuration goes, also the folders that setup made."""
+    before = files(tree)
+    setup()
+    assert setup("--uninstall").status == 0
+    left = files(tree)
+    assert {name for name in left if name not in before} == {"etc/f2b-digest", CONFIGURATION}
+    assert {name: left[name] for name in before} == before
+
+
+def test_uninstall_leaves_the_store(setup: Setup, tree: Path) -> None:
+    """Bans outlive the program that told them."""
+    setup()
+    store = tree / recorder.DEFAULT_STORE[1:]
+    store.write_bytes(b"bans")
+    setup("--uninstall")
+    assert store.read_bytes() == b"bans"
+
+
+@pytest.mark.parametrize("name", [SNIPPET, CRON, ACTION])
+def test_a_file_that_a_person_changed_survives(setup: Setup, tree: Path, name: str) -> None:
+    """Its new content stands beside it, is named once and again, and goes with uninstall; the person's stays."""
+    setup()
+    wanted = (tree / name).read_text()
+    (tree / name).write_text(wanted + "\n# mine\n")
+    for _ in range(2):
+        ended = setup()
+        assert f"{tree / name} was changed by hand and stays; the new one is beside it: /{name}.new" in ended.err
+        assert (tree / name).read_text() == wanted + "\n# mine\n"
+        assert (tree / f"{name}.new").read_text() == wanted
+    assert "was changed by hand and stays" in setup("--uninstall").err
+    assert (tree / name).read_text() == wanted + "\n# mine\n"
+    assert not (tree / f"{name}.new").exists()
+
+
+def test_a_file_that_was_there_before_survives(setup: Setup, tree: Path) -> None:
+    """What setup did not write is never overwritten, and not taken back even where it is the same."""
+    (tree / "etc/cron.d").mkdir()
+    (tree / CRON).write_text("# mine\n")
+    shutil.copy(places.folder("action.d") / "f2b-digest.py", tree / ACTION)
+    setup()
+    setup("--uninstall")
+    assert (tree / CRON).read_text() == "# mine\n"
+    assert (tree / ACTION).exists()
+
+
+def test_a_newer_version_replaces_what_setup_wrote(setup: Setup, tree: Path) -> None:
+    """A file that nobody changed since setup wrote it is the program's to renew."""
+    setup()
+    for name in (ACTION, CRON):
+        (tree / name).write_text("# an older version\n")
+    manifest = tree / "etc/f2b-digest/setup.json"
+    known = json.loads(manifest.read_text())
+    older = hashlib.sha256(b"# an older version\n").hexdigest()
+    known["files"] |= {f"/{ACTION}": older, f"/{CRON}": older}
+    manifest.write_text(json.dumps(known))
+    assert setup().err == ""
+    assert (tree / ACTION).read_bytes() == (places.folder("action.d") / "f2b-digest.py").read_bytes()
+
+
+def test_the_action_stays_while_a_jail_names_it(setup: Setup, tree: Path) -> None:
+    """fail2ban would start no jail at all without the file, so that uninstall leaves it, and says so."""
+    setup()
+    add_jail(tree, f"[apache-auth]\naction = dummy\n         {LINE}\n")
+    ended = setup("--uninstall")
+    assert "jail.d/mine.local names our action" in ended.err
+    assert (tree / ACTION).exists()
+    add_jail(tree, f"# {LINE}\n")
+    assert setup("--uninstall").err == ""
+    assert not (tree / ACTION).exists()
+
+
+def test_a_dry_run_shows_all_and_changes_nothing(setup: Setup, tree: Path) -> None:
+    """Every file with its content, every command; and not a byte is written."""
+    before = files(tree)
+    ended = setup("--dry-run", "--scheduler", "systemd")
+    assert files(tree) == before
+    assert f"would write  {tree / SNIPPET}" in ended.out
+    assert f"         {LINE}" in ended.out
+    assert "would run  systemctl enable --now f2b-digest-send@daily.timer f2b-digest-retry.timer" in ended.out
+    setup()
+    before = files(tree)
+    assert f"would remove {tree / SNIPPET}" in setup("--uninstall", "--dry-run").out
+    assert files(tree) == before
+
+
+def test_the_first_configuration_is_what_the_machine_says(setup: Setup, tree: Path) -> None:
+    """fail2ban's destemail, a sendmail, the store; only its group may read it. Then it is the admin's."""
+    setup()
+    path = tree / CONFIGURATION
+    loaded = config.load(path, host="web1", timezone="UTC")
+    assert loaded.store == recorder.DEFAULT_STORE
+    assert loaded.channels["mail"].recipients == ("admin@example.org",)
+    assert list(loaded.reports["daily"].channels) == ["mail"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.write_text(path.read_text() + '[reports.weekly]\nchannels = ["mail"]\n')
+    assert setup().err == ""
+    assert "[reports.weekly]" in path.read_text()
+    assert "\n@weekly       f2b-digest  /opt/f2b-digest send weekly\n" in (tree / CRON).read_text()
+
+
+@pytest.mark.parametrize("destemail", ['"; rm -rf /', "root", "%(nothing)s", "a@b\x1b.org"])
+def test_an_address_that_is_none_gives_way(setup: Setup, tree: Path, destemail: str) -> None:
+    """A configuration that the program refuses is never written."""
+    add_jail(tree, f"[DEFAULT]\ndestemail = {destemail}\n")
+    setup()
+    loaded = config.load(tree / CONFIGURATION, host="web1", timezone="UTC")
+    assert loaded.channels["mail"].recipients == ("root@localhost",)
+
+
+def test_without_a_sendmail_the_configuration_says_what_is_missing(setup: Setup, tree: Path) -> None:
+    """It loads, has no channel, and shows where the mail server's name goes."""
+    (tree / "usr/sbin/sendmail").unlink()
+    setup()
+    assert not config.load(tree / CONFIGURATION, host="web1", timezone="UTC").channels
+    assert '# smtp = "smtp://' in (tree / CONFIGURATION).read_text()
+
+
+def test_cron_calls_this_program_as_the_stores_owner(setup: Setup, tree: Path) -> None:
+    """Every line has the user and the absolute path."""
+    setup("--user", "mail")
+    jobs = [line for line in (tree / CRON).read_text().splitlines() if line.startswith(("@", "*"))]
+    assert [line.split()[-4:-1] for line in jobs[:1]] == [["mail", "/opt/f2b-digest", "send"]]
+    assert len(jobs) == 2
+    assert all("  mail  /opt/f2b-digest " in line for line in jobs)
+    assert os.access(own_path(), os.X_OK)
+
+
+def test_without_cron_systemd_gets_timers_that_catch_up(setup: Setup, tree: Path) -> None:
+    """Debian 13 installs no cron; and where cron comes later, the timers go."""
+    (tree / "usr/sbin/cron").unlink()
+    (tree / "usr/bin").mkdir()
+    (tree / "usr/bin/systemctl").touch()
+    units = tree / "etc/systemd/system"
+    assert "systemctl enable --now f2b-digest-send@daily.timer f2b-digest-retry.timer" in setup().out
+    assert "\nPersistent=true\n" in (units / "f2b-digest-send@.timer").read_text()
+    service = (units / "f2b-digest-send@.service").read_text()
+    assert "\nUser=f2b-digest\nExecStart=/opt/f2b-digest send %i\n" in service
+    assert not (tree / CRON).exists()
+    analyze = shutil.which("systemd-analyze")
+    if analyze:  # what it says of other units, or of a program that is not there, is no fault of ours
+        done = subprocess.run([analyze, "verify", *units.iterdir()], capture_output=True, text=True, check=False)
+        assert "Unknown" not in done.stderr
+        assert "Failed to parse" not in done.stderr
+    assert "systemctl disable --now" in setup("--scheduler", "cron").out
+    assert (tree / CRON).exists()
+    assert not list(units.glob("f2b-digest*"))
+
+
+def test_a_tree_without_fail2ban_gets_the_rest(f2b_digest: Command, tmp_path: Path) -> None:
+    """A packager's build root has no jails."""
+    ended = f2b_digest("setup", "--root", tmp_path, "--scheduler", "cron")
+    assert (ended.status, ended.err) == (0, "")
+    assert (tmp_path / CRON).exists()
+    assert not (tmp_path / "etc/fail2ban").exists()
+
+
+# ---- what cannot be
+
+
+def test_a_configuration_that_fail2ban_cannot_read_is_named(setup: Setup, tree: Path) -> None:
+    """With fail2ban's own words; and nothing is written."""
+    add_jail(tree, "[sshd]\naction = %(nosuch)s\n")
+    before = files(tree)
+    ended = setup()
+    assert ended.status == 1
+    assert "nosuch" in ended.err
+    assert files(tree) == before
+
+
+@pytest.mark.parametrize("when", ["-t", "write"])
+def test_what_fail2ban_refuses_is_taken_back(
+    setup: Setup, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """If the result does not pass fail2ban's test, or a file cannot be written, every file is as it was."""
+    real = program("fail2ban-client", "apt install fail2ban")
+    client = tmp_path / "bin/fail2ban-client"
+    client.parent.mkdir()
+    refusal = f'[ "$3" = -t ] && [ -e "$2/{fail2ban.SNIPPET}" ] && exit 255\n[ "$3" = -t ] && exit 0'
+    client.write_text(f'#!/bin/sh\n{refusal}\nexec {real} "$@"\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
+    if when == "write":
+        (tree / "etc/cron.d").write_text("a file, no folder")
+    setup("--dry-run")
+    before = files(tree)
+    ended = setup()
+    assert ended.status == 1
+    assert "nothing was installed: every file is as it was" in ended.err
+    assert files(tree) == before
+
+
+def test_setup_without_root_is_refused(f2b_digest: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything else."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    ended = f2b_digest("setup")
+    assert ended.status == 1
+    assert "needs root" in ended.err
+
+
+def test_a_machine_without_fail2ban_is_told(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client is not in the PATH."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert setup().err == "f2b-digest: no fail2ban here (fail2ban-client is not in the PATH): install fail2ban first\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("store = 3", "store: must be a text"),
+        ("store", "config.toml:"),
+        ('host = "x"', "add  store = "),
+        ("x = 1\nstore='/s'", "x: unknown key"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_stops_setup(setup: Setup, tree: Path, text: str, word: str) -> None:
+    """Cron would only meet the same mistake at night."""
+    (tree / CONFIGURATION).parent.mkdir()
+    (tree / CONFIGURATION).write_text(text)
+    before = files(tree)
+    ended = setup()
+    assert ended.status == 78
+    assert word in ended.err
+    assert files(tree) == before
+
+
+def test_a_damaged_manifest_is_named(setup: Setup, tree: Path) -> None:
+    """Rather than to take a person's files for our own."""
+    setup()
+    (tree / "etc/f2b-digest/setup.json").write_text("{")
+    assert "setup.json is damaged" in setup().err
+
+
+def test_another_store_goes_everywhere(f2b_digest: Command, tree: Path) -> None:
+    """--store reaches the jails and the configuration, also where its path has a percent sign."""
+    f2b_digest("--store", "/srv/50%/bans.sqlite3", "setup", "--root", tree)
+    assert config.load(tree / CONFIGURATION, host="web1", timezone="UTC").store == "/srv/50%/bans.sqlite3"
+    jails = fail2ban.effective(tree / "etc/fail2ban")
+    assert all(fail2ban.records_to(commands, "/srv/50%/bans.sqlite3") for commands in jails.values())
+    assert f2b_digest("--store", "/else.sqlite3", "setup", "--root", tree).status == 78
+    assert f2b_digest("--store", "/srv/a;b", "setup", "--root", tree).status == 78
+
+
+# ---- on a machine
+
+
+def bans(machine: Machine) -> list[tuple[str, str]]:
+    """Return jail and address of the bans in the machine's store."""
+    with closing(sqlite3.connect(machine.folder / "lib/f2b-digest/bans.sqlite3")) as connection:
+        return connection.execute("SELECT jail, ip FROM event WHERE kind = 'ban' ORDER BY id").fetchall()
+
+
+def ours(name: str) -> bool:
+    """Say whether uninstall leaves a file, with our name on it."""
+    return name.startswith("f2b-digest") or name.split("-", maxsplit=1)[0] in (
+        "passwd", "group", "shadow", "gshadow", "subuid", "subgid", ".pwd.lock"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
+    """A machine whose fail2ban runs is set up, and again, and taken back."""
+    with Machine(version) as machine:
+        before = machine.files()
+        machine("fail2ban-client", "start")
+        done = machine.setup("--yes", "--scheduler", "cron")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert "a ban of 192.0.2.1 in a scratch jail of the running fail2ban was recorded" in done.stdout
+        machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
+        machine("fail2ban-client", "set", "own", "banip", "192.0.2.8")
+        assert bans(machine) == [("sshd", "192.0.2.7"), ("own", "192.0.2.8")]
+        assert "192.0.2.7" in (machine.folder / "run/fail2ban/fail2ban.dummy").read_text()
+        assert "192.0.2.8" in (machine.folder / "run/second").read_text()
+        installed = machine.files()
+        done = machine.setup("--scheduler", "cron")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert "every file is as it should be" in done.stdout
+        assert "reload" not in done.stdout
+        assert machine.files() == installed
+        assert {path.name for path in (machine.folder / "lib/f2b-digest").iterdir()} >= {"bans.sqlite3"}
+        owners = {path.stat().st_uid for path in (machine.folder / "lib/f2b-digest").iterdir()}
+        assert owners == {int(machine("id", "-u", "f2b-digest").stdout)}
+        done = machine.setup("--uninstall", "--yes")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.9")
+        assert len(bans(machine)) == 2
+        left = machine.files()
+        assert {name for name in left if not ours(name)} == {name for name in before if not ours(name)}
+        assert all(left[name] == before[name] for name in before if not ours(name))
+
+
+def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
+    """The trial comes before fail2ban is restarted: its jails go on as they were, without a file of ours."""
+    with Machine("1.0") as machine:
+        client = machine.folder / "bin/fail2ban-client"
+        client.rename(client.with_name("real-client"))
+        refusal = '[ "$2" = f2b-digest-setup ] && [ "$3" = banip ] && exit 0'
+        client.write_text(f'#!/bin/sh\n{refusal}\nexec real-client "$@"\n')
+        client.chmod(0o755)
+        before = machine.files("etc/fail2ban")
+        machine("fail2ban-client", "start")
+        done = machine.setup("--yes")
+        assert done.returncode == 1
+        assert "a ban in a scratch jail did not reach" in done.stderr
+        assert "every file is as it was" in done.stderr
+        assert machine.files("etc/fail2ban") == before
+        assert "f2b-digest" not in machine("fail2ban-client", "get", "sshd", "actions").stdout
+        client.write_text('#!/bin/sh\nexec real-client "$@"\n')
+        done = machine.setup()  # nobody to ask
+        assert "not recording yet; when you like:  fail2ban-client reload --restart" in done.stdout
+
+
+def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
+    """The machine's own stays as it is, and records once it starts."""
+    with Machine("1.0") as machine:
+        done = machine.setup("--scheduler", "cron")
+        assert "a ban of 192.0.2.1 in a scratch fail2ban was recorded" in done.stdout
+        assert "fail2ban does not run: it takes the action in when it starts" in done.stdout
+        machine("fail2ban-client", "start")
+        machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
+        assert bans(machine) == [("sshd", "192.0.2.7")]

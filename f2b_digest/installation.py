@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -137,10 +138,8 @@ class Tree:
             return
         self.at(MANIFEST).unlink(missing_ok=True)
         for folder in sorted(manifest.folders, key=len, reverse=True):
-            try:
+            with suppress(OSError):  # it holds the configuration, the store, or something of the admin's
                 self.at(folder).rmdir()
-            except OSError:  # it holds the configuration, the store, or something of the admin's
-                continue
 
     def make_folder(self, path: str, manifest: Manifest) -> None:
         """Make a folder and those above it, and note which."""
@@ -158,7 +157,8 @@ class Tree:
             if kept:
                 kept.replace(path)
             elif path.is_dir():
-                path.rmdir()
+                with suppress(OSError):  # somebody put something into it
+                    path.rmdir()
             else:
                 path.unlink(missing_ok=True)
         self._undo.clear()

@@ -27,6 +27,7 @@ logpath = /var/log/test.log
 
 [sshd]
 enabled = true
+backend = polling
 logpath = /var/log/test.log
 
 [own]

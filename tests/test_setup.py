@@ -277,7 +277,9 @@ def test_without_cron_systemd_gets_timers_that_catch_up(setup: Setup, tree: Path
     assert not (tree / CRON).exists()
     analyze = shutil.which("systemd-analyze")
     if analyze:  # what it says of other units, or of a program that is not there, is no fault of ours
-        done = subprocess.run([analyze, "verify", *units.iterdir()], capture_output=True, text=True, check=False)
+        daily = shutil.copy(units / "f2b-digest-send@.timer", tree / "f2b-digest-send@daily.timer")
+        words = [analyze, "verify", daily, *units.glob("*[!@].*")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert "Unknown" not in done.stderr
         assert "Failed to parse" not in done.stderr
     assert "systemctl disable --now" in setup("--scheduler", "cron").out
@@ -319,8 +321,7 @@ def test_what_fail2ban_refuses_is_taken_back(
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
     if when == "write":
-        (tree / "etc/cron.d").write_text("a file, no folder")
-    setup("--dry-run")
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     before = files(tree)
     ended = setup()
     assert ended.status == 1
@@ -395,7 +396,7 @@ def ours(name: str) -> bool:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS if os.environ.get("CI") else ("1.0", "new"))
 def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
     """A machine whose fail2ban runs is set up, and again, and taken back."""
     with Machine(version) as machine:

@@ -153,7 +153,7 @@ def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verif
         verify and bool(steps) and client.succeeds("-t")
     )  # it refuses a jail without a log, for one: not ours to mend
     try:
-        _make_store(job, store, manifest)
+        _make_folder(job, store, manifest)
         job.tree.apply(steps, manifest)
         if was_right:
             client("-t")
@@ -162,14 +162,17 @@ def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verif
         job.tree.save(manifest)
     except BaseException as error:
         job.tree.take_back()
-        if isinstance(error, SetupError):
+        if isinstance(error, (SetupError, OSError)):
             raise SetupError(f"{error}\nnothing was installed: every file is as it was") from None
         raise
     job.tree.settle()
+    if job.live and not Path(store).exists():
+        with closing(recorder.connect(store)):
+            click.echo(f"made   {store}")
 
 
-def _make_store(job: Job, store: str, manifest: Manifest) -> None:
-    """Make the store and its folder for the user. A folder of root's is given to the user only if it is the default."""
+def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
+    """Make the store's folder for the user. A folder of root's is given to the user only if it is the default."""
     folder = job.tree.at(str(Path(store).parent))
     made = not folder.is_dir()
     job.tree.make_folder(str(Path(store).parent), manifest)
@@ -184,9 +187,6 @@ def _make_store(job: Job, store: str, manifest: Manifest) -> None:
     elif owner != user.pw_uid:
         name = pwd.getpwuid(owner).pw_name
         raise SetupError(f"{folder} belongs to {name}: run `setup --user {name}`, or give it to {job.user}")
-    if not Path(store).exists():
-        with closing(recorder.connect(store)):
-            click.echo(f"made   {store}")
 
 
 def _try_a_ban(folder: Path) -> None:
@@ -304,6 +304,7 @@ def take_back(job: Job) -> None:
     kept = {path: known for path, known in manifest.files.items() if users and path in installation.ACTIONS}
     job.tree.apply(steps, manifest)
     manifest.files = kept
+    job.tree.settle()  # a folder that holds a copy is not empty
     job.tree.save(manifest)
     job.tree.settle()
     if _has(steps, "remove", installation.RETRY_TIMER):

@@ -450,11 +450,22 @@ def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
 
 
 def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
-    """The machine's own stays as it is, and records once it starts."""
+    """The machine's own stays as it is, and records once it starts. What cron could not do is said today."""
     with Machine("1.0") as machine:
+        folder = machine.folder / "lib/f2b-digest"
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+        done = machine.setup("--scheduler", "cron")
+        assert done.returncode == 1
+        assert "/var/lib/fail2ban/f2b-digest belongs to nobody: run `setup --user nobody`" in done.stderr
+        assert not (machine.folder / SNIPPET).exists()
+        os.chown(folder, 0, 0)
         done = machine.setup("--scheduler", "cron")
         assert "a ban of 192.0.2.1 in a scratch fail2ban was recorded" in done.stdout
         assert "fail2ban does not run: it takes the action in when it starts" in done.stdout
         machine("fail2ban-client", "start")
         machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
         assert bans(machine) == [("sshd", "192.0.2.7")]
+        done = machine.setup("--scheduler", "cron", "--program", "/root/f2b-digest")
+        assert done.returncode == 1
+        assert "f2b-digest cannot run `/root/f2b-digest status`, so that cron could not send:" in done.stderr

@@ -29,6 +29,8 @@ USERADD = ("useradd", "--system", "--user-group", "--no-create-home", "--home-di
            "--shell", "/usr/sbin/nologin")  # fmt: skip
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/lib")
 FAIL2BAN = "/etc/fail2ban"
+SYSTEMD = Path("/run/systemd/system")
+"""Is there where systemd runs (sd_booted(3))."""
 Scheduler = Literal["cron", "systemd"]
 
 
@@ -108,7 +110,8 @@ def install(job: Job, store: str, program: str, scheduler: Scheduler | None) -> 
         files += installation.actions()
     if jails and jails.snippet:
         files.append(File(f"{FAIL2BAN}/{fail2ban.SNIPPET}", jails.snippet.encode()))
-    if (scheduler or _scheduler(job.tree)) == "cron":
+    scheduler = scheduler or _scheduler(job.tree)
+    if scheduler == "cron":
         files.append(installation.cron_file(program, job.user, reports))
     else:
         files += installation.units(program, job.user)
@@ -119,8 +122,12 @@ def install(job: Job, store: str, program: str, scheduler: Scheduler | None) -> 
         _apply(job, steps, manifest, store, verify=bool(jails))
     elif not job.tree.at(store).parent.is_dir():
         click.echo(f"would make  {job.tree.at(store).parent} ({job.user}, 0750)")
-    _start_timers(job, steps, reports)
-    if job.live and not job.dry:
+    if scheduler == "systemd":
+        _start_timers(job, steps, installation.timers(reports))
+    if job.live and job.dry:
+        click.echo(f"would ban  {fail2ban.ADDRESS} in a scratch jail without any other action")
+        click.echo("would run  fail2ban-client reload --restart  (if fail2ban runs, and after asking)")
+    elif job.live:
         works = _check_sender(job.user, program)
         new = any(step.path == installation.ACTIONS[0] and step.verb == "write" for step in steps)
         _restart(job, _tell_jails(job, store), store, changed=new)
@@ -149,9 +156,8 @@ def _make_user(job: Job) -> int:
 def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verify: bool) -> None:
     """Write the files; if fail2ban then refuses its configuration or does not record, take them back and raise."""
     client = fail2ban.Client("-c", job.jails)
-    was_right = (
-        verify and bool(steps) and client.succeeds("-t")
-    )  # it refuses a jail without a log, for one: not ours to mend
+    # Its test refuses a jail without a log, for one: that was so before, and is not ours to mend.
+    was_right = verify and bool(steps) and client.succeeds("-t")
     try:
         _make_folder(job, store, manifest)
         job.tree.apply(steps, manifest)
@@ -182,7 +188,7 @@ def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
         return
     user, owner = pwd.getpwnam(job.user), folder.stat().st_uid
     if made or (owner == 0 and store == recorder.DEFAULT_STORE):
-        for path in [folder, *folder.iterdir()]:  # root's folder until now: nobody else could lay a trap in it
+        for path in [*folder.iterdir(), folder]:  # last the folder: while it is root's, nobody lays a trap in it
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
     elif owner != user.pw_uid:
         name = pwd.getpwuid(owner).pw_name
@@ -201,11 +207,17 @@ def _try_a_ban(folder: Path) -> None:
         click.echo(f"a ban of {fail2ban.ADDRESS} in a scratch fail2ban was recorded")
 
 
-def _start_timers(job: Job, steps: list[Step], reports: list[str]) -> None:
-    """Start the timers that were just written."""
-    if _has(steps, "write", installation.RETRY_TIMER):
+def _start_timers(job: Job, steps: list[Step], timers: list[str]) -> None:
+    """Tell systemd of units that were just written, and start the timers that do not run."""
+    written = any(step.verb == "write" and step.path.startswith("/etc/systemd/") for step in steps)
+    if written:
         _systemctl(job, "daemon-reload")
-        _systemctl(job, "enable", "--now", *installation.timers(reports))
+    if written or (job.live and SYSTEMD.is_dir() and not all(map(_enabled, timers))):
+        _systemctl(job, "enable", "--now", *timers)
+
+
+def _enabled(timer: str) -> bool:
+    return subprocess.run(["systemctl", "is-enabled", "--quiet", timer], check=False).returncode == 0
 
 
 def _stop_timers(job: Job, steps: list[Step]) -> None:
@@ -219,7 +231,7 @@ def _has(steps: list[Step], verb: str, path: str) -> bool:
 
 
 def _systemctl(job: Job, *words: str) -> None:
-    if job.live and not Path("/run/systemd/system").is_dir():
+    if job.live and not job.dry and not SYSTEMD.is_dir():
         complain(f"systemd does not run here; once it does: systemctl {' '.join(words)}")
     else:
         job.run("systemctl", *words)
@@ -323,7 +335,7 @@ def take_back(job: Job) -> None:
 
 
 def own_path() -> str:
-    """Return how this program is called from anywhere."""
+    """Return this program's path, for a scheduler that has no PATH of ours."""
     called = shutil.which(sys.argv[0])
     if called and Path(called).name == "f2b-digest":
         return str(Path(called).absolute())

@@ -167,6 +167,7 @@ class World:
         self.reports = {"daily": Report(channels=("mail",))}
         self.trouble: dict[str, str] = {}
         self.plan: Plan | None = None
+        self.happened: Counter[str] = Counter()
         self.renderer = List(places.folder("templates"))
         self.attempting: list[int] = []
         """The deliveries that are being tried; a second sender's come last, and end first."""
@@ -211,6 +212,7 @@ class World:
             if plan.skip < 0:
                 self.plan = None
                 if plan.happening == "crash" or not point.startswith("rename"):  # there, the spool is locked
+                    self.happened[plan.happening] += 1
                     getattr(self, plan.happening)()
 
     def crash(self) -> None:

@@ -1,6 +1,8 @@
 """README.md is true: what it shows is what the program says, and its examples load."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -9,6 +11,7 @@ from pathlib import Path
 from f2b_digest.channels import KINDS
 from f2b_digest.cli import COMMANDS
 from f2b_digest.config import load
+from tests import manual
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,6 +27,29 @@ def test_what_the_readme_shows_is_what_the_program_says() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_manual_page_says_what_the_commands_say() -> None:
+    """`python -m tests.manual` renews it; it holds every command, and groff reads it without a word."""
+    assert manual.PAGE.read_text(encoding="utf-8") == manual.page()
+    assert all(f".SS {name}\n" in manual.page() for name in COMMANDS)
+    groff = shutil.which("groff")
+    if groff:
+        done = subprocess.run([groff, "-man", "-ww", "-Tutf8", manual.PAGE], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+
+
+def test_a_shell_completes_commands() -> None:
+    """As the README tells to set it up."""
+    environment = os.environ | {
+        "_F2B_DIGEST_COMPLETE": "bash_complete",
+        "COMP_WORDS": "f2b-digest pre",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [Path(sys.executable).parent / "f2b-digest"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["plain,preview"]
 
 
 def test_every_command_is_documented() -> None:

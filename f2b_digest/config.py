@@ -18,6 +18,7 @@ from f2b_digest.errors import ConfigurationError
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
 AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
+FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -67,6 +68,7 @@ class _Top(BaseModel):
     keep: Annotated[str, AfterValidator(_age)] = "400d"
     store: str | None = None
     templates: ConfiguredPath | None = None
+    fail2ban_database: ConfiguredPath | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Configuration:
     channels: Mapping[str, Channel]
     keep: float = 400 * 86400.0
     """Seconds for which events and messages stay in the store once they are reported."""
+    fail2ban_database: Path = FAIL2BAN_DATABASE
+    """What a send compares the store with, if it can read it."""
     warnings: tuple[str, ...] = ()
     """What does not stop a delivery, but should be mended."""
 
@@ -149,6 +153,7 @@ def _build(
         store=top.store,
         keep=int(top.keep[:-1]) * (604800.0 if top.keep[-1] == "w" else 86400.0),
         templates=top.templates,
+        fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
         reports={name: report for name, report in reports.items() if report},
         channels={name: channel for name, channel in channels.items() if channel},
         warnings=tuple(_readable_secrets(path, channels)),

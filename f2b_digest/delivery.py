@@ -10,6 +10,7 @@ from pathlib import Path
 from f2b_digest import digest as digests
 from f2b_digest.channels.base import Channel, deadline
 from f2b_digest.config import Configuration, Report
+from f2b_digest.crosscheck import Known
 from f2b_digest.digest import Digest, Undelivered, moment
 from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError
 from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
@@ -138,9 +139,16 @@ def make(
 
 
 def send(
-    configuration: Configuration, store: Store, renderer: Renderer, reports: Iterable[str], clock: Clock
+    configuration: Configuration,
+    store: Store,
+    renderer: Renderer,
+    reports: Iterable[str],
+    clock: Clock,
+    known: Known | None = None,
 ) -> list[Outcome]:
     """Seal what the reports have pending, then try every delivery that is due; return what became of it.
+
+    `known` is what fail2ban's own database says, if it could be asked.
 
     The caller holds the sender's lock. Raises ConfigurationError, before anything is sealed, if a report has no channel
     that would tell anybody.
@@ -151,16 +159,20 @@ def send(
         raise ConfigurationError(
             [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
         )
-    notes = [note for name in names for note in _seal(configuration, store, renderer, name, clock())]
+    notes = [note for name in names for note in _seal(configuration, store, renderer, name, clock(), known)]
     return notes + retry(configuration, store, clock)
 
 
-def _seal(configuration: Configuration, store: Store, renderer: Renderer, name: str, now: float) -> list[Outcome]:
+def _seal(
+    configuration: Configuration, store: Store, renderer: Renderer, name: str, now: float, known: Known | None
+) -> list[Outcome]:
     """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
     report = configuration.reports[name]
     selection = pending(store, name, report)
     digest = compose(configuration, store, name, selection, now)
     bans = digest.totals.bans
+    if known is not None:
+        digest = replace(digest, crosscheck=known.of(selection, bans))
     channels = [channel for channel in report.channels if bans >= configuration.channels[channel].min_bans]
     enough = bans >= report.min_bans or (bans == 0 and report.quiet == "send")
     if not enough or not channels:  # what no channel would tell stays pending until there is more of it

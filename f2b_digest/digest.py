@@ -82,6 +82,20 @@ class Undelivered:
 
 
 @dataclass(frozen=True)
+class CrossCheck:
+    """What fail2ban's own database says of a digest's bans."""
+
+    recorded: int
+    """Bans of the digest."""
+    known: int
+    """Of these, how many the database still has; it forgets in a day, and what is unbanned by hand."""
+    added: int
+    """Of these, how many were missing, and were taken from there."""
+    jails: tuple[str, ...] = ()
+    """Where fail2ban bans, and our action does not seem to record."""
+
+
+@dataclass(frozen=True)
 class Digest:
     """One issue of a report."""
 
@@ -98,6 +112,8 @@ class Digest:
     undelivered: tuple[Undelivered, ...] = ()
     notes: tuple[str, ...] = ()
     """What went wrong in the making of this digest."""
+    crosscheck: CrossCheck | None = None
+    """None where that database could not be read, and in a preview."""
 
 
 def cut(digest: Digest, jails: int, addresses: int) -> Digest:

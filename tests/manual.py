@@ -41,13 +41,13 @@ def _lines() -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield "fail2ban's action appends each ban to a store. This program shows, delivers and keeps digests of them."
     yield ".SH OPTIONS"
-    yield from _options(cli, click.Context(cli, info_name="f2b-digest"))
+    program = click.Context(cli, info_name="f2b-digest", **cli.context_settings)
+    yield from _options(cli, program)
     yield ".SH COMMANDS"
     for name in COMMANDS:
-        parent = click.Context(cli, info_name="f2b-digest")
-        command = cli.get_command(parent, name)
+        command = cli.get_command(program, name)
         assert command is not None
-        context = click.Context(command, parent=parent, info_name=name)
+        context = click.Context(command, parent=program, info_name=name)
         pieces = " ".join(command.collect_usage_pieces(context))
         yield from (f".SS {name}", f".B f2b-digest {name}", _text(pieces), ".PP")
         yield from _paragraphs(inspect.cleandoc(command.help or ""))

@@ -1,6 +1,7 @@
 """What README.md shows of the program: made by it, by `cog -r README.md`, and held true by a test."""
 
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from f2b_digest.cli import COMMANDS, cli
 from f2b_digest.cli.demo import sample_week
 from f2b_digest.cli.preview import show
 from f2b_digest.config import Configuration, load
-from f2b_digest.digest import Digest
+from f2b_digest.digest import CrossCheck, Digest
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store
 
@@ -29,7 +30,8 @@ def sample_digest() -> Digest:
             recorder.append(str(path), recorder.event(host="web1.example.org", source="demo", **ban))
         with Store(path, read_only=True) as store:
             selection = delivery.pending(store, "daily", configuration.reports["daily"])
-            return delivery.compose(configuration, store, "weekly", selection, NOW)
+            digest = delivery.compose(configuration, store, "weekly", selection, NOW)
+            return replace(digest, crosscheck=CrossCheck(digest.totals.bans, known=19, added=2, jails=("dovecot",)))
 
 
 def sample_text() -> str:

@@ -34,3 +34,13 @@ def query(path: Path, sql: str, *values: object) -> list[Row]:
     """Run SQL on a store (or on any SQLite file) as somebody else would; return the rows."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         return connection.execute(sql, values).fetchall()
+
+
+def make_fail2ban_database(path: Path, bans: Iterable[tuple[str, str, float]] = ()) -> None:
+    """Make fail2ban's own database with these bans (jail, id, time), in place of one that is there."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bans (jail, ip, timeofban, bantime, bancount, data)")
+        rows = [(jail, ip, round(at), 600, 1, '{"failures": 5, "matches": []}') for jail, ip, at in bans]
+        connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()

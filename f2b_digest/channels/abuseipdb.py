@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, one_line
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, one_line
 from f2b_digest.digest import moment
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import ADDRESSES, EARLIER, Message, Stamp
@@ -224,6 +224,13 @@ class AbuseIPDB(Channel):
             rest = document | {"rows": rows[done:], "reported": taken, "said": said}
             raise _part_of(error, len(taken), len(rows) - done, json.dumps(rest, ensure_ascii=False).encode()) from None
         return "; ".join([_rows([*rows, *reported], "reported"), *said, *left_out])
+
+    def check(self) -> Health:
+        """Read the key, and connect to the service: any question would count against the account's day."""
+        self.reveal("key")
+        if self.dry_run:
+            return Health(f"dry run: nothing leaves this host, rows go to {self.dry_run_file}")
+        return Health(f"{http.reach(self.url, self.ca_file)} can be reached")
 
     def _bulk(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
         """Report in pieces; yield how many rows each took, and what the service says of some of them."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked, one_line
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, masked, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -84,6 +84,11 @@ class Apprise(Channel):
             status = getattr(getattr(result, "status", None), "name", "failure").lower()  # Apprise 1 says False or None
             said = masked(": ".join([status, *words]), *_secrets(url))
             raise DeliveryError(f"Apprise, {message.recipient}: {said}", permanent=False, in_doubt=True)
+
+    def check(self) -> Health:
+        """Have Apprise read the address, which is all that it does without sending."""
+        _sender(self.reveal("url") or "", self.recipients[0])
+        return Health("Apprise understands the address")
 
 
 def _sender(url: str, name: str) -> Any:

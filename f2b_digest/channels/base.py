@@ -56,6 +56,18 @@ def _from_environment(value: object, info: ValidationInfo) -> object:
     return Variable(value, None if held is None else SecretStr(held))
 
 
+@dataclass(frozen=True)
+class Health:
+    """What a channel found when it looked at its other side without sending anything."""
+
+    line: str
+    """For the admin; no secret."""
+    keeps: float | None = None
+    """Seconds for which the other side keeps a message for a receiver who is away; None where nobody said."""
+    clock: float | None = None
+    """The other side's time when it answered, in UTC epoch seconds; None where it did not tell it."""
+
+
 EnvironmentVariable = Annotated[Variable, BeforeValidator(_from_environment)]
 """The name of a variable that holds a secret."""
 
@@ -130,6 +142,15 @@ class Channel(BaseModel, ABC):
 
         What it returns, if anything, is a line on what the admin should know of the success. Raises DeliveryError.
         """
+
+    def check(self) -> Health:
+        """Look at all that a delivery needs, as far as can be done without one. Raises DeliveryError.
+
+        Each secret is read here; a channel adds what it knows of its other side.
+        """
+        for name in self.secrets:
+            self.reveal(name)
+        return Health("nothing to look at without sending")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from f2b_digest.channels import process
-from f2b_digest.channels.base import Channel, one_line
+from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -68,3 +68,7 @@ class Command(Channel):
                 permanent=status > 0 and status != TRY_AGAIN,
                 in_doubt=status < 0,
             )
+
+    def check(self) -> Health:
+        """See that the program is there."""
+        return Health(f"{process.find(self.command[0])} is there")

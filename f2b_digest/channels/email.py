@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import mime, process, smtp
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, trust
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -101,6 +101,14 @@ class Email(Channel):
             self._by_sendmail(message)
         else:
             self._by_smtp(self.smtp, message)
+
+    def check(self) -> Health:
+        """Log in to the SMTP server, or see that there is a sendmail."""
+        if self.smtp is None:
+            return Health(f"{process.find(shlex.split(self.sendmail)[0])} is there")
+        password = self.reveal("password")
+        smtp.greet(self.smtp, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender))
+        return Health(f"{self.smtp} takes {'the login' if password else 'us without a login'}")
 
     # ---- sendmail
 

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from f2b_digest.channels import mime
-from f2b_digest.channels.base import Channel, ConfiguredPath
+from f2b_digest.channels.base import Channel, ConfiguredPath, Health
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
@@ -94,6 +94,14 @@ class File(Channel):
         except OSError as error:
             reason = f"{error.filename or self.recipients[0]}: {error.strerror or error}"
             raise DeliveryError(reason, permanent=False) from None
+
+    def check(self) -> Health:
+        """See that this user may write there, or make what is not there yet."""
+        place = Path(self.recipients[0])
+        nearest = next(path for path in (place, *place.absolute().parents) if path.exists())
+        if not os.access(nearest, os.W_OK, effective_ids=True):
+            raise DeliveryError(f"{nearest}: this user cannot write there", permanent=False)
+        return Health(f"{place} can be written")
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:

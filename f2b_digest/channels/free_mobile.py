@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -116,3 +116,8 @@ class FreeMobile(Channel):
         raise DeliveryError(
             f"{self.url}: {': '.join(filter(None, reasons))}", permanent=status != 402 and http.is_permanent(status)
         )
+
+    def check(self) -> Health:
+        """Read the key, and connect to the service, which can only be asked by sending."""
+        self.reveal("key")
+        return Health(f"{http.reach(self.url, self.ca_file)} can be reached")

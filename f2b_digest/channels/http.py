@@ -3,8 +3,10 @@
 import html
 import json
 import re
+import socket
 import ssl
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, quote_plus, urlsplit
@@ -17,7 +19,8 @@ from f2b_digest.errors import DeliveryError
 
 ANSWER_LIMIT = 65536
 """Bytes of an answer that are read; a service's own words stand at its beginning."""
-TIMEOUT = urllib3.Timeout(connect=10, read=30)
+CONNECT = 10.0
+TIMEOUT = urllib3.Timeout(connect=CONNECT, read=30)
 
 
 TRY_AGAIN = frozenset({408, 425, 429})
@@ -69,17 +72,56 @@ def post(
     A redirect is an answer like any other: following one would lose the body or show the secret to a stranger.
     Raises DeliveryError where there is no answer.
     """
+    return _request("POST", url, body, headers, ca_file, most)[0]
+
+
+def get(url: str, headers: Mapping[str, str], ca_file: Path | None = None) -> tuple[Answer, float | None]:
+    """Send one GET; return the answer, and the server's time in UTC epoch seconds if it told it.
+
+    As for `post`, no redirect is followed, and DeliveryError is raised where there is no answer.
+    """
+    answer, date = _request("GET", url, None, headers, ca_file, ANSWER_LIMIT)
+    try:
+        return answer, parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):  # no date, or none that is one
+        return answer, None
+
+
+def reach(url: str, ca_file: Path | None = None) -> str:
+    """Connect to an address's server, with TLS where it says so, ask nothing, and return the host.
+
+    For services where any request could be taken for a message. Raises DeliveryError.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT) as connection:
+            if parts.scheme == "https":
+                trust(ca_file).wrap_socket(connection, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        reason = f"{parts.netloc}: certificate refused: {error.verify_message}"
+        raise DeliveryError(reason, permanent=not passes(error)) from None
+    except OSError as error:
+        raise DeliveryError(f"{parts.netloc}: {error.strerror or error}", permanent=False) from None
+    return parts.netloc
+
+
+def _request(
+    method: str, url: str, body: bytes | None, headers: Mapping[str, str], ca_file: Path | None, most: int
+) -> tuple[Answer, str]:
+    """Return the answer to one request, and its Date."""
     host = urlsplit(url).netloc
     context = trust(ca_file) if url.startswith("https:") else None
     try:
         with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
             answer = pool.request(
-                "POST", url, body=body, headers={"User-Agent": f"f2b-digest/{__version__}", **headers},
+                method, url, body=body, headers={"User-Agent": f"f2b-digest/{__version__}", **headers},
                 timeout=TIMEOUT, redirect=False, preload_content=False,
             )  # fmt: skip
             try:
                 whole = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
-                return Answer(answer.status, answer.read(most, decode_content=True), whole)
+                read = Answer(answer.status, answer.read(most, decode_content=True), whole)
+                return read, answer.headers.get("Date", "")
             finally:
                 answer.close()
     except urllib3.exceptions.SSLError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, masked, one_line
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, masked, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -131,6 +131,20 @@ class Ntfy(Channel):
         words = f"{said['error']} (ntfy code {said.get('code')})" if said.get("error") else f"HTTP status {status}"
         words = masked(words, headers.get("Authorization", "").partition(" ")[2])
         raise self._refusal(status, words, message)
+
+    def check(self) -> Health:
+        """Ask for the account, which tells whether the token is good. Its answer holds tokens: nobody gets it."""
+        (status, answer, _), clock = http.get(f"{self.url.rstrip('/')}/v1/account", self._headers(), self.ca_file)
+        if status in (401, 403):
+            raise DeliveryError(f"{self.url}: refuses the token or the user ({status})", permanent=True)
+        if status != 200:
+            raise DeliveryError(f"{self.url}: HTTP status {status}", permanent=status in PERMANENT)
+        try:
+            keeps = float(json.loads(answer)["limits"]["messages_expiry_duration"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise DeliveryError(f"{self.url} does not answer as ntfy does: is it one?", permanent=True) from None
+        known = self.has_secret("token") or self.has_secret("password")
+        return Health(f"{self.url} takes {'the login' if known else 'us without a login'}", keeps, clock)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json; charset=utf-8"}

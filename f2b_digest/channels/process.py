@@ -4,6 +4,7 @@ import errno
 import os
 import pwd
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -27,6 +28,14 @@ def environment() -> dict[str, str]:
     except KeyError:  # a container's user without an account
         home = "/"
     return {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": home}
+
+
+def find(program: str) -> str:
+    """Return where a program is that can be run. Raises DeliveryError."""
+    path = shutil.which(program, path=environment()["PATH"])
+    if path is None:
+        raise DeliveryError(f"{program}: there is no such program that this user can run", permanent=True)
+    return path
 
 
 def run(command: Sequence[str], given: bytes, variables: Mapping[str, str], timeout: float) -> tuple[int, str]:

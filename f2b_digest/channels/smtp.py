@@ -23,6 +23,21 @@ def transact(
 
     `name` is what we call ourselves; smtplib would ask DNS. Raises DeliveryError.
     """
+    with _session(address, password, context, name) as server:
+        _expect(*server.mail(sender), step="MAIL FROM")
+        _expect(*server.rcpt(recipient), step="RCPT TO")
+        _data(server, body)
+
+
+def greet(address: str, password: str | None, context: ssl.SSLContext, *, name: str) -> None:
+    """Go as far as `transact` does before it names a sender: connect, TLS, login, NOOP. Raises DeliveryError."""
+    with _session(address, password, context, name) as server:
+        _expect(*server.noop(), step="NOOP")
+
+
+@contextmanager
+def _session(address: str, password: str | None, context: ssl.SSLContext, name: str) -> Iterator[smtplib.SMTP]:
+    """Give a connection that is ready for a message, and say what went wrong in the block as a DeliveryError."""
     url = urlsplit(address)
     host, port, user = url.hostname or "", url.port or PORTS[url.scheme], unquote(url.username or "")
     server: smtplib.SMTP
@@ -39,9 +54,7 @@ def transact(
             _expect(*server.ehlo(), step="EHLO")
             if user and password is not None:
                 server.login(user, password)
-            _expect(*server.mail(sender), step="MAIL FROM")
-            _expect(*server.rcpt(recipient), step="RCPT TO")
-            _data(server, body)
+            yield server
     except Exception as error:
         raise _sorted(error, f"{host}:{port}", _forms(user, password or "")) from None
 

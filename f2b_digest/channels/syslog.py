@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, cut, one_line
+from f2b_digest.channels.base import Channel, ConfiguredPath, Health, cut, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -73,6 +73,14 @@ class Syslog(Channel):
         except OSError as error:
             reason = f"{message.recipient}: {error.strerror or error}"
             raise DeliveryError(reason, permanent=False, remaining=b"".join(rest)) from None
+
+    def check(self) -> Health:
+        """Connect to the daemon's socket."""
+        try:
+            _connected(str(self.socket)).close()
+        except OSError as error:
+            raise DeliveryError(f"{self.socket}: {error.strerror or error}", permanent=False) from None
+        return Health(f"{self.socket} can be reached")
 
 
 def _connected(path: str) -> socket.socket:

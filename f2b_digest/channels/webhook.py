@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable
+from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
@@ -94,16 +94,26 @@ class Webhook(Channel):
 
     def deliver(self, message: Message) -> None:
         """Post it."""
-        url = self.reveal("url") or ""
-        try:
-            host = http.check_server(url).netloc
-        except ValueError as error:
-            raise DeliveryError(f"the url {error}", permanent=False) from None
+        url = self._address()
+        host = http.check_server(url).netloc
         headers, secrets = self._headers(message)
         status, said, _ = http.post(url, message.body, headers, self.ca_file)
         if not 200 <= status < 300:
             words = http.words(said, *_parts(url, host), *secrets) or "(it said nothing)"
             raise DeliveryError(f"{host}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
+
+    def check(self) -> Health:
+        """Connect to the server, and ask it nothing: any request might be taken for a message."""
+        self._headers(Message("", b"", ""))
+        return Health(f"{http.reach(self._address(), self.ca_file)} can be reached")
+
+    def _address(self) -> str:
+        url = self.reveal("url") or ""
+        try:
+            http.check_server(url)
+        except ValueError as error:
+            raise DeliveryError(f"the url {error}", permanent=False) from None
+        return url
 
     def _headers(self, message: Message) -> tuple[dict[str, str], list[str]]:
         """Return the headers of one attempt, and the secrets in them."""

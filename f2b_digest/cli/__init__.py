@@ -30,6 +30,7 @@ COMMANDS = {
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
     "setup": "Install on this machine, or take it back.",
+    "check": "Examine the installation, and say what to do.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
@@ -47,12 +48,16 @@ class Program:
 
     def configuration(self) -> "Configuration":
         """Load the configuration, and print its warnings. Raises ConfigurationError."""
-        from f2b_digest import config
-
-        loaded = config.load(self.config, host=os.uname().nodename, timezone=local_zone(), environment=os.environ)
+        loaded = self.quiet_configuration()
         for warning in loaded.warnings:
             complain(warning)
         return loaded
+
+    def quiet_configuration(self) -> "Configuration":
+        """Load the configuration, and leave its warnings to the caller. Raises ConfigurationError."""
+        from f2b_digest import config
+
+        return config.load(self.config, host=os.uname().nodename, timezone=local_zone(), environment=os.environ)
 
     def store_path(self, configured: object) -> Path:
         """Return where the store is: --store, else the configuration's (beside it), else the default.

@@ -14,13 +14,11 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.sources import in_order, read
+from f2b_digest.sources import AFTER, BEFORE, in_order, read
 from f2b_digest.sources.files import Row, Tally
 
 BATCH = 1000
 """Events of one transaction: some 20 ms, so that no ban waits for an import."""
-BEFORE, AFTER = 2.0, 30.0
-"""Seconds: fail2ban's log tells a ban so much later than its database, whose time is that of the last failure."""
 
 
 @click.command("import")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import delivery, places
+from f2b_digest import crosscheck, delivery, places
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
@@ -39,7 +39,8 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     path = program.store_path(configuration.store)
     with only_sender(path, PATIENCE), open_store(path) as store:
         renderer = Renderer(places.folder("templates"), configuration.templates)
-        outcomes = delivery.send(configuration, store, renderer, names, program.clock)
+        known = crosscheck.take_in(path, configuration, program.clock)
+        outcomes = delivery.send(configuration, store, renderer, names, program.clock, known)
         store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
     tell(outcomes, program.verbose)
 

@@ -8,7 +8,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from f2b_digest.sources import buffered, database, log
-from f2b_digest.sources.files import Row, Tally, open_binary
+from f2b_digest.sources.files import Row, SourceError, Tally, open_binary
+
+__all__ = ["AFTER", "BEFORE", "Row", "SourceError", "Tally", "in_order", "is_database", "read"]
+
+BEFORE, AFTER = 2.0, 30.0
+"""Seconds: fail2ban's log tells a ban so much later than its database, whose time is that of the last failure."""
 
 
 def is_database(path: Path) -> bool:

@@ -17,8 +17,11 @@ WAIT = 5
 """Seconds; fail2ban writes in short transactions."""
 
 
-def read(path: Path, host: str, tally: Tally, *, history: bool) -> Iterator[Row]:
-    """Yield the bans of a database; rows whose data cannot be read lack what stood in it. Raises SourceError."""
+def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Row]:
+    """Yield the bans of a database since a time, in UTC epoch seconds.
+
+    Rows whose data cannot be read lack what stood in it. Raises SourceError.
+    """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
             connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
@@ -26,8 +29,8 @@ def read(path: Path, host: str, tally: Tally, *, history: bool) -> Iterator[Row]
             if not {"jail", "ip", "timeofban", "data"} <= names:
                 raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
             extra = "bantime, bancount" if {"bantime", "bancount"} <= names else "NULL, NULL"
-            query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans ORDER BY timeofban"  # noqa: S608 - our words
-            for jail, ip, at, data, bantime, bancount in connection.execute(query):
+            query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
+            for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
                 tally.lines += 1
                 yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
     except sqlite3.Error as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -32,7 +32,7 @@ from f2b_digest.store.opening import (
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, digest, event
 
-__all__ = ["HOW_TO_RECOVER", "OPEN", "Delivery", "Pending", "Sealed", "Selection", "Store", "is_there"]
+__all__ = ["HOW_TO_RECOVER", "OPEN", "Delivery", "Last", "Pending", "Sealed", "Selection", "Store", "is_there"]
 
 OPEN = ("pending", "deferred")
 """The states of a delivery that will be tried."""
@@ -79,6 +79,14 @@ class Pending:
     bans: int
     since: float | None
     """When the first of these events was recorded, in UTC epoch seconds."""
+
+
+class Last(NamedTuple):
+    """The last event of a jail."""
+
+    kind: str
+    at: float
+    """When it was recorded, in UTC epoch seconds."""
 
 
 class Store:
@@ -230,6 +238,26 @@ class Store:
         )
         with self._transaction() as connection:
             return [bytes(body) for body in connection.scalars(query)]
+
+    def journal(self) -> str:
+        """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
+        with self._transaction() as connection:
+            return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+
+    def last_events(self) -> dict[str, Last]:
+        """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
+        query = (
+            "SELECT jail, kind, max(recorded_at) FROM event WHERE source IN ('action', 'shell') AND jail <> '' "
+            "GROUP BY jail ORDER BY jail"
+        )
+        with self._transaction() as connection:
+            return {jail: Last(kind, at) for jail, kind, at in connection.execute(sa.text(query))}
+
+    def newest(self) -> float:
+        """Return the latest time at which anything was recorded or sealed here, in UTC epoch seconds, or 0."""
+        with self._transaction() as connection:
+            recorded = connection.scalar(sa.select(event.c.recorded_at).order_by(event.c.id.desc()).limit(1)) or 0.0
+        return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
 
     # ---- the digest
 

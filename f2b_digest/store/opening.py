@@ -96,12 +96,12 @@ def verify(path: Path) -> None:
 
     To be called before anything is written to it. What cannot be opened at all is left to `Store` to explain.
     """
-    found = "" if damage(path) else _fault(path)
+    found = "" if damage(path) else fault(path)
     if found:
         raise set_aside(path, found)
 
 
-def _fault(path: Path) -> str:
+def fault(path: Path) -> str:
     """Return what SQLite finds wrong with a store that it can open, or ""."""
     try:
         with closing(connect(path, "ro")) as connection:
@@ -123,7 +123,7 @@ def set_aside(path: Path, reason: str) -> StoreError:
         _read(path)
     except OSError as error:
         return StoreError(f"{path} cannot be read: {error.strerror}: look after the disk")
-    if not _fault(path):
+    if not fault(path):
         return StoreError(f"{path} could not be read for a moment ({reason}): look after the disk")
     mark = Path(recorder.damage_mark(str(path)))
     try:
@@ -154,6 +154,19 @@ def damage(path: Path) -> str:
         return f"its mark cannot be read: {error.strerror}"
 
 
+def refusal(path: Path) -> str:
+    """Return why this user cannot write to a store, or ""; nothing is changed. Raises StoreError."""
+    try:
+        with closing(connect(path, "rw")) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return explain(path, str(error))
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path}: {error}") from None
+    return ""
+
+
 # ---- opening
 
 
@@ -162,8 +175,12 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = path.absolute().as_uri() + f"?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
     connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
+    try:
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

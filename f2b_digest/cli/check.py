@@ -1,0 +1,69 @@
+"""`check`: the doctor. It prints what the examinations of f2b_digest.doctor found; the store is opened read-only."""
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from f2b_digest import __version__, doctor, places
+from f2b_digest.cli import Program
+from f2b_digest.doctor import Finding, Subject, ways
+from f2b_digest.errors import ConfigurationError
+from f2b_digest.render import Renderer, visible
+
+ERROR, WARNING, CONFIGURATION = 1, 3, 78
+LONGEST_TEXT = 4096
+
+
+@click.command()
+@click.option("--send", is_flag=True, help="Send a test message, marked as one, by each channel.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: state, what, text and todo of each line.")
+@click.option("--fail2ban-socket", "socket", type=click.Path(path_type=Path), metavar="PATH",
+              help="Default: the one of fail2ban's configuration.")  # fmt: skip
+@click.pass_obj
+def command(program: Program, send: bool, as_json: bool, socket: Path | None) -> None:
+    """Examine the installation, and say what to do.
+
+    The configuration and its secrets, the store, the action in each running jail, cron, and each channel, without
+    sending anything. One line each: ok, warning or error.
+
+    \b
+    Exit status, for monitoring: 0 all is well; 1 an error; 3 warnings only;
+    78 the configuration cannot be used.
+    Example:   f2b-digest check --send
+    """  # noqa: D301 - click wants the character, not its name
+    try:
+        findings, unusable = _findings(program, socket, send=send), 0
+        shown = list(_shown(findings, as_json))
+    except ConfigurationError as mistaken:
+        unusable = CONFIGURATION
+        shown = list(_shown((doctor.error("configuration", line) for line in mistaken.mistakes), as_json))
+    states = {finding.state for finding in shown}
+    if as_json:
+        state = "error" if "error" in states else "warning" if "warning" in states else "ok"
+        click.echo(json.dumps({"state": state, "findings": [asdict(finding) for finding in shown]}, indent=2))
+    sys.exit(unusable or (ERROR if "error" in states else WARNING if "warning" in states else 0))
+
+
+def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
+    configuration = program.quiet_configuration()
+    path = program.store_path(configuration.store)
+    yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
+    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock))
+    if send:
+        renderer = Renderer(places.folder("templates"), configuration.templates)
+        yield from ways.send_tests(configuration, renderer, program.clock)
+
+
+def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:
+    """Print each finding as soon as it is there (some take seconds), unless JSON is wanted."""
+    for finding in findings:
+        if not as_json:
+            line = visible(asdict(finding), LONGEST_TEXT)
+            todo = f" ({line['todo']})" if line["todo"] else ""
+            click.echo(f"{line['state']:8}{line['what']}: {line['text']}{todo}")
+        yield finding

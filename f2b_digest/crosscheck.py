@@ -1,0 +1,142 @@
+"""What fail2ban's own database knows, against what was recorded: what is missing is found here, and taken in.
+
+Nothing is sealed or printed here. The database keeps about a day, and forgets what is unbanned by hand, so that it
+may well know less than the store; that is no fault of anybody's.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from f2b_digest import recorder
+from f2b_digest.config import Configuration
+from f2b_digest.digest import CrossCheck
+from f2b_digest.errors import StoreError
+from f2b_digest.sources import AFTER, BEFORE, SourceError, database
+from f2b_digest.sources.files import Row, Tally
+from f2b_digest.store import Selection
+from f2b_digest.store.summary import matches
+
+ON_ITS_WAY = 5.0
+"""Seconds after which a ban that fail2ban knows is in the store, in its spool, or lost: the action takes one."""
+YOUNG = 60.0
+"""Seconds: a younger failure may belong to a ban whose action has not run yet."""
+OURS = "source IN ('action', 'shell')"
+"""What fail2ban told while it banned; not what was imported, or added here."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The bans of fail2ban's database since our action records, as the store has them."""
+
+    events: dict[int, str] = field(default_factory=dict)
+    """By the event's id, the jail; without what was imported as history, which no digest tells."""
+    missing: tuple[Row, ...] = ()
+    """As rows to insert."""
+    added: frozenset[int] = frozenset()
+    """Events that were missing."""
+    silent: tuple[str, ...] = ()
+    """Jails that ban, and in which our action seems to be missing."""
+
+    def of(self, selection: Selection, recorded: int) -> CrossCheck:
+        """Return what this says of a digest that has so many bans."""
+        inside = {
+            key
+            for key, jail in self.events.items()
+            if selection.first_id <= key <= selection.last_id and matches(jail, selection.jails)
+        }
+        silent = tuple(jail for jail in self.silent if matches(jail, selection.jails))
+        return CrossCheck(recorded, len(inside), len(inside & self.added), silent)
+
+
+def look(path: Path, configuration: Configuration, now: float) -> Known:
+    """Compare, and change nothing; jails that no report takes in do not count. Raises SourceError or StoreError."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+            since = _since(connection, now - configuration.keep)
+            # A little earlier: the database rounds its times.
+            bans = _bans(configuration, (now if since is None else since) - BEFORE)
+            return Known() if since is None else _compare(connection, bans, since, now - YOUNG)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: {error}") from None
+
+
+def take_in(
+    path: Path, configuration: Configuration, clock: Callable[[], float], pause: Callable[[float], None] = time.sleep
+) -> Known | None:
+    """Add what is missing to the store, pending, and return what is known; None where that cannot be found out.
+
+    The caller holds the sender's lock and has taken the spool in. Where something seems to be missing, a second look
+    some seconds later decides, for fail2ban writes to its database while our action is at work.
+    """
+    try:
+        known = look(path, configuration, clock())
+        if not known.missing:
+            return known
+        pause(ON_ITS_WAY)
+        recorder.take_in(str(path))
+        missing = look(path, configuration, clock()).missing
+        with closing(recorder.connect(str(path), 5.0)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(recorder.INSERT, missing)
+            connection.execute("COMMIT")
+        wanted = {row[1:5] for row in missing}
+        known = look(path, configuration, clock())
+        return Known(known.events, (), _ids(path, wanted), _silent_jails(path, missing))
+    except (SourceError, StoreError, sqlite3.Error, OSError, recorder.ForeignStore):
+        return None  # not to be read by this user, or a store of which send itself says more
+
+
+def _since(connection: sqlite3.Connection, oldest: float) -> float | None:
+    """Return from when on our action recorded; None if it never did. What is older may be imported, or was pruned."""
+    row = connection.execute(f"SELECT recorded_at FROM event WHERE {OURS} ORDER BY id LIMIT 1").fetchone()  # noqa: S608
+    return None if row is None else max(row[0], oldest)
+
+
+def _bans(configuration: Configuration, since: float) -> Sequence[Row]:
+    """Return the database's bans since that time, read at once: fail2ban writes to it."""
+    wanted = configuration.jails.values()
+    rows = database.read(configuration.fail2ban_database, configuration.host, Tally(), history=False, since=since)
+    return [row for row in rows if any(matches(row[2], patterns) for patterns in wanted)]
+
+
+def _compare(connection: sqlite3.Connection, rows: Iterable[Row], since: float, until: float) -> Known:
+    """Look each ban up, whatever the host's name: the configuration may call it otherwise than the action does."""
+    query = (
+        "SELECT id, history FROM event WHERE jail = ? AND ip = ? AND kind = 'ban' AND at BETWEEN ? AND ? "
+        "ORDER BY abs(at - ?) LIMIT 1"
+    )
+    events: dict[int, str] = {}
+    missing: list[Row] = []
+    for row in rows:
+        jail, ip, at = row[2:5]
+        found = connection.execute(query, (jail, ip, at - BEFORE, at + AFTER, at)).fetchone()
+        if found is None:
+            missing += [row] if since <= at <= until else []
+        elif not found[1]:
+            events[found[0]] = jail
+    return Known(events, tuple(missing))
+
+
+def _ids(path: Path, wanted: set[tuple[Any, ...]]) -> frozenset[int]:
+    query = "SELECT id FROM event WHERE host = ? AND jail = ? AND ip = ? AND at = ? AND kind = 'ban'"
+    with closing(recorder.connect(str(path), 5.0)) as connection:
+        return frozenset(key for each in wanted for (key,) in connection.execute(query, each))
+
+
+def _silent_jails(path: Path, missing: Sequence[Row]) -> tuple[str, ...]:
+    """Return the jails that never recorded, or have not since they missed two bans; one alone can be an accident."""
+    times: dict[str, list[float]] = {}
+    for row in missing:
+        times.setdefault(row[2], []).append(row[4])
+    query = f"SELECT max(recorded_at) FROM event WHERE {OURS} AND jail = ?"  # noqa: S608 - our words
+    with closing(recorder.connect(str(path), 5.0)) as connection:
+        last = {jail: connection.execute(query, (jail,)).fetchone()[0] for jail in times}
+    return tuple(
+        jail for jail, at in sorted(times.items()) if last[jail] is None or (len(at) > 1 and last[jail] < min(at))
+    )

@@ -1,0 +1,78 @@
+"""The examinations of `check`: each room here looks at one part and says what it found and what to do.
+
+Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`ways.send_tests`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from f2b_digest.config import Configuration
+from f2b_digest.delivery import Clock
+from f2b_digest.doctor import schedule, server, storage, ways
+from f2b_digest.doctor.finding import Finding, error, ok, warning
+from f2b_digest.errors import StoreError
+from f2b_digest.store import Store
+
+__all__ = ["Finding", "Subject", "error", "examine", "ok", "warning"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined."""
+
+    configuration: Configuration
+    source: Path | None
+    """Where the configuration was read; None is the built-in one."""
+    store: Path
+    socket: Path | None
+    """fail2ban's; None is its own default."""
+    clock: Clock
+
+
+def examine(subject: Subject) -> Iterator[Finding]:
+    """Yield what there is to say, part by part; no part that cannot be examined keeps the next from it."""
+    yield from _configuration(subject)
+    usable = True
+    for finding in storage.file(subject.store):
+        usable = usable and finding.state != "error"
+        yield finding
+    store: Store | None = None
+    try:
+        store = Store(subject.store, read_only=True)
+    except StoreError as refused:
+        if usable:
+            yield error("store", str(refused))
+    try:
+        yield from _rest(subject, store)
+    finally:
+        if store:
+            store.close()
+
+
+def _rest(subject: Subject, store: Store | None) -> Iterator[Finding]:
+    configuration, now = subject.configuration, subject.clock()
+    if store:
+        yield from storage.content(store, now)
+        yield from storage.compared(configuration, subject.store, now)
+    yield from server.examine(configuration, store, subject.store, subject.socket, now)
+    tables = schedule.read()
+    yield from schedule.examine(configuration, store, subject.store, tables, now)
+    yield from ways.examine(configuration, {name: tables.period(name) for name in configuration.reports}, subject.clock)
+
+
+def _configuration(subject: Subject) -> Iterator[Finding]:
+    configuration = subject.configuration
+    reports = len(configuration.reports)
+    found = f"{subject.source or 'the built-in one'}: {reports} report{'s' * (reports != 1)}"
+    yield ok("configuration", f"{found}, channels: {', '.join(configuration.channels) or 'none'}")
+    for line in configuration.warnings:
+        yield warning("configuration", line)
+    for name, report in configuration.reports.items():
+        if not report.channels:
+            todo = f'add channels = ["…"] to reports.{name}'
+            yield error("configuration", f"report {name} has no channel, so nobody would see it", todo)
+    used = {channel for report in configuration.reports.values() for channel in report.channels}
+    for name in configuration.channels:
+        if name not in used:
+            yield warning("configuration", f"channel {name} is in no report", "add it to the channels of a report")

@@ -1,0 +1,475 @@
+"""`check` against planted faults: each is named in a line of its own, with what to do, and sets the exit status."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from f2b_digest.doctor import schedule
+from f2b_digest.doctor.schedule import Job
+from tests.conftest import Command, Ended
+from tests.fail2ban_server import Fail2ban, as_the_server
+from tests.faults.certificates import Certificates
+from tests.ntfy_server import NtfyServer
+from tests.parts import missing, program
+from tests.raw_server import RawServer, silent
+from tests.smtp_server import PASSWORD, USER, SmtpServer
+from tests.store_making import event, fill, make_fail2ban_database, query
+
+CRON = """\
+PATH={bin}:/usr/bin:/bin
+@daily root f2b-digest send daily
+*/10 * * * * root f2b-digest retry
+"""
+Check = Callable[..., Ended]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a host with a cron that runs, and a table that sends daily."""
+    root = tmp_path / "root"
+    for folder in ("etc/cron.d", "bin", "proc/1"):
+        (root / folder).mkdir(parents=True)
+    (root / "proc/1/comm").write_text("cron\n")
+    (root / "bin/f2b-digest").write_text("#!/bin/sh\n")
+    (root / "bin/f2b-digest").chmod(0o755)
+    (root / "etc/cron.d/f2b-digest").write_text(CRON.format(bin=root / "bin"))
+    monkeypatch.setattr(schedule, "ROOT", root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Fail2ban]:
+    """Run a real fail2ban with a jail that records, one that does not, and one with our shell action."""
+    with Fail2ban("1.0") as server:
+        server.jail("sshd")
+        server.jail("web", server.python_action(actname="mine"))
+        server.jail("shell", server.shell_action())
+        server.jail("forgotten", "none")
+        server.write("conf/action.d/none.conf", "[Definition]\nactionban = true\n")
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def recorded(path: Path) -> Path:
+    """Give a store with a ban of now."""
+    now = time.time()
+    fill(path, [event(at=now, recorded_at=now)])
+    return path
+
+
+@pytest.fixture
+def check(
+    f2b_digest: Command, config: Path, root: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Check:
+    """Give `check` on a host where only fail2ban is missing, at the present time; the last words are its options."""
+    monkeypatch.setattr("f2b_digest.cli.time", time)
+    monkeypatch.setattr("f2b_digest.config.FAIL2BAN_DATABASE", tmp_path / "fail2ban.sqlite3")
+    make_fail2ban_database(tmp_path / "fail2ban.sqlite3")
+    return lambda *options: f2b_digest("--config", config, "check", "--fail2ban-socket", tmp_path / "none", *options)
+
+
+def lines(ended: Ended, state: str) -> list[str]:
+    """Return the lines of a state that are not about the fail2ban that does not run."""
+    found = [line.removeprefix(state).strip() for line in ended.out.splitlines() if line.startswith(state)]
+    return [line for line in found if not line.startswith("fail2ban:")]
+
+
+def add(config: Path, text: str) -> None:
+    """Add a channel `more` to the configuration, and to the report."""
+    written = config.read_text().replace('["out"]', '["out", "more"]')
+    config.write_text(f"{written}[channels.more]\n{text}\n")
+
+
+def test_a_host_that_is_well_has_no_error(check: Check) -> None:
+    """Every part has its line, and only the fail2ban that does not run is at fault."""
+    ended = check()
+    assert (ended.status, ended.err) == (1, "")
+    assert lines(ended, "error") == lines(ended, "warning") == []
+    assert [line.split(":")[0] for line in lines(ended, "ok")] == [
+        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "channel out",
+    ]  # fmt: skip
+
+
+# ---- fail2ban
+
+
+def test_fail2ban_down(check: Check) -> None:
+    """Named with its socket."""
+    (line,) = [line for line in check().out.splitlines() if line.startswith("error")]
+    assert "Is fail2ban running?" in line
+    assert "systemctl start fail2ban" in line
+
+
+def test_an_action_is_missing_from_a_jail(server: Fail2ban, check: Check, config: Path) -> None:
+    """Asked over the socket: the jails with an action of ours are told from the one without, whatever its name."""
+    config.write_text(
+        config.read_text().replace("bans.sqlite3", "x").replace(str(config.parent / "x"), str(server.store))
+    )
+    ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
+    assert ended.status == 1
+    (line,) = [line for line in lines(ended, "error") if line.startswith("jail")]
+    assert line.startswith("jail forgotten: bans without our action; nothing recorded yet (add f2b-digest.py[…] to")
+    for jail in ("sshd", "web", "shell"):
+        assert f"jail {jail}: records; " in ended.out
+
+
+def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
+    """What nobody sends is not recorded for anybody."""
+    found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
+    assert f"jail sshd: records to {server.store}, and this configuration reads {path}" in "\n".join(found)
+
+
+def test_a_jail_that_is_gone(server: Fail2ban, check: Check, path: Path) -> None:
+    """A jail that recorded a day ago and does not run is missed; what a script recorded is not.
+
+    A name in the store can hold anything: it stays text.
+    """
+    then = time.time() - 90000
+    fill(path, [(*event(jail="postfix", at=then, recorded_at=then)[:11], "action", 0), event(jail="script")])
+    fill(path, [(*event(jail="\x1b[2Jx", at=then - 1, recorded_at=then - 1)[:11], "action", 0)])
+    ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
+    assert "\x1b" not in ended.out
+    found = lines(ended, "warning")
+    (line,) = [line for line in found if line.startswith("jail p")]
+    assert line.startswith("jail postfix: does not run any more; its last event (ban) was 1 day ago (if that is not")
+
+
+def test_a_fail2ban_that_hangs(check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It has a time limit."""
+    program("fail2ban-client", "apt install fail2ban")
+    monkeypatch.setattr("f2b_digest.doctor.server.PATIENCE", 0.01)
+    assert "it does not answer within 0.01 s" in check().out
+
+
+# ---- the store
+
+
+def test_no_store_and_a_newer_store(check: Check, path: Path) -> None:
+    """Both in the store's own words."""
+    query(path, "PRAGMA user_version=99")
+    assert "made by a newer f2b-digest (schema 99" in lines(check(), "error")[0]
+    path.unlink()
+    assert "no store at" in lines(check(), "error")[0]
+
+
+def test_a_damaged_store(check: Check, path: Path) -> None:
+    """Found by SQLite's own check, and not touched."""
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+    before = path.read_bytes()
+    assert f"{path} is damaged" in lines(check(), "error")[0]
+    assert path.read_bytes() == before
+    assert not Path(f"{path}.damaged").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_wrong_owner(check: Check, path: Path) -> None:
+    """The store belongs to whoever owns its folder, so that fail2ban and send share it."""
+    os.chown(path, 65534, 65534)
+    assert lines(check(), "error") == [f"store: {path} belongs to nobody, its folder to root (chown root {path})"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_store_that_the_user_cannot_write(
+    check: Check, f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried with SQLite's own lock, as the user who asks."""
+    check()  # what it imports, nobody may not be able to read
+    folder = Path(tempfile.mkdtemp(prefix="f2b-digest-test-"))  # pytest's own are closed to nobody
+    try:
+        folder.chmod(0o755)
+        shutil.copy(path, folder)
+        (folder / "bans.sqlite3").chmod(0o444)
+        (folder / "config.toml").write_text(config.read_text().replace(str(path.parent), str(folder)))
+        monkeypatch.setattr(schedule, "ROOT", folder)
+        with as_the_server():
+            ended = f2b_digest("--config", folder / "config.toml", "check", "--fail2ban-socket", folder / "none")
+    finally:
+        shutil.rmtree(folder)
+    assert "this user cannot write to it" in lines(ended, "error")[0]
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Mount a disk of 1 MiB for a while."""
+    mount = [program("mount", "apt install mount"), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        missing("a small disk", "run as root, who may mount one")
+    try:
+        yield
+    finally:
+        subprocess.run([program("umount", "apt install mount"), str(folder)], check=True)
+
+
+def test_a_full_disk(check: Check, config: Path, path: Path, tmp_path: Path) -> None:
+    """Said before bans go to the spool."""
+    (tmp_path / "small").mkdir()
+    with small_disk(tmp_path / "small"):
+        shutil.copy(path, tmp_path / "small")
+        with pytest.raises(OSError, match="No space"):
+            (tmp_path / "small/rest").write_bytes(b"x" * 2**20)
+        config.write_text(config.read_text().replace(str(path), str(tmp_path / "small/bans.sqlite3")))
+        line = lines(check(), "error")[0]
+    assert line.startswith(f"disk: {tmp_path}/small: 0.0 MiB free (make room: ")
+
+
+def test_a_clock_that_was_set_back(check: Check, path: Path) -> None:
+    """The store knows of a later time."""
+    later = time.time() + 7200
+    fill(path, [event(ip="192.0.2.8", at=later, recorded_at=later)])
+    (line,) = lines(check(), "error")
+    assert line.startswith("clock: the store knows of a time 7,")
+
+
+def test_a_store_that_everybody_reads(check: Check, path: Path) -> None:
+    """A warning only has a status of its own."""
+    path.chmod(0o644)
+    assert "can be read by everybody" in lines(check(), "warning")[0]
+
+
+def test_what_is_undelivered(check: Check, config: Path, f2b_digest: Command, tmp_path: Path) -> None:
+    """A failed delivery is an error until somebody sees to it."""
+    add(config, 'kind = "command"\ncommand = ["/bin/false"]')
+    f2b_digest("--config", config, "send")
+    (line,) = lines(check(), "error")
+    assert line.startswith("deliveries: 1 failed, the last by more to /bin/false")
+
+
+# ---- configuration and secrets
+
+
+def test_a_configuration_with_mistakes(check: Check, config: Path) -> None:
+    """Each mistake is a line, and the status says that it is the configuration."""
+    config.write_text(config.read_text() + "colour = 1\n[reports.weekly]\nchannels = ['nobody']\n")
+    ended = check()
+    assert ended.status == 78
+    assert len(lines(ended, "error")) == 2
+    assert json.loads(check("--json").out)["state"] == "error"
+
+
+def test_a_secret_that_everybody_reads_and_one_that_nobody_can(check: Check, config: Path, tmp_path: Path) -> None:
+    """The first is a warning, the second keeps the channel from delivering."""
+    add(config, 'kind = "ntfy"\nurl = "http://127.0.0.1:9"\ntopic = "x"\ntoken_file = "token"')
+    (tmp_path / "token").mkdir()
+    assert "secret file" in lines(check(), "error")[0]
+    (tmp_path / "token").rmdir()
+    (tmp_path / "token").write_text("tk_secret\n")
+    (tmp_path / "token").chmod(0o644)
+    ended = check()
+    assert "holds a secret and can be read by everybody" in lines(ended, "warning")[0]
+    assert ended.err == ""
+    assert "tk_secret" not in ended.out
+
+
+# ---- cron
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (lambda root: (root / "etc/cron.d/f2b-digest").unlink(), "neither cron nor a timer sends it"),
+        (lambda root: (root / "proc/1/comm").write_text("sh\n"), "no cron daemon runs"),
+        (lambda root: (root / "bin/f2b-digest").unlink(), "f2b-digest is not found in"),
+        (lambda root: (root / "etc/cron.d/f2b-digest").rename(root / "etc/cron.d/f2b.cron"), "with such a name"),
+        (lambda root: (root / "etc/cron.d/f2b-digest").chmod(0o664), "others than root can write"),
+        (lambda root: rewrite(root, "@daily root", "@daily nobody"), "nobody cannot write to the store"),
+        (lambda root: rewrite(root, "send daily", "send weekly"), "report daily: neither cron nor a timer"),
+        (lambda root: rewrite(root, "@daily", "#@daily"), "report daily: neither cron nor a timer"),
+        (lambda root: rewrite(root, "retry\n", "retry"), "its last line has no end"),
+    ],
+    ids=["absent", "not running", "program", "name", "mode", "user", "report", "comment", "line end"],
+)
+def test_cron(check: Check, root: Path, plant: Callable[[Path], Any], words: str) -> None:
+    """What keeps cron from sending is named."""
+    plant(root)
+    assert words in "\n".join(lines(check(), "error"))
+
+
+def rewrite(root: Path, old: str, new: str) -> None:
+    """Change the cron table."""
+    table = root / "etc/cron.d/f2b-digest"
+    table.write_text(table.read_text().replace(old, new))
+
+
+def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> None:
+    """Whatever the reason: bans that wait for twice the period are told."""
+    then = time.time() - 3 * 86400
+    fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
+    (line,) = lines(check(), "error")
+    assert "2 bans are pending, the first since 3 days ago, though it is sent every 24 h" in line
+
+
+def test_a_timer_of_systemd(check: Check, root: Path) -> None:
+    """A timer is as good as cron, if it is active."""
+    (root / "etc/cron.d/f2b-digest").unlink()
+    units = root / "etc/systemd/system"
+    units.mkdir(parents=True)
+    (units / "f2b-digest-test.timer").write_text("[Timer]\nOnCalendar=daily\n")
+    (units / "f2b-digest-test.service").write_text(f"[Service]\nExecStart={root}/bin/f2b-digest send daily\n")
+    ended = check()
+    assert "f2b-digest-test.timer: daily, as root" in ended.out
+    assert "timer: f2b-digest-test.timer is not active" in lines(ended, "error")[0]
+
+
+@pytest.mark.parametrize(
+    ("when", "hours"),
+    [("@daily", 24), ("@weekly", 168), ("0 * * * *", 1), ("5 6 * * *", 24), ("0 6 * * 1", 168), ("0 8,20 * * *", 12),
+     ("0 0 1 * *", 744)],
+)  # fmt: skip
+def test_the_period_of_a_cron_line(when: str, hours: int) -> None:
+    """As far as one can tell without a calendar."""
+    assert Job(Path(), when, "root", "f2b-digest", "send", (), "").period == hours * 3600
+
+
+# ---- channels
+
+
+@pytest.mark.parametrize("version", ["2.11", "new"])
+def test_ntfy_is_asked_without_a_message(check: Check, config: Path, version: str) -> None:
+    """A good token, a bad one, and a server that forgets before the next digest comes; no message is published."""
+    with NtfyServer(version) as ntfy:
+        given = f'kind = "ntfy"\nurl = "{ntfy.url}"\ntopic = "f2b-check"\n'
+        add(config, f'{given}token = "{ntfy.token}"')
+        config.chmod(0o600)
+        ended = check()
+        assert f"channel more: ntfy: {ntfy.url} takes the login" in ended.out
+        (line,) = lines(ended, "warning")
+        assert line.startswith("channel more: keeps a message for 12 h, and daily is sent every 24 h (who is offline")
+        config.write_text(config.read_text().replace(ntfy.token, "tk_" + "w" * 29))
+        assert "refuses the token or the user (401)" in lines(check(), "error")[0]
+        assert ntfy.poll("f2b-check") == []
+
+
+def test_an_smtp_server_is_asked_without_a_mail(check: Check, config: Path, tmp_path: Path) -> None:
+    """TLS, login, NOOP; a wrong password and an unknown certificate are refused."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "password").chmod(0o600)
+    with SmtpServer("starttls", authority=authority) as mail:
+        add(
+            config,
+            f'kind = "email"\nfrom = "f2b@example.org"\nto = ["a@example.org"]\nca_file = "ca.pem"\n'
+            f'smtp = "smtp://{USER}@127.0.0.1:{mail.port}"\npassword_file = "password"',
+        )
+        assert "takes the login" in check().out
+        (tmp_path / "password").write_text("wrong")
+        assert "535" in lines(check(), "error")[0]
+        assert mail.received == []
+        assert b"noop\r\n" in mail.wire
+        assert b"mail" not in mail.wire.lower()
+
+
+def test_a_sendmail_that_is_not_there(check: Check, config: Path) -> None:
+    """Nothing is mailed to find out."""
+    add(config, 'kind = "email"\nfrom = "f2b@example.org"\nto = ["a@example.org"]\nsendmail = "/none/sendmail"')
+    assert "/none/sendmail: there is no such program" in lines(check(), "error")[0]
+
+
+@pytest.mark.parametrize("kind", ["ntfy", "webhook"])
+def test_an_expired_certificate(check: Check, config: Path, tmp_path: Path, kind: str) -> None:
+    """Named as what it is."""
+    certificates = Certificates()
+    certificates.authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    def play(connection: Any) -> None:
+        with certificates.expired.wrap_socket(connection, server_side=True) as secure:
+            silent(secure)
+
+    with RawServer(play) as server:
+        topic = 'topic = "x"\n' if kind == "ntfy" else ""
+        url = server.url.replace("http", "https")
+        add(config, f'kind = "{kind}"\nurl = "{url}/"\n{topic}ca_file = "ca.pem"')
+        config.chmod(0o600)
+        assert "certificate has expired" in lines(check(), "error")[0]
+
+
+def test_a_clock_that_the_server_contradicts(check: Check, config: Path) -> None:
+    """What ntfy answers tells the time."""
+
+    class Hasty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            self.send_header("Date", formatdate(time.time() + 600, usegmt=True))
+            self.end_headers()
+            self.wfile.write(b'{"limits": {"messages_expiry_duration": 259200}, "tokens": [{"token": "tk_x"}]}')
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Hasty) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        add(config, f'kind = "ntfy"\nurl = "http://127.0.0.1:{server.server_port}"\ntopic = "x"')
+        ended = check()
+        thread.join()
+    (line,) = lines(ended, "error")
+    assert "this host's clock is" in line
+    assert "s slow" in line
+    assert "tk_x" not in ended.out
+
+
+def test_what_is_there_or_not_without_a_network(check: Check, config: Path, tmp_path: Path) -> None:
+    """A program, a folder, a socket, a closed port."""
+    before = config.read_text()
+    for text, words in (
+        ('kind = "command"\ncommand = ["/none/program"]', "/none/program: there is no such program"),
+        ('kind = "syslog"\nsocket = "none"', "none: No such file"),
+        ('kind = "webhook"\nurl = "http://127.0.0.1:1/hook"', "127.0.0.1:1: Connection refused"),
+    ):
+        config.write_text(before)
+        config.chmod(0o600)
+        add(config, text)
+        assert words in lines(check(), "error")[0]
+
+
+# ---- the ways to show it
+
+
+def test_json_and_the_test_message(check: Check, config: Path, path: Path, tmp_path: Path) -> None:
+    """--send delivers a message that says what it is, and marks nothing."""
+    before = query(path, "SELECT * FROM event")
+    ended = check("--json", "--send")
+    document = json.loads(ended.out)
+    assert document["state"] == "error"
+    assert {"state": "ok", "what": "test by out", "text": f"sent to {tmp_path}/out", "todo": ""} in document["findings"]
+    (mail,) = (tmp_path / "out").glob("*.eml")
+    assert "TEST from web1" in mail.read_text()
+    assert "test message" in mail.read_text()
+    assert query(path, "SELECT * FROM event") == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'delivery'").fetchone() == (0,)
+
+
+def test_a_test_message_that_fails(check: Check, config: Path) -> None:
+    """The status says so."""
+    add(config, 'kind = "command"\ncommand = ["/bin/false"]')
+    (line,) = lines(check("--send"), "error")
+    assert line.startswith("test by more: to /bin/false: ")
+
+
+def test_warnings_alone_have_a_status_of_their_own(
+    check: Check, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 when all is well, 3 for warnings, 1 for an error."""
+    monkeypatch.setattr("f2b_digest.doctor.server.examine", lambda *_: iter(()))
+    assert check().status == 0
+    path.chmod(0o644)
+    assert check().status == 3
+    config.write_text(config.read_text().replace('["out"]', "[]"))
+    assert check().status == 1

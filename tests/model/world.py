@@ -81,8 +81,12 @@ class Post(Channel):
         return f"{stamp.bans} bans\n{parts['list']}".encode()
 
     def deliver(self, message: Message) -> None:
-        """Let the world have it."""
-        self.world.deliver(message)
+        """Let the world have it; what the world finds wrong must not pass for a bug of a channel, which is retried."""
+        try:
+            self.world.deliver(message)
+        except AssertionError as wrong:
+            self.world.wrong.append(wrong)
+            raise
 
 
 class List(Renderer):
@@ -168,6 +172,8 @@ class World:
         self.trouble: dict[str, str] = {}
         self.plan: Plan | None = None
         self.happened: Counter[str] = Counter()
+        self.wrong: list[AssertionError] = []
+        """What was found during a delivery."""
         self.renderer = List(places.folder("templates"))
         self.attempting: list[int] = []
         """The deliveries that are being tried; a second sender's come last, and end first."""
@@ -422,6 +428,8 @@ class World:
 
     def check(self) -> None:
         """Compare the store with the model."""
+        for wrong in self.wrong:
+            raise wrong
         for name, report in self.reports.items():
             pending = self.reader.pending(delivery.pending(self.reader, name, report)).bans
             assert pending == self.model.pending(name, report.jails).total()

@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
         self.world.retry(without(plan, "second_send"))
 
     @precondition(lambda self: self.world.model.digests)
-    @rule(data=st.data(), to=st.none() | people, plan=plans("copied", *attempt))
+    @rule(data=st.data(), to=st.none() | people, plan=plans(*("copied",) * 4, *attempt))
     def resend(self, data: st.DataObject, to: str | None, plan: Plan | None) -> None:
         """Deliver something once more, to the same person or another."""
         self.world.resend(lambda several: data.draw(st.sampled_from(several)), to, without(plan, "second_send"))

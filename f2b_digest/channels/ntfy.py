@@ -1,14 +1,14 @@
 """The ntfy channel: a short message to a topic, published as JSON."""
 
-import base64
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, masked, one_line
+from f2b_digest.channels.base import ConfiguredPath, Health, masked, one_line
+from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -43,22 +43,13 @@ Link = Annotated[str, AfterValidator(_check_link)]
 ServerAddress = Annotated[str, AfterValidator(_check_server)]
 
 
-class Ntfy(Channel):
+class Ntfy(Login):
     """One notification per digest."""
-
-    secrets: ClassVar[tuple[str, ...]] = ("token", "password")
 
     kind: Literal["ntfy"]
     url: ServerAddress
     """The server's base address; ntfy answers at the root of a host."""
     topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
-    token: SecretStr | None = None
-    token_file: ConfiguredPath | None = None
-    token_env: EnvironmentVariable | None = None
-    user: str | None = None
-    password: SecretStr | None = None
-    password_file: ConfiguredPath | None = None
-    password_env: EnvironmentVariable | None = None
     priority: int = Field(default=3, ge=1, le=5)
     urgent_from: int | None = Field(default=None, ge=1)
     """Bans from which on a digest has priority 5."""
@@ -68,14 +59,6 @@ class Ntfy(Channel):
     """Bytes of the message that the server shows; one more and it becomes an attachment or an error."""
     ca_file: ConfiguredPath | None = None
     """Certificates to trust instead of the system's."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Ntfy":
-        if self.has_secret("token") and (self.user or self.has_secret("password")):
-            raise ValueError("a token and a user: give one of them")
-        if bool(self.user) != self.has_secret("password"):
-            raise ValueError("user and password (or password_file) go together")
-        return self
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -114,7 +97,8 @@ class Ntfy(Channel):
 
     def deliver(self, message: Message) -> None:
         """Publish, and believe only an answer that carries our message."""
-        headers = self._headers()
+        headers, secrets = self.authorization()
+        headers["Content-Type"] = "application/json; charset=utf-8"
         status, answer, whole = http.post(self.url, message.body, headers, self.ca_file)
         try:
             said = json.loads(answer)
@@ -129,12 +113,15 @@ class Ntfy(Channel):
                 raise DeliveryError(f"{self.url}: the answer was cut", permanent=False, in_doubt=True)
             raise DeliveryError(f"{self.url} answered 200, but not as ntfy does: is it an ntfy server?", permanent=True)
         words = f"{said['error']} (ntfy code {said.get('code')})" if said.get("error") else f"HTTP status {status}"
-        words = masked(words, headers.get("Authorization", "").partition(" ")[2])
-        raise self._refusal(status, words, message)
+        raise self._refusal(status, masked(words, *secrets), message)
 
     def check(self) -> Health:
         """Ask for the account, which tells whether the token is good. Its answer holds tokens: nobody gets it."""
-        (status, answer, _), clock = http.get(f"{self.url.rstrip('/')}/v1/account", self._headers(), self.ca_file)
+        (status, answer, _), clock = http.get(
+            login,
+            _=self.authorization()(status, answer, _),
+            clock=http.get(f"{self.url.rstrip('/')}/v1/account", login, self.ca_file),
+        )
         if status in (401, 403):
             raise DeliveryError(f"{self.url}: refuses the token or the user ({status})", permanent=True)
         if status != 200:
@@ -145,17 +132,6 @@ class Ntfy(Channel):
             raise DeliveryError(f"{self.url} does not answer as ntfy does: is it one?", permanent=True) from None
         known = self.has_secret("token") or self.has_secret("password")
         return Health(f"{self.url} takes {'the login' if known else 'us without a login'}", keeps, clock)
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json; charset=utf-8"}
-        token, password = self.reveal("token"), self.reveal("password")
-        if token:
-            if not token.isascii():
-                raise DeliveryError("the token holds a character that is not ASCII", permanent=self.token is not None)
-            headers["Authorization"] = f"Bearer {token}"
-        elif self.user and password:
-            headers["Authorization"] = "Basic " + base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
-        return headers
 
     def _refusal(self, status: int, words: str, message: Message) -> DeliveryError:
         if 300 <= status < 400:

@@ -1,6 +1,5 @@
 """The webhook channel: POST of the digest as JSON, or of a template's text, to an address of the admin's."""
 
-import base64
 import hashlib
 import hmac
 import re
@@ -10,7 +9,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health
+from f2b_digest.channels.base import ConfiguredPath, EnvironmentVariable, Health
+from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
@@ -33,10 +33,10 @@ def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return headers
 
 
-class Webhook(Channel):
+class Webhook(Login):
     """Any answer of 2xx is a success."""
 
-    secrets: ClassVar[tuple[str, ...]] = ("url", "token", "password", "secret")
+    secrets: ClassVar[tuple[str, ...]] = ("url", *Login.secrets, "secret")
 
     kind: Literal["webhook"]
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
@@ -47,14 +47,6 @@ class Webhook(Channel):
     """Below templates/webhook/, where slack.json, discord.json and teams.json are; without it, the digest as JSON."""
     content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = "application/json; charset=utf-8"
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
-    token: SecretStr | None = None
-    """For "Authorization: Bearer"."""
-    token_file: ConfiguredPath | None = None
-    token_env: EnvironmentVariable | None = None
-    user: str | None = None
-    password: SecretStr | None = None
-    password_file: ConfiguredPath | None = None
-    password_env: EnvironmentVariable | None = None
     secret: SecretStr | None = None
     """Of the signature: HMAC-SHA256 over the attempt's time, a dot and the body."""
     secret_file: ConfiguredPath | None = None
@@ -67,10 +59,6 @@ class Webhook(Channel):
     def _consistent(self) -> Self:
         if not self.has_secret("url"):
             raise ValueError("url, url_file or url_env is missing")
-        if self.has_secret("token") and (self.user or self.has_secret("password")):
-            raise ValueError("a token and a user: give one of them")
-        if bool(self.user) != self.has_secret("password"):
-            raise ValueError("user and password (or password_file) go together")
         return self
 
     @property
@@ -119,21 +107,14 @@ class Webhook(Channel):
         """Return the headers of one attempt, and the secrets in them."""
         headers = {name: value.get_secret_value() for name, value in self.headers.items()}
         secrets = list(headers.values())
-        headers |= {"Content-Type": self.content_type, "Idempotency-Key": message.identity}
-        token, password, key = self.reveal("token"), self.reveal("password"), self.reveal("secret")
-        if token:
-            if not token.isascii():
-                raise DeliveryError("the token holds a character that is not ASCII", permanent=self.token is not None)
-            headers["Authorization"] = f"Bearer {token}"
-        elif self.user and password:
-            pair = base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
-            headers["Authorization"] = f"Basic {pair}"
-            secrets.append(pair)
+        login, login_secrets = self.authorization()
+        headers |= {"Content-Type": self.content_type, "Idempotency-Key": message.identity, **login}
+        key = self.reveal("secret")
         if key:
             time = str(int(message.at))
             signature = hmac.new(key.encode(), f"{time}.".encode() + message.body, hashlib.sha256).hexdigest()
             headers |= {"F2B-Digest-Timestamp": time, "F2B-Digest-Signature": f"sha256={signature}"}
-        return headers, [*secrets, *filter(None, (token, password, key))]
+        return headers, [*secrets, *login_secrets, *filter(None, (key,))]
 
 
 def _parts(url: str, host: str) -> list[str]:

@@ -117,11 +117,8 @@ class Ntfy(Login):
 
     def check(self) -> Health:
         """Ask for the account, which tells whether the token is good. Its answer holds tokens: nobody gets it."""
-        (status, answer, _), clock = http.get(
-            login,
-            _=self.authorization()(status, answer, _),
-            clock=http.get(f"{self.url.rstrip('/')}/v1/account", login, self.ca_file),
-        )
+        login, _ = self.authorization()
+        (status, answer, _), clock = http.get(f"{self.url.rstrip('/')}/v1/account", login, self.ca_file)
         if status in (401, 403):
             raise DeliveryError(f"{self.url}: refuses the token or the user ({status})", permanent=True)
         if status != 200:

@@ -436,3 +436,9 @@ def test_secrets_stay_out_of_errors(settings: dict[str, str], sent: str) -> None
     assert "bad header: *" in error.reason
     assert sent[:3] not in f"{error.reason} {error!r}"
     assert "s3cret" not in f"{channel} {channel!r}"
+
+
+def test_a_password_that_a_server_decodes_and_repeats_is_masked() -> None:
+    """A proxy's log line in its error is no reason to show the password."""
+    with WebServer(says(400, json.dumps({"code": 40000, "error": "login of admin:s3cret"}))) as fake:
+        assert "s3cret" not in refusal(phone(fake.url, user="admin", password="s3cret")).reason

@@ -33,13 +33,13 @@ POINTS = (
     "copied", "rename", "renamed", "unlink", "prune",
 )  # fmt: skip
 """Where a plan can strike: before a step, or (sealed, claimed …) after it."""
-TROUBLE: dict[str, Exception] = {
-    "busy": DeliveryError("450 busy", permanent=False),
-    "refused": DeliveryError("550 no such user", permanent=True),
-    "lost answer": DeliveryError("no answer after the end of the data", permanent=False, in_doubt=True),
-    "lost": DeliveryError("no answer", permanent=False, in_doubt=True),
-    "slow": TimeoutError("no end after 120 s"),
-    "bug": ValueError("a bug"),
+TROUBLE: dict[str, Callable[[], Exception]] = {  # a fresh one each time: an exception keeps whom it went through
+    "busy": lambda: DeliveryError("450 busy", permanent=False),
+    "refused": lambda: DeliveryError("550 no such user", permanent=True),
+    "lost answer": lambda: DeliveryError("no answer after the end of the data", permanent=False, in_doubt=True),
+    "lost": lambda: DeliveryError("no answer", permanent=False, in_doubt=True),
+    "slow": lambda: TimeoutError("no end after 120 s"),
+    "bug": lambda: ValueError("a bug"),
 }
 """What a channel does with a message. Of these, only "lost answer" has taken it."""
 
@@ -373,7 +373,8 @@ class World:
         trouble = self.trouble.get(message.recipient)
         if trouble and trouble != "lost answer":
             self.tried[key] = trouble
-            raise TROUBLE[trouble]
+            error = TROUBLE[trouble]()
+            raise error
         assert self.arrived[copy] <= self.copies[copy] + self.doubts[copy], "a copy too many"
         assert message.in_doubt or key not in self.landed
         assert not message.in_doubt or len(self.attempts[key]) > 1
@@ -383,7 +384,8 @@ class World:
         self.tried[key] = trouble or "arrived"
         self.at("delivered")
         if trouble:
-            raise TROUBLE[trouble]
+            error = TROUBLE[trouble]()
+            raise error
 
     def begin_attempt(self, key: int, now: float, jumps: int) -> None:
         """Hold an attempt to the schedule: it is not before its time, unless the clock was changed."""

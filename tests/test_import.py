@@ -212,3 +212,18 @@ def test_a_real_fail2bans_log_and_database_tell_what_its_action_recorded(
         ended = f2b_digest("--config", config, "import", server.folder / "fail2ban.log", server.dbfile)
     assert (ended.status, ended.err) == (0, "")
     assert sorted(query(path, "SELECT jail, ip FROM event WHERE kind = 'ban'")) == recorded
+
+
+def test_a_log_of_a_million_lines_is_read_to_its_end(
+    f2b_digest: Command, config: Path, path: Path, tmp_path: Path
+) -> None:
+    """Every ban of a large log arrives, once."""
+    with (tmp_path / "large.log").open("w") as file:
+        for number in range(100_000):
+            at = f"2026-11-{1 + number // 8000:02} {number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02},000"
+            file.write(f"{at} fail2ban.filter         [1]: INFO    [sshd] Found 192.0.2.1 - {at}\n" * 9)
+            file.write(f"{at} {TAIL} Ban 10.{number >> 16}.{number >> 8 & 255}.{number & 255}\n")
+    ended = f2b_digest("--config", config, "import", tmp_path / "large.log")
+    assert "1,000,000 lines and rows read, 100,000 bans found, 100,000 bans added" in ended.out
+    assert ended.err == ""
+    assert query(path, "SELECT count(*) FROM event WHERE kind = 'ban'") == [(100_000,)]

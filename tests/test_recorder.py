@@ -403,6 +403,8 @@ def action(path: str, **options: str) -> Any:
 
 def has_table(path: str) -> bool:
     """Say whether a store that another thread makes just now is there already."""
+    if not os.path.exists(path):  # SQLite would make it
+        return False
     with closing(sqlite3.connect(path)) as connection:
         return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone())
 

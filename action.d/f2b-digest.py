@@ -21,7 +21,7 @@ import time
 
 DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 KINDS = ("ban", "prolong", "unban", "start", "stop")
 
 STORE_WAIT = 0.6  # seconds for the store's write lock
@@ -55,6 +55,12 @@ CREATE TABLE IF NOT EXISTS event (
     UNIQUE (jail, ip, kind, at, host)
 )
 """
+# For what a digest compares with: a jail's bans of a time, and when an address came first. Without the history of
+# years they cost a ban some microseconds; with it, they make a digest's look back a matter of seconds.
+EVENT_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS event_when ON event (jail, at, history) WHERE kind = 'ban'",
+    "CREATE INDEX IF NOT EXISTS event_who ON event (ip, at) WHERE kind = 'ban'",
+)
 INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, host) DO NOTHING".format(
     ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
 )
@@ -206,6 +212,8 @@ def _make_schema(connection):
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise ForeignStore("the file is another program's database")  # close() rolls back
         connection.execute(EVENT_DDL)
+        for index in EVENT_INDEXES:
+            connection.execute(index)
         connection.execute("PRAGMA application_id={}".format(APPLICATION_ID))
         connection.execute("PRAGMA user_version={}".format(SCHEMA_VERSION))
     connection.execute("COMMIT")

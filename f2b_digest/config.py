@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -14,11 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel, ConfiguredPath
 from f2b_digest.errors import ConfigurationError
+from f2b_digest.surroundings import AnyNetwork
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
 AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
+PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
+"""What a report's name says of its `every`."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -34,6 +38,15 @@ def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if all(pattern.startswith("!") for pattern in patterns):
         raise ValueError('takes no jail in: begin with "*", or with names')
     return patterns
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"{text!r} is no address or network like 192.0.2.7 or 192.0.2.0/24") from None
+    return texts
 
 
 def _age(text: str) -> str:
@@ -56,6 +69,16 @@ class Report(BaseModel):
     """Seal only from so many pending bans on."""
     templates: ConfiguredPath | None = None
     """A folder whose templates go before all others, for this report."""
+    period: Literal["pending", "calendar"] = "pending"
+    """Whether a digest ends when it is sent, or takes whole days, weeks or months of the zone."""
+    every: Literal["day", "week", "month"] | None = None
+    """The report's pace; None where neither the file nor the name tells."""
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    """Default: the configuration's."""
+    language: str | None = None
+    """Default: the configuration's."""
+    campaign: int = Field(default=5, ge=2)
+    """So many addresses of one network make a campaign."""
 
 
 class _Top(BaseModel):
@@ -69,6 +92,9 @@ class _Top(BaseModel):
     store: str | None = None
     templates: ConfiguredPath | None = None
     fail2ban_database: ConfiguredPath | None = None
+    friends: Annotated[tuple[str, ...], AfterValidator(_networks)] = ()
+    language: str
+    geography: tuple[ConfiguredPath, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +113,12 @@ class Configuration:
     """Seconds for which events and messages stay in the store once they are reported."""
     fail2ban_database: Path = FAIL2BAN_DATABASE
     """What a send compares the store with, if it can read it."""
+    friends: tuple[AnyNetwork, ...] = ()
+    """Whose ban needs the admin."""
+    language: str = "en"
+    """Of a report that has none of its own."""
+    geography: tuple[Path, ...] = ()
+    """Databases of addresses to use instead of what this host has."""
     warnings: tuple[str, ...] = ()
     """What does not stop a delivery, but should be mended."""
 
@@ -96,15 +128,17 @@ class Configuration:
         return {name: report.jails for name, report in self.reports.items()}
 
 
-def load(path: Path | None, *, host: str, timezone: str, environment: Mapping[str, str] | None = None) -> Configuration:
+def load(
+    path: Path | None, *, host: str, timezone: str, language: str = "en", environment: Mapping[str, str] | None = None
+) -> Configuration:
     """Read a configuration, or the built-in one (a report `daily` of all jails, no channels) for None.
 
-    `host` and `timezone` hold where the file says nothing; `environment` is where keys like token_env look.
+    `host`, `timezone` and `language` hold where the file says nothing; `environment` is where keys like token_env look.
     Raises ConfigurationError with every mistake.
     """
     table = {} if path is None else _read(path)
     context = {"folder": path.absolute().parent if path else None, "environment": environment or {}}
-    return _build(table, path, {"host": host, "timezone": timezone}, context)
+    return _build(table, path, {"host": host, "timezone": timezone, "language": language}, context)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -134,15 +168,10 @@ def _build(
         model = _kind(f"channels.{name}", values, mistakes)
         channels[name] = check(model, f"channels.{name}.", values) if model else None
     reports = {
-        name: check(Report, f"reports.{name}.", values)
+        name: check(Report, f"reports.{name}.", {"every": PACES.get(name)} | values)
         for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
     }
-    for name, values in _tables(table, "reports", []):
-        wanted = values.get("channels", ())
-        for channel in wanted if isinstance(wanted, list) else ():
-            if isinstance(channel, str) and channel not in channels:
-                hint = _known("known", channels, channel) or "there are no channels"
-                mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({hint})")
+    mistakes += _between(table, channels, reports)
     if not reports and "reports" in table and not mistakes:
         mistakes.append("reports: there is none: add one like [reports.daily]")
     if mistakes or top is None:
@@ -154,10 +183,31 @@ def _build(
         keep=int(top.keep[:-1]) * (604800.0 if top.keep[-1] == "w" else 86400.0),
         templates=top.templates,
         fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
+        friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        language=top.language,
+        geography=top.geography,
         reports={name: report for name, report in reports.items() if report},
         channels={name: channel for name, channel in channels.items() if channel},
         warnings=tuple(_readable_secrets(path, channels)),
     )
+
+
+def _between(
+    table: dict[str, Any], channels: Mapping[str, Channel | None], reports: Mapping[str, Report | None]
+) -> list[str]:
+    """Return what is wrong between the keys of a report, and between reports and channels."""
+    mistakes = [
+        f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"'
+        for name, report in reports.items()
+        if report and report.period == "calendar" and report.every is None
+    ]
+    for name, values in _tables(table, "reports", []):
+        wanted = values.get("channels", ())
+        for channel in wanted if isinstance(wanted, list) else ():
+            if isinstance(channel, str) and channel not in channels:
+                hint = _known("known", channels, channel) or "there are no channels"
+                mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({hint})")
+    return mistakes
 
 
 def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[str, dict[str, Any]]]:

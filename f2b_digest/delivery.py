@@ -131,6 +131,8 @@ def make(
         bodies = store.delivered(stamp.channel, since=stamp.made_at - AGAIN)
         from_store[EARLIER] = json.dumps([body.decode() for body in bodies])
     rest = [name for name in channel.templates if name not in from_store]
+    if not channel.samples:
+        digest = replace(digest, jails=tuple(replace(jail, samples=()) for jail in digest.jails))
     parts, noted = fit(rest, digest, renderer, lambda parts: channel.fits(parts | from_store, stamp))
     return channel.pack(parts | from_store, stamp), noted
 

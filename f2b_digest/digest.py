@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from f2b_digest.facts import Advice, Fact
+
 DOCUMENT_VERSION = 1
 """Of the JSON form; a reader of an older one need not fear a new key."""
 PERMANENT = -1
@@ -53,6 +55,13 @@ class Address:
     users: tuple[str, ...] = ()
     """Names that were tried, the most frequent first."""
     more_users: int = 0
+    known_since: datetime | None = None
+    """Its first ban that the store knows of, in any jail, if that was before the period; None for a newcomer."""
+    country: str | None = None
+    """ISO 3166-1 alpha-2, where the address is registered; None where no database knows it."""
+    asn: int | None = None
+    network: str | None = None
+    """The name of that network number's holder."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,141 @@ class Jail:
     failures: int
     worst: tuple[Address, ...] = ()
     left_out: LeftOut = LeftOut()
+    before: int | None = None
+    """Bans of the period before; None where the store does not reach so far back."""
+    usual: float | None = None
+    """Bans: the median of the periods that this one is compared with; None where there are too few."""
+    samples: tuple[str, ...] = ()
+    """Log lines that led to the last bans of the worst addresses: shortened, what would give somebody away masked."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The digest beside the periods before it, over the report's jails."""
+
+    before: int | None = None
+    """Bans of the period before, of the same length; None where the store does not reach so far back."""
+    usual: float | None = None
+    """Bans: the median of `periods`; None where there are too few."""
+    periods: int = 0
+    """How many whole periods of the last four weeks (at least four) the store knows."""
+    new: int = 0
+    """Addresses that were never banned before, in any jail."""
+    returning: int = 0
+    """The others."""
+
+
+@dataclass(frozen=True)
+class Several:
+    """An id that was banned in more than one jail."""
+
+    ip: str
+    jails: tuple[str, ...]
+    bans: int
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Addresses that belong together: of one /24 (IPv4) or /48 (IPv6), else of one network number."""
+
+    network: str | None
+    """None where the network number holds them together."""
+    asn: int | None
+    name: str | None
+    """Of the network number's holder."""
+    country: str | None
+    addresses: int
+    bans: int
+    failures: int
+    jails: tuple[str, ...]
+    """The one with the most bans first."""
+    users: tuple[str, ...]
+    """Names that were tried, the most frequent first."""
+    more_users: int
+    cidrs: tuple[str, ...]
+    """What to block: the smallest networks that hold these addresses and no other banned one's neighbours."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A name that was tried, over all jails."""
+
+    name: str
+    bans: int
+    """That named it."""
+    addresses: int
+    exists: bool
+    """Whether this host has such a user."""
+
+
+@dataclass(frozen=True)
+class Users:
+    """Who they tried."""
+
+    names: int
+    """Distinct ones."""
+    bans: int
+    """Bans that name anybody."""
+    most: tuple[User, ...]
+    """Those of the most bans."""
+    existing: tuple[User, ...]
+    """Those of this host's users that were tried, the most bans first."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The bans of an hour, a day or a week."""
+
+    start: datetime
+    bans: int
+
+
+@dataclass(frozen=True)
+class When:
+    """When it happened, in the report's zone."""
+
+    unit: str
+    """hour, day or week: what each of `bars` stands for; the first and the last may be shorter."""
+    bars: tuple[Bar, ...]
+    heat: tuple[tuple[int, ...], ...] = ()
+    """Seven rows, Monday first, of 24 hours each; empty where the period has no whole week."""
+
+
+@dataclass(frozen=True)
+class Country:
+    """A country of registration."""
+
+    code: str
+    addresses: int
+    bans: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network number."""
+
+    asn: int
+    name: str | None
+    addresses: int
+    bans: int
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the addresses are registered, by a database of this host."""
+
+    source: str
+    """The database's name."""
+    made_at: datetime
+    licence: str
+    """The line that its licence asks for."""
+    looked_up: int
+    """Addresses, those with the most bans first."""
+    unknown: int
+    """Of these."""
+    countries: tuple[Country, ...]
+    networks: tuple[Network, ...]
+    """Empty where the database knows countries only."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +258,22 @@ class Digest:
     """What went wrong in the making of this digest."""
     crosscheck: CrossCheck | None = None
     """None where that database could not be read, and in a preview."""
+    facts: tuple[Fact, ...] = ()
+    """What to know first: what needs somebody, then the news, each the most urgent first."""
+    compared: Compared = Compared()
+    several: tuple[Several, ...] = ()
+    """The ids in the most jails."""
+    several_in_all: int = 0
+    campaigns: tuple[Campaign, ...] = ()
+    """The one with the most addresses first."""
+    campaigns_in_all: int = 0
+    campaign_from: int = 5
+    """Addresses that make a campaign."""
+    users: Users | None = None
+    when: When | None = None
+    where: Where | None = None
+    """None where this host has no database of addresses."""
+    advice: tuple[Advice, ...] = ()
 
 
 def cut(digest: Digest, jails: int, addresses: int) -> Digest:

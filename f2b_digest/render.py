@@ -54,7 +54,9 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
+            extensions=["jinja2.ext.i18n"],
         )
+        self._environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
         self._environment.filters.update(
             bar=bar, clock=clock, day=day, duration=duration, nolink=nolink, number=number, plural=plural, span=span
         )

@@ -38,6 +38,7 @@ class Apprise(Channel):
     secrets: ClassVar[tuple[str, ...]] = ("url",)
 
     kind: Literal["apprise"]
+    samples: bool = False
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
     """Holds the service's secrets."""
     url_file: ConfiguredPath | None = None

@@ -86,6 +86,8 @@ class Channel(BaseModel, ABC):
     kind: str
     min_bans: int = Field(default=0, ge=0)
     """This channel is left out of digests with fewer bans."""
+    samples: bool = True
+    """Whether its messages show log lines; a phone's lock screen, or a collector of logs, need not."""
 
     @model_validator(mode="after")
     def _each_secret_once(self) -> Self:

@@ -56,6 +56,7 @@ class FreeMobile(Channel):
     secrets: ClassVar[tuple[str, ...]] = ("key",)
 
     kind: Literal["free-mobile"]
+    samples: bool = False
     user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")]
     """The subscriber's number, 8 digits."""
     key: SecretStr | None = None

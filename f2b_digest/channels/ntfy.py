@@ -47,6 +47,7 @@ class Ntfy(Login):
     """One notification per digest."""
 
     kind: Literal["ntfy"]
+    samples: bool = False
     url: ServerAddress
     """The server's base address; ntfy answers at the root of a host."""
     topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]

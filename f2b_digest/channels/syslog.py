@@ -33,6 +33,7 @@ class Syslog(Channel):
     """Each line of the template is a line of the log."""
 
     kind: Literal["syslog"]
+    samples: bool = False
     facility: Facility = "daemon"
     level: Level = "notice"
     urgent_from: int | None = Field(default=None, ge=1)

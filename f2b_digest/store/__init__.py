@@ -124,7 +124,7 @@ class Store:
             with self._transaction("BEGIN IMMEDIATE") as connection:
                 upgrade(connection, check(self.path, connection))  # another sender may have done it meanwhile
             return True
-        if has_archive:
+        if has_archive or version < recorder.SCHEMA_VERSION:
             raise StoreError(f"{self.path} was made by an older f2b-digest: the next send or retry upgrades it")
         return False
 

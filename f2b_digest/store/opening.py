@@ -211,6 +211,8 @@ def upgrade(connection: sa.Connection, version: int) -> None:
                 connection.exec_driver_sql(statement)
     else:
         metadata.create_all(connection, tables=[digest, delivery])
+        for index in recorder.EVENT_INDEXES:
+            connection.exec_driver_sql(index)
     connection.exec_driver_sql(f"PRAGMA user_version={recorder.SCHEMA_VERSION}")
 
 

@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from f2b_digest import recorder
+
 metadata = sa.MetaData()
 event = sa.Table(  # made by the recorder; a test compares the two
     "event",
@@ -66,5 +68,6 @@ UPGRADES = {
         "ALTER TABLE delivery ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0",
         "UPDATE delivery SET made_at = (SELECT sealed_at FROM digest WHERE digest.id = digest_id)",
     ),
+    2: recorder.EVENT_INDEXES,
 }
 """From each schema version to the next. The table of events does not change: an older recorder goes on appending."""

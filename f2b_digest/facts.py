@@ -1,0 +1,260 @@
+"""What a digest says first, and what it advises: plain values, each of a kind. No SQL, no text, no judgement here.
+
+A fact with `needs_you` asks somebody to act; the others are news. Times are in the report's zone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+# ---- what needs somebody
+
+
+@dataclass(frozen=True)
+class OwnBanned:
+    """An address of the admin's own side was banned."""
+
+    jail: str
+    ip: str
+    bans: int
+    last: datetime
+    until: datetime | None
+    """When the last ban ends; None if never or unknown."""
+    why: Literal["own", "friend", "ignored", "login"]
+    """own: this host's address, or a private network that it is in; friend: the configuration says so; ignored: in or
+    beside what fail2ban's ignoreip takes out; login: somebody logged in from there in the period."""
+    near: str | None
+    """The network, or the entry of ignoreip, that makes it one's own; None for a login."""
+    user: str | None
+    """Who logged in."""
+    unban: str
+    """What to type in a shell."""
+    kind: Literal["own"] = "own"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class JailSilent:
+    """A jail that always bans did not ban, and chance does not explain it."""
+
+    jail: str
+    usual: float
+    """Bans: the median of the periods that this one is compared with."""
+    last: datetime | None
+    """Its last ban."""
+    kind: Literal["silent"] = "silent"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class JailStopped:
+    """A jail was stopped, and was not started since, while others run."""
+
+    jail: str
+    since: datetime
+    usual: float | None
+    kind: Literal["stopped"] = "stopped"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class Fail2banDown:
+    """fail2ban does not run, or nothing of it arrives here: every jail is stopped or silent."""
+
+    jails: int
+    usual: float | None
+    since: datetime | None
+    """The last thing that it recorded."""
+    kind: Literal["down"] = "down"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """fail2ban's own database knew bans that were not recorded."""
+
+    added: int
+    """How many, all of them in this digest now."""
+    jails: tuple[str, ...]
+    """Where our action seems to be missing."""
+    kind: Literal["unrecorded"] = "unrecorded"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class NotDelivered:
+    """Earlier digests of the report did not reach somebody."""
+
+    deliveries: int
+    failed: int
+    """Of these, how many will not be tried again."""
+    digest: int
+    """The first of these: its number, channel, recipient and what went wrong."""
+    channel: str
+    recipient: str
+    reason: str
+    kind: Literal["undelivered"] = "undelivered"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class Late:
+    """Bans waited for this digest for longer than the report's pace explains."""
+
+    since: datetime
+    """When the first of them was recorded."""
+    every: float
+    """Seconds: the report's pace."""
+    kind: Literal["late"] = "late"
+    needs_you: Literal[True] = True
+
+
+# ---- news
+
+
+@dataclass(frozen=True)
+class Surge:
+    """Far more bans than usual, in a jail or (None) altogether."""
+
+    jail: str | None
+    bans: int
+    usual: float
+    before: int | None
+    """Bans of the period before."""
+    kind: Literal["surge"] = "surge"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Far fewer bans than usual, in a jail or (None) altogether; not none at all."""
+
+    jail: str | None
+    bans: int
+    usual: float
+    before: int | None
+    kind: Literal["drop"] = "drop"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class NewJail:
+    """A jail banned for the first time that the store knows of."""
+
+    jail: str
+    bans: int
+    kind: Literal["new_jail"] = "new_jail"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class Concerted:
+    """The largest campaign."""
+
+    network: str | None
+    """A /24 or /48; None where the network number holds them together."""
+    asn: int | None
+    name: str | None
+    addresses: int
+    bans: int
+    users: tuple[str, ...]
+    more_users: int
+    campaigns: int
+    """How many campaigns there were, this one included."""
+    kind: Literal["campaign"] = "campaign"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class Targeted:
+    """One user name that many addresses tried."""
+
+    user: str
+    addresses: int
+    bans: int
+    exists: bool
+    """Whether this host has such a user."""
+    kind: Literal["target"] = "target"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class Roaming:
+    """Addresses that were banned in several jails."""
+
+    addresses: int
+    ip: str
+    """The one with the most jails."""
+    jails: tuple[str, ...]
+    kind: Literal["roaming"] = "roaming"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """fail2ban was started in the period; what it restores is not counted a second time."""
+
+    times: int
+    last: datetime
+    kind: Literal["restart"] = "restart"
+    needs_you: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class FirstDigest:
+    """There is nothing to compare with yet."""
+
+    kind: Literal["first"] = "first"
+    needs_you: Literal[False] = False
+
+
+Fact = Annotated[
+    OwnBanned | JailSilent | JailStopped | Fail2banDown | Unrecorded | NotDelivered | Late
+    | Surge | Drop | NewJail | Concerted | Targeted | Roaming | Restarted | FirstDigest,
+    Field(discriminator="kind"),
+]  # fmt: skip
+
+# ---- advice: each with the configuration line that does it
+
+
+@dataclass(frozen=True)
+class Increment:
+    """Ban times that grow would have spared bans."""
+
+    spared: int
+    """Bans that came while a ban time that doubles would still have held, of the addresses with the most bans."""
+    addresses: int
+    """Whose bans these were."""
+    bans: int
+    """All bans of the digest."""
+    line: str
+    kind: Literal["increment"] = "increment"
+
+
+@dataclass(frozen=True)
+class Recidive:
+    """A jail for those who come back."""
+
+    addresses: int
+    """Banned at least `from_bans` times in the period."""
+    from_bans: int
+    bans: int
+    """Of these addresses."""
+    line: str
+    kind: Literal["recidive"] = "recidive"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A network that sends nothing else."""
+
+    network: str
+    addresses: int
+    bans: int
+    line: str
+    kind: Literal["block"] = "block"
+
+
+Advice = Annotated[Increment | Recidive | Block, Field(discriminator="kind")]

@@ -1,0 +1,61 @@
+"""What this host knows beside the store, as plain values. Nothing is asked, and no text made, here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
+
+AnyNetwork = IPv4Network | IPv6Network
+
+
+class Login(NamedTuple):
+    """Somebody logged in from somewhere else."""
+
+    ip: str
+    user: str
+    at: float
+    """UTC epoch seconds."""
+
+
+class Place(NamedTuple):
+    """Where an address is registered."""
+
+    country: str | None
+    """ISO 3166-1 alpha-2."""
+    asn: int | None
+    name: str | None
+    """Of the network number's holder."""
+
+
+@dataclass(frozen=True)
+class Geography:
+    """A database of addresses on this host."""
+
+    source: str
+    made_at: float
+    """UTC epoch seconds."""
+    licence: str
+    """The line that its licence asks for."""
+    find: Callable[[str], Place | None]
+    """Looks an address up, without a network; None for what is none, and for what it does not know."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What was found out; what could not be is empty, or None."""
+
+    own: tuple[AnyNetwork, ...] = ()
+    """This host's addresses, and the private networks that it is in."""
+    friends: tuple[AnyNetwork, ...] = ()
+    """The configuration's."""
+    ignored: tuple[AnyNetwork, ...] = ()
+    """fail2ban's ignoreip, of all jails; an address is a network of one."""
+    logins: tuple[Login, ...] = ()
+    """Of the last weeks, from other hosts."""
+    users: frozenset[str] = frozenset()
+    """The names of this host's users."""
+    running: tuple[str, ...] | None = None
+    """The jails that fail2ban runs now; empty if it does not answer; None if it could not be asked."""
+    increments: bool | None = None
+    """Whether some jail has bantime.increment."""
+    geography: Geography | None = None

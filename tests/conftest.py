@@ -13,6 +13,9 @@ import pytest
 from f2b_digest.cli import main
 from tests.store_making import NOON
 
+PERIODS = pytest.StashKey[str]()
+"""The line that tests/test_periods.py leaves for the end."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what a person may ask of the tests."""
@@ -29,6 +32,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
     )
+    parser.addoption(
+        "--all-zones",
+        action="store_true",
+        help="tests/test_periods.py at every change of every zone's clocks since 1970, not at one in eleven",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the tests of periods went through."""
+    if figures := config.stash.get(PERIODS, ""):
+        terminalreporter.section("periods")
+        terminalreporter.line(figures)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from f2b_digest import delivery, places, recorder
 from f2b_digest.cli import COMMANDS, cli
 from f2b_digest.cli.demo import sample_week
 from f2b_digest.cli.preview import show
-from f2b_digest.config import Configuration, load
+from f2b_digest.config import Report, load
 from f2b_digest.digest import CrossCheck, Digest
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store
@@ -23,13 +23,14 @@ NOW = datetime(2026, 11, 20, tzinfo=ZoneInfo(ZONE)).timestamp()
 
 def sample_digest() -> Digest:
     """Return the digest of the demo's sample week, at a fixed time."""
-    configuration: Configuration = load(None, host="web1.example.org", timezone=ZONE)
+    weekly = Report(every="week")
+    configuration = replace(load(None, host="web1.example.org", timezone=ZONE), reports={"weekly": weekly})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bans.sqlite3"
         for ban in sample_week(NOW):
             recorder.append(str(path), recorder.event(host="web1.example.org", source="demo", **ban))
         with Store(path, read_only=True) as store:
-            selection = delivery.pending(store, "daily", configuration.reports["daily"])
+            selection = delivery.pending(store, "weekly", weekly)
             digest = delivery.compose(configuration, store, "weekly", selection, NOW)
             return replace(digest, crosscheck=CrossCheck(digest.totals.bans, known=19, added=2, jails=("dovecot",)))
 

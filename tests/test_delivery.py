@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from email import message_from_bytes
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from f2b_digest import delivery, recorder
+from f2b_digest import delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import Outcome
@@ -25,7 +26,7 @@ from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store
-from tests.conftest import Command
+from tests.conftest import Command, Ended
 from tests.store_making import NOON, event, fill, query
 
 DAY = 86400.0
@@ -101,7 +102,7 @@ class Office:
 
     def ban(self, *ips: str, jail: str = "sshd", **more: Any) -> None:
         """Ban addresses now."""
-        fill(self.path, [event(ip=ip, jail=jail, at=self.now, **more) for ip in ips])
+        fill(self.path, [event(ip=ip, jail=jail, at=self.now, **{"recorded_at": self.now} | more) for ip in ips])
 
     def send(self, *names: str) -> list[Outcome]:
         """Send some reports, or all."""
@@ -481,3 +482,230 @@ def test_send_takes_the_spool_in_first(f2b_digest: Command, config: Path, path: 
     (file,) = (config.parent / "out").iterdir()
     assert "192.0.2.2" in file.read_text()
     assert recorder.spooled(str(path)) == 0
+
+
+# ---- whole days, weeks and months
+
+
+def periods_of(here: Office, report: str = "daily") -> list[tuple[float, float]]:
+    """Return the periods of a report's digests, the oldest first."""
+    rows = query(here.path, "SELECT period_start, period_end FROM digest WHERE report = ? ORDER BY id", report)
+    return [(row[0], row[1]) for row in rows]
+
+
+def calendar(path: Path, channel: Channel, **report: Any) -> Office:
+    """Return an office with one report of whole days in UTC, at noon."""
+    return office(path, channel, **{"period": "calendar", "every": "day"} | report)
+
+
+MIDNIGHT = NOON + DAY / 2
+
+
+def test_a_calendar_digest_takes_the_day_that_has_ended(path: Path) -> None:
+    """On the first day nothing is sent; next morning the whole day is, once, and what came since midnight is not."""
+    channel = Recording()
+    here = calendar(path, channel)
+    here.ban("192.0.2.1")
+    assert here.send() == []
+    here.now = MIDNIGHT
+    here.ban("192.0.2.2")
+    here.now = MIDNIGHT + 7 * 3600
+    here.send()
+    assert channel.arrived == [("admin", "sshd 192.0.2.1 1\n")]
+    assert here.send() == []
+    here.now += DAY
+    here.send()
+    assert channel.arrived[1:] == [("admin", "sshd 192.0.2.2 1\n")]
+    assert periods_of(here) == [(MIDNIGHT - DAY, MIDNIGHT), (MIDNIGHT, MIDNIGHT + DAY)]
+
+
+def test_a_calendar_digest_after_three_days_tells_three_days(path: Path) -> None:
+    """What the downtime kept back comes as one digest of whole days."""
+    channel = Recording()
+    here = calendar(path, channel)
+    here.ban("192.0.2.1")
+    here.now += DAY
+    here.send()
+    for number in (2, 3, 4, 5):
+        here.ban(f"192.0.2.{number}")
+        here.now += DAY
+    here.now -= DAY
+    here.send()
+    assert told(channel) == [f"sshd 192.0.2.{number} 1" for number in (1, 2, 3, 4)]
+    assert periods_of(here)[1:] == [(MIDNIGHT, MIDNIGHT + 3 * DAY)]
+
+
+def test_a_quiet_calendar_day_is_told_once(path: Path) -> None:
+    """With quiet = "send" each day that has ended has one digest, however often send runs."""
+    channel = Recording()
+    here = calendar(path, channel, quiet="send")
+    here.ban("192.0.2.1")
+    for _ in range(3 * 24):
+        here.now += 3600
+        here.send()
+    assert channel.arrived == [("admin", "sshd 192.0.2.1 1\n")] + [("admin", "")] * 2
+    assert periods_of(here) == [(MIDNIGHT + (day - 1) * DAY, MIDNIGHT + day * DAY) for day in range(3)]
+
+
+def test_the_first_day_is_not_told_as_a_quiet_yesterday(path: Path) -> None:
+    """What was imported is no sign of an earlier day of ours."""
+    channel = Recording()
+    here = calendar(path, channel, quiet="send")
+    fill(path, [event(at=NOON - 3 * DAY, recorded_at=NOON - 3 * DAY, history=True)])
+    here.ban("192.0.2.1")
+    assert here.send() == []
+    here.now += DAY
+    here.send()
+    assert periods_of(here) == [(MIDNIGHT - DAY, MIDNIGHT)]
+
+
+def test_a_digest_is_sealed_at_most_once_when_the_clock_was_set_back_over_midnight(path: Path) -> None:
+    """Nothing goes out until the clock has passed that midnight and the next one; nothing is lost."""
+    channel = Recording()
+    here = calendar(path, channel, quiet="send")
+    here.ban("192.0.2.1")
+    here.now = MIDNIGHT + 1
+    here.send()
+    here.now = MIDNIGHT - 3600
+    here.ban("192.0.2.2")
+    assert here.send() == []
+    here.now = MIDNIGHT + 7 * 3600
+    assert here.send() == []
+    here.ban("192.0.2.3")
+    here.now += DAY
+    here.send()
+    assert told(channel) == [f"sshd 192.0.2.{number} 1" for number in (1, 2, 3)]
+    assert periods_of(here) == [(MIDNIGHT - DAY, MIDNIGHT), (MIDNIGHT, MIDNIGHT + DAY)]
+
+
+def test_a_clock_that_was_years_ahead_does_not_silence_a_calendar_report(path: Path) -> None:
+    """Neither a ban nor a digest from the future holds back the days that follow."""
+    channel = Recording()
+    here = calendar(path, channel)
+    here.now += 3000 * DAY
+    here.ban("192.0.2.1")
+    here.now += DAY
+    here.send()
+    here.ban("192.0.2.2")
+    here.now = NOON
+    here.ban("192.0.2.3")
+    here.now += DAY
+    here.send()
+    assert told(channel) == [f"sshd 192.0.2.{number} 1" for number in (1, 2, 3)]
+    assert periods_of(here)[1] == (MIDNIGHT - DAY, MIDNIGHT)
+
+
+def test_a_report_that_becomes_a_calendar_report_goes_on_where_it_was(path: Path) -> None:
+    """From the last digest's end to the next midnight, then by days."""
+    channel = Recording()
+    here = office(path, channel)
+    here.ban("192.0.2.1")
+    here.send()
+    here.reports = {"daily": Report(channels=("out",), period="calendar", every="day")}
+    here.ban("192.0.2.2")
+    assert here.send() == []
+    for _ in range(2):
+        here.now += DAY
+        here.send()
+        here.ban("192.0.2.3")
+    assert told(channel) == ["sshd 192.0.2.1 1", "sshd 192.0.2.2 1", "sshd 192.0.2.3 1"]
+    assert periods_of(here)[1:] == [(NOON, MIDNIGHT), (MIDNIGHT, MIDNIGHT + DAY)]
+
+
+def test_a_report_has_days_of_its_own_zone(path: Path) -> None:
+    """Its midnight is not the configuration's, and its digest says which zone's times it shows."""
+    here = calendar(path, Recording(), timezone="Asia/Tokyo")
+    here.ban("192.0.2.1")
+    here.now = MIDNIGHT - 9 * 3600
+    here.send()
+    assert periods_of(here) == [(MIDNIGHT - 9 * 3600 - DAY, MIDNIGHT - 9 * 3600)]
+    with Store(path, read_only=True) as store:
+        document = store.document(1) or ""
+    assert '"timezone": "Asia/Tokyo"' in document
+    assert '"end": "2026-11-20T00:00:00+09:00"' in document
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("ban"), st.sampled_from(("sshd", "web"))),
+    st.tuples(st.just("wait"), st.floats(0, 40 * 3600.0)),
+    st.tuples(st.just("send"), st.sampled_from(("daily", "weekly", "pending"))),
+    st.tuples(st.just("back"), st.floats(0, 30 * 3600.0)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, max_size=40), st.sampled_from(QUIET), st.sampled_from(("Europe/Paris", "America/Sao_Paulo")))
+def test_calendar_periods_tile_and_tell_every_ban_once(
+    steps: list[tuple[str, Any]], quiet: Literal["skip", "send"], zone: str
+) -> None:
+    """However bans, sends and set-back clocks follow each other over a change of clocks."""
+    with tempfile.TemporaryDirectory() as folder:
+        channels = {name: Recording() for name in ("daily", "weekly", "pending")}
+        here = Office(
+            Path(folder, "bans.sqlite3"),
+            dict(channels),
+            {
+                "daily": Report(channels=("daily",), period="calendar", every="day", quiet=quiet, timezone=zone),
+                "weekly": Report(channels=("weekly",), period="calendar", every="week", jails=("*", "!sshd")),
+                "pending": Report(channels=("pending",), timezone=zone),
+            },
+            now=1_540_000_000.0 if zone == "Europe/Paris" else 1_541_000_000.0,  # both a few days before a change
+        )
+        fill(here.path, [])
+        expected: dict[str, list[str]] = {"sshd": [], "web": []}
+        latest, jumped = here.now, False
+        for number, (verb, value) in enumerate(steps):
+            if verb == "ban":
+                here.ban(f"2001:db8::{number}", jail=value)
+                expected[value].append(f"{value} 2001:db8::{number} 1")
+            elif verb == "send":
+                here.send(value)
+            else:
+                here.now += value if verb == "wait" else -value
+                jumped = jumped or verb == "back"
+            latest = max(latest, here.now)
+        here.now = latest + 15 * DAY
+        here.send()
+        everything = sorted(expected["sshd"] + expected["web"])
+        assert told(channels["daily"]) == everything
+        assert told(channels["pending"]) == everything
+        assert told(channels["weekly"]) == sorted(expected["web"])
+        for report, every, of in (("daily", "day", zone), ("weekly", "week", "UTC")):
+            found = periods_of(here, report)
+            for start, end in found:
+                assert periods.boundary(start, every, ZoneInfo(of)) == start < end
+                assert periods.boundary(end, every, ZoneInfo(of)) == end
+            if not jumped:
+                assert all(earlier[1] == later[0] for earlier, later in pairwise(found))
+
+
+def test_a_preview_of_a_calendar_report_is_what_is_sent_or_what_there_is_so_far(
+    f2b_digest: Command, config: Path, path: Path
+) -> None:
+    """While nothing whole is pending, one line says so and the running day is shown; else it is what send sends."""
+    config.write_text(config.read_text().replace('["out"]', '["out"]\nperiod = "calendar"'))
+    fill(path, [event(ip="192.0.2.1", recorded_at=NOON)])
+    ended = f2b_digest("--config", config, "preview")
+    assert "192.0.2.1" in ended.out
+    assert "the period has not ended" in ended.err
+    assert ended.err.endswith("sent after 2026-11-20 00:00\n")
+    assert f2b_digest("--config", config, "send") == Ended(0, "", "")
+    assert query(path, "SELECT * FROM digest") == []
+    fill(path, [event(ip="192.0.2.2", at=NOON - DAY, recorded_at=NOON - DAY)])  # taken in late: the next day's
+    assert "192.0.2.2" in f2b_digest("--config", config, "preview").out
+
+
+def test_a_preview_of_a_calendar_report_leaves_the_running_day_out(
+    f2b_digest: Command, config: Path, path: Path
+) -> None:
+    """It and the digest that is sent hold yesterday, and nothing is said on stderr."""
+    config.write_text(config.read_text().replace('["out"]', '["out"]\nperiod = "calendar"'))
+    fill(path, [event(ip="192.0.2.1", at=NOON - DAY, recorded_at=NOON - DAY)])
+    fill(path, [event(ip="192.0.2.2", recorded_at=NOON)])
+    preview = f2b_digest("--config", config, "preview")
+    assert ("192.0.2.1" in preview.out, "192.0.2.2" in preview.out, preview.err) == (True, False, "")
+    assert "Wed 18 Nov 2026 00:00 to Thu 19 Nov 2026 00:00" in preview.out
+    assert f2b_digest("--config", config, "send").status == 0
+    (file,) = (config.parent / "out").iterdir()
+    assert "192.0.2.1" in file.read_text()
+    assert "192.0.2.2" not in file.read_text()

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import delivery, places, recorder
+from f2b_digest import delivery, periods, places, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
@@ -70,8 +70,11 @@ def command(
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="f2b-digest-"))) / "bans.sqlite3"
             fill(path, [source, *map(Path, words)], configuration)
         store = stack.enter_context(Store(path, read_only=True))
-        selection = _selection(configuration, store, name, since, until, now)
-        digest = delivery.compose(configuration, store, name, selection, now)
+        if since is None and until is None:
+            selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
+        else:
+            selection, end = _past(configuration, name, since, until, now), now
+        digest = delivery.compose(configuration, store, name, selection, end)
         if channel is None:
             content, noted = show(digest, form, renderer)
         else:
@@ -99,17 +102,35 @@ def _channel(configuration: Configuration, name: str) -> Channel:
     return configuration.channels[name]
 
 
-def _selection(
-    configuration: Configuration, store: Store, name: str, since: str | None, until: str | None, now: float
-) -> Selection:
+def _open(
+    configuration: Configuration, store: Store, name: str, now: float, *, all_of_it: bool
+) -> tuple[Selection, float]:
+    """Return what send would take, and when that period ends; what a calendar report holds so far if that is nothing.
+
+    With `all_of_it`, whatever there is.
+    """
     report = configuration.reports[name]
-    if since is None and until is None:
-        return delivery.pending(store, name, report)
-    start = None if since is None else parse_time(since, now, configuration.timezone)
-    end = now if until is None else parse_time(until, now, configuration.timezone)
+    due = None if all_of_it else delivery.due(configuration, store, name, now)
+    if due and (report.period == "pending" or report.quiet == "send" or store.pending(due[0]).bans):
+        return due
+    if report.every is not None and not all_of_it:
+        zone = delivery.zone_of(configuration, name)
+        last = store.last_digest(name)
+        end = periods.ending(now, report.every, zone)
+        if last and last.period_end == end:  # it was sealed before the clock was set back
+            end = periods.ending(end, report.every, zone)
+        when = f"{datetime.fromtimestamp(end, zone):%Y-%m-%d %H:%M}"
+        complain(f"the period has not ended: this is what it holds so far; it is sent after {when}")
+    return delivery.pending(store, name, report), now
+
+
+def _past(configuration: Configuration, name: str, since: str | None, until: str | None, now: float) -> Selection:
+    zone = delivery.zone_of(configuration, name)
+    start = None if since is None else parse_time(since, now, zone)
+    end = now if until is None else parse_time(until, now, zone)
     if start is not None and start >= end:
         raise click.UsageError("--since is not before --until")
-    return Selection(since=start, until=end, jails=report.jails)
+    return Selection(since=start, until=end, jails=configuration.reports[name].jails)
 
 
 def parse_time(text: str, now: float, zone: ZoneInfo) -> float:

@@ -259,6 +259,20 @@ class Store:
             recorded = connection.scalar(sa.select(event.c.recorded_at).order_by(event.c.id.desc()).limit(1)) or 0.0
         return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
 
+    def first_recorded(self, first_id: int, since: float, until: float) -> int | None:
+        """Return the id of the first event, from an id on, that was recorded in a time; both ends are included.
+
+        What was imported as history is left out: no digest tells it. The times are in UTC epoch seconds.
+        """
+        query = (
+            sa.select(event.c.id)
+            .where((event.c.id >= first_id) & (event.c.history == 0) & event.c.recorded_at.between(since, until))
+            .order_by(event.c.id)
+            .limit(1)
+        )
+        with self._transaction() as connection:
+            return connection.scalar(query)
+
     # ---- the digest
 
     def addresses(self, selection: Selection) -> list[dict[str, Any]]:

@@ -1,0 +1,142 @@
+"""Days, weeks and months of a zone as UTC seconds, and the pace of a report. No clock is read, nothing is asked here.
+
+A day begins at the first instant whose local date is that day's or a later one. So a day without a midnight begins when
+its clocks have jumped over it, a day with two begins at the first, a date that a zone skipped has no day, and an hour
+that comes again after midnight stays in the new day: periods follow each other without a gap, and none overlap.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from statistics import median
+from zoneinfo import ZoneInfo
+
+DAY = 86400.0
+HOUR = 3600.0
+PACES = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY}
+"""Seconds, at most, between two digests."""
+FEWEST, MOST, REACH = 4, 28, 28 * DAY
+"""Windows that a period is compared with, and how far back they reach, in seconds, where that makes more of them."""
+SHORTEST = 60.0
+"""Seconds: a shorter period is compared with none."""
+SHORT = 20 * HOUR
+"""Seconds: a shorter period is compared with the same hours of other days, for nights are not like afternoons."""
+_LAST = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
+
+
+def boundary(now: float, every: str, zone: ZoneInfo) -> float:
+    """Return when the day, week (from Monday) or month that holds `now` began, in UTC epoch seconds.
+
+    That of a time before 1970 or after the year 9997 is taken for the nearest within.
+    """
+    at = math.floor(min(max(now, 0.0), _LAST))
+    begun = _first_day(datetime.fromtimestamp(at, zone).date(), every)
+    following = _next(begun, every)
+    while _begin(following, zone) <= at:  # the clocks were set back over midnight: the new day had begun
+        begun, following = following, _next(following, every)
+    return _begin(begun, zone)
+
+
+def ending(now: float, every: str, zone: ZoneInfo) -> float:
+    """Return when the day, week or month that holds `now` ends and the next one begins, in UTC epoch seconds."""
+    begun = boundary(now, every, zone)
+    day = _first_day(datetime.fromtimestamp(begun, zone).date(), every)
+    while (end := _begin(day, zone)) <= begun:
+        day = _next(day, every)
+    return end
+
+
+def previous(start: float, end: float, every: str | None, zone: ZoneInfo, calendar: bool) -> list[tuple[float, float]]:
+    """Return the windows that a period is compared with, as (start, end), the newest first; all times in epoch seconds.
+
+    A calendar report's period of one day is compared with the 28 days before it; of one week or month with the 4
+    before. One that took several together (the host was down, or nothing was banned) is compared with as many each
+    time: as often as 28 days hold them, at least 4 times.
+
+    Any other period is compared with the windows of its length directly before it: as many as 28 days hold, at least 4,
+    at most 28. If it is shorter than 20 hours, with the same hours of the 28 days before (of 24 hours each).
+
+    A period of less than a minute is compared with none.
+    """
+    length = end - start
+    if length < SHORTEST:
+        return []
+    if calendar and every is not None and boundary(start, every, zone) == start and boundary(end, every, zone) == end:
+        return _calendar(start, end, every, zone)
+    if length < SHORT:
+        return [(start - number * DAY, end - number * DAY) for number in range(1, MOST + 1)]
+    count = min(max(int(REACH / length), FEWEST), MOST)
+    return [(start - number * length, start - (number - 1) * length) for number in range(1, count + 1)]
+
+
+def _calendar(start: float, end: float, every: str, zone: ZoneInfo) -> list[tuple[float, float]]:
+    together, at = 0, end
+    while at > start:
+        at, together = boundary(at - 1, every, zone), together + 1
+    windows = []
+    for _ in range(max(MOST // together, FEWEST) if every == "day" else FEWEST):
+        since = start
+        for _ in range(together):
+            since = boundary(since - 1, every, zone)
+        if since >= start:  # before 1970
+            break
+        windows.append((since, start))
+        start = since
+    return windows
+
+
+def pace(every: str | None, ends: Sequence[float]) -> float | None:
+    """Return the seconds that a report lets pass between two digests, or None where nobody knows.
+
+    Without `every` it is the median of what passed between the last five digests, but not less than an hour; `ends` are
+    the ends of their periods, in any order, in UTC epoch seconds. Three such gaps are the least that tells anything.
+    """
+    if every is not None:
+        return PACES[every]
+    last = sorted(ends)[-5:]
+    gaps = [later - earlier for earlier, later in pairwise(last)]
+    return max(median(gaps), HOUR) if len(gaps) >= 3 else None
+
+
+def late(oldest: float | None, end: float, seconds: float | None) -> bool:
+    """Say whether bans waited for their digest for longer than its report's pace explains.
+
+    `oldest` is when the first of them was recorded, `end` when the digest's period ended (UTC epoch seconds): of a
+    calendar report that is a midnight, however late in the day it is sent. `seconds` is the report's pace.
+
+    Half a pace is let pass for cron's hour, and for a day of 25 hours. Not to be asked of a report that waits on
+    purpose, until there are more bans.
+    """
+    return oldest is not None and seconds is not None and end - oldest > 1.5 * seconds
+
+
+def _first_day(day: date, every: str) -> date:
+    """Return the first date of the period that holds a date."""
+    if every == "day":
+        return day
+    return day - timedelta(day.weekday()) if every == "week" else day.replace(day=1)
+
+
+def _next(first: date, every: str) -> date:
+    """Return the first date of the next period."""
+    if every == "month":
+        return (first + timedelta(31)).replace(day=1)
+    return first + timedelta(1 if every == "day" else 7)
+
+
+def _begin(day: date, zone: ZoneInfo) -> float:
+    """Return the first instant whose local date is that one or a later one."""
+    midnight = datetime.combine(day, time(), zone)
+    begin = midnight.timestamp()
+    if datetime.fromtimestamp(begin, zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+        return begin
+    # There is no midnight: the clocks jumped over it, at some second between what it is by the clocks before and after.
+    before, after = math.floor(midnight.replace(fold=1).timestamp()) - 1, math.ceil(begin)
+    while after - before > 1:
+        middle = (before + after) // 2
+        if datetime.fromtimestamp(middle, zone).date() >= day:
+            after = middle
+        else:
+            before = middle
+    return float(after)

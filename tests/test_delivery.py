@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
@@ -625,6 +626,17 @@ def test_a_report_has_days_of_its_own_zone(path: Path) -> None:
     assert '"end": "2026-11-20T00:00:00+09:00"' in document
 
 
+def test_what_was_not_delivered_is_told_with_times_of_the_reports_zone(path: Path) -> None:
+    """All times of a digest are of one zone."""
+    here = office(path, Recording(trouble={"admin": later()}), timezone="Asia/Tokyo")
+    here.ban("192.0.2.1")
+    here.send()
+    here.ban("192.0.2.2")
+    here.send()
+    with Store(path, read_only=True) as store:
+        assert '"sealed_at": "2026-11-19T21:00:00+09:00"' in (store.document(2) or "")
+
+
 STEPS = st.one_of(
     st.tuples(st.just("ban"), st.sampled_from(("sshd", "web"))),
     st.tuples(st.just("wait"), st.floats(0, 40 * 3600.0)),
@@ -709,3 +721,40 @@ def test_a_preview_of_a_calendar_report_leaves_the_running_day_out(
     (file,) = (config.parent / "out").iterdir()
     assert "192.0.2.1" in file.read_text()
     assert "192.0.2.2" not in file.read_text()
+
+
+def test_a_preview_says_when_a_digest_is_sent_though_the_clock_was_set_back(
+    f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day that is running was sealed already: the next digest comes a midnight later."""
+    config.write_text(config.read_text().replace('["out"]', '["out"]\nperiod = "calendar"'))
+    fill(path, [event(recorded_at=NOON)])
+    with monkeypatch.context() as patched:
+        patched.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: MIDNIGHT + 60))
+        assert f2b_digest("--config", config, "send").status == 0
+    assert periods_of(Office(path, {}, {})) == [(MIDNIGHT - DAY, MIDNIGHT)]
+    assert f2b_digest("--config", config, "preview").err.endswith("sent after 2026-11-21 00:00\n")
+
+
+def test_a_preview_of_a_past_period_takes_times_of_the_reports_zone(
+    f2b_digest: Command, config: Path, path: Path
+) -> None:
+    """A date is a day of the admin's, not of the server's."""
+    config.write_text(config.read_text().replace('["out"]', '["out"]\ntimezone = "Asia/Tokyo"'))
+    fill(path, [event(ip="192.0.2.1", at=NOON), event(ip="192.0.2.2", at=NOON + 4 * 3600)])
+    text = f2b_digest("--config", config, "preview", "--since", "2026-11-19", "--until", "2026-11-20").out
+    assert "192.0.2.1" in text
+    assert "192.0.2.2" not in text
+    assert "Thu 19 Nov 2026 00:00 to Fri 20 Nov 2026 00:00" in text
+
+
+def test_a_preview_of_a_log_shows_all_of_it_for_a_calendar_report_too(
+    f2b_digest: Command, config: Path, tmp_path: Path
+) -> None:
+    """There is no running day in a file."""
+    config.write_text(config.read_text().replace('["out"]', '["out"]\nperiod = "calendar"'))
+    log = tmp_path / "fail2ban.log"
+    lines = [f"2026-11-{day} 10:00:00,000 fail2ban.actions [1]: NOTICE [sshd] Ban 192.0.2.{day}" for day in (18, 19)]
+    log.write_text("\n".join(lines) + "\n")
+    ended = f2b_digest("--config", config, "preview", "--from", log)
+    assert ["192.0.2.18" in ended.out, "192.0.2.19" in ended.out, ended.err] == [True, True, ""]

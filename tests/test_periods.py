@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from f2b_digest import periods
 from f2b_digest.periods import DAY, HOUR, boundary, ending, late, pace, previous
 from tests.conftest import PERIODS
 
@@ -99,6 +100,12 @@ def check(zone: ZoneInfo, found: list[tuple[float, int]], edge: float) -> tuple[
             assert boundary(now, every, zone) == now
             assert boundary(begin + 0.5, every, zone) == now
         before = ordinal
+    starts_of_days = [begin for begin, _ in days]
+    for moment in (edge - 1, edge, edge + 1, edge + HOUR / 2, edge + 2 * HOUR):
+        place = bisect.bisect_right(starts_of_days, moment)
+        begin, end = starts_of_days[place - 1 : place + 1]
+        gaps += boundary(moment, "day", zone) > begin or ending(moment, "day", zone) < end
+        overlaps += boundary(moment, "day", zone) < begin or ending(moment, "day", zone) > end
     return len(days), gaps, overlaps
 
 
@@ -169,6 +176,12 @@ def test_a_period_has_the_hours_of_its_zone(zone: str, every: str, now: str, beg
     expected = datetime.fromisoformat(begin).timestamp()
     assert boundary(moment, every, ZoneInfo(zone)) == expected
     assert ending(moment, every, ZoneInfo(zone)) == expected + hours * HOUR
+
+
+def test_clocks_that_jump_from_before_midnight_to_after_it_begin_the_day_there() -> None:
+    """Toronto went from 23:30 to 00:30, once; since 1970 no zone did, but a law can say so any year."""
+    begin = periods._begin(date(1919, 3, 31), ZoneInfo("America/Toronto"))
+    assert begin == at("1919-03-31T04:30")
 
 
 @pytest.mark.parametrize("now", [-1e9, 0.0, 253_402_300_800.0, 1e18])

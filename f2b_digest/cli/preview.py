@@ -88,9 +88,11 @@ def command(
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report: its own templates first, then the configuration's, then the built-in ones."""
+    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
     known = configuration.reports.get(report)
-    return Renderer(places.folder("templates"), known.templates if known else None, configuration.templates)
+    own = (known.templates if known else None, configuration.templates)
+    language = (known.language if known else None) or configuration.language
+    return Renderer(places.folder("templates"), *own, language=language)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:

@@ -51,10 +51,15 @@ class Look:
     """What the reader's screen can do. The default is a mail's text, which is also what every channel gets."""
 
     colour: bool = False
-    width: int = MAIL_WIDTH
-    """Columns."""
+    width: int | None = None
+    """Columns that no line of text exceeds; None for a mail, in which the templates alone break lines."""
     blocks: bool = True
     """Whether it can show "█"."""
+
+    @property
+    def columns(self) -> int:
+        """The width that a template has."""
+        return self.width or MAIL_WIDTH
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -102,7 +107,7 @@ class Renderer:
         words = words_of(self._language)
         environment.newstyle_gettext = True  # type: ignore[attr-defined]
         environment.globals.update(_sentences(words))
-        environment.globals.update(language=words.language.replace("_", "-"), width=self._look.width)
+        environment.globals.update(language=words.language.replace("_", "-"), width=self._look.columns)
         environment.filters.update(_filters(words, self._look))
         return environment
 
@@ -142,12 +147,16 @@ class Renderer:
 
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
         try:
-            return self._environment.get_template(name).render(document)
+            text = self._environment.get_template(name).render(document)
         except TemplateSyntaxError as error:
             place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
             raise TemplateError(name, f"{place}: {error.message}") from None
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
             raise TemplateError(name, f": {type(error).__name__}: {error}") from None
+        width = self._look.width
+        if width is None or not name.endswith(".txt"):
+            return text
+        return "\n".join(fold(line, width, _indent(line) + 4) for line in text.split("\n"))
 
 
 def _source(folder: Path, name: str) -> str | None:
@@ -252,7 +261,7 @@ def _filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
 
     def bar(value: int, most: int, width: int) -> str:
         """Draw a bar, at least one long. The rest of its line has the width that it has in a mail."""
-        room = max(1, width + look.width - MAIL_WIDTH)
+        room = max(1, width + look.columns - MAIL_WIDTH)
         return ("█" if look.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
 
     def paint(text: str, style: str) -> str:
@@ -262,7 +271,7 @@ def _filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
 
     def wrap(text: str, indent: int = 0, first: str = "") -> str:
         """Break a text into lines: the first begins with `first`, the others with so many spaces."""
-        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), look.width, indent)
+        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), look.columns, indent)
 
     return {
         "bar": bar, "clock": words.clock, "date": words.date, "day": words.day, "duration": words.duration,
@@ -287,6 +296,11 @@ def painted(text: str, style: str) -> str:
 def plain(text: str) -> str:
     """Return text without what `painted` put into it."""
     return PAINT.sub("", text)
+
+
+def _indent(line: str) -> int:
+    bare = plain(line)
+    return len(bare) - len(bare.lstrip(" "))
 
 
 def fold(line: str, width: int, indent: int) -> str:

@@ -146,8 +146,10 @@ def language_of(name: str) -> str | None:
 
     "C", "POSIX" and no name at all mean English, as everywhere in a system.
     """
-    wanted = re.split(r"[.@]", name)[0].replace("-", "_").strip()
-    if wanted.upper() in ("", "C", "POSIX"):
+    if not name:
+        return SOURCE
+    wanted = re.split(r"[.@]", name)[0].replace("-", "_")
+    if wanted in ("C", "POSIX"):
         return SOURCE
     there = {language.lower(): language for language in known()}
     while wanted:

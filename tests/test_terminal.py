@@ -54,7 +54,7 @@ def seen(folder: Path) -> Seen:
     def preview(*words: str, columns: int = 80, lines: int = 200, **environment: str) -> str:
         screen, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        command = [sys.executable, "-m", "f2b_digest", "--config", folder / "config.toml", "preview", *words]
+        command = [sys.executable, "-m", "f2b_digest", "--config", str(folder / "config.toml"), "preview", *words]
         environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "en_US.UTF-8", **environment}
         environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
         with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment) as program:
@@ -77,7 +77,7 @@ def read(screen: int) -> bytes:
 
 def piped(folder: Path, *words: str, **environment: str) -> bytes:
     """Return what a preview writes to a pipe."""
-    command = [sys.executable, "-m", "f2b_digest", "--config", folder / "config.toml", "preview", *words]
+    command = [sys.executable, "-m", "f2b_digest", "--config", str(folder / "config.toml"), "preview", *words]
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "en_US.UTF-8", **environment}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
     return subprocess.run(command, env=environment, check=True, capture_output=True).stdout

@@ -58,7 +58,7 @@ def read(language: str) -> Catalog:
 def updated(language: str, source: Catalog) -> str:
     """Return a catalogue's file with the sentences of `source`, and the translations that it has of them."""
     catalogue, file = read(language), io.BytesIO()
-    catalogue.update(source, no_fuzzy_matching=True, update_creation_date=False)
+    catalogue.update(source, no_fuzzy_matching=True)
     write_po(file, catalogue, width=100, omit_header=True, ignore_obsolete=True, include_lineno=False)
     head = (words.FOLDER / language / words.CATALOGUE).read_text(encoding="utf-8").partition("\n\n")[0]
     return f"{head.rstrip()}\n\n{file.getvalue().decode().strip()}\n"

@@ -7,7 +7,6 @@ templates may belong to somebody who may not run programs as the user of `f2b-di
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -30,6 +29,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup, escape
 
 from f2b_digest.errors import TemplateError
+from f2b_digest.look import MAIL, MAIL_WIDTH, STYLES, Look, fold, indent_of, painted
 from f2b_digest.words import SOURCE, Words, words_of
 
 LONGEST_TEXT = 60
@@ -38,28 +38,6 @@ LONGEST_SENTENCE = 300
 """Characters of a reason or a note."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
-MAIL_WIDTH = 78
-"""Columns of a mail's text: quoted, it still fits into 80."""
-STYLES = {"bad": "1;31", "good": "32", "strong": "1", "faint": "2", "bar": "36"}
-"""What `paint` knows, as a terminal's SGR parameters (ECMA-48)."""
-PAINT = re.compile(r"\x1b\[[0-9;]*m")
-RESET = "\x1b[0m"
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the reader's screen can do. The default is a mail's text, which is also what every channel gets."""
-
-    colour: bool = False
-    width: int | None = None
-    """Columns that no line of text exceeds; None for a mail, in which the templates alone break lines."""
-    blocks: bool = True
-    """Whether it can show "█"."""
-
-    @property
-    def columns(self) -> int:
-        """The width that a template has."""
-        return self.width or MAIL_WIDTH
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -81,7 +59,7 @@ class Renderer:
         *own: Path | None,
         broken: frozenset[str] = frozenset(),
         language: str = SOURCE,
-        look: Look = Look(),
+        look: Look = MAIL,
     ) -> None:
         """Take the folder of the built-in templates, and the admin's; of these, the `broken` templates do not count.
 
@@ -156,7 +134,7 @@ class Renderer:
         width = self._look.width
         if width is None or not name.endswith(".txt"):
             return text
-        return "\n".join(fold(line, width, _indent(line) + 4) for line in text.split("\n"))
+        return "\n".join(fold(line, width, indent_of(line) + 4) for line in text.split("\n"))
 
 
 def _source(folder: Path, name: str) -> str | None:
@@ -283,37 +261,3 @@ def _filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
 def plural(value: int, one: str, many: str) -> str:
     """Return a count with its noun, in English: what commands say."""
     return f"{value:,} {one if value == 1 else many}"
-
-
-# ---- lines on a screen
-
-
-def painted(text: str, style: str) -> str:
-    """Return text in one of `STYLES`, each line for itself."""
-    return "\n".join(f"\x1b[{STYLES[style]}m{line}{RESET}" if line else "" for line in text.split("\n"))
-
-
-def plain(text: str) -> str:
-    """Return text without what `painted` put into it."""
-    return PAINT.sub("", text)
-
-
-def _indent(line: str) -> int:
-    bare = plain(line)
-    return len(bare) - len(bare.lstrip(" "))
-
-
-def fold(line: str, width: int, indent: int) -> str:
-    """Return a line as lines of so many columns, the further ones indented; a word that is longer stays in one piece.
-
-    What is painted across a break is painted on both sides of it, for pagers that forget.
-    """
-    lines, current, style = [], "", ""
-    for gap, word in re.findall(r"( *)([^ ]+)", line):
-        if len(plain(current + gap + word)) > width and plain(current).strip():
-            lines.append(current + (RESET if style else ""))
-            current, gap = " " * indent + style, ""  # noqa: PLW2901
-        current += gap + word
-        for paint in PAINT.findall(word):
-            style = "" if paint == RESET else paint
-    return "\n".join([*lines, current])

@@ -21,8 +21,9 @@ from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, document
 from f2b_digest.errors import TemplateError
+from f2b_digest.look import Look
 from f2b_digest.message import Stamp
-from f2b_digest.render import HIDDEN, Look, Renderer, nolink
+from f2b_digest.render import HIDDEN, Renderer, nolink
 from tests.store_making import NOON
 
 TEMPLATES = places.folder("templates")

@@ -15,7 +15,8 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.cli.terminal import readable
-from f2b_digest.render import RESET, Look, Renderer, fold, painted, plain
+from f2b_digest.look import RESET, Look, fold, painted, plain
+from f2b_digest.render import Renderer
 
 Seen = Callable[..., str]
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -218,6 +219,8 @@ def test_columns_of_a_row_stay_where_they_are() -> None:
     """Breaking a line moves nothing before the break."""
     assert fold("  a     b    c", 80, 4) == "  a     b    c"
     assert fold("  a     b    c", 10, 4) == "  a     b\n    c"
+    assert fold("  a   b   18 nov. 23:40", 20, 4) == "  a   b\n    18 nov. 23:40"
+    assert fold("  a   18 nov. 23:40 x", 12, 4) == "  a\n    18 nov.\n    23:40 x"
     assert fold("x" * 30 + " y", 10, 2) == "x" * 30 + "\n  y"
 
 

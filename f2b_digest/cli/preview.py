@@ -21,7 +21,8 @@ from f2b_digest.cli import Program, complain, report_named, terminal
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, schema, to_json
-from f2b_digest.render import Look, Renderer, plain
+from f2b_digest.look import MAIL, Look, plain
+from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
 
 FORMATS = ("text", "html", "ntfy", "json")
@@ -134,7 +135,7 @@ def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
 
 def look_of(form: str, output: Path | None, colour: terminal.Colour) -> Look:
     """Return the look for what goes to a terminal as text; a file and the other formats get what is sent."""
-    return Look() if output or form != "text" else terminal.look_of(sys.stdout, os.environ, colour)
+    return MAIL if output or form != "text" else terminal.look_of(sys.stdout, os.environ, colour)
 
 
 def write(path: Path | None, content: str | bytes, *, colour: bool = False, pager: bool = False) -> None:

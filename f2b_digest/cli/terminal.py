@@ -12,7 +12,7 @@ from typing import Any, Literal, TextIO
 
 import click
 
-from f2b_digest.render import Look, plain
+from f2b_digest.look import Look, plain
 
 Colour = Literal["auto", "always", "never"]
 NARROWEST, WIDEST = 40, 100

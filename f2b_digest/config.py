@@ -16,6 +16,7 @@ from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel, ConfiguredPath
 from f2b_digest.errors import ConfigurationError
 from f2b_digest.surroundings import AnyNetwork
+from f2b_digest.words import known, language_of
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
@@ -188,7 +189,7 @@ def _build(
         geography=top.geography,
         reports={name: report for name, report in reports.items() if report},
         channels={name: channel for name, channel in channels.items() if channel},
-        warnings=tuple(_readable_secrets(path, channels)),
+        warnings=(*_readable_secrets(path, channels), *_foreign(table, reports)),
     )
 
 
@@ -270,6 +271,17 @@ def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None])
         f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
         for file in sorted(files)
         if _is_open(file)
+    ]
+
+
+def _foreign(table: dict[str, Any], reports: Mapping[str, Report | None]) -> list[str]:
+    """Return a line for each language that the file names, and that there are no words for."""
+    named = {"language": table.get("language")}
+    named |= {f"reports.{name}.language": report.language for name, report in reports.items() if report}
+    return [
+        _one_line(f"{place}: there is no {name!r} yet (known: {', '.join(known())}): English is used")
+        for place, name in named.items()
+        if name is not None and language_of(name) is None
     ]
 
 

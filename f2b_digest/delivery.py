@@ -229,7 +229,7 @@ def _seal(
     if not enough or not channels:  # what no channel would tell stays pending until there is more of it
         return []
     key = uuid.uuid4().hex
-    renderer = renderer.preferring(report.templates)
+    renderer = renderer.preferring(report.templates).speaking(report.language or configuration.language)
     messages: list[tuple[str, Message]] = []
     notes: dict[str, Outcome] = {}
     for channel_name in channels:

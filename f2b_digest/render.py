@@ -6,19 +6,31 @@ templates may belong to somebody who may not run programs as the user of `f2b-di
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, FunctionLoader, StrictUndefined, TemplateSyntaxError
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    FileSystemLoader,
+    FunctionLoader,
+    StrictUndefined,
+    TemplateSyntaxError,
+    pass_context,
+    pass_eval_context,
+)
 from jinja2.exceptions import SecurityError
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup, escape
 
 from f2b_digest.errors import TemplateError
+from f2b_digest.look import MAIL, MAIL_WIDTH, STYLES, Look, fold, indent_of, painted
+from f2b_digest.words import SOURCE, Words, words_of
 
 LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
@@ -41,13 +53,27 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 class Renderer:
     """Renders templates from the admin's folder where it has them, else the built-in ones."""
 
-    def __init__(self, built_in: Path, *own: Path | None, broken: frozenset[str] = frozenset()) -> None:
-        """Take the folder of the built-in templates, and the admin's; of these, the `broken` templates do not count."""
+    def __init__(
+        self,
+        built_in: Path,
+        *own: Path | None,
+        broken: frozenset[str] = frozenset(),
+        language: str = SOURCE,
+        look: Look = MAIL,
+    ) -> None:
+        """Take the folder of the built-in templates, and the admin's; of these, the `broken` templates do not count.
+
+        A language that there is no catalogue for is English.
+        """
         self._built_in, self._own, self._broken = built_in, tuple(folder for folder in own if folder), broken
-        loaders: list[BaseLoader] = [FileSystemLoader(built_in)]
+        self._language, self._look = language, look
+
+    @cached_property
+    def _environment(self) -> ImmutableSandboxedEnvironment:
+        loaders: list[BaseLoader] = [FileSystemLoader(self._built_in)]
         if self._own:
             loaders.insert(0, FunctionLoader(self._own_source))
-        self._environment = _Sandbox(
+        environment = _Sandbox(
             loader=ChoiceLoader(loaders),
             autoescape=lambda name: name is not None and name.endswith(".html"),
             undefined=StrictUndefined,
@@ -56,20 +82,34 @@ class Renderer:
             keep_trailing_newline=True,
             extensions=["jinja2.ext.i18n"],
         )
-        self._environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
-        self._environment.filters.update(
-            bar=bar, clock=clock, day=day, duration=duration, nolink=nolink, number=number, plural=plural, span=span
-        )
+        words = words_of(self._language)
+        environment.newstyle_gettext = True  # type: ignore[attr-defined]
+        environment.globals.update(_sentences(words))
+        environment.globals.update(language=words.language.replace("_", "-"), width=self._look.columns)
+        environment.filters.update(_filters(words, self._look))
+        return environment
 
     def without(self, template: str) -> "Renderer | None":
         """Return a renderer that takes a built-in template instead of the admin's, or None if there is none."""
         if self._own_source(template) is None or _source(self._built_in, template) is None:
             return None
-        return Renderer(self._built_in, *self._own, broken=self._broken | {template})
+        return self._but(broken=self._broken | {template})
 
     def preferring(self, folder: Path | None) -> "Renderer":
         """Return a renderer that looks into one more folder first."""
-        return Renderer(self._built_in, folder, *self._own, broken=self._broken) if folder else self
+        return self._but(own=(folder, *self._own)) if folder else self
+
+    def speaking(self, language: str) -> "Renderer":
+        """Return a renderer of another language: "fr", "fr_FR.UTF-8"; English if there is no such catalogue."""
+        return self._but(language=language) if language != self._language else self
+
+    def looking(self, look: Look) -> "Renderer":
+        """Return a renderer for another screen."""
+        return self._but(look=look) if look != self._look else self
+
+    def _but(self, *, own: tuple[Path, ...] | None = None, **changed: Any) -> "Renderer":
+        same: dict[str, Any] = {"broken": self._broken, "language": self._language, "look": self._look}
+        return Renderer(self._built_in, *(self._own if own is None else own), **(same | changed))
 
     def _own_source(self, name: str) -> str | None:
         if name in self._broken:
@@ -85,12 +125,16 @@ class Renderer:
 
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
         try:
-            return self._environment.get_template(name).render(document)
+            text = self._environment.get_template(name).render(document)
         except TemplateSyntaxError as error:
             place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
             raise TemplateError(name, f"{place}: {error.message}") from None
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
             raise TemplateError(name, f": {type(error).__name__}: {error}") from None
+        width = self._look.width
+        if width is None or not name.endswith(".txt"):
+            return text
+        return "\n".join(fold(line, width, indent_of(line) + 4) for line in text.split("\n"))
 
 
 def _source(folder: Path, name: str) -> str | None:
@@ -145,52 +189,75 @@ def _is_address(text: str) -> bool:
     return "%" not in text  # a zone can be any text
 
 
-# ---- how numbers and times read
+# ---- what templates say
 
 
-def number(value: int) -> str:
-    """Return a count with thousands separated."""
-    return f"{value:,}"
+def _sentences(words: Words) -> dict[str, Any]:
+    """Return the functions behind `_(…)`, `ngettext(…)` and {% trans %}, for Jinja's "newstyle".
+
+    Numbers in a sentence are written as the language writes them. On a page, values are escaped; the sentence itself
+    is ours. A value is put in once: what it holds is never a place for another.
+    """
+
+    def said(context: Context, sentence: str, values: Mapping[str, Any]) -> str:
+        shown = {name: _counted(words, value) for name, value in values.items()}
+        return (Markup(sentence) if context.eval_ctx.autoescape else sentence) % shown  # noqa: S704 - the catalogue's
+
+    @pass_context
+    def gettext(context: Context, message: str, /, **values: Any) -> str:
+        return said(context, words.gettext(message), values)
+
+    @pass_context
+    def pgettext(context: Context, about: str, message: str, /, **values: Any) -> str:
+        return said(context, words.pgettext(about, message), values)
+
+    @pass_context
+    def ngettext(context: Context, one: str, many: str, value: float, /, **values: Any) -> str:
+        return said(context, words.ngettext(one, many, value), {"num": value} | values)
+
+    @pass_context
+    def npgettext(context: Context, about: str, one: str, many: str, value: float, /, **values: Any) -> str:
+        return said(context, words.npgettext(about, one, many, value), {"num": value} | values)
+
+    return {"gettext": gettext, "pgettext": pgettext, "ngettext": ngettext, "npgettext": npgettext}
+
+
+def _counted(words: Words, value: Any) -> Any:
+    return words.number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
+    def counted(value: int, one: str, many: str) -> str:
+        """Say a count with a noun of the template's own language: built-in templates have ngettext."""
+        return f"{words.number(value)} {one if value == 1 else many}"
+
+    @pass_eval_context
+    def listed(context: EvalContext, items: Sequence[str]) -> str:
+        if context.autoescape:
+            return Markup(words.list_of([escape(item) for item in items]))  # noqa: S704 - all of it is escaped
+        return words.list_of(items)
+
+    def bar(value: int, most: int, width: int) -> str:
+        """Draw a bar, at least one long. The rest of its line has the width that it has in a mail."""
+        room = max(1, width + look.columns - MAIL_WIDTH)
+        return ("█" if look.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
+
+    def paint(text: str, style: str) -> str:
+        if style not in STYLES:
+            raise ValueError(f"there is no style {style!r} (known: {', '.join(STYLES)})")
+        return painted(text, style) if look.colour else text
+
+    def wrap(text: str, indent: int = 0, first: str = "") -> str:
+        """Break a text into lines: the first begins with `first`, the others with so many spaces."""
+        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), look.columns, indent)
+
+    return {
+        "bar": bar, "clock": words.clock, "date": words.date, "day": words.day, "duration": words.duration,
+        "listed": listed, "nolink": nolink, "number": words.number, "paint": paint, "plural": counted,
+        "span": words.span, "territory": words.territory, "weekday": words.weekday, "wrap": wrap,
+    }  # fmt: skip
 
 
 def plural(value: int, one: str, many: str) -> str:
-    """Return a count with its noun."""
-    return f"{number(value)} {one if value == 1 else many}"
-
-
-def duration(seconds: int | None) -> str:
-    """Return a ban time in its two largest units: "1 h 30 min", "2 weeks", "permanent"."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 0:
-        return "permanent" if seconds == -1 else "unknown"
-    parts = []
-    for size, name in ((604800, "week"), (86400, "day"), (3600, "h"), (60, "min"), (1, "s")):
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count:,} {name}{'s' if count > 1 and name in ('week', 'day') else ''}")
-    return " ".join(parts[:2]) or "0 s"
-
-
-def day(moment: datetime) -> str:
-    """Return a date and time for a heading: "Thu 19 Nov 2026 00:00"."""
-    return moment.strftime("%a %-d %b %Y %H:%M")
-
-
-def clock(moment: datetime, beside: datetime) -> str:
-    """Return a time, with its date where that is not the date of `beside`: "23:40", "18 Nov 23:40"."""
-    if moment.date() == beside.date():
-        return moment.strftime("%H:%M")
-    return moment.strftime("%-d %b %H:%M" if moment.year == beside.year else "%-d %b %Y %H:%M")
-
-
-def span(first: datetime, last: datetime, beside: datetime) -> str:
-    """Return the first and last time of something, as one time where they are the same minute."""
-    start = clock(first, beside)
-    end = clock(last, first)  # with its date if that is another one, even where that is the date of `beside`
-    return start if start.endswith(end) else f"{start} – {end}"
-
-
-def bar(value: int, most: int, width: int) -> str:
-    """Return a bar of blocks, at least one long, for a terminal."""
-    return "█" * max(1, round(width * value / most)) if value and most else ""
+    """Return a count with its noun, in English: what commands say."""
+    return f"{value:,} {one if value == 1 else many}"

@@ -21,6 +21,7 @@ from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, document
 from f2b_digest.errors import TemplateError
+from f2b_digest.look import Look
 from f2b_digest.message import Stamp
 from f2b_digest.render import HIDDEN, Renderer, nolink
 from tests.store_making import NOON
@@ -30,6 +31,8 @@ BUILT_IN = sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.g
 MOMENT = datetime(2026, 11, 19, 12, tzinfo=UTC)
 MAIL = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
 PHONE = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="alerts")
+GLOBALS = {"_", "gettext", "ngettext", "pgettext", "npgettext"}
+"""What is no variable of the digest, and needs no word in a template's first comment."""
 
 HOSTILE = {
     "HTML": "</td><img src=x onerror=alert(1)><script>alert(1)</script>",
@@ -259,13 +262,40 @@ def test_a_template_opens_with_the_names_of_its_variables(name: str) -> None:
     comment = opening_comment(source)
     if "see" in comment or "as in" in comment:
         comment += opening_comment((TEMPLATES / "email/body.txt").read_text())
-    environment = Environment(autoescape=True)
+    environment = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
     for filter_name in re.findall(r"\|\s*(\w+)", source):
         environment.filters.setdefault(filter_name, str)
-    used = meta.find_undeclared_variables(environment.parse(source))
+    used = meta.find_undeclared_variables(environment.parse(source)) - GLOBALS
     assert used or meta.find_referenced_templates(environment.parse(source))
     assert used - set(re.findall(r"\w+", comment)) == set()
-    assert used <= set(document(digest_of("x")))
+    assert used <= {*document(digest_of("x")), "language", "width"}
+
+
+def test_a_renderer_that_changes_keeps_the_rest(own: Path) -> None:
+    """Language, screen, folders and what is broken are chosen one after the other, in any order."""
+    (own / "email/body.txt").write_text("{{ language }} {{ width }} {{ 1234 | number }} {{ 'x' | paint('bad') }}")
+    (own / "email/subject.txt").write_text("{{ no_such_name }}")
+    look = Look(colour=True, width=60)
+    renderer = Renderer(TEMPLATES).looking(look).preferring(own).speaking("fr").without("email/subject.txt")
+    assert renderer
+    parts = renderer.render(["email/body.txt", "email/subject.txt"], document(digest_of("192.0.2.1")))
+    assert parts["email/body.txt"] == "fr 60 1\u202f234 \x1b[1;31mx\x1b[0m"
+    assert "web1" in parts["email/subject.txt"]
+    again = Renderer(TEMPLATES, own, language="fr").speaking("en").looking(Look())
+    assert again.render(["email/body.txt"], document(digest_of("x")))["email/body.txt"] == "en 78 1,234 x"
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_bar_takes_what_its_line_leaves(own: Path, blocks: bool) -> None:
+    """A template is written for the 78 columns of a mail; a terminal's difference goes to the bar."""
+    (own / "bar.txt").write_text(
+        "{{ 10 | bar(10, 38) }}|{{ 5 | bar(10, 38) }}|{{ 1 | bar(1000, 38) }}|{{ 0 | bar(1, 9) }}|"
+    )
+    nothing = {"notes": (), "undelivered": ()}
+    for width, most in ((None, 38), (60, 20), (40, 1), (100, 60)):
+        text = Renderer(own).looking(Look(width=width, blocks=blocks)).render(["bar.txt"], nothing)["bar.txt"]
+        assert set(text) == {"|", "█" if blocks else "#"}
+        assert [len(bar) for bar in text.split("|")] == [most, max(1, most // 2), 1, 0, 0]
 
 
 def opening_comment(source: str) -> str:

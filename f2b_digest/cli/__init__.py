@@ -6,6 +6,7 @@ Each command's module loads when the command runs, so that `--help` and `record`
 import os
 import sys
 import time
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,13 @@ class Program:
         """Load the configuration, and leave its warnings to the caller. Raises ConfigurationError."""
         from f2b_digest import config
 
-        return config.load(self.config, host=os.uname().nodename, timezone=local_zone(), environment=os.environ)
+        return config.load(
+            self.config,
+            host=os.uname().nodename,
+            timezone=local_zone(),
+            language=local_language(os.environ),
+            environment=os.environ,
+        )
 
     def store_path(self, configured: object) -> Path:
         """Return where the store is: --store, else the configuration's (beside it), else the default.
@@ -88,6 +95,17 @@ def local_zone() -> str:
         return get_localzone_name() or "UTC"
     except Exception:  # tzlocal refuses a machine whose settings contradict each other
         return "UTC"
+
+
+def local_language(environment: Mapping[str, str]) -> str:
+    """Return the first language of an environment that there are words for, as GNU gettext looks; else English."""
+    from f2b_digest.words import SOURCE, language_of
+
+    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
+    if locale.partition(".")[0] in ("C", "POSIX"):  # LANGUAGE alone does not count
+        return SOURCE
+    wanted = [*filter(None, environment.get("LANGUAGE", "").split(":")), locale]
+    return next(filter(None, map(language_of, wanted)), SOURCE)
 
 
 def _state_home() -> Path:

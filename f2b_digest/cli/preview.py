@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import sys
 import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,10 +17,11 @@ from f2b_digest import delivery, periods, places, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.cli import Program, complain, report_named, terminal
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, schema, to_json
+from f2b_digest.look import MAIL, Look, plain
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
 
@@ -37,12 +40,15 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
               help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
+@terminal.options
 @click.pass_obj
 def command(
     program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None, since: str | None,
-    until: str | None, source: Path | None,
+    until: str | None, source: Path | None, colour: terminal.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
     """Show what send would send, and change nothing.
+
+    On a terminal in its colours and width; to a pipe or FILE the text of the mail.
 
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
     zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w). "schema" is the JSON Schema of "json".
@@ -62,6 +68,7 @@ def command(
     name = report_named(configuration, words[0] if words and source is None else next(iter(configuration.reports)))
     now = program.clock()
     renderer = renderer_for(configuration, name)
+    look = look_of(form, output, colour)
     content: str | bytes
     with contextlib.ExitStack() as stack:
         if source is None:
@@ -76,7 +83,7 @@ def command(
             selection, end = _past(configuration, name, since, until, now), now
         digest = delivery.compose(configuration, store, name, selection, end)
         if channel is None:
-            content, noted = show(digest, form, renderer)
+            content, noted = show(digest, form, renderer.looking(look))
         else:
             way = _channel(configuration, channel)
             stamp = delivery.stamp_of(digest, NO_ID, channel, now)
@@ -87,13 +94,15 @@ def command(
         complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
     for note in noted.notes:
         complain(note)
-    write(output, content)
+    write(output, content, colour=look.colour, pager=not no_pager)
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report: its own templates first, then the configuration's, then the built-in ones."""
+    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
     known = configuration.reports.get(report)
-    return Renderer(places.folder("templates"), known.templates if known else None, configuration.templates)
+    own = (known.templates if known else None, configuration.templates)
+    language = (known.language if known else None) or configuration.language
+    return Renderer(places.folder("templates"), *own, language=language)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:
@@ -145,10 +154,18 @@ def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
-def write(path: Path | None, content: str | bytes) -> None:
+def look_of(form: str, output: Path | None, colour: terminal.Colour) -> Look:
+    """Return the look for what goes to a terminal as text; a file and the other formats get what is sent."""
+    return MAIL if output or form != "text" else terminal.look_of(sys.stdout, os.environ, colour)
+
+
+def write(path: Path | None, content: str | bytes, *, colour: bool = False, pager: bool = False) -> None:
     """Write to a file that a person named, or to the terminal. Raises click's FileError."""
     if path is None:
-        click.echo(content, nl=isinstance(content, str) and not content.endswith("\n"))
+        if isinstance(content, str):
+            terminal.put(content, colour=colour, pager=pager)
+        else:
+            click.echo(content, nl=False)
         return
     try:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -169,7 +186,11 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
         channel = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="preview")
     else:
         channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
-    parts, digest = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
+
+    def fits(parts: dict[str, str]) -> bool:  # what is only for a screen takes no room in a message
+        return bool(channel.fits({name: plain(text) for name, text in parts.items()}, stamp))
+
+    parts, digest = delivery.fit(channel.templates, digest, renderer, fits)
     if form == "ntfy":
         return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n", digest
     return parts["email/body.html" if form == "html" else "email/body.txt"], digest

@@ -29,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
     )
+    parser.addoption(
+        "--usual-weeks",
+        type=int,
+        default=100,
+        metavar="N",
+        help="weeks that tests/test_usual_weeks.py makes up and judges (default: %(default)s; 10000 take minutes)",
+    )
 
 
 @dataclass(frozen=True)

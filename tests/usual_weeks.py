@@ -60,16 +60,17 @@ def epoch(day: float) -> float:
     return 345600 + day * 86400
 
 
-def history(seed: int, weeks: int, rates: Mapping[str, float] | None = None) -> History:
-    """Return made-up bans of so many weeks; the same for the same seed."""
+def history(seed: int, weeks: int, rates: Mapping[str, float] | None = None, *, steady: bool = False) -> History:
+    """Return made-up bans of so many weeks, the same for the same seed; steady ones have a rhythm, and little else."""
     chance = random.Random(seed)
-    return History({jail: _jail(chance, weeks * 7, rate) for jail, rate in (rates or RATES).items()})
+    return History({jail: _jail(chance, weeks * 7, rate, steady=steady) for jail, rate in (rates or RATES).items()})
 
 
-def _jail(chance: random.Random, days: int, rate: float) -> list[int]:
+def _jail(chance: random.Random, days: int, rate: float, *, steady: bool) -> list[int]:
     """Return a jail's hours.
 
-    Busy jails vary by some 30 % from day to day (size 10 of a gamma distribution: at 20 bans a day, three times
+    Steady jails vary by some 14 % from day to day beyond counting (size 50 of a gamma distribution).
+    Others vary by some 30 % from day to day (size 10 of a gamma distribution: at 20 bans a day, three times
     Poisson's variance; at 400, forty times), and every third jail by 45 %. The level wanders by 5 % a day around its
     mean, some 20 % in all. About once in two weeks a botnet comes for two to eight hours.
     """
@@ -79,9 +80,10 @@ def _jail(chance: random.Random, days: int, rate: float) -> list[int]:
     hours: list[int] = []
     visits: dict[int, float] = {}
     for day in range(days):
-        level = 0.97 * level + chance.gauss(0, 0.05)
-        mean = rate * math.exp(level) * chance.gammavariate(size, 1 / size) * (weekend if day % 7 >= 5 else 1.0)
-        if chance.random() < 1 / 14:
+        level = 0.0 if steady else 0.97 * level + chance.gauss(0, 0.05)
+        mean = rate * math.exp(level) * (weekend if day % 7 >= 5 and not steady else 1.0)
+        mean *= chance.gammavariate(50, 1 / 50) if steady else chance.gammavariate(size, 1 / size)
+        if chance.random() < 1 / 14 and not steady:
             length, begin = chance.randint(2, 8), day * 24 + chance.randrange(24)
             visits.update(dict.fromkeys(range(begin, begin + length), rate * chance.uniform(0.3, 1.0) / length))
         for hour in range(24):

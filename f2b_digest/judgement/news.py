@@ -18,10 +18,12 @@ SHARE, SHARE_OF_A_USER, SHARE_OF_A_COMMON_NAME = 0.2, 0.05, 0.5
 MANY_TRYING = 50
 """Addresses that must try a name that is tried everywhere."""
 COMMON = frozenset(
-    "admin administrator ansible apache backup centos contact debian demo deploy dev developer docker elastic es ftp "
-    "ftpuser git gitlab guest hadoop info jenkins mail minecraft mysql nagios nginx nobody odoo operator oracle pi "
-    "postgres postmaster sales server solana steam student sshd support svn sysadmin system teamspeak temp test test1 "
-    "tester testuser tomcat ubnt ubuntu user user1 vagrant validator web webmaster www www-data zabbix".split()  # noqa: SIM905 - a list of seventy quoted words is no better
+    """
+    admin administrator ansible apache backup centos contact debian demo deploy dev developer docker elastic es ftp
+    ftpuser git gitlab guest hadoop info jenkins mail minecraft mysql nagios nginx nobody odoo operator oracle pi
+    postgres postmaster sales server solana steam student sshd support svn sysadmin system teamspeak temp test test1
+    tester testuser tomcat ubnt ubuntu user user1 vagrant validator web webmaster www www-data zabbix
+    """.split()  # noqa: SIM905 - a list of seventy quoted words reads no better
 )
 """Names that any host with an open port sees tried each week."""
 ROOT = "root"

@@ -6,7 +6,7 @@ elsewhere. That needs the admin as well; the fact names who logged in.
 
 import shlex
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 
 from f2b_digest.digest import Digest, moment
@@ -19,8 +19,6 @@ MOST = 20
 NEIGHBOURS = {4: 24, 6: 64}
 """Prefix lengths, by IP version: what a provider hands to one customer or one site, as a rule; an address that changes
 stays in it."""
-_WIDE = 4
-"""Bits that a network may lack to a whole leading part of its text before the text is no help."""
 
 
 class Belonging(NamedTuple):
@@ -33,32 +31,44 @@ class Belonging(NamedTuple):
     """Who logged in."""
 
 
+class _Span(NamedTuple):
+    """The addresses of a network, as numbers."""
+
+    version: int
+    first: int
+    last: int
+
+    def meets(self, other: "_Span") -> bool:
+        """Return whether they have an address in common."""
+        return self.version == other.version and self.first <= other.last and other.first <= self.last
+
+
 class OwnSide:
     """The admin's own side, ready to be asked about hundreds of thousands of ids."""
 
     def __init__(self, surroundings: Surroundings, start: float, end: float) -> None:
         """Take the logins between two times, UTC epoch seconds: before a ban as well as after it."""
-        self._networks: list[tuple[AnyNetwork, Belonging]] = [
-            *((network, Belonging("own", _text(network), None)) for network in surroundings.own),
-            *((network, Belonging("friend", _text(network), None)) for network in surroundings.friends),
+        self._networks = [
+            *((_span(network), Belonging("own", _text(network), None)) for network in surroundings.own),
+            *((_span(network), Belonging("friend", _text(network), None)) for network in surroundings.friends),
         ]
-        self._logins: dict[AnyNetwork, Belonging] = {}
+        self._logins: dict[_Span, Belonging] = {}
         for login in surroundings.logins:
-            network = _network(login.ip) if start <= login.at <= end else None
-            if network is not None:
-                self._logins[network] = Belonging("login", None, login.user)
-        self._ignored: list[tuple[AnyNetwork, Belonging]] = [
-            (_with_neighbours(network), Belonging("ignored", _text(network), None)) for network in surroundings.ignored
+            span = _span_of(login.ip) if start <= login.at <= end else None
+            if span is not None:
+                self._logins[span] = Belonging("login", None, login.user)
+        self._ignored = [
+            (_span(_with_neighbours(network)), Belonging("ignored", _text(network), None))
+            for network in surroundings.ignored
         ]
-        networks = [network for network, _ in (*self._networks, *self._ignored)]
-        heads = [_heads(network) for network in (*networks, *self._logins)]
+        heads = [_heads(span) for span in (*(span for span, _ in (*self._networks, *self._ignored)), *self._logins)]
         self._any = None in heads
         self._heads = frozenset(head for each in heads if each for head in each) | {""}  # "": ::ffff:192.0.2.1
 
     def holds(self, ip: str) -> bool:
         """Return whether an id is one's own; fast enough to be asked for each row of a query.
 
-        Most strangers are told by how their text begins, in a fifth of a microsecond; the others take some microseconds.
+        Most strangers are told by how their text begins, in a fifth of a microsecond; the others take a few.
         """
         head = ip.partition(".")[0]
         if ":" in head:
@@ -72,18 +82,16 @@ class OwnSide:
         one's own. An address beside one that fail2ban ignores (in the same /24 or /64) is one's own, too: lines at home
         change their address.
         """
-        network = _network(ip)
-        if network is None:
+        span = _span_of(ip)
+        if span is None:
             return None
-        found = self._logins.get(network)
-        return _first(self._networks, network) or found or _first(self._ignored, network)
+        return _first(self._networks, span) or self._logins.get(span) or _first(self._ignored, span)
 
     def overlaps(self, network: AnyNetwork) -> bool:
         """Return whether a network has an address of one's own."""
-        return (
-            _first(self._networks, network) is not None
-            or _first(self._ignored, network) is not None
-            or any(_overlap(network, login) for login in self._logins)
+        span = _span(network)
+        return any(each.meets(span) for each, _ in (*self._networks, *self._ignored)) or any(
+            login.meets(span) for login in self._logins
         )
 
 
@@ -112,29 +120,30 @@ def own_banned(digest: Digest, own: OwnSide, bans: Sequence[Banned]) -> Iterator
         )
 
 
-def _first(networks: Sequence[tuple[AnyNetwork, Belonging]], banned: AnyNetwork) -> Belonging | None:
-    return next((why for network, why in networks if _overlap(network, banned)), None)
+def _first(spans: Sequence[tuple[_Span, Belonging]], banned: _Span) -> Belonging | None:
+    return next((why for span, why in spans if span.meets(banned)), None)
 
 
-def _overlap(one: AnyNetwork, other: AnyNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)
+def _span(network: AnyNetwork) -> _Span:
+    return _Span(network.version, int(network[0]), int(network[-1]))
 
 
-def _network(text: str) -> AnyNetwork | None:
-    """Return an id as a network, an address as one of one; an IPv4 address that is written as IPv6 is IPv4."""
+def _span_of(text: str) -> _Span | None:
+    """Return the addresses of an id; None for what is none. An IPv4 address that is written as IPv6 is IPv4."""
     try:
-        network = ip_network(text, strict=False)
+        if "/" in text:
+            return _span(ip_network(text, strict=False))
+        address = ip_address(text)
     except ValueError:
         return None
-    if isinstance(network, IPv6Network) and network.prefixlen == 128:
-        mapped = network.network_address.ipv4_mapped
-        return network if mapped is None else ip_network(mapped)
-    return network
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return _Span(address.version, int(address), int(address))
 
 
 def _with_neighbours(network: AnyNetwork) -> AnyNetwork:
     """Return the network of an ignored address and its neighbours; a network, and this host itself, as it is."""
-    address: IPv4Address | IPv6Address = network.network_address
+    address = network.network_address
     if network.prefixlen < network.max_prefixlen or address.is_loopback or address.is_unspecified:
         return network
     return network.supernet(new_prefix=NEIGHBOURS[network.version])
@@ -144,11 +153,8 @@ def _text(network: AnyNetwork) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
-def _heads(network: AnyNetwork) -> set[str] | None:
+def _heads(span: _Span) -> set[str] | None:
     """Return how its addresses' texts begin, up to the first dot or colon; None where that tells too little."""
-    bits, form = (8, "d") if network.version == 4 else (16, "x")
-    if network.prefixlen < bits - _WIDE:
-        return None
-    first, last = (int(address) >> (network.max_prefixlen - bits) for address in (network[0], network[-1]))
-    heads = {format(head, form) for head in range(first, last + 1)}
-    return heads | {""} if first == 0 and network.version == 6 else heads
+    below, form, most = (24, "d", 16) if span.version == 4 else (112, "x", 4096)
+    first, last = span.first >> below, span.last >> below
+    return {format(head, form) for head in range(first, last + 1)} if last - first < most else None

@@ -60,7 +60,7 @@ class _Life:
             return None
         pairs = zip((("stop", -math.inf), *self.events), self.events, strict=False)
         back = [at for (_, before), (kind, at) in pairs if kind == "start" and at - before > DOWNTIME]
-        return max(self.last_ban, *back)
+        return max((self.last_ban, *back))
 
 
 def at_work(digest: Digest, evidence: Evidence) -> Iterator[Fact]:

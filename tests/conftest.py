@@ -37,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/test_periods.py at every change of every zone's clocks since 1970, not at one in eleven",
     )
+    parser.addoption(
+        "--usual-weeks",
+        type=int,
+        default=100,
+        metavar="N",
+        help="weeks that tests/test_usual_weeks.py makes up and judges (default: %(default)s; 10000 take minutes)",
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -31,6 +31,7 @@ from f2b_digest.store.opening import (
 )
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, digest, event
+from f2b_digest.surroundings import Geography
 
 __all__ = ["HOW_TO_RECOVER", "OPEN", "Delivery", "Last", "Pending", "Sealed", "Selection", "Store", "is_there"]
 
@@ -267,14 +268,19 @@ class Store:
             return summary.addresses(connection, selection)
 
     def summarise(
-        self, selection: Selection, *, report: str, host: str, zone: ZoneInfo, start: float | None, end: float
-    ) -> Digest:
+        self, selection: Selection, *, report: str, host: str, zone: ZoneInfo, start: float | None, end: float,
+        campaign: int = 5, users: frozenset[str] = frozenset(), geography: Geography | None = None,
+    ) -> Digest:  # fmt: skip
         """Return what a selection's bans amount to, worst first, summed in SQL.
 
-        Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban.
+        Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `campaign` is how many
+        addresses make one; `users` are this host's; `geography` says where addresses are registered.
         """
         with self._transaction() as connection:
-            return summary.summarise(connection, selection, report=report, host=host, zone=zone, start=start, end=end)
+            return summary.summarise(
+                connection, selection, report=report, host=host, zone=zone, start=start, end=end, campaign=campaign,
+                users=users, geography=geography,
+            )  # fmt: skip
 
     # ---- marking
 

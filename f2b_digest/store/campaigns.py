@@ -19,7 +19,7 @@ _NOT_ONE_NETWORK = (bytes(6), bytes.fromhex("0064ff9b0000"))
 
 
 def network_of(ip: bytes) -> str | None:
-    """Return the /24 or /48 of an address; None for any other text, and for an IPv6 address that stands for an IPv4 one.
+    """Return the /24 or /48 of an address; None for other text, and for an IPv6 address that stands for an IPv4 one.
 
     fail2ban itself writes an IPv4-mapped address as IPv4.
     """
@@ -38,7 +38,9 @@ def network_of(ip: bytes) -> str | None:
 
 def add_function(connection: sa.Connection) -> None:
     """Give SQL the function `network_of`, of an id as a BLOB."""
-    cast("Any", connection.connection.driver_connection).create_function("network_of", 1, network_of, deterministic=True)
+    cast("Any", connection.connection.driver_connection).create_function(
+        "network_of", 1, network_of, deterministic=True
+    )
 
 
 def find(connection: sa.Connection, least: int, atlas: Atlas) -> tuple[tuple[Campaign, ...], int]:
@@ -57,13 +59,14 @@ def find(connection: sa.Connection, least: int, atlas: Atlas) -> tuple[tuple[Cam
     users = _by_campaign(connection, _USERS, {"most": MOST_USERS})
     worst = _by_campaign(connection, _WORST, {})
     found = []
-    for key, network, asn, *sums in connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS}):
+    for key, network, asn, addresses, bans, failures in connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS}):
         place = atlas.find(worst[key][0][0])
         names = users.get(key, [])
         campaign = Campaign(
-            network, place.asn if asn is None else asn, place.name, place.country, *sums,
-            jails=tuple(jail for jail, in jails[key]), users=tuple(name for name, _ in names),
-            more_users=names[0][1] - len(names) if names else 0, cidrs=tuple(cidr for cidr, in cidrs[key]),
+            network=network, asn=place.asn if asn is None else asn, name=place.name, country=place.country,
+            addresses=addresses, bans=bans, failures=failures, jails=tuple(jail for (jail,) in jails[key]),
+            users=tuple(name for name, _ in names), more_users=names[0][1] - len(names) if names else 0,
+            cidrs=tuple(cidr for (cidr,) in cidrs[key]),
         )  # fmt: skip
         found.append(campaign)
     return tuple(found), connection.execute(sa.text("SELECT count(*) FROM temp.campaign")).scalar_one()
@@ -95,10 +98,14 @@ SELECT rowid, network, asn, addresses, bans, failures FROM temp.campaign
 ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
 """
 # No address is in two campaigns. A member of a network number's campaign is in no network's.
-_MEMBER_TABLE = "CREATE TEMP TABLE member (ip TEXT PRIMARY KEY, campaign INTEGER, network TEXT, bans INTEGER) WITHOUT ROWID"
-_MEMBERS = f"""
+_MEMBER_TABLE = (
+    "CREATE TEMP TABLE member (ip TEXT PRIMARY KEY, campaign INTEGER, network TEXT, bans INTEGER) WITHOUT ROWID"
+)
+_MEMBERS = """
 INSERT INTO temp.member
-WITH shown AS ({_SHOWN})
+WITH shown AS (
+    SELECT rowid, network, asn FROM temp.campaign ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
+)
 SELECT who.ip, shown.rowid, who.network, who.bans FROM shown JOIN temp.who ON who.network = shown.network
 UNION ALL
 SELECT who.ip, shown.rowid, who.network, who.bans

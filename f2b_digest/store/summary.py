@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -76,7 +76,7 @@ def summarise(
     if it fails, the digest does without it and has a note.
     """
     where, values = wanted(connection, selection)
-    group(connection, where, values)
+    group(connection, selection)
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
     start = (end if first is None else min(first, end)) if start is None else start
     places = atlas.Atlas(geography)
@@ -107,14 +107,28 @@ def summarise(
     )
 
 
-def group(connection: sa.Connection, where: str, values: dict[str, Any]) -> None:
-    """Make the temporary tables of the bans that a condition takes in."""
+def group(connection: sa.Connection, selection: Selection) -> None:
+    """Make the temporary tables of a selection."""
+    where, values = wanted(connection, selection)
     campaigns.add_function(connection)
-    for table in ("address", "who", "worst"):
+    for table in ("address", "who", "worst", "grouped"):
         connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
     connection.execute(sa.text(_GROUP.format(where=where)), values)
     connection.execute(sa.text(_WHO))
     connection.execute(sa.text(_WORST), {"jails": MOST_JAILS, "addresses": MOST_ADDRESSES})
+    connection.execute(sa.text("CREATE TEMP TABLE grouped AS SELECT :selection AS selection"), _key(selection))
+
+
+def is_grouped(connection: sa.Connection, selection: Selection) -> bool:
+    """Say whether the temporary tables are those of this selection."""
+    if not connection.scalar(sa.text("SELECT count(*) FROM temp.sqlite_master WHERE name = 'grouped'")):
+        return False
+    query = "SELECT count(*) FROM temp.grouped WHERE selection = :selection"
+    return bool(connection.scalar(sa.text(query), _key(selection)))
+
+
+def _key(selection: Selection) -> dict[str, str]:
+    return {"selection": repr(selection)}
 
 
 MOST_REPORTED = 50_000
@@ -124,7 +138,8 @@ MOST_REPORTED = 50_000
 def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str, Any]]:
     """Return the addresses of a selection by jail, the worst first: jail, ip, sums, times, users and last log lines."""
     where, values = wanted(connection, selection)
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.address"))
+    for table in ("address", "grouped"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
     connection.execute(sa.text(_GROUP.format(where=where)), values)
     rows = connection.execute(sa.text(_REPORTED), {"most": MOST_REPORTED})
     return [
@@ -136,9 +151,11 @@ def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str,
     ]  # fmt: skip
 
 
-def wanted(connection: sa.Connection, selection: Selection) -> tuple[str, dict[str, Any]]:
-    """Return the condition for the bans of a selection, and its values."""
-    conditions = ["event.kind = 'ban'", "event.history = 0"]
+def wanted(
+    connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
+) -> tuple[str, dict[str, Any]]:
+    """Return the condition for the bans of a selection, or for its events of another kind, and the values in it."""
+    conditions = [f"event.kind = '{kind}'", "event.history = 0"]
     values: dict[str, Any] = {}
     if selection.since is None and selection.until is None:
         conditions.append("event.id BETWEEN :first_id AND :last_id")

@@ -32,7 +32,8 @@ def when(
     starts = list(_hours(start, last, zone) if unit == "hour" else _days(start, last, zone, 7 if unit == "week" else 1))
     starts = starts[-MOST_BARS:]
     bars, heat = [0] * len(starts), [[0] * 24 for _ in range(7)]
-    quarters = connection.execute(sa.text(_QUARTERS.format(where=where)), values | {"start": start, "end": last})
+    period = {"start": start, "end": last, "quarter": QUARTER}
+    quarters = connection.execute(sa.text(_QUARTERS.format(where=where)), values | period)
     for quarter, bans in quarters:
         at = max(min(quarter, math.ceil(last / QUARTER) - 1) * QUARTER, start)  # the end itself is not in the period
         local = datetime.fromtimestamp(at, zone)
@@ -47,15 +48,15 @@ def when(
     )
 
 
-_QUARTERS = f"""
-SELECT CAST(min(max(at, :start), :end) / {QUARTER} AS INTEGER) AS quarter, count(*)
-FROM event WHERE {{where}} GROUP BY quarter
+_QUARTERS = """
+SELECT CAST(min(max(at, :start), :end) / :quarter AS INTEGER), count(*) FROM event WHERE {where} GROUP BY 1
 """
 
 
 def _hours(start: float, end: float, zone: ZoneInfo) -> Iterator[float]:
-    """Yield when each hour of the zone's clock begins, from the one that `start` is in. A clock that is set forward or
-    back by half an hour makes the hour before longer or shorter.
+    """Yield when each hour of the zone's clock begins, from the one that `start` is in.
+
+    Where the clock is set forward or back by half an hour, the hour before it lasts for an hour and a half.
     """
     at = start // QUARTER * QUARTER
     while datetime.fromtimestamp(at, zone).minute >= QUARTER // 60:

@@ -28,7 +28,10 @@ class Baseline:
     windows: Mapping[str, tuple[int, ...]]
     """By jail, the newest window first."""
     all: tuple[int, ...]
-    """Of these jails together, the newest window first; without windows that begin before the first ban of them all."""
+    """Of these jails together, the newest window first; without windows that begin before the first ban of them all.
+
+    More than the sum of `windows` where a jail is younger than a window.
+    """
     daily: Mapping[str, tuple[int, ...]]
     """By jail, of each 24 hours before the end of the newest window, at most 28, the newest first."""
     first: Mapping[str, float]
@@ -43,7 +46,7 @@ def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Seq
     end = max((until for _, until in windows), default=0.0)
     days = [(end - (day + 1) * DAY, end - day * DAY) for day in range(DAYS)] if windows else []
     spans = _spans(connection, [*windows, *days])
-    first, last = {}, {}
+    first, last, together = {}, {}, [0] * len(spans)
     by_window: dict[str, tuple[int, ...]] = {}
     by_day: dict[str, tuple[int, ...]] = {}
     for jail in jails(connection, patterns):
@@ -53,14 +56,11 @@ def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Seq
             continue
         first[jail], last[jail] = oldest, newest
         bans = connection.scalars(sa.text(_COUNTS), {"jail": jail}).all()
+        together = [one + more for one, more in zip(together, bans, strict=True)]
         by_window[jail] = _sums(spans, bans, [window for window in windows if window[0] >= oldest])
         by_day[jail] = _sums(spans, bans, [day for day in days if day[0] >= oldest])
     known = [window for window in windows if first and window[0] >= min(first.values())]
-    together = [0] * len(known)
-    for counts in by_window.values():
-        for place, number in enumerate(counts):  # a jail knows the newest windows of those that are known at all
-            together[place] += number
-    return Baseline(by_window, tuple(together), by_day, first, last)
+    return Baseline(by_window, _sums(spans, together, known), by_day, first, last)
 
 
 _BOUNDS = """

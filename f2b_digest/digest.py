@@ -109,11 +109,15 @@ class Several:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Addresses that belong together: of one /24 (IPv4) or /48 (IPv6), else of one network number."""
+    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), else 2k of one network number.
+
+    A network number takes only addresses of no other campaign, and only if they are of at least two such networks.
+    """
 
     network: str | None
     """None where the network number holds them together."""
     asn: int | None
+    """Like `name` and `country`, of the address with the most bans."""
     name: str | None
     """Of the network number's holder."""
     country: str | None
@@ -126,7 +130,8 @@ class Campaign:
     """Names that were tried, the most frequent first."""
     more_users: int
     cidrs: tuple[str, ...]
-    """What to block: the smallest networks that hold these addresses and no other banned one's neighbours."""
+    """What to block: the network itself; for a network number, the /24s and /48s that its addresses are in, those with
+    the most addresses first, at most 256."""
 
 
 @dataclass(frozen=True)

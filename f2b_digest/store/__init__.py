@@ -16,7 +16,9 @@ from f2b_digest import recorder
 from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.message import Message, Stamp
-from f2b_digest.store import pruning, summary
+from f2b_digest.store import bans, baseline, pruning, summary
+from f2b_digest.store.bans import Rebans, Sample
+from f2b_digest.store.baseline import Baseline, Window
 from f2b_digest.store.opening import (
     HOW_TO_RECOVER,
     begin,
@@ -31,8 +33,12 @@ from f2b_digest.store.opening import (
 )
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, digest, event
+from f2b_digest.surroundings import Geography
 
-__all__ = ["HOW_TO_RECOVER", "OPEN", "Delivery", "Last", "Pending", "Sealed", "Selection", "Store", "is_there"]
+__all__ = [
+    "HOW_TO_RECOVER", "OPEN", "Baseline", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed", "Selection",
+    "Store", "is_there",
+]  # fmt: skip
 
 OPEN = ("pending", "deferred")
 """The states of a delivery that will be tried."""
@@ -281,14 +287,39 @@ class Store:
             return summary.addresses(connection, selection)
 
     def summarise(
-        self, selection: Selection, *, report: str, host: str, zone: ZoneInfo, start: float | None, end: float
-    ) -> Digest:
+        self, selection: Selection, *, report: str, host: str, zone: ZoneInfo, start: float | None, end: float,
+        campaign: int = 5, users: frozenset[str] = frozenset(), geography: Geography | None = None,
+    ) -> Digest:  # fmt: skip
         """Return what a selection's bans amount to, worst first, summed in SQL.
 
-        Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban.
+        Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `campaign` is how many
+        addresses make one; `users` are this host's; `geography` says where addresses are registered.
         """
         with self._transaction() as connection:
-            return summary.summarise(connection, selection, report=report, host=host, zone=zone, start=start, end=end)
+            return summary.summarise(
+                connection, selection, report=report, host=host, zone=zone, start=start, end=end, campaign=campaign,
+                users=users, geography=geography,
+            )  # fmt: skip
+
+    def baseline(self, windows: Sequence[Window], patterns: Sequence[str]) -> Baseline:
+        """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in."""
+        with self._transaction() as connection:
+            return baseline.baseline(connection, windows, patterns)
+
+    def starts_and_stops(self, patterns: Sequence[str], since: float) -> Mapping[str, tuple[tuple[str, float], ...]]:
+        """Return by jail the kind and time of its starts and stops since a time, and of the last one before."""
+        with self._transaction() as connection:
+            return baseline.starts_and_stops(connection, patterns, since)
+
+    def samples(self, selection: Selection, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
+        """Return by jail the last log lines of some of its ids, nothing masked."""
+        with self._transaction() as connection:
+            return bans.samples(connection, selection, worst)
+
+    def rebans(self, selection: Selection) -> Rebans:
+        """Return how often addresses of a selection were banned again; quick right after `summarise`."""
+        with self._transaction() as connection:
+            return bans.rebans(connection, selection)
 
     # ---- marking
 

@@ -1,16 +1,22 @@
-"""The sums of a digest, in SQL: one pass over the events, everything else from its few rows. Nothing is written."""
+"""The sums of a digest, in SQL: few passes over the events, all else from their few rows. Nothing is written.
+
+What it says beyond totals, jails and addresses is in the modules beside this one; each reads the temporary tables
+that are made here: `address` (by jail and id), `who` (by id) and `worst` (what is shown of `address`).
+"""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, ban_end, moment
+from f2b_digest.store import atlas, campaigns, people, times
+from f2b_digest.surroundings import Geography
 
 MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
 """Rows that are fetched; what is beyond them is counted."""
@@ -38,14 +44,14 @@ def matches(jail: str, patterns: Sequence[str]) -> bool:
 
 def count(connection: sa.Connection, selection: Selection) -> tuple[int, float | None]:
     """Return how many bans a selection has, and when the first was recorded."""
-    where, values = _wanted(connection, selection)
+    where, values = wanted(connection, selection)
     row = connection.execute(sa.text(f"SELECT count(*), min(recorded_at) FROM event WHERE {where}"), values).one()
     return row[0], row[1]
 
 
 def first(connection: sa.Connection, selection: Selection) -> int | None:
     """Return the id of a selection's first ban, or None."""
-    where, values = _wanted(connection, selection)
+    where, values = wanted(connection, selection)
     found: int | None = connection.execute(sa.text(f"SELECT min(id) FROM event WHERE {where}"), values).scalar()
     return found
 
@@ -59,21 +65,26 @@ def summarise(
     zone: ZoneInfo,
     start: float | None,
     end: float,
+    campaign: int = 5,
+    users: frozenset[str] = frozenset(),
+    geography: Geography | None = None,
 ) -> Digest:
     """Return what a selection's bans amount to, worst first.
 
-    Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban.
+    Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `campaign` is how many
+    addresses make one; `users` are the names of this host's users; `geography` says where addresses are registered:
+    if it fails, the digest does without it and has a note.
     """
-    where, values = _wanted(connection, selection)
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.address"))
-    connection.execute(sa.text(_GROUP.format(where=where)), values)
+    where, values = wanted(connection, selection)
+    group(connection, selection)
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.worst"))
-    connection.execute(sa.text(_WORST), {"jails": MOST_JAILS, "addresses": MOST_ADDRESSES})
-    jails = _jails(connection, where, values, zone)
-    if start is None:
-        start = end if first is None else min(first, end)
-    left_out = LeftOut(jails=totals[2] - len(jails), bans=totals[0] - sum(jail.bans for jail in jails))
+    start = (end if first is None else min(first, end)) if start is None else start
+    places = atlas.Atlas(geography)
+    jails = _jails(connection, where, values, zone, places)
+    people.gather(connection, where, values)
+    atlas.look_up(connection, places)
+    found, found_in_all = campaigns.find(connection, campaign, places)
+    several, several_in_all = people.several(connection)
     return Digest(
         report=report,
         host=host,
@@ -82,8 +93,42 @@ def summarise(
         end=moment(end, zone),
         totals=Totals(*totals),
         jails=tuple(jails),
-        left_out=left_out,
+        left_out=LeftOut(jails=totals[2] - len(jails), bans=totals[0] - sum(jail.bans for jail in jails)),
+        notes=places.notes,
+        compared=people.newcomers(connection),
+        several=several,
+        several_in_all=several_in_all,
+        campaigns=found,
+        campaigns_in_all=found_in_all,
+        campaign_from=campaign,
+        users=people.users(connection, users),
+        when=times.when(connection, where, values, zone=zone, start=start, end=end) if totals[0] else None,
+        where=atlas.where(connection, places, zone),
     )
+
+
+def group(connection: sa.Connection, selection: Selection) -> None:
+    """Make the temporary tables of a selection."""
+    where, values = wanted(connection, selection)
+    campaigns.add_function(connection)
+    for table in ("address", "who", "worst", "grouped"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
+    connection.execute(sa.text(_GROUP.format(where=where)), values)
+    connection.execute(sa.text(_WHO))
+    connection.execute(sa.text(_WORST), {"jails": MOST_JAILS, "addresses": MOST_ADDRESSES})
+    connection.execute(sa.text("CREATE TEMP TABLE grouped AS SELECT :selection AS selection"), _key(selection))
+
+
+def is_grouped(connection: sa.Connection, selection: Selection) -> bool:
+    """Say whether the temporary tables are those of this selection."""
+    if not connection.scalar(sa.text("SELECT count(*) FROM temp.sqlite_master WHERE name = 'grouped'")):
+        return False
+    query = "SELECT count(*) FROM temp.grouped WHERE selection = :selection"
+    return bool(connection.scalar(sa.text(query), _key(selection)))
+
+
+def _key(selection: Selection) -> dict[str, str]:
+    return {"selection": repr(selection)}
 
 
 MOST_REPORTED = 50_000
@@ -92,8 +137,9 @@ MOST_REPORTED = 50_000
 
 def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str, Any]]:
     """Return the addresses of a selection by jail, the worst first: jail, ip, sums, times, users and last log lines."""
-    where, values = _wanted(connection, selection)
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.address"))
+    where, values = wanted(connection, selection)
+    for table in ("address", "grouped"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
     connection.execute(sa.text(_GROUP.format(where=where)), values)
     rows = connection.execute(sa.text(_REPORTED), {"most": MOST_REPORTED})
     return [
@@ -105,9 +151,11 @@ def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str,
     ]  # fmt: skip
 
 
-def _wanted(connection: sa.Connection, selection: Selection) -> tuple[str, dict[str, Any]]:
-    """Return the condition for the bans of a selection, and its values."""
-    conditions = ["event.kind = 'ban'", "event.history = 0"]
+def wanted(
+    connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
+) -> tuple[str, dict[str, Any]]:
+    """Return the condition for the bans of a selection, or for its events of another kind, and the values in it."""
+    conditions = [f"event.kind = '{kind}'", "event.history = 0"]
     values: dict[str, Any] = {}
     if selection.since is None and selection.until is None:
         conditions.append("event.id BETWEEN :first_id AND :last_id")
@@ -119,11 +167,26 @@ def _wanted(connection: sa.Connection, selection: Selection) -> tuple[str, dict[
         conditions.append("event.at < :until")
         values["until"] = selection.until
     if selection.jails != ("*",):
-        names = connection.scalars(sa.text("SELECT DISTINCT jail FROM event"))
-        wanted = {f"jail{i}": name for i, name in enumerate(names) if matches(name, selection.jails)}
-        conditions.append(f"event.jail IN ({', '.join(f':{key}' for key in wanted)})")
-        values |= wanted
+        names = {f"jail{i}": name for i, name in enumerate(jails(connection, selection.jails))}
+        conditions.append(f"event.jail IN ({', '.join(f':{key}' for key in names)})")
+        values |= names
     return " AND ".join(conditions), values
+
+
+def jails(connection: sa.Connection, patterns: Sequence[str]) -> list[str]:
+    """Return the jails of any event that a report's patterns take in, in order."""
+    return [name for name in connection.scalars(sa.text(_ALL_JAILS)) if matches(name, patterns)]
+
+
+# From each jail to the next in the index: SELECT DISTINCT would read the whole of it.
+_ALL_JAILS = """
+WITH RECURSIVE each(jail) AS (
+    SELECT min(jail) FROM event
+    UNION ALL
+    SELECT (SELECT min(event.jail) FROM event WHERE event.jail > each.jail) FROM each WHERE each.jail IS NOT NULL
+)
+SELECT jail FROM each WHERE jail IS NOT NULL
+"""
 
 
 # total() and not sum(), which is an error beyond 64 bits: one absurd row must not stop every digest.
@@ -132,8 +195,16 @@ CREATE TEMP TABLE address AS
 SELECT jail, ip, count(*) AS bans, CAST(total(failures) AS INTEGER) AS failures, min(at) AS first, max(at) AS last
 FROM event WHERE {where} GROUP BY jail, ip
 """
+# An id has a network only if it is an address: as bytes, because a text need not be UTF-8.
+_WHO = """
+CREATE TEMP TABLE who AS
+SELECT ip, count(*) AS jails, sum(bans) AS bans, CAST(total(failures) AS INTEGER) AS failures, min(first) AS first,
+       network_of(CAST(ip AS BLOB)) AS network
+FROM temp.address GROUP BY ip
+"""
 _TOTALS = """
-SELECT coalesce(sum(bans), 0), count(DISTINCT ip), count(DISTINCT jail), CAST(total(failures) AS INTEGER), min(first)
+SELECT coalesce(sum(bans), 0), (SELECT count(*) FROM temp.who), count(DISTINCT jail),
+       CAST(total(failures) AS INTEGER), min(first)
 FROM temp.address
 """
 _JAILS = """
@@ -149,10 +220,18 @@ SELECT * FROM (
 ) WHERE place <= :addresses
 """
 # The last ban, and what bantime.increment made of it: fail2ban tells that later, with the ban's own time.
+# CROSS JOIN is SQLite's way to have the few rows of `worst` first: it would rather begin with a million events.
 _ADDRESSES = """
-SELECT worst.jail, worst.ip, worst.bans, worst.failures, first, last, max(coalesce(prolong.bantime, event.bantime))
+SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.first, worst.last,
+       max(coalesce(prolong.bantime, event.bantime)), known.since
 FROM temp.worst
-JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND event.at = worst.last AND {where}
+JOIN (
+    SELECT ip, CASE WHEN since < first THEN since END AS since FROM (
+        SELECT who.ip, who.first, (SELECT min(at) FROM event WHERE event.ip = who.ip AND event.kind = 'ban') AS since
+        FROM temp.who WHERE who.ip IN (SELECT ip FROM temp.worst)
+    )
+) AS known ON known.ip = worst.ip
+CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND event.at = worst.last AND {where}
 LEFT JOIN event AS prolong
   ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
      AND prolong.host = event.host
@@ -169,16 +248,21 @@ _USERS = """
 SELECT jail, ip, name, names FROM (
     SELECT event.jail, event.ip, user.value AS name,
            count(*) OVER (PARTITION BY event.jail, event.ip) AS names,
-           row_number() OVER (PARTITION BY event.jail, event.ip ORDER BY count(*) DESC, user.value) AS place
+           row_number() OVER (
+               PARTITION BY event.jail, event.ip ORDER BY count(DISTINCT event.id) DESC, user.value
+           ) AS place
     FROM temp.worst
-    JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
-    JOIN json_each(CASE WHEN json_valid(event.users) THEN event.users ELSE '[]' END) AS user
+    CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
+    CROSS JOIN json_each(CASE WHEN json_valid(event.users) THEN event.users ELSE '[]' END) AS user
+    WHERE user.type = 'text'
     GROUP BY event.jail, event.ip, user.value
 ) WHERE place <= :most ORDER BY jail, ip, place
 """
 
 
-def _jails(connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo) -> list[Jail]:
+def _jails(
+    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: atlas.Atlas
+) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}
     names: dict[tuple[str, str], int] = {}
@@ -188,13 +272,15 @@ def _jails(connection: sa.Connection, where: str, values: dict[str, Any], zone: 
         users.setdefault((jail, ip), []).append(name)
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
-    for jail, ip, bans, failures, first, last, bantime in connection.execute(
+    for jail, ip, bans, failures, first, last, bantime, since in connection.execute(
         sa.text(_ADDRESSES.format(where=where)), values
     ):
-        tried = tuple(users.get((jail, ip), ()))
+        tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
         address = Address(
             ip=ip, bans=bans, failures=failures, first=moment(first, zone), last=moment(last, zone), bantime=bantime,
             until=ban_end(last, bantime, zone), users=tried, more_users=names.get((jail, ip), 0) - len(tried),
+            known_since=None if since is None else moment(since, zone), country=place.country, asn=place.asn,
+            network=place.name,
         )  # fmt: skip
         worst.setdefault(jail, []).append(address)
     return [

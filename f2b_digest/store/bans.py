@@ -1,0 +1,94 @@
+"""Single bans of the worst addresses: their log lines, and how soon they came again. Nothing is masked here."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from f2b_digest.store.summary import Selection, group, is_grouped, wanted
+
+FREQUENT = 5
+"""Bans of one address in one digest, from which on it is one that comes back."""
+
+
+class Sample(NamedTuple):
+    """The last ban of an address that has log lines."""
+
+    ip: str
+    matches: str
+    """The lines as fail2ban handed them over: an attacker wrote parts of them, and nothing is masked."""
+    users: tuple[str, ...]
+    """Names that this ban's lines tried."""
+
+
+@dataclass(frozen=True)
+class Rebans:
+    """How often addresses were banned again."""
+
+    spared: int
+    """Bans of the addresses that the digest may show that came while a ban time doubling from ban to ban would still
+    have held: the time that bantime.increment gives without a factor or formula."""
+    spared_addresses: int
+    """Whose bans these were."""
+    frequent: int
+    """Addresses with at least `FREQUENT` bans, over all jails."""
+    frequent_bans: int
+    """Theirs."""
+    prolonged: bool
+    """Whether fail2ban prolonged a ban: some jail has bantime.increment."""
+
+
+def samples(
+    connection: sa.Connection, selection: Selection, worst: Mapping[str, Sequence[str]]
+) -> dict[str, list[Sample]]:
+    """Return by jail the last ban in the selection of each of these ids that has log lines, in their order."""
+    where, values = wanted(connection, selection)
+    found: dict[str, list[Sample]] = {}
+    for jail, ips in worst.items():
+        for ip in ips:
+            row = connection.execute(
+                sa.text(_SAMPLE.format(where=where)), values | {"of_jail": jail, "of_ip": ip}
+            ).first()
+            if row:
+                found.setdefault(jail, []).append(Sample(ip, row[0], _names(row[1])))
+    return found
+
+
+_SAMPLE = """
+SELECT event.matches, event.users FROM event INDEXED BY sqlite_autoindex_event_1
+WHERE event.jail = :of_jail AND event.ip = :of_ip AND event.matches IS NOT NULL AND {where}
+ORDER BY event.at DESC, event.id DESC LIMIT 1
+"""
+
+
+def _names(users: str | None) -> tuple[str, ...]:
+    try:
+        names = json.loads(users or "[]")
+    except ValueError:
+        return ()
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def rebans(connection: sa.Connection, selection: Selection) -> Rebans:
+    """Return how often addresses of a selection were banned again; quick right after its digest was made."""
+    where, values = wanted(connection, selection)
+    if not is_grouped(connection, selection):
+        group(connection, selection)
+    prolonged, more = wanted(connection, selection, kind="prolong")
+    spared, spared_addresses = connection.execute(sa.text(_SPARED.format(where=where)), values).one()
+    frequent, frequent_bans = connection.execute(sa.text(_FREQUENT), {"least": FREQUENT}).one()
+    was_prolonged = bool(connection.scalar(sa.text(_PROLONGED.format(where=prolonged)), more))
+    return Rebans(spared, spared_addresses, frequent, frequent_bans, was_prolonged)
+
+
+_SPARED = """
+SELECT count(*), count(DISTINCT ip) FROM (
+    SELECT event.ip, event.at, event.bantime, lead(event.at) OVER bans AS next, row_number() OVER bans AS place
+    FROM temp.worst CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
+    WINDOW bans AS (PARTITION BY event.jail, event.ip, event.host ORDER BY event.at)
+) WHERE bantime > 0 AND next - at < bantime * (1 << (min(place, 20) - 1))
+"""
+_FREQUENT = "SELECT count(*), coalesce(sum(bans), 0) FROM temp.who WHERE bans >= :least"
+_PROLONGED = "SELECT EXISTS (SELECT 1 FROM event WHERE {where})"

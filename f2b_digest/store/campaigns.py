@@ -1,0 +1,136 @@
+"""Addresses that belong together: found in SQL, by one rule. What to do about them is said elsewhere.
+
+The rule: addresses of one /24 (IPv4) or /48 (IPv6) are a campaign when at least k of them were banned; of the others,
+the addresses of one network number are one when at least 2k of them from at least two such networks were.
+"""
+
+import socket
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from f2b_digest.digest import Campaign
+from f2b_digest.store.atlas import Atlas
+
+MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
+"""Rows that are fetched."""
+_NOT_ONE_NETWORK = (bytes(6), bytes.fromhex("0064ff9b0000"))
+"""The first 48 bits of IPv6 addresses that hold those of all of IPv4 (::ffff:0:0/96, 64:ff9b::/96)."""
+
+
+def network_of(ip: bytes) -> str | None:
+    """Return the /24 or /48 of an address; None for other text, and for an IPv6 address that stands for an IPv4 one.
+
+    fail2ban itself writes an IPv4-mapped address as IPv4.
+    """
+    try:
+        text = ip.decode("ascii")
+        if ":" not in text:
+            socket.inet_pton(socket.AF_INET, text)
+            return text[: text.rindex(".")] + ".0/24"
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):  # ValueError: bytes beyond ASCII, or a NUL
+        return None
+    if packed[:6] in _NOT_ONE_NETWORK:
+        return None
+    return socket.inet_ntop(socket.AF_INET6, packed[:6] + bytes(10)) + "/48"
+
+
+def add_function(connection: sa.Connection) -> None:
+    """Give SQL the function `network_of`, of an id as a BLOB."""
+    cast("Any", connection.connection.driver_connection).create_function(
+        "network_of", 1, network_of, deterministic=True
+    )
+
+
+def find(connection: sa.Connection, least: int, atlas: Atlas) -> tuple[tuple[Campaign, ...], int]:
+    """Return the largest campaigns of at least so many addresses, and how many there are.
+
+    By network numbers only of the addresses in `place`. Needs the tables of `summary`, `people` and `atlas`.
+    """
+    for table in ("campaign", "member"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
+    connection.execute(sa.text(_OF_A_NETWORK), {"least": least})
+    connection.execute(sa.text(_OF_A_NUMBER), {"least": 2 * least})
+    connection.execute(sa.text(_MEMBER_TABLE))
+    connection.execute(sa.text(_MEMBERS), {"most": MOST_CAMPAIGNS})
+    jails = _by_campaign(connection, _JAILS, {})
+    cidrs = _by_campaign(connection, _CIDRS, {"most": MOST_CIDRS})
+    users = _by_campaign(connection, _USERS, {"most": MOST_USERS})
+    worst = _by_campaign(connection, _WORST, {})
+    found = []
+    for key, network, asn, addresses, bans, failures in connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS}):
+        place = atlas.find(worst[key][0][0])
+        names = users.get(key, [])
+        campaign = Campaign(
+            network=network, asn=place.asn if asn is None else asn, name=place.name, country=place.country,
+            addresses=addresses, bans=bans, failures=failures, jails=tuple(jail for (jail,) in jails[key]),
+            users=tuple(name for name, _ in names), more_users=names[0][1] - len(names) if names else 0,
+            cidrs=tuple(cidr for (cidr,) in cidrs[key]),
+        )  # fmt: skip
+        found.append(campaign)
+    return tuple(found), connection.execute(sa.text("SELECT count(*) FROM temp.campaign")).scalar_one()
+
+
+def _by_campaign(connection: sa.Connection, query: str, values: dict[str, Any]) -> dict[int, list[tuple[Any, ...]]]:
+    """Return a query's rows by their first column, without it."""
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    for key, *row in connection.execute(sa.text(query), values):
+        found.setdefault(key, []).append(tuple(row))
+    return found
+
+
+_OF_A_NETWORK = """
+CREATE TEMP TABLE campaign AS
+SELECT network, NULL AS asn, count(*) AS addresses, sum(bans) AS bans, CAST(total(failures) AS INTEGER) AS failures
+FROM temp.who WHERE network IS NOT NULL GROUP BY network HAVING count(*) >= :least
+"""
+_OF_A_NUMBER = """
+INSERT INTO temp.campaign
+SELECT NULL, asn, count(*), sum(bans), CAST(total(failures) AS INTEGER)
+FROM temp.place JOIN temp.who ON who.rowid = place.who
+WHERE asn IS NOT NULL AND who.network IS NOT NULL
+  AND who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)
+GROUP BY asn HAVING count(*) >= :least AND count(DISTINCT who.network) >= 2
+"""
+_SHOWN = """
+SELECT rowid, network, asn, addresses, bans, failures FROM temp.campaign
+ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
+"""
+# No address is in two campaigns. A member of a network number's campaign is in no network's.
+_MEMBER_TABLE = (
+    "CREATE TEMP TABLE member (ip TEXT PRIMARY KEY, campaign INTEGER, network TEXT, bans INTEGER) WITHOUT ROWID"
+)
+_MEMBERS = """
+INSERT INTO temp.member
+WITH shown AS (
+    SELECT rowid, network, asn FROM temp.campaign ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
+)
+SELECT who.ip, shown.rowid, who.network, who.bans FROM shown JOIN temp.who ON who.network = shown.network
+UNION ALL
+SELECT who.ip, shown.rowid, who.network, who.bans
+FROM shown JOIN temp.place ON place.asn = shown.asn JOIN temp.who ON who.rowid = place.who
+WHERE who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)
+"""
+_JAILS = """
+SELECT campaign, jail FROM temp.address CROSS JOIN temp.member USING (ip)
+GROUP BY campaign, jail ORDER BY campaign, sum(address.bans) DESC, jail
+"""
+_CIDRS = """
+SELECT campaign, network FROM (
+    SELECT campaign, network, row_number() OVER (PARTITION BY campaign ORDER BY count(*) DESC, network) AS place
+    FROM temp.member GROUP BY campaign, network
+) WHERE place <= :most ORDER BY campaign, place
+"""
+_USERS = """
+SELECT campaign, name, names FROM (
+    SELECT campaign, name, count(*) OVER (PARTITION BY campaign) AS names,
+           row_number() OVER (PARTITION BY campaign ORDER BY sum(tried.bans) DESC, name) AS place
+    FROM temp.tried CROSS JOIN temp.member USING (ip) JOIN temp.named USING (users) GROUP BY campaign, name
+) WHERE place <= :most ORDER BY campaign, place
+"""
+_WORST = """
+SELECT campaign, ip FROM (
+    SELECT campaign, ip, row_number() OVER (PARTITION BY campaign ORDER BY bans DESC, ip) AS place FROM temp.member
+) WHERE place = 1
+"""

@@ -1,4 +1,4 @@
-"""What fail2ban itself says of its jails, and a ban in a scratch jail: `fail2ban-client` is run here and nowhere else.
+"""What fail2ban itself says of its jails, and a ban in a scratch jail.
 
 No file of fail2ban's is changed here: what a jail would do is tried on a copy of the configuration.
 """
@@ -8,7 +8,6 @@ import configparser
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from f2b_digest import recorder
 from f2b_digest.errors import SetupError
+from f2b_digest.fail2ban_client import Client
 
 ACTION = "f2b-digest"
 SNIPPET = "jail.d/zz-f2b-digest.local"
@@ -26,7 +26,6 @@ SNIPPET = "jail.d/zz-f2b-digest.local"
 SCRATCH_JAIL = "f2b-digest-setup"
 ADDRESS = "192.0.2.1"
 """Set aside for documentation (RFC 5737); no jail that bans anything sees it."""
-TIMEOUT = 60
 PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")
 """A store's path that needs no escape but % in fail2ban's configuration."""
 NAMED = re.compile(r"^(?![ \t]*[#;]).*?(?:^|[\s=])f2b-digest(?:\.py)?[ \t]*(?:\[|$)", re.MULTILINE)
@@ -36,43 +35,6 @@ HEAD = """\
 """
 Commands = list[list[Any]]
 """What fail2ban-client would tell the server of one jail."""
-
-
-class Client:
-    """fail2ban-client, of the running server or, with options, of another."""
-
-    def __init__(self, *options: str | Path) -> None:
-        self._words = ["fail2ban-client", *map(str, options)]
-
-    def __call__(self, *words: str) -> str:
-        """Return the answer to a command. Raises SetupError with fail2ban's own words."""
-        try:
-            done = subprocess.run(
-                [*self._words, *words],
-                capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False,
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise SetupError("no fail2ban here (fail2ban-client is not in the PATH): install fail2ban first") from None
-        except subprocess.TimeoutExpired:
-            raise SetupError(f"fail2ban-client {' '.join(words)}: no answer within {TIMEOUT} s") from None
-        if done.returncode:
-            raise SetupError(f"fail2ban-client {' '.join(words)}: {_reason(done.stderr + done.stdout)}")
-        return done.stdout
-
-    def succeeds(self, *words: str) -> bool:
-        """Say whether a command is answered without an error."""
-        with suppress(SetupError):
-            self(*words)
-            return True
-        return False
-
-
-def _reason(output: str) -> str:
-    """Return the first error of fail2ban's output, without its time and place; or the last line."""
-    lines = [line for line in output.splitlines() if line.strip()] or ["failed without a word"]
-    errors = [line.partition("ERROR")[2] for line in lines if "ERROR " in line]
-    return " ".join((errors[0] if errors else lines[-1]).split())
 
 
 # ---- what the jails do

@@ -20,6 +20,7 @@ from f2b_digest.channels import http
 from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, one_line
 from f2b_digest.digest import moment
 from f2b_digest.errors import DeliveryError
+from f2b_digest.evidence import anonymous, names, words
 from f2b_digest.message import ADDRESSES, EARLIER, Message, Stamp
 
 SERVICE = "https://api.abuseipdb.com/api/v2"
@@ -66,32 +67,6 @@ CATEGORIES: dict[str, str] = {
 }  # fmt: skip
 """Of fail2ban's own jails. Not recidive, which bans for what other jails have reported; not named-refused and nsd, for
 the sender of a datagram is easily forged; not pass2allow-ftp, which bans nobody."""
-
-_HIDDEN = "[…]"
-_VALUE = r"""(?:"[^"]*"|'[^']*'|<[^>]*>|[^\s,;&"'<>]+)"""
-_REDACTIONS = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (r"\b((?:set-)?cookie2?|authorization)([\"']?\s*[:=]).*", rf"\1\2 {_HIDDEN}"),
-        (r"\?[^\s\"']*", f"?{_HIDDEN}"),
-        (r"(?<![\w.+%-])[\w.+%-]++@[\w.-]+", _HIDDEN),
-        (rf"((?:pass\w*|pwd|token|secret|session\w*|sid|\wkey|auth)[\"']?\s?[=:]\s?)(?:(?:basic|bearer) )?{_VALUE}",
-         rf"\1{_HIDDEN}"),
-        (r"\b(user |for ).*(?= from )", rf"\1{_HIDDEN}"),
-        ((r"(?<![^\W_])(user|login|ruser|logname|username|account|for)([\"']?(?:=|: ?| = | +))"
-         rf"(?:(?:invalid |illegal )?user )?{_VALUE}"),
-         rf"\1\2{_HIDDEN}"),
-        (r"\b(pam|sql|ldap|shadow|static|passwd-file)\([^,)]+", rf"\1({_HIDDEN}"),
-        (r"(/home/|~)[^/\s]+", rf"\1{_HIDDEN}"),
-        (r"(?<=://)[^/\s\"'?]+", _HIDDEN),
-        (r"(?<=\w)\[\d+\]", ""),
-    )
-)  # fmt: skip
-_HOST_NAME = re.compile(r"(?<![\w./-])[\w-]++(?:\.[\w-]++)+\.?")
-_IPV4 = re.compile(r"(?<!\d)(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)")
-_IPV6 = re.compile(r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,8}", re.IGNORECASE)
-_TIME = re.compile(r"(?:\d{4}:)?\d{1,2}:\d\d:\d\d")
-_TOKEN = re.compile(r"\b[A-Za-z0-9+/_=-]{20,}")
 
 
 def _check_network(text: str) -> str:
@@ -189,7 +164,7 @@ class AbuseIPDB(Channel):
         period = f"{_date(address['first'])} to {_date(address['last'])}"
         text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {address['failures']} failures, {period}"
         if self.comment == "matches" and address.get("matches"):
-            private = (*_names(stamp.host), *self.private)
+            private = (*names(stamp.host), *self.private)
             text += f": {redacted(address['matches'], address['ip'], private, address.get('users', ()))}"
         return text
 
@@ -368,48 +343,8 @@ def pieces(rows: Sequence[list[str]]) -> Iterator[list[list[str]]]:
 
 def redacted(text: str, reported: str, private: Sequence[str], users: Sequence[str] = ()) -> str:
     """Return the last log lines without names, mail addresses, queries, tokens and other addresses."""
-    words = _words(private, r"(?<!\w)", r"(?!\w)"), _words(users, r"(?<![\w.])", r"(?!\w|\.\w)")
-    return " | ".join(one_line(_redacted(line, reported, words), 200) for line in text.splitlines()[-3:])
-
-
-def _redacted(line: str, reported: str, words: Sequence[re.Pattern[str] | None]) -> str:
-    """Redact first and cut later: half a name, or half a mail address, would not be known for what it is."""
-    if len(line) > 1000:
-        line = line[:1000].rpartition(" ")[0]
-    line = one_line(line, 1000)
-    for known in filter(None, words):
-        line = known.sub(_HIDDEN, line)
-    for pattern, replacement in _REDACTIONS:
-        line = pattern.sub(replacement, line)
-    line = _HOST_NAME.sub(_without_host, line)
-    line = _IPV4.sub(lambda found: found[0] if found[0] == reported else _HIDDEN, line)
-    return _TOKEN.sub(_HIDDEN, _IPV6.sub(lambda found: _without_ipv6(found[0], reported), line))
-
-
-def _words(words: Sequence[str], before: str, after: str) -> re.Pattern[str] | None:
-    known = "|".join(re.escape(word) for word in sorted(filter(None, words), key=len, reverse=True))
-    return re.compile(f"{before}(?:{known}){after}", re.IGNORECASE) if known else None
-
-
-def _names(host: str) -> list[str]:
-    """Return a host's full name, its short name and its domain."""
-    short, _, domain = host.partition(".")
-    return [host, short, domain] if "." in domain else [host, short]
-
-
-def _without_host(found: re.Match[str]) -> str:
-    last = found[0].rstrip(".").rpartition(".")[2]
-    return _HIDDEN if len(last) > 1 and not any(c.isdigit() for c in last) else found[0]
-
-
-def _without_ipv6(text: str, reported: str) -> str:
-    for candidate in (text, text[:-1]):  # "2001:db8::1: refused"
-        try:
-            if ip_address(candidate) == ip_address(reported):
-                return text
-        except ValueError:
-            continue
-    return text if _TIME.fullmatch(text) else _HIDDEN
+    known = words(private), words(users, apart_from_dots=True)
+    return " | ".join(one_line(anonymous(line, reported, known), 200) for line in text.splitlines()[-3:])
 
 
 def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:

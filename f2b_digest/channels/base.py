@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 
 from f2b_digest.errors import DeliveryError
+from f2b_digest.evidence import flat
 from f2b_digest.message import Message, Stamp
 
 DEADLINE = 120
@@ -228,5 +229,5 @@ def cut(text: str, limit: int) -> bytes:
 
 def one_line(text: str, limit: int) -> str:
     """Return text as one line of at most `limit` characters, without control characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = flat(text)
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -22,6 +22,7 @@ import click
 from f2b_digest import config, fail2ban, installation, recorder
 from f2b_digest.cli import SYSTEM_CONFIGURATION, Program, complain, local_zone
 from f2b_digest.errors import ConfigurationError, SetupError
+from f2b_digest.fail2ban_client import Client
 from f2b_digest.installation import File, Manifest, Step, Tree
 
 USER = "f2b-digest"
@@ -155,7 +156,7 @@ def _make_user(job: Job) -> int:
 
 def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verify: bool) -> None:
     """Write the files; if fail2ban then refuses its configuration or does not record, take them back and raise."""
-    client = fail2ban.Client("-c", job.jails)
+    client = Client("-c", job.jails)
     # Its test refuses a jail without a log, for one: that was so before, and is not ours to mend.
     was_right = verify and bool(steps) and client.succeeds("-t")
     try:
@@ -197,7 +198,7 @@ def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
 
 def _try_a_ban(folder: Path) -> None:
     action = Path(installation.ACTIONS[0])
-    client = fail2ban.Client()
+    client = Client()
     if client.succeeds("ping"):
         fail2ban.try_a_ban(client, action, folder)
         click.echo(f"a ban of {fail2ban.ADDRESS} in a scratch jail of the running fail2ban was recorded")
@@ -271,7 +272,7 @@ def _check_sender(user: str, program: str) -> bool:
 
 def _restart(job: Job, jails: list[str], store: str, *, changed: bool) -> None:
     """Make the action live in the running jails, after asking: a plain reload drops what is new."""
-    client = fail2ban.Client()
+    client = Client()
     if not client.succeeds("ping"):
         click.echo("fail2ban does not run: it takes the action in when it starts")
         return
@@ -322,7 +323,7 @@ def take_back(job: Job) -> None:
     if _has(steps, "remove", installation.RETRY_TIMER):
         _systemctl(job, "daemon-reload")
     click.echo(f"the store, {installation.CONFIGURATION} and the user {job.user} stay")
-    client = fail2ban.Client()
+    client = Client()
     if job.live and removed and client.succeeds("ping"):
         if _agreed(job, "Reload fail2ban now, so that its jails let go of the action (bans stay)?"):
             click.echo("run    fail2ban-client reload")

@@ -1,0 +1,91 @@
+"""The program fail2ban-client: run here and nowhere else. What is made of its answers stands elsewhere."""
+
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from f2b_digest.errors import SetupError
+
+PROGRAM = "fail2ban-client"
+PATIENCE = 60.0
+"""Seconds: a reload of many jails takes its time."""
+CRON: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+}
+"""The environment of one who asks without a person: fail2ban is found although cron's PATH is short."""
+
+
+class NoAnswerError(SetupError):
+    """fail2ban-client did not answer; `reason` is what it says, the text adds the command."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class NoProgramError(NoAnswerError):
+    """There is no fail2ban-client on this host."""
+
+
+class Client:
+    """fail2ban-client, of the running server or, with options, of another."""
+
+    def __init__(
+        self, *options: str | Path, patience: float = PATIENCE, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Wait so many seconds for each answer; no environment means that of this process."""
+        self._words = [PROGRAM, *map(str, options)]
+        self._patience = patience
+        self._environment = environment
+
+    def __call__(self, *words: str, patience: float | None = None) -> str:
+        """Return the answer to a command. Raises NoAnswerError with fail2ban's own words."""
+        done = self._run(words, self._patience if patience is None else patience)
+        if done.returncode:
+            reason = _reason(done.stderr + done.stdout)
+            raise NoAnswerError(f"{PROGRAM} {' '.join(words)}: {reason}", reason)
+        return done.stdout
+
+    def jails(self, patience: float | None = None) -> list[str]:
+        """Return the names of the running jails. Raises NoAnswerError."""
+        names = self("status", patience=patience).rpartition("Jail list:")[2]
+        return [name.strip() for name in names.split(",") if name.strip()]
+
+    def succeeds(self, *words: str) -> bool:
+        """Say whether a command is answered without an error."""
+        with suppress(SetupError):
+            self(*words)
+            return True
+        return False
+
+    def converse(self, lines: str, patience: float) -> str:
+        """Return what it says, prompts and all, to commands of one line each; one program asks them all.
+
+        Its exit status says nothing here: it is that of the input's end. Raises NoAnswerError.
+        """
+        return self._run(("-i",), patience, lines).stdout
+
+    def _run(self, words: tuple[str, ...], patience: float, given: str = "") -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*self._words, *words], env=self._environment, input=given, capture_output=True, text=True,
+                errors="replace", timeout=patience, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            text = f"no fail2ban here ({PROGRAM} is not in the PATH): install fail2ban first"
+            raise NoProgramError(text, f"there is no {PROGRAM} on this host") from None
+        except OSError as refused:
+            reason = f"{PROGRAM}: {refused.strerror}"
+            raise NoAnswerError(reason, reason) from None
+        except subprocess.TimeoutExpired:
+            text = f"{PROGRAM} {' '.join(words)}: no answer within {patience:g} s"
+            raise NoAnswerError(text, f"it does not answer within {patience:g} s") from None
+
+
+def _reason(output: str) -> str:
+    """Return the first error of fail2ban's output, without its time and place; or the last line."""
+    lines = [line for line in output.splitlines() if line.strip()] or ["failed without a word"]
+    errors = [line.partition("ERROR")[2] for line in lines if "ERROR " in line]
+    return " ".join((errors[0] if errors else lines[-1]).split())

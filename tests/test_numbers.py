@@ -119,8 +119,8 @@ def make(folder: Path, seed: int) -> Case:
 
 
 def place(ip: str) -> Place | None:
-    """Return where an id is registered: all of 198.51 has one network number."""
-    if ip.startswith("198.51."):
+    """Return where an id is registered: 198.51 has one network number, as has a network that attacks by itself."""
+    if ip.startswith(("198.51.", "192.0.1.")):
         return Place("FR", 64500, "Réseau")
     return Place("DE", 64501, None) if ip.startswith("192.0.") else None
 
@@ -208,15 +208,14 @@ OCTETS = json.dumps([str(n) for n in range(256)])
 PLAIN = """(
     SELECT *, rtrim(ip, '0123456789') || '0/24' AS network FROM ban
     WHERE length(ip) - length(replace(ip, '.', '')) = 3 AND ip NOT GLOB '*[^0-9.]*'
-    AND EXISTS (SELECT 1 FROM json_each(:octets) WHERE rtrim(ip, '0123456789') || value = ip)
+    AND substr(ip, length(rtrim(ip, '0123456789')) + 1) IN (SELECT value FROM json_each(:octets))
     UNION ALL
     SELECT *, substr(ip, 1, 12) || ':/48' FROM ban WHERE ip GLOB '2001:db8:??:*' AND ip NOT GLOB '*[^0-9a-f:]*'
 )"""
 OF_A_NETWORK = f"SELECT network FROM {PLAIN} GROUP BY network HAVING count(DISTINCT ip) >= :least"
-NUMBER = """CASE WHEN ip GLOB '198.51.*' THEN 64500 WHEN ip GLOB '192.0.*' THEN 64501 END"""
+NUMBER = """CASE WHEN ip GLOB '198.51.*' OR ip GLOB '192.0.1.*' THEN 64500 WHEN ip GLOB '192.0.*' THEN 64501 END"""
 OTHERS = f"(SELECT *, {NUMBER} AS asn FROM {PLAIN} WHERE network NOT IN ({OF_A_NETWORK}))"
-OF_A_NUMBER = f"""SELECT asn FROM {OTHERS} WHERE asn IS NOT NULL GROUP BY asn
-                  HAVING count(DISTINCT ip) >= 2 * :least AND count(DISTINCT network) >= 2"""
+OF_A_NUMBER = f"SELECT asn FROM {OTHERS} WHERE asn IS NOT NULL GROUP BY asn HAVING count(DISTINCT ip) >= 2 * :least"
 
 
 def test_the_campaigns(case: Case) -> None:

@@ -187,6 +187,7 @@ def test_the_addresses(case: Case) -> None:
             assert (address.bantime,) == case.one(final, last=address.last.timestamp(), **its)
             names = f"SELECT count(DISTINCT user.value) FROM ban {EACH_NAME} WHERE jail = :jail AND ip = :ip"
             assert (len(address.users) + address.more_users,) == case.one(names, **its)
+            assert (address.country, address.asn, address.network) == (place(address.ip) or (None, None, None))
             known = """SELECT min(at) FROM event WHERE kind = 'ban' AND ip = :ip
                        AND at < (SELECT min(at) FROM ban WHERE ip = :ip)"""
             assert (address.known_since and address.known_since.timestamp(),) == case.one(known, **its)
@@ -229,6 +230,9 @@ def test_the_campaigns(case: Case) -> None:
         of_it, values = members(campaign)
         seen = (campaign.bans, campaign.addresses, campaign.failures)
         assert seen == case.one(f"SELECT {SUMS} FROM {of_it}", **values)
+        worst = f"SELECT ip FROM {of_it} GROUP BY ip ORDER BY count(*) DESC, ip LIMIT 1"
+        its_place = place(case.one(worst, **values)[0]) or (None, None, None)
+        assert (campaign.country, campaign.asn, campaign.name) == its_place
         jails = f"SELECT jail FROM {of_it} GROUP BY jail ORDER BY count(*) DESC, jail"
         assert [(jail,) for jail in campaign.jails] == case.all(jails, **values)
         cidrs = f"SELECT network FROM {of_it} GROUP BY network ORDER BY count(DISTINCT ip) DESC, network"

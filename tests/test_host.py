@@ -46,7 +46,8 @@ def test_every_address_of_this_host_is_its_own() -> None:
     addresses = {above.split()[-1] for above, line in pairwise(lines) if line.split() == ["/32", "host", "LOCAL"]}
     assert "127.0.0.1" in addresses
     with suppress(FileNotFoundError):  # a kernel without IPv6
-        addresses |= {str(IPv6Address(bytes.fromhex(line[:32]))) for line in open("/proc/net/if_inet6")}
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+        addresses |= {str(IPv6Address(bytes.fromhex(line[:32]))) for line in lines}
     own = set(host.own_networks())
     assert networks(*addresses) <= own
     assert networks("127.0.0.0/8") <= own

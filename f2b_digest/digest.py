@@ -111,7 +111,7 @@ class Several:
 class Campaign:
     """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), else 2k of one network number.
 
-    A network number takes only addresses of no other campaign, and only if they are of at least two such networks.
+    A network number takes only addresses of no other campaign.
     """
 
     network: str | None

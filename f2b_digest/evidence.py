@@ -183,9 +183,7 @@ def _sample(line: str, private: Sequence[str], users: Sequence[str], own: Sequen
         line = pattern.sub(replacement, line)
     for names_tried in _TRIED:
         line = names_tried.sub(_unless_a_name(tried), line)
-    line = _PIECE.sub(
-        lambda piece: HIDDEN if _is_mixed(piece[0]) and not _NO_SECRET.fullmatch(piece[0]) else piece[0], line
-    )
+    line = _PIECE.sub(_unless_a_password, line)
     line = _LONG.sub(lambda token: token[0] if _PLAIN_LONG.fullmatch(token[0]) else HIDDEN, line)
     line = _without_own(line, own)
     return line if len(line) <= SAMPLE_LIMIT else line[: SAMPLE_LIMIT - 1] + "…"

@@ -2,6 +2,8 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,8 @@ from f2b_digest.config import Configuration, Report
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, cut
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
-from f2b_digest.store import Store
+from f2b_digest.store import Selection, Store
+from f2b_digest.surroundings import Geography, Place
 from tests.conftest import Command
 from tests.store_making import NOON, Row, event, fill
 
@@ -178,6 +181,153 @@ def test_a_flood_of_jails_is_counted_to_the_last_one(f2b_digest: Command, config
     assert more
     assert named + number(more[1]) == 500
     assert 2 * named + number(more[2]) == 1000
+
+
+# ---- when it happened
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "hours", "count", "first", "unusual"),
+    [
+        ("UTC", "2026-10-25T00:00", 24, 24, "00:00", {}),
+        ("Europe/Paris", "2026-10-25T00:00+02:00", 25, 25, "00:00", {}),
+        ("Europe/Paris", "2026-03-29T00:00+01:00", 23, 23, "00:00", {}),
+        ("Europe/Paris", "2026-11-19T07:20+01:00", 24, 25, "07:00", {}),
+        ("Asia/Kolkata", "2026-11-19T00:00+05:30", 24, 24, "00:00", {}),
+        ("Australia/Lord_Howe", "2026-04-05T00:00+11:00", 24.5, 24, "00:00", {"01:00": 6}),
+        ("Australia/Lord_Howe", "2026-10-04T00:00+10:30", 23.5, 23, "00:00", {"01:00": 6}),
+    ],
+)
+def test_a_bar_is_an_hour_of_the_clock_on_the_wall(
+    path: Path, zone: str, start: str, hours: float, count: int, first: str, unusual: dict[str, int]
+) -> None:
+    """A day has as many bars as the clock has full hours, be they 23, 24 or 25; a ban in each quarter counts in its."""
+    begin = datetime.fromisoformat(start if "+" in start else f"{start}+00:00").timestamp()
+    fill(path, [event(at=begin + quarter * 900) for quarter in range(int(hours * 4))])
+    with Store(path, read_only=True) as store:
+        selection, end = Selection(first_id=1, last_id=999), begin + hours * HOUR
+        digest = store.summarise(selection, report="daily", host="", zone=ZoneInfo(zone), start=begin, end=end)
+    when = digest.when
+    assert when
+    assert (when.unit, len(when.bars), f"{when.bars[0].start:%H:%M}") == ("hour", count, first)
+    for bar in when.bars[1 if "20" in start[-11:] else 0 : count - 1]:
+        assert bar.start.minute == 0
+        assert bar.bans == unusual.get(f"{bar.start:%H:%M}", 4)
+    assert sum(bar.bans for bar in when.bars) == digest.totals.bans
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "end", "unit", "starts"),
+    [
+        ("UTC", "2026-11-18T00:00+00:00", "2026-11-20T00:00+00:00", "day", ["2026-11-18", "2026-11-19"]),
+        ("UTC", "2026-11-18T06:00+00:00", "2026-11-20T06:00+00:00", "day", ["2026-11-18", "2026-11-19", "2026-11-20"]),
+        ("Pacific/Apia", "2011-12-28T00:00-10:00", "2011-12-31T10:00+14:00", "day",
+         ["2011-12-28", "2011-12-29", "2011-12-31"]),
+        ("America/Havana", "2026-10-31T00:00-04:00", "2026-11-03T00:00-05:00", "day",
+         ["2026-10-31", "2026-11-01", "2026-11-02"]),
+        ("UTC", "2026-11-01T00:00+00:00", "2026-11-23T00:00+00:00", "week",
+         ["2026-10-26", "2026-11-02", "2026-11-09", "2026-11-16"]),
+    ],
+)  # fmt: skip
+def test_days_and_weeks_are_those_of_the_calendar(
+    path: Path, zone: str, start: str, end: str, unit: str, starts: list[str]
+) -> None:
+    """A day begins at its midnight, a week on its Monday; a day that a zone left out is none; all bans are counted."""
+    begin, until = (datetime.fromisoformat(text).timestamp() for text in (start, end))
+    fill(path, [event(at=at) for at in (begin - 86400, begin, until - 1, until + 1, until + 86400)])
+    with Store(path, read_only=True) as store:
+        selection = Selection(first_id=1, last_id=999)
+        digest = store.summarise(selection, report="daily", host="", zone=ZoneInfo(zone), start=begin, end=until)
+    assert digest.when
+    assert [f"{bar.start:%Y-%m-%d}" for bar in digest.when.bars] == starts
+    assert [bar.bans for bar in digest.when.bars] == [2, *[0] * (len(starts) - 2), 3]
+
+
+def test_of_years_the_newest_weeks_are_shown(path: Path) -> None:
+    """A first digest may hold the bans of years: sixty weeks have a bar, and the hours of the week count all bans."""
+    digest = compose(path, [event(at=NOON - week * 7 * 86400) for week in range(200)])
+    assert digest.when
+    assert [bar.bans for bar in digest.when.bars] == [1] * 60
+    assert digest.when.heat[3][12] == digest.totals.bans == 200
+
+
+# ---- who came, and from where
+
+
+@pytest.mark.parametrize(
+    "ips",
+    [
+        [f"203.0.113.{n}x" for n in range(9)],
+        [f"203.0.113.0{n}" for n in range(9)],
+        [f"203.0.113.{n}" for n in range(256, 265)],
+        [f"203.0.113.{n}/32" for n in range(9)],
+        [f"203.0.{n}.0/24" for n in range(9)],
+        [f"203.0.113.{n}\0" for n in range(9)],
+        [f" 203.0.113.{n}" for n in range(9)],
+        [f"203.0.113.{n}\n" for n in range(9)],
+        [f"203.0.113.\u0661{n}" for n in range(9)],
+        [f"fe80::{n}%eth0" for n in range(9)],
+        [f"::ffff:203.0.113.{n}" for n in range(9)],
+        [f"64:ff9b::cb00:71{n:02x}" for n in range(9)],
+        [f"2001:db8:{n}::1" for n in range(9)],
+        [f"203.{n}.113.1" for n in range(9)],
+        [f"203.0.113.{n}" for n in range(4)],
+    ],
+)
+def test_what_does_not_belong_together_is_no_campaign(path: Path, ips: list[str]) -> None:
+    """Text that only looks like an address is in no network, and neither is an IPv6 address that holds an IPv4 one."""
+    assert compose(path, [event(ip=ip) for ip in ips]).campaigns_in_all == 0
+
+
+def test_a_campaign_says_what_to_block(path: Path) -> None:
+    """Five addresses of a /24 or a /48 are one, whatever their jails, with the network as a firewall writes it."""
+    fill(path, [event(ip=f"2001:db8:7:{n}::1", users=["root", f"user{n}"]) for n in range(6)])
+    digest = compose(path, [event(ip=f"203.0.113.{n}", jail="web" if n else "sshd", failures=2) for n in range(5)])
+    six, four = digest.campaigns
+    assert (six.network, six.cidrs, six.addresses, six.jails) == ("2001:db8:7::/48", ("2001:db8:7::/48",), 6, ("sshd",))
+    assert (six.users, six.more_users) == (("root", "user0", "user1", "user2", "user3"), 2)
+    assert (four.network, four.bans, four.failures, four.jails) == ("203.0.113.0/24", 5, 10, ("web", "sshd"))
+
+
+def test_a_broken_database_of_addresses_costs_no_digest(path: Path) -> None:
+    """The digest does without it, and says so."""
+
+    def find(ip: str) -> Place | None:
+        raise OSError(f"{ip}: I/O error")
+
+    fill(path, [event()])
+    with Store(path, read_only=True) as store:
+        digest = store.summarise(
+            Selection(first_id=1, last_id=9), report="daily", host="", zone=ZoneInfo("UTC"), start=None, end=NOON,
+            geography=Geography("atlas 2026-11", NOON, "free", find),
+        )  # fmt: skip
+    assert (digest.totals.bans, digest.where) == (1, None)
+    assert digest.notes == ("atlas 2026-11 could not be asked where addresses are: OSError",)
+
+
+def test_text_that_no_recorder_writes_does_not_stop_a_digest(f2b_digest: Command, config: Path, path: Path) -> None:
+    """Bytes that are no UTF-8, and names that are no list, in a store that somebody else wrote to."""
+    fill(path, [event(ip=f"192.0.2.{n}", users=["root"]) for n in range(4)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE event SET ip = CAST(x'ff2e31' AS TEXT), jail = CAST(x'fe' AS TEXT) WHERE id = 1")
+        connection.execute("UPDATE event SET users = CAST(x'5b22ff225d' AS TEXT) WHERE id = 2")
+        connection.execute("""UPDATE event SET users = '{"a": [1, "b"]}' WHERE id = 3""")
+        connection.execute("""UPDATE event SET users = '["\\ud800", "a\\u0000b"]', failures = 'many' WHERE id = 4""")
+        connection.commit()
+    for form in ("text", "json"):
+        ended = f2b_digest("--config", config, "preview", "--format", form)
+        assert (ended.status, ended.err) == (0, "")
+
+
+def test_the_samples_are_the_last_lines_of_each_address(path: Path) -> None:
+    """Of its last ban in the selection that has any."""
+    fill(path, [
+        event(matches="old", at=NOON), event(matches="new", at=NOON + 2, users=["root"]), event(at=NOON + 3),
+        event(jail="web", matches="other"), event(ip="192.0.2.8", at=NOON), event(matches="later", at=NOON + 9),
+    ])  # fmt: skip
+    with Store(path, read_only=True) as store:
+        found = store.samples(Selection(first_id=1, last_id=5), {"sshd": ["192.0.2.7", "192.0.2.8"], "none": ["x"]})
+    assert found == {"sshd": [("192.0.2.7", "new", ("root",))]}
 
 
 # ---- for programs

@@ -5,7 +5,7 @@ import time
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from f2b_digest.evidence import SAMPLE_LIMIT, samples
@@ -196,6 +196,7 @@ PLACES = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(MIXED, st.sampled_from(PLACES), AROUND, AROUND, st.booleans())
 @example("Abcdefghijk1", PLACES[6], "for ", " from x", True)
 def test_no_planted_secret_is_left(secret: str, place: str, before: str, after: str, tried: bool) -> None:
@@ -206,6 +207,7 @@ def test_no_planted_secret_is_left(secret: str, place: str, before: str, after: 
         assert secret not in shown
 
 
+@settings(deadline=None)
 @given(st.sampled_from(OWN), st.integers(0, 2**70), AROUND, AROUND, st.lists(AROUND, max_size=3))
 def test_no_address_of_ones_own_is_left(
     network: AnyNetwork, number: int, before: str, after: str, users: list[str]
@@ -217,6 +219,7 @@ def test_no_address_of_ones_own_is_left(
         assert own not in shown.split()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(AROUND, st.text(max_size=400), st.lists(AROUND, max_size=3)), max_size=5), st.lists(AROUND))
 def test_a_sample_is_one_short_line(lines: list[tuple[str, str, list[str]]], private: list[str]) -> None:
     """Of characters that can be printed."""

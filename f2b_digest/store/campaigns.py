@@ -1,7 +1,7 @@
 """Addresses that belong together: found in SQL, by one rule. What to do about them is said elsewhere.
 
 The rule: addresses of one /24 (IPv4) or /48 (IPv6) are a campaign when at least k of them were banned; of the others,
-the addresses of one network number are one when at least 2k of them from at least two such networks were.
+the addresses of one network number are one when at least 2k of them were (which is of three networks at the least).
 """
 
 import socket
@@ -91,7 +91,7 @@ SELECT NULL, asn, count(*), sum(bans), CAST(total(failures) AS INTEGER)
 FROM temp.place JOIN temp.who ON who.rowid = place.who
 WHERE asn IS NOT NULL AND who.network IS NOT NULL
   AND who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)
-GROUP BY asn HAVING count(*) >= :least AND count(DISTINCT who.network) >= 2
+GROUP BY asn HAVING count(*) >= :least
 """
 _SHOWN = """
 SELECT rowid, network, asn, addresses, bans, failures FROM temp.campaign

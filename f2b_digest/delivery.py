@@ -1,4 +1,4 @@
-"""The life of a digest: composed, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
+"""The life of a digest: rendered, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
 
 import json
 import traceback
@@ -6,18 +6,18 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
+from f2b_digest import composition
 from f2b_digest import digest as digests
-from f2b_digest import periods
 from f2b_digest.channels.base import Channel, deadline
-from f2b_digest.config import Configuration, Report
+from f2b_digest.config import Configuration
 from f2b_digest.crosscheck import Known
-from f2b_digest.digest import Digest, Undelivered, moment
+from f2b_digest.digest import Digest
 from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError
 from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.render import Renderer
-from f2b_digest.store import OPEN, Delivery, Sealed, Selection, Store
+from f2b_digest.store import OPEN, Delivery, Selection, Store
+from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
 Clock = Callable[[], float]
 """Returns UTC epoch seconds."""
@@ -47,87 +47,7 @@ class Outcome:
     reason: str = ""
 
 
-# ---- composing
-
-
-def pending(store: Store, name: str, report: Report) -> Selection:
-    """Return what a report has not sealed, up to the newest event there is now."""
-    last = store.last_digest(name)
-    first, after = (last.last_id + 1, last.id) if last else (1, 0)
-    return Selection(first_id=first, last_id=store.last_event(), after=after, jails=report.jails)
-
-
-def zone_of(configuration: Configuration, name: str) -> ZoneInfo:
-    """Return the zone of a report's days and times."""
-    own = configuration.reports[name].timezone
-    return ZoneInfo(own) if own else configuration.timezone
-
-
-def due(configuration: Configuration, store: Store, name: str, now: float) -> tuple[Selection, float] | None:
-    """Return what a report's next digest takes, and when its period ends; None while a calendar period is running.
-
-    A calendar report takes whole periods: in the order of ids, all up to the first event that was recorded since the
-    last period ended. An event from later than `now` was recorded before the clock was set back, and stops nothing. A
-    digest whose period has not ended yet was sealed before that too: the report waits until the clock has passed it,
-    but not for more than one period, for the clock may have been years ahead.
-    """
-    report = configuration.reports[name]
-    selection = pending(store, name, report)
-    if report.period == "pending" or report.every is None:
-        return selection, now
-    zone = zone_of(configuration, name)
-    end = periods.boundary(now, report.every, zone)
-    last = store.last_digest(name)
-    if last and end <= last.period_end <= periods.ending(now, report.every, zone):
-        return None
-    running = store.first_recorded(selection.first_id, since=end, until=now)
-    if running is None:
-        return selection, end
-    if last is None and store.first_recorded(0, since=0.0, until=end) is None:  # its first day
-        return None
-    return replace(selection, last_id=min(selection.last_id, running - 1)), end
-
-
-def compose(configuration: Configuration, store: Store, name: str, selection: Selection, end: float) -> Digest:
-    """Return a report's digest of a selection; `preview` and `send` both show this. `end` ends an open period."""
-    last = store.last_digest(name)
-    past = selection.since is not None or selection.until is not None
-    zone = zone_of(configuration, name)
-    digest = store.summarise(
-        selection,
-        report=name,
-        host=configuration.host,
-        zone=zone,
-        start=selection.since if past else _start(configuration.reports[name], store, selection, zone, last, end),
-        end=end if selection.until is None else selection.until,
-    )
-    return digest if past else replace(digest, undelivered=_undelivered(configuration, store, name, last))
-
-
-def _start(
-    report: Report, store: Store, selection: Selection, zone: ZoneInfo, last: Sealed | None, end: float
-) -> float | None:
-    """Return when an open period began, in UTC epoch seconds; None: with its first ban."""
-    if last and last.period_end <= end:
-        return last.period_end
-    if report.period == "pending" or report.every is None:
-        return None
-    recorded = store.pending(selection).since
-    return periods.boundary(end - 1 if recorded is None else min(recorded, end - 1), report.every, zone)
-
-
-def _undelivered(configuration: Configuration, store: Store, name: str, last: Sealed | None) -> tuple[Undelivered, ...]:
-    """Return what a report still tries to deliver, and what it gave up since its last digest, which told the rest."""
-    told = last.sealed_at if last else 0.0
-    zone = zone_of(configuration, name)
-    return tuple(
-        Undelivered(
-            digest=row.digest, sealed_at=moment(row.sealed_at, zone), channel=row.channel,
-            recipient=row.recipient, status=row.status, reason=row.error or "",
-        )
-        for row in store.deliveries((*OPEN, "failed"))
-        if row.report == name and row.attempts and (row.status != "failed" or (row.settled_at or 0.0) >= told)
-    )  # fmt: skip
+# ---- rendering
 
 
 def fit(
@@ -193,10 +113,11 @@ def send(
     reports: Iterable[str],
     clock: Clock,
     known: Known | None = None,
+    surroundings: Surroundings = NOTHING_KNOWN,
 ) -> list[Outcome]:
     """Seal what the reports have pending, then try every delivery that is due; return what became of it.
 
-    `known` is what fail2ban's own database says, if it could be asked.
+    `known` is what fail2ban's own database says, if it could be asked; `surroundings` what this host does.
 
     The caller holds the sender's lock. Raises ConfigurationError, before anything is sealed, if a report has no channel
     that would tell anybody.
@@ -207,23 +128,29 @@ def send(
         raise ConfigurationError(
             [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
         )
-    notes = [note for name in names for note in _seal(configuration, store, renderer, name, clock(), known)]
+    notes = [
+        note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, surroundings)
+    ]
     return notes + retry(configuration, store, clock)
 
 
 def _seal(
-    configuration: Configuration, store: Store, renderer: Renderer, name: str, now: float, known: Known | None
+    configuration: Configuration,
+    store: Store,
+    renderer: Renderer,
+    name: str,
+    now: float,
+    known: Known | None,
+    surroundings: Surroundings,
 ) -> list[Outcome]:
     """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
     report = configuration.reports[name]
-    taken = due(configuration, store, name, now)
+    taken = composition.due(configuration, store, name, now)
     if taken is None:
         return []
     selection, end = taken
-    digest = compose(configuration, store, name, selection, end)
+    digest = composition.compose(configuration, store, name, selection, end, surroundings, known)
     bans = digest.totals.bans
-    if known is not None:
-        digest = replace(digest, crosscheck=known.of(selection, bans))
     channels = [channel for channel in report.channels if bans >= configuration.channels[channel].min_bans]
     enough = bans >= report.min_bans or (bans == 0 and report.quiet == "send")
     if not enough or not channels:  # what no channel would tell stays pending until there is more of it

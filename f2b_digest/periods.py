@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
-from statistics import median
 from zoneinfo import ZoneInfo
 
 DAY = 86400.0
@@ -89,26 +88,15 @@ def _calendar(start: float, end: float, every: str, zone: ZoneInfo) -> list[tupl
 def pace(every: str | None, ends: Sequence[float]) -> float | None:
     """Return the seconds that a report lets pass between two digests, or None where nobody knows.
 
-    Without `every` it is the median of what passed between the last five digests, but not less than an hour; `ends` are
-    the ends of their periods, in any order, in UTC epoch seconds. Three such gaps are the least that tells anything.
+    It is what `every` says, or the second longest time between the last eleven digests if that is more: a report of the
+    working days pauses twice in them. Of less than ten such times it is the longest, and of less than three nothing.
+    `ends` are the ends of their periods, in any order, in UTC epoch seconds.
     """
-    if every is not None:
-        return PACES[every]
-    last = sorted(ends)[-5:]
-    gaps = [later - earlier for earlier, later in pairwise(last)]
-    return max(median(gaps), HOUR) if len(gaps) >= 3 else None
-
-
-def late(oldest: float | None, end: float, seconds: float | None) -> bool:
-    """Say whether bans waited for their digest for longer than its report's pace explains.
-
-    `oldest` is when the first of them was recorded, `end` when the digest's period ended (UTC epoch seconds): of a
-    calendar report that is a midnight, however late in the day it is sent. `seconds` is the report's pace.
-
-    Half a pace is let pass for cron's hour, and for a day of 25 hours. Not to be asked of a report that waits on
-    purpose, until there are more bans.
-    """
-    return oldest is not None and seconds is not None and end - oldest > 1.5 * seconds
+    last = sorted(ends)[-11:]
+    gaps = sorted(later - earlier for earlier, later in pairwise(last))
+    usual = gaps[-2] if len(gaps) == 10 else gaps[-1] if len(gaps) >= 3 else None
+    known = [seconds for seconds in (PACES[every] if every else None, usual) if seconds is not None]
+    return max(known, default=None)
 
 
 def _first_day(day: date, every: str) -> date:

@@ -59,3 +59,6 @@ class Surroundings:
     increments: bool | None = None
     """Whether some jail has bantime.increment."""
     geography: Geography | None = None
+
+
+NOTHING_KNOWN = Surroundings()

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from click.testing import CliRunner
 
-from f2b_digest import delivery, places, recorder
+from f2b_digest import composition, places, recorder
 from f2b_digest.cli import COMMANDS, cli
 from f2b_digest.cli.demo import sample_week
 from f2b_digest.cli.preview import show
@@ -30,8 +30,8 @@ def sample_digest() -> Digest:
         for ban in sample_week(NOW):
             recorder.append(str(path), recorder.event(host="web1.example.org", source="demo", **ban))
         with Store(path, read_only=True) as store:
-            selection = delivery.pending(store, "weekly", weekly)
-            digest = delivery.compose(configuration, store, "weekly", selection, NOW)
+            selection = composition.pending(store, "weekly", weekly)
+            digest = composition.compose(configuration, store, "weekly", selection, NOW)
             return replace(digest, crosscheck=CrossCheck(digest.totals.bans, known=19, added=2, jails=("dovecot",)))
 
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from f2b_digest import delivery, periods, recorder
+from f2b_digest import composition, delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import Outcome
@@ -159,13 +159,13 @@ def test_a_ban_between_reading_and_sealing_is_in_the_next_digest(path: Path, mon
     channel = Recording()
     here = office(path, channel)
     here.ban("192.0.2.1")
-    compose = delivery.compose
+    compose = composition.compose
 
     def slowly(*arguments: Any) -> Any:
         fill(path, [event(ip="192.0.2.2")])
         return compose(*arguments)
 
-    monkeypatch.setattr(delivery, "compose", slowly)
+    monkeypatch.setattr(composition, "compose", slowly)
     here.send()
     monkeypatch.undo()
     here.send()
@@ -239,7 +239,7 @@ def test_every_ban_is_in_exactly_one_digest_of_each_report(
         here.send("daily")
         assert told(daily) == sorted(expected["sshd"] + expected["web"])
         with Store(here.path, read_only=True) as store:
-            pending = store.pending(delivery.pending(store, "web", here.reports["web"])).bans
+            pending = store.pending(composition.pending(store, "web", here.reports["web"])).bans
         assert told(web) == sorted(expected["web"][: len(expected["web"]) - pending])
 
 

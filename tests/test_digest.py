@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f2b_digest import delivery, places
+from f2b_digest import composition, delivery, places
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Configuration, Report
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, cut
@@ -33,8 +33,8 @@ def compose(path: Path, rows: list[Row], now: float = NOON + HOUR, zone: str = "
     fill(path, rows)
     configuration = Configuration("web1", ZoneInfo(zone), None, None, {"daily": Report()}, {})
     with Store(path, read_only=True) as store:
-        selection = delivery.pending(store, "daily", configuration.reports["daily"])
-        return delivery.compose(configuration, store, "daily", selection, now)
+        selection = composition.pending(store, "daily", configuration.reports["daily"])
+        return composition.compose(configuration, store, "daily", selection, now)
 
 
 def only(digest: Digest) -> Address:

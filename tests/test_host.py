@@ -423,21 +423,23 @@ def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logins, "find", lambda *_: (Login("192.0.2.99", "alice", NOW), Login("192.0.2.5", "me", NOW)))
     monkeypatch.setattr(host, "own_networks", lambda: iter(networks("192.0.2.5", "192.168.0.0/24")))
     monkeypatch.setattr(server, "ask", odd)
-    found = host.look(configuration, WEEKS, NOW)
+    found, _ = host.look(configuration, WEEKS, NOW)
     assert (found.running, found.ignored, found.increments, found.geography) == (None, (), None, None)
     assert found.friends == friends
     assert [login.ip for login in found.logins] == ["192.0.2.99"], "a login from this host itself is none from another"
     assert "root" in found.users
     for module, name in ((logins, "find"), (host, "own_networks"), (pwd, "getpwall")):
         monkeypatch.setattr(module, name, odd)
-    found = host.look(configuration, WEEKS, NOW)
+    found, _ = host.look(configuration, WEEKS, NOW)
     assert (found.own, found.logins, found.users, found.friends) == ((), (), frozenset(), friends)
 
 
 def test_this_host_is_looked_at_in_time() -> None:
     """As it is, with all that it has: well within the deadlines together."""
     started = time.monotonic()
-    found = host.look(Configuration("web1", ZoneInfo("UTC"), None, None, {}, {}), time.time() - 28 * 86400, time.time())
+    found, _ = host.look(
+        Configuration("web1", ZoneInfo("UTC"), None, None, {}, {}), time.time() - 28 * 86400, time.time()
+    )
     assert time.monotonic() - started < 16
     assert ip_network("127.0.0.1") in found.own
     assert sys.platform != "linux" or found.users

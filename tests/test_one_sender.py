@@ -223,18 +223,18 @@ def test_without_the_lock_the_store_still_takes_one_digest(
 ) -> None:
     """A file system without locks: two senders compose the same bans, and one of them seals."""
     monkeypatch.setattr("f2b_digest.cli.send.sender_lock", lambda *_: contextlib.nullcontext(True))
-    from f2b_digest import delivery  # noqa: PLC0415 - as it is before the patch
+    from f2b_digest import composition  # noqa: PLC0415 - as it is before the patch
 
-    compose, config = delivery.compose, cron.folder / "config.toml"
+    compose, config = composition.compose, cron.folder / "config.toml"
     cron.let_go()
 
     def slowly(*arguments: object) -> object:
         composed = compose(*arguments)  # type: ignore[arg-type]
-        monkeypatch.setattr(delivery, "compose", compose)
+        monkeypatch.setattr(composition, "compose", compose)
         assert f2b_digest("--config", config, "send", "daily").status == 0  # the faster one
         return composed
 
-    monkeypatch.setattr(delivery, "compose", slowly)
+    monkeypatch.setattr(composition, "compose", slowly)
     ended = f2b_digest("--config", config, "send", "daily")
     assert (ended.status, ended.out, ended.err) == (0, "", "")
     assert query(cron.store, "SELECT report, after_id, bans FROM digest") == [("daily", 0, 1)]

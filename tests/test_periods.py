@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from f2b_digest import periods
-from f2b_digest.periods import DAY, HOUR, boundary, ending, late, pace, previous
+from f2b_digest.periods import DAY, HOUR, boundary, ending, pace, previous
 from tests.conftest import PERIODS
 
 EVERY = ("day", "week", "month")
@@ -267,27 +267,17 @@ def test_no_time_at_all_is_compared_with_nothing(length: float) -> None:
 
 
 def test_the_pace_is_what_the_report_says_or_what_it_did() -> None:
-    """One digest that was sent by hand, or one that was late, does not change it."""
+    """A report of the working days pauses at the weekend; one long pause of a daily one is forgotten soon."""
     assert [pace(every, ()) for every in EVERY] == [DAY, 7 * DAY, 31 * DAY]
-    days = [1000 * DAY, 1001 * DAY, 1004 * DAY, 1005 * DAY, 1006 * DAY]
-    assert pace(None, days) == DAY
-    assert pace(None, [*days, 1006 * DAY + 60][::-1]) == DAY
-    assert pace(None, [500 * DAY, *days]) == DAY
-    assert pace(None, days[:3]) is None
+    assert pace("day", [number * DAY for number in range(9)]) == DAY
+    working_days = [day * DAY for day in range(15) if day % 7 < 5]
+    assert pace("day", working_days[-7:]) == 3 * DAY
+    assert pace("day", working_days) == 3 * DAY
+    assert pace("day", [*(number * DAY for number in range(9)), 20 * DAY, 21 * DAY]) == DAY
+
+
+def test_a_report_without_a_pace_is_measured() -> None:
+    """Three times between digests are the least that tell something."""
+    assert pace(None, [5 * DAY, 6 * DAY, 7 * DAY]) is None
+    assert pace(None, [8 * DAY, 5 * DAY, 6 * DAY, 7 * DAY]) == DAY
     assert pace(None, []) is None
-    assert pace(None, [1.0, 2.0, 3.0, 4.0]) == HOUR
-
-
-@pytest.mark.parametrize(
-    ("waited", "seconds", "expected"),
-    [
-        (24 * HOUR, DAY, False), (25 * HOUR, DAY, False), (35 * HOUR, DAY, False), (37 * HOUR, DAY, True),
-        (8 * DAY, 7 * DAY, False), (13 * DAY, 7 * DAY, True), (31 * DAY, 31 * DAY, False), (60 * DAY, 31 * DAY, True),
-        (1e9, None, False),
-    ],
-)  # fmt: skip
-def test_bans_that_waited_longer_than_the_pace_are_late(waited: float, seconds: float | None, expected: bool) -> None:
-    """A digest that was left out is noticed; cron's hour and a day of 25 hours are not."""
-    end = at("2026-11-20")
-    assert late(end - waited, end, seconds) is expected
-    assert not late(None, end, seconds)

@@ -18,6 +18,7 @@ from f2b_digest.errors import ConfigurationError, F2bDigestError
 
 if TYPE_CHECKING:
     from f2b_digest.config import Configuration
+    from f2b_digest.surroundings import Surroundings
 
 COMMANDS = {
     "record": "Append one event to the store.",
@@ -65,6 +66,19 @@ class Program:
             language=local_language(os.environ),
             environment=os.environ,
         )
+
+    def surroundings(self, configuration: "Configuration", now: float) -> "Surroundings":
+        """Ask this host what it knows beside the store, and print which database of addresses cannot be read."""
+        from f2b_digest import host
+        from f2b_digest.periods import DAY, PACES
+
+        longest = max(
+            PACES[report.every] if report.every else PACES["week"] for report in configuration.reports.values()
+        )
+        known, notes = host.look(configuration, now - longest - DAY, now)
+        for note in notes:
+            complain(note)
+        return known
 
     def store_path(self, configured: object) -> Path:
         """Return where the store is: --store, else the configuration's (beside it), else the default.

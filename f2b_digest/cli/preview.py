@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import delivery, periods, places, recorder
+from f2b_digest import composition, delivery, periods, places, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
@@ -81,7 +81,8 @@ def command(
             selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
         else:
             selection, end = _past(configuration, name, since, until, now), now
-        digest = delivery.compose(configuration, store, name, selection, end)
+        surroundings = program.surroundings(configuration, now)
+        digest = composition.compose(configuration, store, name, selection, end, surroundings)
         if channel is None:
             content, noted = show(digest, form, renderer.looking(look))
         else:
@@ -119,22 +120,22 @@ def _open(
     With `all_of_it`, whatever there is.
     """
     report = configuration.reports[name]
-    due = None if all_of_it else delivery.due(configuration, store, name, now)
+    due = None if all_of_it else composition.due(configuration, store, name, now)
     if due and (report.period == "pending" or report.quiet == "send" or store.pending(due[0]).bans):
         return due
     if report.every is not None and not all_of_it:
-        zone = delivery.zone_of(configuration, name)
+        zone = composition.zone_of(configuration, name)
         last = store.last_digest(name)
         end = periods.ending(now, report.every, zone)
         if last and last.period_end == end:  # it was sealed before the clock was set back
             end = periods.ending(end, report.every, zone)
         when = f"{datetime.fromtimestamp(end, zone):%Y-%m-%d %H:%M}"
         complain(f"the period has not ended: this is what it holds so far; it is sent after {when}")
-    return delivery.pending(store, name, report), now
+    return composition.pending(store, name, report), now
 
 
 def _past(configuration: Configuration, name: str, since: str | None, until: str | None, now: float) -> Selection:
-    zone = delivery.zone_of(configuration, name)
+    zone = composition.zone_of(configuration, name)
     start = None if since is None else parse_time(since, now, zone)
     end = now if until is None else parse_time(until, now, zone)
     if start is not None and start >= end:

@@ -40,7 +40,8 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     with only_sender(path, PATIENCE), open_store(path) as store:
         renderer = Renderer(places.folder("templates"), configuration.templates)
         known = crosscheck.take_in(path, configuration, program.clock)
-        outcomes = delivery.send(configuration, store, renderer, names, program.clock, known)
+        surroundings = program.surroundings(configuration, program.clock())
+        outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)
         store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
     tell(outcomes, program.verbose)
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import delivery, recorder
+from f2b_digest import composition, recorder
 from f2b_digest.cli import Program
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
@@ -35,7 +35,7 @@ def command(program: Program, as_json: bool) -> None:
 def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, Any]:
     reports, newest = {}, []
     for name, report in configuration.reports.items():
-        pending = store.pending(delivery.pending(store, name, report))
+        pending = store.pending(composition.pending(store, name, report))
         last = store.last_digest(name)
         newest += [last.id] if last else []
         reports[name] = {

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from f2b_digest.composition import pending
 from f2b_digest.config import Configuration
-from f2b_digest.delivery import pending
 from f2b_digest.doctor.finding import Finding, ago, error, ok, span, warning
 from f2b_digest.doctor.storage import user
 from f2b_digest.errors import StoreError

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import ifaddr
 
+from f2b_digest import geography
 from f2b_digest.config import Configuration
 from f2b_digest.fail2ban_client import CRON, Client
 from f2b_digest.host import logins, server
@@ -24,8 +25,12 @@ PRIVATE = tuple(
 Answer = TypeVar("Answer")
 
 
-def look(configuration: Configuration, since: float, now: float, socket: Path | None = None) -> Surroundings:
-    """Return all that this host tells, but for its geography; what it does not tell is empty, or None.
+def look(
+    configuration: Configuration, since: float, now: float, socket: Path | None = None
+) -> tuple[Surroundings, list[str]]:
+    """Return all that this host tells, and notes on databases of addresses that cannot be read.
+
+    What it does not tell is empty, or None.
 
     `since`, in UTC epoch seconds, is how old a login may be; `socket` is fail2ban's, None is its own default. Programs
     are run, each with its deadline: 5 s for fail2ban, 5 s for `last` and 5 s for the journal.
@@ -35,7 +40,8 @@ def look(configuration: Configuration, since: float, now: float, socket: Path | 
     own: tuple[AnyNetwork, ...] = _best_effort(lambda: tuple(own_networks()), ())
     hosts = {network.network_address for network in own if network.num_addresses == 1}
     found: tuple[Login, ...] = _best_effort(lambda: logins.find(since, now), ())
-    return Surroundings(
+    places, notes = geography.find(configuration.geography)
+    known = Surroundings(
         own=own,
         friends=configuration.friends,
         ignored=fail2ban.ignored,
@@ -43,7 +49,9 @@ def look(configuration: Configuration, since: float, now: float, socket: Path | 
         users=_best_effort(lambda: frozenset(entry.pw_name for entry in pwd.getpwall() if entry.pw_name), frozenset()),
         running=fail2ban.running,
         increments=fail2ban.increments,
+        geography=places,
     )
+    return known, notes
 
 
 def _best_effort(part: Callable[[], Answer], nothing: Answer) -> Answer:

@@ -23,7 +23,7 @@ def advised(digest: Digest, evidence: Evidence, own: OwnSide) -> Iterator[Advice
     rebans, bans = evidence.rebans, digest.totals.bans
     grows = evidence.surroundings.increments is True or rebans.prolonged
     if not grows and rebans.spared >= max(FEWEST_SPARED, SHARE_SPARED * bans):
-        yield Increment(rebans.spared, rebans.addresses, bans, "[DEFAULT]\nbantime.increment = true")
+        yield Increment(rebans.spared, rebans.spared_addresses, bans, "[DEFAULT]\nbantime.increment = true")
     if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(digest, evidence):
         yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, "[recidive]\nenabled = true")
     lines = ((campaign, _block(campaign, own)) for campaign in digest.campaigns)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from f2b_digest.store.bans import Chosen
 from f2b_digest.surroundings import Surroundings
 
 
@@ -35,7 +36,7 @@ class Rebans(Protocol):
         """Bans that came while a ban time that doubles would still have held."""
 
     @property
-    def addresses(self) -> int:
+    def spared_addresses(self) -> int:
         """Whose bans these were."""
 
     @property
@@ -55,17 +56,6 @@ FREQUENT = 5
 """Bans in the period that make an id one that comes back."""
 
 
-class Banned(NamedTuple):
-    """An id that may belong to the admin's own side, in one jail, in the period. Times are UTC epoch seconds."""
-
-    jail: str
-    ip: str
-    bans: int
-    last: float
-    until: float | None
-    """When the last ban ends; None if never or unknown."""
-
-
 @dataclass(frozen=True)
 class Evidence:
     """All that is known beside the digest."""
@@ -76,7 +66,7 @@ class Evidence:
     starts_and_stops: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the
     last one before its period on."""
-    own_bans: Sequence[Banned] = ()
+    own_bans: Sequence[Chosen] = ()
     """Those of the ids that `OwnSide.holds`; strangers among them do no harm."""
     waits_since: float | None = None
     """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait as long as it likes

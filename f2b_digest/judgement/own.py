@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from f2b_digest.digest import Digest, moment
 from f2b_digest.facts import OwnBanned
-from f2b_digest.judgement.evidence import Banned
+from f2b_digest.store.bans import Chosen
 from f2b_digest.surroundings import AnyNetwork, Surroundings
 
 MOST = 20
@@ -95,9 +95,9 @@ class OwnSide:
         )
 
 
-def own_banned(digest: Digest, own: OwnSide, bans: Sequence[Banned]) -> Iterator[OwnBanned]:
+def own_banned(digest: Digest, own: OwnSide, bans: Sequence[Chosen]) -> Iterator[OwnBanned]:
     """Yield a fact for each of one's own addresses in each jail, the most recent ban first."""
-    found: dict[tuple[str, str], tuple[Banned, Belonging]] = {}
+    found: dict[tuple[str, str], tuple[Chosen, Belonging]] = {}
     for row in sorted(bans, key=lambda row: row.last, reverse=True):
         reason = own.find(row.ip) if (row.jail, row.ip) not in found else None
         if reason is not None:

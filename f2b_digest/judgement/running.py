@@ -16,6 +16,8 @@ REMEMBERED = 7 * 86400.0
 """Seconds: a jail that went without a stop is told for a week after its last sign of life, and then was taken out."""
 KNOWN = 28 * 86400.0
 """Seconds: a jail without a sign of life for so long is no longer one of this host's."""
+JUST_NOW = 3600.0
+"""Seconds: who banned within them is at work, whatever the program that asks it says."""
 DOWNTIME = 3600.0
 """Seconds between a stop and a start that excuse a silence; a restart at night does not."""
 TOGETHER = 120.0
@@ -131,8 +133,8 @@ def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> boo
     if any(life.last is not None and life.last[1] > end - RESTARTING for life in lives.values()):
         return False
     running = evidence.surroundings.running
-    if running is not None:
-        return not running
+    if running is not None:  # it may also run where the program cannot see it, in a container: who bans is not down
+        return not running and all((life.last_ban or 0.0) < end - JUST_NOW for life in lives.values())
     known = {jail: life for jail, life in lives.items() if life.known}
     rest = {jail: life for jail, life in known.items() if life.stopped is None}
     if not rest:

@@ -17,7 +17,7 @@ from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.message import Message, Stamp
 from f2b_digest.store import bans, baseline, pruning, summary
-from f2b_digest.store.bans import Rebans, Sample
+from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
 from f2b_digest.store.opening import (
     HOW_TO_RECOVER,
@@ -36,8 +36,8 @@ from f2b_digest.store.tables import delivery, digest, event
 from f2b_digest.surroundings import Geography
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "Baseline", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed", "Selection",
-    "Store", "is_there",
+    "HOW_TO_RECOVER", "OPEN", "Baseline", "Chosen", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed",
+    "Selection", "Store", "is_there",
 ]  # fmt: skip
 
 OPEN = ("pending", "deferred")
@@ -301,10 +301,13 @@ class Store:
                 users=users, geography=geography,
             )  # fmt: skip
 
-    def baseline(self, windows: Sequence[Window], patterns: Sequence[str]) -> Baseline:
-        """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in."""
+    def baseline(self, windows: Sequence[Window], patterns: Sequence[str], *, before: float) -> Baseline:
+        """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
+
+        Each jail's last ban is that before a time, in UTC epoch seconds too.
+        """
         with self._transaction() as connection:
-            return baseline.baseline(connection, windows, patterns)
+            return baseline.baseline(connection, windows, patterns, before)
 
     def starts_and_stops(self, patterns: Sequence[str], since: float) -> Mapping[str, tuple[tuple[str, float], ...]]:
         """Return by jail the kind and time of its starts and stops since a time, and of the last one before."""
@@ -315,6 +318,11 @@ class Store:
         """Return by jail the last log lines of some of its ids, nothing masked."""
         with self._transaction() as connection:
             return bans.samples(connection, selection, worst)
+
+    def chosen(self, selection: Selection, wanted: Callable[[str], bool]) -> list[Chosen]:
+        """Return the bans of those ids of a selection that a function chooses; quick right after `summarise`."""
+        with self._transaction() as connection:
+            return bans.chosen(connection, selection, wanted)
 
     def rebans(self, selection: Selection) -> Rebans:
         """Return how often addresses of a selection were banned again; quick right after `summarise`."""

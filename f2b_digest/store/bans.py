@@ -1,9 +1,9 @@
 """Single bans of the worst addresses: their log lines, and how soon they came again. Nothing is masked here."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -21,6 +21,17 @@ class Sample(NamedTuple):
     """The lines as fail2ban handed them over: an attacker wrote parts of them, and nothing is masked."""
     users: tuple[str, ...]
     """Names that this ban's lines tried."""
+
+
+class Chosen(NamedTuple):
+    """The bans of one id in one jail. Times are UTC epoch seconds."""
+
+    jail: str
+    ip: str
+    bans: int
+    last: float
+    until: float | None
+    """When the last ban ends; None if never or unknown."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,32 @@ def _names(users: str | None) -> tuple[str, ...]:
     except ValueError:
         return ()
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str], bool]) -> list[Chosen]:
+    """Return the bans of a selection's ids that a function chooses, by jail."""
+    where, values = wanted(connection, selection)
+    if not is_grouped(connection, selection):
+        group(connection, selection)
+    cast("Any", connection.connection.driver_connection).create_function(
+        "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
+    )
+    return [
+        Chosen(jail, ip, bans, last, None if bantime is None or bantime < 0 else last + bantime)
+        for jail, ip, bans, last, bantime in connection.execute(sa.text(_CHOSEN.format(where=where)), values)
+    ]
+
+
+# As bytes, because a text need not be UTF-8.
+_CHOSEN = """
+SELECT address.jail, address.ip, address.bans, address.last, max(coalesce(prolong.bantime, event.bantime))
+FROM (SELECT * FROM temp.address WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS address
+CROSS JOIN event ON event.jail = address.jail AND event.ip = address.ip AND event.at = address.last AND {where}
+LEFT JOIN event AS prolong
+  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
+     AND prolong.host = event.host
+GROUP BY address.jail, address.ip ORDER BY address.jail, address.ip
+"""
 
 
 def rebans(connection: sa.Connection, selection: Selection) -> Rebans:

@@ -37,11 +37,14 @@ class Baseline:
     first: Mapping[str, float]
     """By jail, when its first ban was, in UTC epoch seconds; absurd times left out, here and in `last`."""
     last: Mapping[str, float]
-    """By jail, when its newest ban was, be it in the windows or after them."""
+    """By jail, when its newest ban before the period was; without jails that never banned before."""
 
 
-def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Sequence[str]) -> Baseline:
-    """Count the bans of each window, which may lie in any order and overlap, in the jails that the patterns take in."""
+def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Sequence[str], before: float) -> Baseline:
+    """Count the bans of each window, which may lie in any order and overlap, in the jails that the patterns take in.
+
+    What came before a time, in UTC epoch seconds, bounds `last`.
+    """
     windows = sorted(windows, reverse=True)
     end = max((until for _, until in windows), default=0.0)
     days = [(end - (day + 1) * DAY, end - day * DAY) for day in range(DAYS)] if windows else []
@@ -50,11 +53,13 @@ def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Seq
     by_window: dict[str, tuple[int, ...]] = {}
     by_day: dict[str, tuple[int, ...]] = {}
     for jail in jails(connection, patterns):
-        values = {"jail": jail, "since": PLAUSIBLE[0], "until": PLAUSIBLE[1]}
+        values = {"jail": jail, "since": PLAUSIBLE[0], "until": PLAUSIBLE[1], "before": before}
         oldest, newest = connection.execute(sa.text(_BOUNDS), values).one()
         if oldest is None:
             continue
-        first[jail], last[jail] = oldest, newest
+        first[jail] = oldest
+        if newest is not None:
+            last[jail] = newest
         bans = connection.scalars(sa.text(_COUNTS), {"jail": jail}).all()
         together = [one + more for one, more in zip(together, bans, strict=True)]
         by_window[jail] = _sums(spans, bans, [window for window in windows if window[0] >= oldest])
@@ -65,7 +70,7 @@ def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Seq
 
 _BOUNDS = """
 SELECT (SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at BETWEEN :since AND :until),
-       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at BETWEEN :since AND :until)
+       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= :since AND at < min(:until, :before))
 """
 _COUNTS = """
 SELECT (SELECT count(*) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= span.since AND at < span.until)

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import trustme
 
-from f2b_digest import delivery, places
+from f2b_digest import composition, delivery, places
 from f2b_digest.channels import KINDS
 from f2b_digest.config import Configuration, Report
 from f2b_digest.digest import Digest
@@ -255,8 +255,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Hostile:
     fill(path, rows)
     with Store(path, read_only=True) as store:
         configuration = Configuration(HOSTILE["line ends"], ZoneInfo("UTC"), None, None, {"daily": Report()}, {})
-        selection = delivery.pending(store, "daily", Report())
-        digest = delivery.compose(configuration, store, "daily", selection, NOON + 3600)
+        selection = composition.pending(store, "daily", Report())
+        digest = composition.compose(configuration, store, "daily", selection, NOON + 3600)
     return Hostile(replace(digest, notes=tuple(texts)), selection, path)
 
 

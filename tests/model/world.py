@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict
 
-from f2b_digest import delivery, places, recorder
+from f2b_digest import composition, delivery, places, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import DeliveryError
@@ -433,7 +433,7 @@ class World:
         for wrong in self.wrong:
             raise wrong
         for name, report in self.reports.items():
-            pending = self.reader.pending(delivery.pending(self.reader, name, report)).bans
+            pending = self.reader.pending(composition.pending(self.reader, name, report)).bans
             assert pending == self.model.pending(name, report.jails).total()
         rows = self.reader.deliveries()
         uuids = {digest.id: digest.uuid for digest in self.reader.digests()}

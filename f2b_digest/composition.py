@@ -1,0 +1,159 @@
+"""What a report's next digest is: which events it takes, of which period, what is made of them. Nothing is sealed."""
+
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
+from f2b_digest import periods
+from f2b_digest.config import Configuration, Report
+from f2b_digest.crosscheck import Known
+from f2b_digest.digest import Digest, Jail, Undelivered, moment
+from f2b_digest.evidence import samples
+from f2b_digest.judgement import Evidence, OwnSide, judge
+from f2b_digest.store import OPEN, Sealed, Selection, Store
+from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
+
+SAMPLED = 4
+"""The worst addresses of a jail that are asked for log lines; not each has any."""
+
+
+def pending(store: Store, name: str, report: Report) -> Selection:
+    """Return what a report has not sealed, up to the newest event there is now."""
+    last = store.last_digest(name)
+    first, after = (last.last_id + 1, last.id) if last else (1, 0)
+    return Selection(first_id=first, last_id=store.last_event(), after=after, jails=report.jails)
+
+
+def zone_of(configuration: Configuration, name: str) -> ZoneInfo:
+    """Return the zone of a report's days and times."""
+    own = configuration.reports[name].timezone
+    return ZoneInfo(own) if own else configuration.timezone
+
+
+def due(configuration: Configuration, store: Store, name: str, now: float) -> tuple[Selection, float] | None:
+    """Return what a report's next digest takes, and when its period ends; None while a calendar period is running.
+
+    A calendar report takes whole periods: in the order of ids, all up to the first event that was recorded since the
+    last period ended. An event from later than `now` was recorded before the clock was set back, and stops nothing. A
+    digest whose period has not ended yet was sealed before that too: the report waits until the clock has passed it,
+    but not for more than one period, for the clock may have been years ahead.
+    """
+    report = configuration.reports[name]
+    selection = pending(store, name, report)
+    if report.period == "pending" or report.every is None:
+        return selection, now
+    zone = zone_of(configuration, name)
+    end = periods.boundary(now, report.every, zone)
+    last = store.last_digest(name)
+    if last and end <= last.period_end <= periods.ending(now, report.every, zone):
+        return None
+    running = store.first_recorded(selection.first_id, since=end, until=now)
+    if running is None:
+        return selection, end
+    if last is None and store.first_recorded(0, since=0.0, until=end) is None:  # its first day
+        return None
+    return replace(selection, last_id=min(selection.last_id, running - 1)), end
+
+
+def compose(
+    configuration: Configuration,
+    store: Store,
+    name: str,
+    selection: Selection,
+    end: float,
+    surroundings: Surroundings = NOTHING_KNOWN,
+    known: Known | None = None,
+) -> Digest:
+    """Return a report's digest of a selection; `preview` and `send` both show this.
+
+    `end`, in UTC epoch seconds, ends an open period. `surroundings` is what this host knows, `known` what fail2ban's
+    own database does: what is not given is not told.
+    """
+    report, zone = configuration.reports[name], zone_of(configuration, name)
+    last = store.last_digest(name)
+    past = selection.since is not None or selection.until is not None
+    digest = store.summarise(
+        selection,
+        report=name,
+        host=configuration.host,
+        zone=zone,
+        start=selection.since if past else _start(report, store, selection, zone, last, end),
+        end=end if selection.until is None else selection.until,
+        campaign=report.campaign,
+        users=surroundings.users,
+        geography=surroundings.geography,
+    )
+    if not past:
+        digest = replace(
+            digest,
+            undelivered=_undelivered(configuration, store, name, last),
+            crosscheck=known.of(selection, digest.totals.bans) if known else None,
+        )
+    digest = replace(digest, jails=_with_samples(digest, store, selection, surroundings))
+    evidence = _evidence(configuration, store, digest, selection, surroundings, first=last is None, complete=not past)
+    return judge(digest, evidence)
+
+
+def _with_samples(digest: Digest, store: Store, selection: Selection, surroundings: Surroundings) -> tuple[Jail, ...]:
+    """Return the jails with log lines of their worst addresses, made fit for the admin's eyes."""
+    worst = {jail.name: [address.ip for address in jail.worst[:SAMPLED]] for jail in digest.jails}
+    lines = store.samples(selection, worst)
+    own = (*surroundings.own, *surroundings.friends)
+    return tuple(replace(jail, samples=samples(lines.get(jail.name, ()), (), own)) for jail in digest.jails)
+
+
+def _evidence(
+    configuration: Configuration,
+    store: Store,
+    digest: Digest,
+    selection: Selection,
+    surroundings: Surroundings,
+    *,
+    first: bool,
+    complete: bool,
+) -> Evidence:
+    """Return what a digest is judged by."""
+    report, zone = configuration.reports[digest.report], zone_of(configuration, digest.report)
+    start, end = digest.start.timestamp(), digest.end.timestamp()
+    windows = periods.previous(start, end, report.every, zone, report.period == "calendar")
+    # Where our action never recorded (a demo, imported logs), what runs on this host says nothing of the store.
+    if not store.last_events():
+        surroundings = replace(surroundings, running=None)
+    waits = [configuration.channels[channel].min_bans for channel in report.channels]
+    on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
+    return Evidence(
+        baseline=store.baseline(windows, report.jails, before=start),
+        rebans=store.rebans(selection),
+        surroundings=surroundings,
+        starts_and_stops=store.starts_and_stops(report.jails, start),
+        own_bans=store.chosen(selection, OwnSide(surroundings, start, end).holds),
+        waits_since=None if on_purpose else store.pending(selection).since,
+        every=periods.pace(report.every, [each.period_end for each in store.digests(digest.report, most=11)]),
+        first=first,
+        complete=complete,
+    )
+
+
+def _start(
+    report: Report, store: Store, selection: Selection, zone: ZoneInfo, last: Sealed | None, end: float
+) -> float | None:
+    """Return when an open period began, in UTC epoch seconds; None: with its first ban."""
+    if last and last.period_end <= end:
+        return last.period_end
+    if report.period == "pending" or report.every is None:
+        return None
+    recorded = store.pending(selection).since
+    return periods.boundary(end - 1 if recorded is None else min(recorded, end - 1), report.every, zone)
+
+
+def _undelivered(configuration: Configuration, store: Store, name: str, last: Sealed | None) -> tuple[Undelivered, ...]:
+    """Return what a report still tries to deliver, and what it gave up since its last digest, which told the rest."""
+    told = last.sealed_at if last else 0.0
+    zone = zone_of(configuration, name)
+    return tuple(
+        Undelivered(
+            digest=row.digest, sealed_at=moment(row.sealed_at, zone), channel=row.channel,
+            recipient=row.recipient, status=row.status, reason=row.error or "",
+        )
+        for row in store.deliveries((*OPEN, "failed"))
+        if row.report == name and row.attempts and (row.status != "failed" or (row.settled_at or 0.0) >= told)
+    )  # fmt: skip

@@ -40,7 +40,7 @@ PERCENT = re.compile(r"%(?!%|\(\w+\)s)(?<!%%)")
 def said(templates: Path = TEMPLATES) -> Catalog:
     """Return every sentence of the templates and of f2b_digest.words, in English, with the files that say it."""
     catalogue = Catalog(project="f2b-digest")
-    for file in (*sorted(templates.glob("*/*")), CODE):
+    for file in (*sorted(file for file in templates.rglob("*") if file.is_file()), CODE):
         method: Any = "python" if file == CODE else babel_extract
         with file.open("rb") as source:
             for _, sentence, comments, context in extract(method, source, DEFAULT_KEYWORDS, ["NOTE:"], OPTIONS):

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from f2b_digest import recorder
 from f2b_digest.cli.terminal import readable
 from f2b_digest.look import RESET, Look, fold, painted, plain
 from f2b_digest.render import Renderer
+from tests import parts
 
 Seen = Callable[..., str]
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -52,15 +54,19 @@ def folder(tmp_path: Path) -> Path:
 def seen(folder: Path) -> Seen:
     """Give a preview as a function that returns what arrives at the other side of a terminal."""
 
-    def preview(*words: str, columns: int = 80, lines: int = 200, **environment: str) -> str:
+    def preview(*words: str, columns: int = 80, lines: int = 200, typed: str = "", **environment: str) -> str:
         screen, inside = pty.openpty()
+        os.write(screen, typed.encode())
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         command = [sys.executable, "-m", "f2b_digest", "--config", str(folder / "config.toml"), "preview", *words]
         environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "en_US.UTF-8", **environment}
         environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
         with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment) as program:
             os.close(inside)
+            last = threading.Timer(120, program.kill)  # a pager that waits for a key
+            last.start()
             shown = b"".join(iter(lambda: read(screen), b""))
+            last.cancel()
         os.close(screen)
         assert program.returncode == 0, shown
         return shown.decode().replace("\r\n", "\n")
@@ -176,6 +182,14 @@ def test_a_text_that_is_longer_than_the_screen_goes_to_the_pager(seen: Seen, fol
     """With the flags that git sets: end if it fits, show colours, leave the screen."""
     assert "\x1b[1;31mbad" in seen(lines=10, PAGER=str(folder / "pager"))
     assert (folder / "mark").read_text() == "paged:FRX\n"
+
+
+def test_less_shows_unicode_also_where_the_locale_is_missing(seen: Seen) -> None:
+    """A terminal from elsewhere brings the name of a locale that the server has not: less would show codes."""
+    parts.program("less", "apt install less")
+    shown = seen(lines=10, typed="q", LANG="xx_XX.UTF-8")
+    assert "█" * 30 in shown
+    assert "<E2>" not in shown
 
 
 def test_the_pagers_own_flags_are_kept(seen: Seen, folder: Path) -> None:

@@ -87,13 +87,16 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def put(text: str, *, colour: bool, pager: bool) -> None:
     """Print text, by a pager where that is wanted, somebody is there to use it, and the screen is too low."""
-    text = readable(text.removesuffix("\n"), _encoding(sys.stdout, os.environ))
+    encoding = _encoding(sys.stdout, os.environ)
+    text = readable(text.removesuffix("\n"), encoding)
     there = sys.stdin.isatty() and is_screen(sys.stdout, os.environ)
     program = _pager() if pager and there and _is_long(text) else None
     if program is None:
         click.echo(text, color=colour)
         return
     asked = os.environ.setdefault("LESS", "FRX")
+    if encoding.lower() == "utf-8":  # less goes by the locale, which this machine need not have
+        os.environ.setdefault("LESSCHARSET", "utf-8")
     shows_paint = program != "less" or "r" in asked.lower()
     click.echo_via_pager(text, color=colour and shows_paint)
 

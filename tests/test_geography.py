@@ -5,6 +5,7 @@ import json
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -139,6 +140,33 @@ def test_a_libloc_database_is_read_as_its_own_library_reads_it(libloc: Path) -> 
         assert (geography.find(address) or Place(None, None, None)) == expected, address
         count += expected != Place(None, None, None)
     assert count > 2500
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])
+def test_a_libloc_network_of_one_address_is_found(address: str, tmp_path: Path) -> None:
+    """The last level of the tree counts too, and a wider network holds beside the narrow one."""
+    wanted = ip_address(address)
+    bits = int(wanted) | (0xFFFF << 32 if wanted.version == 4 else 0)
+    nodes, none = bytearray(), 0xFFFFFFFF
+    for level in range(129):
+        following = [0, 0]
+        if level < 128:
+            following[bits >> (127 - level) & 1] = level + 1
+        nodes += struct.pack(">3I", *following, {120: 1, 128: 0}.get(level, none))
+    networks = struct.pack(">2s2xIH2x", b"FR", 3215, 0) + struct.pack(">2s2xIH2x", b"DE", 0, 0)
+    systems, pool = struct.pack(">2I", 3215, 1), b"\0Orange\0"
+    sections, content = [], b""
+    for section in (systems, networks, nodes, b"", pool):
+        sections += [8192 + len(content), len(section)]
+        content += section
+    head = struct.pack(">7sBQ3I10I", b"LOCDBXX", 1, 1_790_000_000, 0, 0, 0, *sections)
+    path = tmp_path / "own"
+    path.write_bytes(head.ljust(8192, b"\0") + bytes(content))
+    geography = known(path)
+    assert geography.find(address) == Place("FR", 3215, "Orange")
+    assert geography.find(str(wanted + 1)) == Place("DE", None, None)
+    assert geography.find(str(wanted + 256)) is None
+    assert geography.licence == ""
 
 
 def test_a_libloc_database_says_who_made_it_when_and_under_which_licence(libloc: Path) -> None:
@@ -423,8 +451,9 @@ def test_a_named_database_that_cannot_be_used_is_noted_and_the_others_are_used(t
 
 
 HOSTILE = (
-    "", "8.8.8.8/32", "8.8.8.8 ", " 8.8.8.8", "8.8.8", "8.8.8.8.8", "08.8.8.8", "134744072", "fe80::1%eth0", "%", ":::",
-    "2001:db8::/32", "localhost", "8.8.8.8\n", "8.8.8.8\0", "\udc80", "٨.8.8.8", "{{ 1 }}", "A" * 1_000_000, ":" * 44,
+    "", "8.8.8.8/32", "8.8.8.8 ", " 8.8.8.8", "8.8.8", "8.8.8.8.8", "08.8.8.8", "134744072", "%", ":::",
+    "2001:4860:4860::8888%eth0", "2001:db8::/32", "localhost",
+    "8.8.8.8\n", "8.8.8.8\0", "\udc80", "٨.8.8.8", "{{ 1 }}", "A" * 1_000_000, ":" * 44,
 )  # fmt: skip
 
 
@@ -534,6 +563,8 @@ def test_a_database_that_is_cut_short_raises_nothing(
     for length in sorted({*range(0, 120, 7), *(dice.randrange(size) for _ in range(60))}, reverse=True):
         os.truncate(path, length)
         tried(path, addresses(40))
+        if kind != "tor":  # its lines have no end that one could miss
+            assert find([path])[0] is None
 
 
 @pytest.mark.parametrize("kind", ["libloc", "tor"])

@@ -437,9 +437,8 @@ def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_host_is_looked_at_in_time() -> None:
     """As it is, with all that it has: well within the deadlines together."""
     started = time.monotonic()
-    found, _ = host.look(
-        Configuration("web1", ZoneInfo("UTC"), None, None, {}, {}), time.time() - 28 * 86400, time.time()
-    )
+    configuration = Configuration("web1", ZoneInfo("UTC"), None, None, {}, {})
+    found, _ = host.look(configuration, time.time() - 28 * 86400, time.time())
     assert time.monotonic() - started < 16
     assert ip_network("127.0.0.1") in found.own
     assert sys.platform != "linux" or found.users

@@ -72,9 +72,7 @@ class Program:
         from f2b_digest import host
         from f2b_digest.periods import DAY, PACES
 
-        longest = max(
-            PACES[report.every] if report.every else PACES["week"] for report in configuration.reports.values()
-        )
+        longest = max(PACES[report.every or "week"] for report in configuration.reports.values())
         known, notes = host.look(configuration, now - longest - DAY, now)
         for note in notes:
             complain(note)

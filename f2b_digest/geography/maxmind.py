@@ -59,10 +59,7 @@ def open_database(path: Path) -> Database:
 
 
 def _sample(reader: maxminddb.Reader, beginning: reading.AnyAddress) -> Iterator[Place]:
-    """Yield the places of a family's first networks.
-
-    The library's own iterator has no end in a tree of zeros, which a power cut can leave behind.
-    """
+    """Yield the places of a family's first networks. The library's own iterator cannot begin at IPv6's."""
     number, bits = int(beginning), beginning.max_prefixlen
     for _ in range(STEPS):
         record, length = reader.get_with_prefix_len(type(beginning)(number))

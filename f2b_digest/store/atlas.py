@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from f2b_digest.digest import Country, Network, Where, moment
 from f2b_digest.surroundings import Geography, Place
 
-MOST_LOOKED_UP = 20_000
+MOST_LOOKED_UP = 5_000
 """Ids; those with the most bans."""
 MOST_COUNTRIES, MOST_NETWORKS = 6, 6
 NOWHERE = Place(None, None, None)

@@ -77,10 +77,10 @@ def test_a_dead_jail_is_found_in_the_first_digest(rate: float, days: int) -> Non
         needed = [fact for fact in issue(bans, past.baseline(28, days), 28, days).facts if fact.needs_you]
         assert all(fact.kind == "silent" and fact.jail == "sshd" for fact in needed)
         found += len(needed)
-    assert found >= 38
+    assert found >= 36
 
 
-@pytest.mark.parametrize(("rate", "patience"), [(20.0, 3), (40.0, 2), (5.0, 7)])
+@pytest.mark.parametrize(("rate", "patience"), [(20.0, 5), (40.0, 4), (5.0, 7)])
 def test_a_dead_jail_of_a_restless_host_is_found_in_days(rate: float, patience: int) -> None:
     """Where days differ by half, a daily report needs some days; silence adds up."""
     found = 0
@@ -111,9 +111,9 @@ def test_a_jail_that_rests_at_weekends_is_not_cried_about_on_a_sunday() -> None:
         assert "silent" not in kinds(digest_of(past, day, 1))
 
 
-@pytest.mark.parametrize(("days", "times"), [(7, 2.5), (1, 3.0)])
+@pytest.mark.parametrize(("days", "times"), [(7, 2.5), (1, 3.5)])
 def test_a_jail_with_far_more_bans_is_news(days: int, times: float) -> None:
-    """Two and a half times a week's, three times a day's."""
+    """Two and a half times a week's, three and a half times a day's."""
     found = 0
     for seed in range(40):
         past = history(seed, 5, {"sshd": 100.0, "postfix": 50.0, "dovecot": 30.0}, steady=True)

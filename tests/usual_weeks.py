@@ -1,7 +1,7 @@
 """Usual weeks of a host with ten jails, made up: counts by the hour, and the baselines that a store would give of them.
 
 Nothing is judged here. What is usual: a rhythm of the day and of the week, days that differ by more than counting does,
-visits of a botnet that last some hours, and a level that drifts.
+bans in clusters, visits of a botnet that last some hours, and a level that drifts.
 """
 
 import math
@@ -69,12 +69,13 @@ def history(seed: int, weeks: int, rates: Mapping[str, float] | None = None, *, 
 def _jail(chance: random.Random, days: int, rate: float, *, steady: bool) -> list[int]:
     """Return a jail's hours.
 
-    Steady jails vary by some 14 % from day to day beyond counting (size 50 of a gamma distribution).
-    Others vary by some 30 % from day to day (size 10 of a gamma distribution: at 20 bans a day, three times
-    Poisson's variance; at 400, forty times), and every third jail by 45 %. The level wanders by 5 % a day around its
-    mean, some 20 % in all. About once in two weeks a botnet comes for two to eight hours.
+    Steady jails vary by some 14 % from day to day beyond counting (size 50 of a gamma distribution). Of the others,
+    two thirds by 30 % (size 10: at 20 bans a day, three times Poisson's variance; at 400, forty times), the rest by
+    45 %; weekends have 60 to 110 %. The level wanders by 5 % a day around its mean, some 20 % in all. In every third
+    jail bans come in clusters of three, on the average. About once in two weeks a botnet comes for two to eight hours.
     """
     size = chance.choice((5.0, 10.0, 10.0))
+    cluster = 1 if steady else chance.choice((1, 1, 3))
     weekend = chance.uniform(0.6, 1.1)
     level = 0.0
     hours: list[int] = []
@@ -88,7 +89,8 @@ def _jail(chance: random.Random, days: int, rate: float, *, steady: bool) -> lis
             visits.update(dict.fromkeys(range(begin, begin + length), rate * chance.uniform(0.3, 1.0) / length))
         for hour in range(24):
             rhythm = 1 + 0.5 * math.sin(2 * math.pi * (hour - 8) / 24)
-            hours.append(_poisson(chance, mean / 24 * rhythm + visits.get(day * 24 + hour, 0.0)))
+            clusters = _poisson(chance, (mean / 24 * rhythm + visits.get(day * 24 + hour, 0.0)) / cluster)
+            hours.append(sum(1 + _poisson(chance, cluster - 1) for _ in range(clusters)))
     return hours
 
 

@@ -32,6 +32,8 @@ class _Life:
     events: tuple[tuple[str, float], ...]
     """Its starts and stops, oldest first."""
     end: float
+    banned: bool
+    """Whether it banned in the period."""
 
     @property
     def last(self) -> tuple[str, float] | None:
@@ -81,11 +83,10 @@ def at_work(digest: Digest, evidence: Evidence) -> Iterator[Fact]:
     windows = evidence.baseline.windows
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
         yield JailStopped(jail, _moment(since, digest), usual(windows.get(jail, ())))
-    banned = {jail.name for jail in digest.jails if jail.bans}
     silent = [
         JailSilent(jail, _usual_bans(digest, evidence, jail), _moment(life.last_ban, digest))
         for jail, life in lives.items()
-        if jail not in banned and jail not in stopped and life.last_ban is not None
+        if not life.banned and jail not in stopped and life.last_ban is not None
         if life.stopped is None and _silent(evidence, {jail: life}, end)
     ]
     yield from sorted(silent, key=lambda fact: fact.usual, reverse=True)
@@ -120,7 +121,8 @@ def _lives(digest: Digest, evidence: Evidence) -> dict[str, _Life]:
     events = evidence.starts_and_stops
     names = sorted({*bans, *evidence.baseline.daily, *events})
     end = digest.end.timestamp()
-    return {name: _Life(bans.get(name), tuple(events.get(name, ())), end) for name in names}
+    banned = {jail.name for jail in digest.jails if jail.bans}
+    return {name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned) for name in names}
 
 
 def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> bool:
@@ -140,7 +142,7 @@ def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> boo
     if not rest:
         return bool(known)
     since = digest.start.timestamp()
-    at_rest = all((life.sign or 0.0) < since for life in rest.values())
+    at_rest = all(not life.banned and (life.sign or 0.0) < since for life in rest.values())
     return len(known) > 1 and at_rest and _silent(evidence, rest, end)
 
 
@@ -160,7 +162,7 @@ def _stopped(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> 
             yield jail, stop
         elif running is not None and life.last is not None and life.last[0] == "start":
             sign = life.sign or 0.0
-            if end - REMEMBERED < sign <= end - RESTARTING and (life.last_ban or 0.0) < start:
+            if end - REMEMBERED < sign <= end - RESTARTING and not life.banned:
                 yield jail, sign
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from statistics import fmean, median
 from typing import Literal
 
@@ -15,13 +14,15 @@ FEWEST_DAYS = 14
 """Days that must be known before a silence can be told from a habit: two weekends."""
 SHORTEST_SILENCE = 20 / 24
 """Days. A night without bans is no news; a day of 23 hours, or a digest an hour early, still is a day."""
-CHANCE_OF_SILENCE = 1e-5
-"""Per jail and digest. Ten jails in a daily and a weekly digest are 8,000 chances in a hundred weeks: 0.08 false calls,
-if every jail were just busy enough to be called. The simulation in tests/test_usual_weeks.py holds it to that."""
+CHANCE_OF_SILENCE = 2e-5
+"""Per jail and digest. Ten jails in a daily and a weekly digest are 8,000 chances in a hundred weeks: 0.16 false calls,
+if every jail were just busy enough to be called, and days were as the model has them."""
 RECENT_DAYS = 7
 """A jail that has become quieter is measured by its last week."""
-LONGER_THAN_EVER = 3
-"""A silence must last so many times as long as the longest that ended by itself, in whole days."""
+LEAN = 1 / 3
+"""A day is lean that has at most so large a part of the median day's bans."""
+CHANCE_OF_LEAN_DAYS = 1e-4
+"""As CHANCE_OF_SILENCE, for the count of lean days."""
 MOST_REGULAR = 20.0
 """The negative binomial's size that no jail is believed to exceed: days differ by at least 22 % beyond counting noise,
 however alike those that are known look."""
@@ -38,13 +39,22 @@ def silence_is_no_chance(daily: Sequence[int], days: float) -> bool:
     The first days of `daily` may be part of the silence.
     """
     before = tuple(daily[_empty(daily) :])
-    longest = max((len(tuple(run)) for count, run in groupby(before) if count <= 0), default=0)
     return (
         len(before) >= FEWEST_DAYS
         and days >= SHORTEST_SILENCE
-        and (longest == 0 or days > LONGER_THAN_EVER * longest)
         and chance_of_silence(before, days) < CHANCE_OF_SILENCE
+        and chance_of_lean_days(before, days) < CHANCE_OF_LEAN_DAYS
     )
+
+
+def chance_of_lean_days(daily: Sequence[int], days: float) -> float:
+    """Return the chance that so many days in a row are lean, by the share of such days; 0 if there was none.
+
+    Bans that come in clusters (a network's addresses, one after the other; nothing for a day) make days that no
+    distribution of single bans foresees. Such days show, as those do on which nobody works.
+    """
+    lean = LEAN * median(daily)
+    return float((sum(count <= lean for count in daily) / len(daily)) ** days)
 
 
 def chance_of_silence(daily: Sequence[int], days: float) -> float:
@@ -86,9 +96,9 @@ def _empty(daily: Sequence[int]) -> int:
 
 # ---- more and fewer than usual
 
-TIMES, MORE = 2.0, 10
-"""A surge has twice as many bans as usual, and ten more: from one to three is no news."""
-BEYOND, BEYOND_FEW = 1.6, 1.8
+TIMES, MORE = 2.0, 20
+"""A surge has twice as many bans as usual, and twenty more: a quiet jail's first visitors in weeks are no news."""
+BEYOND, BEYOND_FEW = 1.6, 2.0
 """Times what the highest of the periods had; BEYOND_FEW where there are fewer than MANY. A drop is as far below the
 lowest. Without it, one of five weeks would be the highest, and news."""
 MANY = 14

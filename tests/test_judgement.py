@@ -213,13 +213,19 @@ def test_a_jail_that_fail2ban_does_not_run_any_more_is_stopped() -> None:
     assert kinds(digest(bans=1), replace(told, complete=False)) == []
 
 
-def test_fail2ban_that_does_not_answer_is_down() -> None:
-    """One fact for all jails; but not where it bans just now, in a container that its program does not look into."""
+@pytest.mark.parametrize("bans", [0, 40])
+def test_fail2ban_that_does_not_answer_is_down(bans: int) -> None:
+    """One fact for all jails, whatever was banned before."""
     told = evidence(baseline("sshd", "postfix"), surroundings=Surroundings(running=()))
-    (fact,) = facts(digest(), told)
+    (fact,) = facts(digest(bans), told)
     assert (fact.kind, fact.jails) == ("down", 2)
-    assert "down" not in kinds(digest(40), told)
     assert kinds(digest(40), replace(told, complete=False)) == ["silent"]
+
+
+def test_fail2ban_that_bans_just_now_is_not_down() -> None:
+    """It may run in a container, which the program that asks it does not look into."""
+    told = evidence(baseline("sshd", last=T1 - 600), surroundings=Surroundings(running=()))
+    assert "down" not in kinds(digest(0), told)
 
 
 def test_fail2ban_is_down_where_all_jails_were_stopped() -> None:

@@ -136,7 +136,7 @@ def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> boo
         return False
     running = evidence.surroundings.running
     if running is not None:  # it may also run where the program cannot see it, in a container: who bans is not down
-        return not running and all((life.last_ban or 0.0) < end - JUST_NOW for life in lives.values())
+        return not running and all((life.last_ban or 0.0) <= end - JUST_NOW for life in lives.values())
     known = {jail: life for jail, life in lives.items() if life.known}
     rest = {jail: life for jail, life in known.items() if life.stopped is None}
     if not rest:

@@ -1,4 +1,6 @@
-"""What people see of the sample week, byte for byte, in tests/golden: read by eye before it was committed.
+"""What people see of some digests, byte for byte, in tests/golden: read by eye before it was committed.
+
+The sample week of the demo as channels send it; and digests in which every section is filled, or none.
 
 `python -m tests.test_golden` writes the files anew; look at the difference before you commit it.
 """
@@ -10,9 +12,10 @@ import pytest
 
 from f2b_digest import delivery, places
 from f2b_digest.channels import KINDS
-from f2b_digest.digest import schema, to_json
+from f2b_digest.digest import document, schema, to_json
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
+from tests import samples
 from tests.readme import sample_digest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,10 +23,15 @@ CHANNELS = (
     KINDS["email"].model_validate({"kind": "email", "from": "f2b@web1.example.org", "to": ["admin@example.org"]}),
     KINDS["ntfy"].model_validate({"kind": "ntfy", "url": "https://ntfy.example.org", "topic": "web1", "tags": ["x"]}),
 )
+BY_HAND = {"telling": samples.telling, "week": samples.telling_week, "quiet": samples.quiet}
+TEMPLATES = (
+    "email/subject.txt", "email/body.txt", "email/body.html", "ntfy/title.txt", "ntfy/message.txt",
+    "free-mobile/sms.txt", "syslog/lines.txt", "webhook/slack.json",
+)  # fmt: skip
 
 
 def seen() -> dict[str, bytes]:
-    """Return every rendered template of the sample digest, the notification as it is published, and the JSON."""
+    """Return the digests as people see them, the sample's notification as it is published, and its JSON."""
     digest, renderer = sample_digest(), Renderer(places.folder("templates"))
     files = {
         "digest.json": to_json(digest, indent=2).encode(),
@@ -34,6 +42,9 @@ def seen() -> dict[str, bytes]:
         parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
         files |= {name.replace("/", "-"): text.encode() for name, text in parts.items()}
         files[f"{channel.kind}.message"] = channel.pack(parts, stamp)
+    for name, make in BY_HAND.items():
+        rendered = renderer.render(TEMPLATES, document(make()))
+        files |= {f"{name}-{each.replace('/', '-')}": text.encode() for each, text in rendered.items()}
     return files
 
 

@@ -116,7 +116,7 @@ def _evidence(
     start, end = digest.start.timestamp(), digest.end.timestamp()
     windows = periods.previous(start, end, report.every, zone, report.period == "calendar")
     # Where our action never recorded (a demo, imported logs), what runs on this host says nothing of the store.
-    if not store.last_events():
+    if not store.is_fed():
         surroundings = replace(surroundings, running=None)
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
@@ -126,11 +126,20 @@ def _evidence(
         surroundings=surroundings,
         starts_and_stops=store.starts_and_stops(report.jails, start),
         own_bans=store.chosen(selection, OwnSide(surroundings, start, end).holds),
-        waits_since=None if on_purpose else store.pending(selection).since,
+        waits_since=None if on_purpose else _waits_since(store, selection, start),
         every=periods.pace(report.every, [each.period_end for each in store.digests(digest.report, most=11)]),
         first=first,
         complete=complete,
     )
+
+
+def _waits_since(store: Store, selection: Selection, start: float) -> float | None:
+    """Return when the first ban was recorded that waits, in UTC epoch seconds, or None.
+
+    By a clock that was wrong for a moment it may be years ago; it was not before the period that the last digest ended.
+    """
+    since = store.pending(selection).since
+    return None if since is None else max(since, start)
 
 
 def _start(

@@ -253,11 +253,17 @@ class Store:
     def last_events(self) -> dict[str, Last]:
         """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
         query = (
-            "SELECT jail, kind, max(recorded_at) FROM event WHERE source IN ('action', 'shell') AND jail <> '' "
+            "SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED WHERE source IN ('action', 'shell') AND jail <> '' "
             "GROUP BY jail ORDER BY jail"
         )
         with self._transaction() as connection:
             return {jail: Last(kind, at) for jail, kind, at in connection.execute(sa.text(query))}
+
+    def is_fed(self) -> bool:
+        """Say whether fail2ban's action records here: whether one of the newest thousand events is from it."""
+        query = "SELECT source FROM event ORDER BY id DESC LIMIT 1000"
+        with self._transaction() as connection:
+            return not {"action", "shell"}.isdisjoint(connection.scalars(sa.text(query)))
 
     def newest(self) -> float:
         """Return the latest time at which anything was recorded or sealed here, in UTC epoch seconds, or 0."""

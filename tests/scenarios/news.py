@@ -48,7 +48,7 @@ def one_user_from_500_addresses(world: World) -> None:
     world.plant(world.row(world.stranger(), "sshd", world.now - 100 * n, users=("jsmith",)) for n in range(500))
 
 
-@scenario("anna", r"\b2\d addresses", "(?i)exists|user of this host|account", never=(NEEDS,))
+@scenario("anna", r"\b2\d addresses", "this host has", never=(NEEDS,))
 def a_user_of_this_host_from_many_addresses(world: World) -> None:
     """25 addresses try a name that exists here."""
     world.surroundings = replace(world.surroundings, users=frozenset(("root", "anna")))
@@ -57,7 +57,7 @@ def a_user_of_this_host_from_many_addresses(world: World) -> None:
     world.plant(world.row(world.stranger(), "dovecot", world.now - 100 * n, users=("anna",)) for n in range(25))
 
 
-@scenario(r"\bpostfix-sasl\b", r"1\d\d bans", r"usual", never=(NEEDS,))
+@scenario(r"\bpostfix-sasl\b", r"\b150, usual 2\d", never=(NEEDS,))
 def a_jail_has_six_times_its_bans(world: World) -> None:
     """postfix-sasl has 150 instead of 25."""
     world.past()

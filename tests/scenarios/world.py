@@ -1,6 +1,7 @@
 """A host that lives through a scenario: its store, its report, what surrounds it, and the mail of its last digest."""
 
 import email.policy
+import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,12 +10,12 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from f2b_digest import config, delivery, places
+from f2b_digest import config, delivery, places, recorder
 from f2b_digest.crosscheck import Known
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store
 from f2b_digest.surroundings import AnyNetwork, Surroundings
-from tests.store_making import NOON, Row, event, fill
+from tests.store_making import NOON, Row, fill
 
 DAY = 86400.0
 USUAL = {"sshd": 60.0, "postfix-sasl": 25.0, "nginx-botsearch": 15.0, "dovecot": 8.0}
@@ -50,7 +51,7 @@ class World:
         self.surroundings = Surroundings()
         self.known: Known | None = None
         self.chance = random.Random(name)
-        self.mails = 0
+        self.channels: tuple[str, ...] = ("box",)
 
     @property
     def period(self) -> float:
@@ -70,7 +71,8 @@ class World:
     def row(self, ip: str, jail: str, at: float, kind: str = "ban", **more: Any) -> Row:
         """Return an event that was recorded when it happened."""
         sort: dict[str, Any] = {"failures": 5, "bantime": 600, "users": ("root",)} if kind == "ban" else {}
-        return event(kind, jail, ip, at, **{"recorded_at": at + 0.1, **sort, **more})
+        row: Row = recorder.event(kind, jail, ip, at, "web1", "action", **{"recorded_at": at + 0.1, **sort, **more})
+        return row
 
     def stranger(self) -> str:
         """Return an address that nobody knows."""
@@ -111,7 +113,7 @@ class World:
         """Send the report's digest; return the mail, or None if there was nothing to tell."""
         file = self.folder / "config.toml"
         file.write_text(
-            f'{self.top}\n[reports.{self.name}]\nchannels = ["box"]\n{self.report}\n'
+            f"{self.top}\n[reports.{self.name}]\nchannels = {json.dumps(self.channels)}\n{self.report}\n"
             f'[channels.box]\nkind = "file"\nfolder = "box"\n{self.others}\n'
         )
         configuration = config.load(file, host="web1", timezone="UTC")

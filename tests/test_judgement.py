@@ -244,6 +244,8 @@ def test_fail2ban_is_down_where_all_jails_were_stopped() -> None:
     stops = {"sshd": (("stop", T1 - HOUR / 2),), "postfix": (("stop", T1 - HOUR / 2),)}
     known = baseline("sshd", "postfix")
     assert kinds(digest(), evidence(known, starts_and_stops=stops)) == ["down"]
+    removed = replace(known, last={**known.last, "old": T0 - 3e7})
+    assert kinds(digest(), evidence(removed, starts_and_stops=stops)) == ["down"]
     restarting = {**stops, "sshd": (("stop", T1 - 10),)}
     assert "down" not in kinds(digest(), evidence(known, starts_and_stops=restarting))
 

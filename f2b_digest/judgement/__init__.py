@@ -11,11 +11,11 @@ from dataclasses import replace
 from f2b_digest.digest import Digest, Jail, moment
 from f2b_digest.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 from f2b_digest.judgement.advice import advised
+from f2b_digest.judgement.chance import usual
 from f2b_digest.judgement.evidence import FREQUENT, Banned, Baseline, Evidence, Rebans
 from f2b_digest.judgement.news import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.judgement.own import OwnSide, own_banned
 from f2b_digest.judgement.running import at_work, restarted
-from f2b_digest.judgement.chance import usual
 
 __all__ = ["FREQUENT", "Banned", "Baseline", "Evidence", "OwnSide", "Rebans", "judge"]
 

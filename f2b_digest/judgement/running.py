@@ -7,8 +7,8 @@ from datetime import datetime
 
 from f2b_digest.digest import Digest, moment
 from f2b_digest.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
-from f2b_digest.judgement.evidence import Evidence
 from f2b_digest.judgement.chance import silence_is_no_chance, together, usual
+from f2b_digest.judgement.evidence import Evidence
 
 RESTARTING = 600.0
 """Seconds: a younger stop may be a restart that is under way."""

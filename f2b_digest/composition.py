@@ -7,6 +7,7 @@ from f2b_digest import periods
 from f2b_digest.config import Configuration, Report
 from f2b_digest.crosscheck import Known
 from f2b_digest.digest import Digest, Jail, Undelivered, moment
+from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.evidence import samples
 from f2b_digest.judgement import Evidence, OwnSide, judge
 from f2b_digest.store import OPEN, Sealed, Selection, Store
@@ -14,6 +15,9 @@ from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
+
+ALARMED_AGAIN = 20 * 3600.0
+"""Seconds."""
 
 
 def pending(store: Store, name: str, report: Report) -> Selection:
@@ -88,9 +92,24 @@ def compose(
             undelivered=_undelivered(configuration, store, name, last),
             crosscheck=known.of(selection, digest.totals.bans) if known else None,
         )
-    digest = replace(digest, jails=_with_samples(digest, store, selection, surroundings))
-    evidence = _evidence(configuration, store, digest, selection, surroundings, first=last is None, complete=not past)
-    return judge(digest, evidence)
+    try:
+        digest = replace(digest, jails=_with_samples(digest, store, selection, surroundings))
+        evidence = _evidence(configuration, store, digest, selection, surroundings, first=not last, complete=not past)
+        return judge(digest, evidence)
+    except F2bDigestError:  # of the store, and no fault of what is judged
+        raise
+    except Exception as error:  # a digest that judges nothing is better than none
+        return replace(digest, notes=(*digest.notes, f"nothing was judged: {bug(error)}"))
+
+
+def is_alarming(digest: Digest) -> bool:
+    """Say whether a digest is to go out however few bans it has: one's own side was banned, or bans are missed.
+
+    The latter not more often than once a day: it stays so until somebody acts.
+    """
+    kinds = {fact.kind for fact in digest.facts}
+    daily = (digest.end - digest.start).total_seconds() >= ALARMED_AGAIN
+    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent")))
 
 
 def _with_samples(digest: Digest, store: Store, selection: Selection, surroundings: Surroundings) -> tuple[Jail, ...]:

@@ -1,11 +1,9 @@
 """The life of a digest: rendered, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
 
 import json
-import traceback
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from f2b_digest import composition
 from f2b_digest import digest as digests
@@ -13,7 +11,7 @@ from f2b_digest.channels.base import Channel, deadline
 from f2b_digest.config import Configuration
 from f2b_digest.crosscheck import Known
 from f2b_digest.digest import Digest
-from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError
+from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError, bug
 from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
@@ -151,8 +149,9 @@ def _seal(
     selection, end = taken
     digest = composition.compose(configuration, store, name, selection, end, surroundings, known)
     bans = digest.totals.bans
-    channels = [channel for channel in report.channels if bans >= configuration.channels[channel].min_bans]
-    enough = bans >= report.min_bans or (bans == 0 and report.quiet == "send")
+    alarming = composition.is_alarming(digest)  # what needs somebody does not wait for more bans
+    channels = [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
+    enough = alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")
     if not enough or not channels:  # what no channel would tell stays pending until there is more of it
         return []
     key = uuid.uuid4().hex
@@ -247,10 +246,4 @@ def _try(channel: Channel | None, name: str, message: Message) -> _Result:
     except TimeoutError as error:
         return _Result("deferred", str(error), in_doubt=True)
     except Exception as error:  # a bug of one channel must not keep the others waiting; its text may hold a secret
-        reason = f"a bug in f2b-digest: {type(error).__name__} at {_where(error)}; please report it"
-        return _Result("deferred", reason, in_doubt=True)
-
-
-def _where(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}, line {frame.lineno}"
+        return _Result("deferred", bug(error), in_doubt=True)

@@ -1,5 +1,8 @@
 """The exception tree, each class with its exit status; no messages are printed and nothing is caught here."""
 
+import traceback
+from pathlib import Path
+
 
 class F2bDigestError(Exception):
     """Something that the operator can act on: the text says what happened, to whom, and what to do."""
@@ -52,3 +55,10 @@ class DeliveryError(F2bDigestError):
         self.in_doubt = in_doubt
         self.remaining = remaining
         super().__init__(self.reason)
+
+
+def bug(error: Exception) -> str:
+    """Return a line on an error that nobody foresaw: its kind and place, and not its text, which may hold a secret."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"a bug in f2b-digest: {type(error).__name__} at {place}; please report it"

@@ -82,7 +82,12 @@ SIDE = Surroundings(
     own=(ip_network("198.51.100.7"), ip_network("10.0.0.0/8")),
     friends=(ip_network("2001:db8:1::/48"),),
     ignored=(ip_network("127.0.0.0/8"), ip_network("203.0.113.9"), ip_network("2001:db8:9::1"), ip_network("::1")),
-    logins=(Login("192.0.2.44", "ann", T0 + 60), Login("192.0.2.45", "bob", T0 - 60), Login("10.1.1.1", "eve", T0)),
+    logins=(
+        Login("192.0.2.44", "ann", T0 + 60),
+        Login("192.0.2.45", "bob", T0 - 60),
+        Login("10.1.1.1", "eve", T0),
+        Login("203.0.113.77", "zoe", T0),
+    ),
 )
 
 
@@ -92,6 +97,8 @@ SIDE = Surroundings(
         ("198.51.100.7", ("own", "198.51.100.7", None)),
         ("10.1.1.1", ("own", "10.0.0.0/8", None)),
         ("198.51.100.0/24", ("own", "198.51.100.7", None)),
+        ("196.0.0.0/6", ("own", "198.51.100.7", None)),
+        ("203.0.113.77", ("login", None, "zoe")),
         ("2001:db8:1:2::3", ("friend", "2001:db8:1::/48", None)),
         ("192.0.2.44", ("login", None, "ann")),
         ("::ffff:192.0.2.44", ("login", None, "ann")),
@@ -154,6 +161,17 @@ def test_a_silent_jail_is_told_while_another_bans() -> None:
     """With its last ban."""
     (fact,) = facts(digest(), evidence(baseline("sshd", "postfix")))
     assert (fact.kind, fact.jail, fact.usual, fact.last) == ("silent", "postfix", 40.0, START - timedelta(minutes=1))
+
+
+def test_one_jail_that_is_silent_is_not_fail2ban_that_is_down() -> None:
+    """Nobody knows more than that, with a single jail."""
+    assert kinds(digest(0), evidence()) == ["silent"]
+
+
+def test_a_night_without_bans_is_no_silence() -> None:
+    """Of an hourly report, ten hours after the last ban of a jail that has hundreds a day."""
+    known = baseline("sshd", "postfix", last=T1 - 10 * HOUR, daily=(400,) * 28)
+    assert kinds(digest(start=END - timedelta(hours=1)), evidence(replace(known, windows={}, all=()))) == []
 
 
 def test_a_silence_after_hours_without_fail2ban_is_not_told() -> None:
@@ -233,6 +251,8 @@ def test_fail2ban_is_down_where_all_jails_were_stopped() -> None:
     stops = {"sshd": (("stop", T1 - HOUR / 2),), "postfix": (("stop", T1 - HOUR / 2),)}
     known = baseline("sshd", "postfix")
     assert kinds(digest(), evidence(known, starts_and_stops=stops)) == ["down"]
+    removed = replace(known, last={**known.last, "old": T0 - 3e7})
+    assert kinds(digest(), evidence(removed, starts_and_stops=stops)) == ["down"]
     restarting = {**stops, "sshd": (("stop", T1 - 10),)}
     assert "down" not in kinds(digest(), evidence(known, starts_and_stops=restarting))
 
@@ -249,7 +269,8 @@ def test_a_removed_jail_does_not_keep_the_others_from_being_missed() -> None:
     """It banned a year ago for the last time."""
     known = baseline("a", "b", "c", "d", "e", "f", daily=(6,) * 28)
     known = replace(known, last={**known.last, "old": T0 - 3e7})
-    assert kinds(digest(0), evidence(known)) == ["down"]
+    (fact,) = facts(digest(0), evidence(known))
+    assert (fact.kind, fact.jails) == ("down", 6)
 
 
 # ---- the other calls
@@ -272,7 +293,9 @@ def test_what_was_not_recorded_not_delivered_and_late_is_told_in_this_order() ->
 @pytest.mark.parametrize(("hours", "late"), [(24, False), (36, False), (48, True)])
 def test_a_daily_digest_is_late_after_a_day_that_was_left_out(hours: int, late: bool) -> None:
     """A morning run by hand, or an hour's delay, is no lateness."""
-    assert kinds(digest(), evidence(waits_since=T1 - hours * HOUR, every=86400.0)) == ["late"] * late
+    known = evidence(waits_since=T1 - hours * HOUR, every=86400.0)
+    assert kinds(digest(), known) == ["late"] * late
+    assert kinds(digest(), replace(known, complete=False)) == []
 
 
 # ---- news
@@ -297,6 +320,7 @@ def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
     assert kinds(issue, evidence()) == ["new_jail"]
     assert kinds(issue, evidence(replace(baseline(), last={"sshd": T0 - 60, "nginx": T0 - 3e7}))) == []
     assert kinds(issue, evidence(Usual(), first=True)) == ["first"]
+    assert kinds(issue, evidence(first=True)) == []
 
 
 CAMPAIGN = Campaign("203.0.113.0/24", 64500, "Example", "FR", 40, 90, 450, ("sshd",), ("root",), 0, ("203.0.113.0/26",))
@@ -341,6 +365,10 @@ def test_addresses_in_several_jails_are_news_but_not_for_recidive() -> None:
     assert kinds(digest(several=(pair,), several_in_all=2), evidence()) == []
     (fact,) = facts(digest(several=(pair, pair, pair), several_in_all=7), evidence())
     assert (fact.kind, fact.addresses) == ("roaming", 7)
+    everywhere = replace(digest(), jails=(*digest().jails, Jail("recidive", 40, 40, 40)))
+    issue = replace(everywhere, several=(pair, two), several_in_all=40)
+    known = replace(baseline(), last={"sshd": T0 - 60, "recidive": T0 - 60})
+    assert kinds(issue, evidence(known)) == []
 
 
 def test_a_restart_of_all_jails_is_one_and_that_of_one_jail_is_none() -> None:
@@ -375,7 +403,8 @@ def test_a_recidive_jail_is_advised_where_there_is_none() -> None:
     assert (advice.kind, advice.bans) == ("recidive", 18)
     running = Surroundings(running=("sshd", "recidive"))
     assert judge(digest(), evidence(rebans=rebans, surroundings=running)).advice == ()
-    assert judge(digest(), evidence(baseline("sshd", "recidive-long"), rebans)).advice == ()
+    known = replace(baseline(), last={"sshd": T0 - 60, "recidive-long": T0 - 9e6})
+    assert judge(digest(), evidence(known, rebans)).advice == ()
 
 
 def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:

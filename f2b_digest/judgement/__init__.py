@@ -1,7 +1,8 @@
 """From a digest's numbers to its facts and advice. No SQL, no text for people, no clock, no look at the machine.
 
-A fact that needs somebody must be worth being woken for: at most one false one in a hundred usual weeks, over all jails
-of a daily and a weekly report. News may be wrong in one of a hundred digests. tests/test_usual_weeks.py holds both.
+A fact that needs somebody must be worth being woken for: at most one false one in a hundred usual weeks, over ten jails
+of a daily and a weekly report (0.4 in the made-up weeks of tests/test_usual_weeks.py). News of unusual counts is raised
+by chance in one of a hundred digests.
 """
 
 from collections.abc import Iterator
@@ -10,11 +11,11 @@ from dataclasses import replace
 from f2b_digest.digest import Digest, Jail, moment
 from f2b_digest.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 from f2b_digest.judgement.advice import advised
+from f2b_digest.judgement.chance import usual
 from f2b_digest.judgement.evidence import FREQUENT, Baseline, Evidence, Rebans
 from f2b_digest.judgement.news import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.judgement.own import OwnSide, own_banned
 from f2b_digest.judgement.running import at_work, restarted
-from f2b_digest.judgement.usual import usual
 
 __all__ = ["FREQUENT", "Baseline", "Evidence", "OwnSide", "Rebans", "judge"]
 

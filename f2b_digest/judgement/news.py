@@ -1,11 +1,11 @@
-"""The facts that are news: more, fewer, new, together. Counts are judged in `usual`."""
+"""The facts that are news: more, fewer, new, together. Counts are judged in `chance`."""
 
 from collections.abc import Iterator, Mapping
 
 from f2b_digest.digest import Digest, Jail, User
 from f2b_digest.facts import Concerted, Drop, Fact, NewJail, Roaming, Surge, Targeted
+from f2b_digest.judgement.chance import unusual, usual
 from f2b_digest.judgement.evidence import Evidence
-from f2b_digest.judgement.usual import unusual, usual
 
 MOST = 3
 """Surges, drops, or new jails in one digest."""

@@ -1,4 +1,4 @@
-"""Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are judged in `usual`."""
+"""Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are judged in `chance`."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -7,8 +7,8 @@ from datetime import datetime
 
 from f2b_digest.digest import Digest, moment
 from f2b_digest.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
+from f2b_digest.judgement.chance import silence_is_no_chance, together, usual
 from f2b_digest.judgement.evidence import Evidence
-from f2b_digest.judgement.usual import silence_is_no_chance, together, usual
 
 RESTARTING = 600.0
 """Seconds: a younger stop may be a restart that is under way."""

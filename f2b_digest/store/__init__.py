@@ -253,8 +253,8 @@ class Store:
     def last_events(self) -> dict[str, Last]:
         """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
         query = (
-            "SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED WHERE source IN ('action', 'shell') AND jail <> '' "
-            "GROUP BY jail ORDER BY jail"
+            "SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED "
+            "WHERE source IN ('action', 'shell') AND jail <> '' GROUP BY jail ORDER BY jail"
         )
         with self._transaction() as connection:
             return {jail: Last(kind, at) for jail, kind, at in connection.execute(sa.text(query))}

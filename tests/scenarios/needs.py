@@ -122,6 +122,21 @@ def fail2ban_is_dead_and_nobody_may_ask_it(world: World) -> None:
     world.past()
 
 
+@scenario(NEEDS, "fail2ban", "down")
+def fail2ban_is_dead_and_a_quiet_report_says_so_all_the_same(world: World) -> None:
+    """Nothing was banned, and the report skips such days: this one must not be skipped."""
+    world.past()
+
+
+@scenario(NEEDS, r"203\.0\.113\.77\b", "unbanip")
+def a_friend_does_not_wait_for_more_bans(world: World) -> None:
+    """The report waits for fifty bans; this one cannot."""
+    world.top += 'friends = ["203.0.113.0/24"]\n'
+    world.past()
+    world.report = "min_bans = 50"
+    world.ban("203.0.113.77")
+
+
 @scenario(NEEDS, r"\b3\b", r"missing|missed|not recorded|unrecorded")
 def bans_were_missing(world: World) -> None:
     """fail2ban's own database knew three bans that were not recorded."""

@@ -18,6 +18,7 @@ def test_the_planted_fact_is_found_at_once(tmp_path: Path, scenario: Scenario) -
     scenario.play(world)
     mail = world.send()
     assert mail, "no mail went out"
+    assert "a bug in" not in mail.text
     assert scenario.missing(mail.head) == [], f"{mail.subject}\n\n{mail.text[:2000]}"
 
 

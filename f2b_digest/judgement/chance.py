@@ -65,10 +65,9 @@ def chance_of_silence(daily: Sequence[int], days: float) -> float:
     none at all has the chance (1 + m/k)^-k.
 
     m is the lowest of the median day, the median of the last week, and the mean (which is lower where many days have
-    none). k comes from the days below the median
-    only: a flood makes the mean and the variance larger, and silence no likelier. Neighbouring days are alike, so a
-    week is not worth seven independent ones: k grows with the root of the days. That root is a choice between 1 (they
-    are all alike) and the number of days (they know nothing of each other).
+    none). k comes from the days below the median only: a flood makes the mean and the variance larger, and silence no
+    likelier. Neighbouring days are alike, so a week is not worth seven independent ones: k grows with the root of the
+    days. That root is a choice between 1 (they are all alike) and the number of days (they know nothing of each other).
     """
     middle = median(daily)
     mean = min(middle, median(daily[:RECENT_DAYS]), fmean(daily))

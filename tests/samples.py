@@ -96,8 +96,8 @@ def _jails() -> tuple[Jail, ...]:
         Jail(
             "postfix-sasl", 25, 5, 160,
             (
-                address("192.0.2.7", 1, at(19, 8, 12), at(19, 8, 12), 86400, users=("anna",), known_since=at(2, 12)),
                 address("198.51.100.80", 11, at(19, 2, 50), at(19, 20, 1), users=("info@example.org",), country="BR"),
+                address("192.0.2.7", 1, at(19, 8, 12), at(19, 8, 12), 86400, users=("anna",), known_since=at(2, 12)),
             ),
             LeftOut(addresses=3, bans=13), before=26, usual=28.0,
         ),
@@ -230,6 +230,6 @@ def every_advice() -> tuple[Increment | Recidive | Block, ...]:
     """Return an advice of each kind."""
     return (
         Increment(140, 31, 412, "bantime.increment = true"),
-        Recidive(12, 5, 96, "[recidive]\nenabled = true"),
+        Recidive(12, 5, 96, "[recidive] enabled = true"),
         Block("203.0.113.0/24", 37, 112, "fail2ban-client set recidive banip 203.0.113.0/24"),
     )

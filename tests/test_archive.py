@@ -204,7 +204,9 @@ def test_show_gives_the_text_that_went_out(two_digests: House) -> None:
 def test_show_gives_every_format(two_digests: House) -> None:
     """HTML as in the mail, a notification's text, JSON for programs."""
     assert two_digests.run("show", "1", "--format", "html").out == body(two_digests.mails[0][1], "html")
-    assert two_digests.run("show", "1", "--format", "ntfy").out.startswith("web1: 2 bans from 2 addresses\n\nsshd: ")
+    shown = two_digests.run("show", "1", "--format", "ntfy").out
+    assert shown.startswith("web1: 2 bans from 2 addresses\n\n")
+    assert "\nsshd: 2 bans, 2 addresses\n" in shown
     document = json.loads(two_digests.run("show", "1", "--format", "json").out)
     assert (document["report"], document["totals"]["bans"]) == ("daily", 2)
     assert document["start"].startswith("2026-11-19T12:00:00")

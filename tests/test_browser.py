@@ -4,14 +4,17 @@ import html
 import json
 import re
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from f2b_digest import places
 from f2b_digest.cli.preview import show
+from f2b_digest.digest import Digest
 from f2b_digest.render import Renderer
-from tests import parts, readme
+from tests import parts, readme, samples
 
 CHROMIUM = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -25,10 +28,22 @@ f.onload = () => {{ const d = f.contentDocument, e = d.documentElement;
 </script>"""
 
 
-def look(tmp_path: Path, width: int) -> list[object]:
-    """Return what the browser made of the sample digest in a window of some width."""
+def all_said() -> Digest:
+    """Return a digest with all that needs somebody, and with names that leave no room to break a line."""
+    jails = tuple(replace(jail, name=jail.name * 9) for jail in samples.telling().jails)
+    return replace(samples.telling(), facts=samples.every_fact(), advice=samples.every_advice(), jails=jails)
+
+
+DIGESTS: dict[str, Callable[[], Digest]] = {
+    "sample": readme.sample_digest, "day": samples.telling, "week": samples.telling_week, "quiet": samples.quiet,
+    "all": all_said,
+}  # fmt: skip
+
+
+def look(tmp_path: Path, width: int, digest: Digest) -> list[object]:
+    """Return what the browser made of a digest in a window of some width."""
     chromium = parts.program("chromium", "apt-get install chromium")
-    text, _ = show(readme.sample_digest(), "html", Renderer(places.folder("templates")))
+    text, _ = show(digest, "html", Renderer(places.folder("templates")))
     (tmp_path / "digest.html").write_text(text)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))
     command = [
@@ -44,10 +59,12 @@ def look(tmp_path: Path, width: int) -> list[object]:
     return list(json.loads(html.unescape(found[1])))
 
 
+@pytest.mark.parametrize("name", DIGESTS)
 @pytest.mark.parametrize("width", [360, 640])
-def test_the_digest_is_no_wider_than_the_screen(tmp_path: Path, width: int) -> None:
+def test_the_digest_is_no_wider_than_the_screen(tmp_path: Path, width: int, name: str) -> None:
     """No sideways scrolling on a phone; nothing that an attacker wrote became an element."""
-    beyond, scripts, images, links, title = look(tmp_path, width)
+    digest = DIGESTS[name]()
+    beyond, scripts, images, links, title = look(tmp_path, width, digest)
     assert beyond == 0
     assert (scripts, images, links) == (0, 0, 0)
-    assert title == "118 bans on web1.example.org"
+    assert title == f"{digest.totals.bans} bans on web1.example.org"

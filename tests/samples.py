@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from f2b_digest.digest import (
@@ -59,15 +60,15 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 11, day, hour, minute, tzinfo=ZONE)
 
 
-def address(ip: str, bans: int, first: datetime, last: datetime, bantime: int = 3600, **more: object) -> Address:
+def address(ip: str, bans: int, first: datetime, last: datetime, bantime: int = 3600, **more: Any) -> Address:
     """Return an address of a jail, whose last ban began with its last failure."""
     until = None if bantime < 0 else last + timedelta(seconds=bantime)
-    return replace(Address(ip, bans, 5 * bans, first, last, bantime, until), **more)  # type: ignore[arg-type]
+    return replace(Address(ip, bans, 5 * bans, first, last, bantime, until), **more)
 
 
 def _jails() -> tuple[Jail, ...]:
     asn, network = EXAMPLE_NET
-    home = {"country": "DE", "asn": asn, "network": network}
+    home: dict[str, Any] = {"country": "DE", "asn": asn, "network": network}
     return (
         Jail(
             "sshd", 300, 70, 1800,

@@ -148,6 +148,29 @@ def test_the_limits_hold_for_any_text(text: str, jails: int, addresses: int) -> 
     check_limits(digest_of(text, jails, addresses, host=text or "web1"))
 
 
+@pytest.mark.parametrize("character", ["x", "<", ".", "😀", "\U000e0041"])
+def test_the_limits_hold_with_every_section_full(character: str) -> None:
+    """A flood that fills every section with the worst names still fits; only rows are left out."""
+    check_limits(flood(character))
+
+
+def flood(character: str) -> Digest:
+    """Return a digest with as much in each section as the store gives, of names of one character."""
+    digest = told(character * 65536)
+    assert digest.users
+    assert digest.where
+    return replace(
+        digest,
+        jails=digest.jails[:1] * 40,
+        facts=digest.facts * 6,
+        several=digest.several * 5,
+        campaigns=digest.campaigns * 5,
+        users=replace(digest.users, most=digest.users.most[:1] * 10, existing=digest.users.existing * 5),
+        where=replace(digest.where, countries=digest.where.countries * 2, networks=digest.where.networks * 4),
+        when=samples.telling_week().when,
+    )
+
+
 def test_as_many_rows_are_shown_as_fit() -> None:
     """A digest that fits is not cut; one that does not still shows jails and addresses."""
     assert render(digest_of("192.0.2.1", 2, 50))[0]["email/body.txt"].count("\n  192.0.2.1 ") >= 100
@@ -164,9 +187,7 @@ def told(text: str) -> Digest:
     return said
 
 
-OURS = frozenset(
-    {"kind", "why", "unit", "status", "line", "source", "licence", "timezone", "country", "code", "report"}
-)
+OURS = frozenset("kind why unit status line source licence timezone country code report channel recipient".split())
 """Keys of what no attacker chooses; countries come from a database, by a code of two letters."""
 
 

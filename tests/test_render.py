@@ -187,7 +187,10 @@ def told(text: str) -> Digest:
     return said
 
 
-OURS = frozenset("kind why unit status line source licence timezone country code report channel recipient".split())
+OURS = frozenset({
+    "kind", "why", "unit", "status", "line", "source", "licence", "timezone", "country", "code", "report", "channel",
+    "recipient",
+})  # fmt: skip
 """Keys of what no attacker chooses; countries come from a database, by a code of two letters."""
 
 

@@ -46,7 +46,7 @@ def test_a_day_without_trouble_says_so_and_gives_the_numbers_and_the_news() -> N
     """Nobody has to read on to know that there is nothing to do."""
     top = first_lines(samples.telling_week())
     assert top.startswith(
-        "Nothing needs you.\n412 bans, 97 addresses (60 new), 4 jails, 2,410 failures in 1 week; 271 "
+        "Nothing needs you.\n412 bans, 97 addresses (60 new), 4 jails, 2,410 failures in 1 week; 194 "
     )
     assert "\n* sshd banned far more than usual: 300, usual 140" in top
     assert said(SUBJECT, samples.telling_week()).startswith(

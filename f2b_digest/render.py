@@ -36,6 +36,8 @@ LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
 """Characters of a reason or a note."""
+SENTENCES = frozenset({"notes", "reason", "unban", "line", "licence", "samples"})
+"""Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
 
@@ -119,8 +121,6 @@ class Renderer:
     def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
         """Return each template's text. Raises TemplateError, which names the template and its line."""
         harmless = visible(document)
-        for key in ("notes", "undelivered"):  # sentences, not names
-            harmless[key] = visible(document[key], LONGEST_SENTENCE)
         return {name: self._render(name, harmless) for name in names}
 
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ def visible(value: Any, longest: int = LONGEST_TEXT) -> Any:
     if isinstance(value, str):
         return _visible_text(value, longest)
     if isinstance(value, Mapping):
-        return {key: visible(item, longest) for key, item in value.items()}
+        return {key: visible(item, LONGEST_SENTENCE if key in SENTENCES else longest) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [visible(item, longest) for item in value]
     return value

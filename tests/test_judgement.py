@@ -412,7 +412,7 @@ def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
     hostile = replace(CAMPAIGN, jails=("-h; reboot",))
     (advice,) = judge(digest(campaigns=(hostile,)), evidence()).advice
     assert advice.kind == "block"
-    assert shlex.split(*advice.lines) == ["fail2ban-client", "set", "-h; reboot", "banip", "203.0.113.0/24"]
+    assert shlex.split(advice.lines[0]) == ["fail2ban-client", "set", "-h; reboot", "banip", "203.0.113.0/24"]
     assert judge(digest(campaigns=(CAMPAIGN,)), evidence(surroundings=SIDE)).advice == ()
     for campaign in (replace(CAMPAIGN, addresses=15), replace(CAMPAIGN, bans=47), replace(CAMPAIGN, network=None)):
         assert judge(digest(campaigns=(campaign,)), evidence()).advice == ()

@@ -271,7 +271,7 @@ def test_a_store_that_is_gone_is_made_anew(f2b_digest: Command, config: Path, fu
     assert f2b_digest("--config", config, *RECORD).err == ""
     shutil.rmtree(config.parent / "out")
     assert f2b_digest("--config", config, "send").status == 0
-    assert "1 ban from 1 address" in digests(config)
+    assert "1 ban: 203.0.113.99 in sshd" in digests(config)
 
 
 def test_a_folder_that_is_not_there_is_told_as_a_missing_store(f2b_digest: Command, config: Path) -> None:

@@ -154,7 +154,12 @@ def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
         short.encode()
     except UnicodeEncodeError:
         short = "web1"  # no TOML can hold it
-    fields = {"jail": text, "ip": text, "user": text, "matches": text}
+    fields = {
+        "jail": text,
+        "ip": text,
+        "user": text,
+        "matches": f"sshd: {text}",
+    }
     told = program.tell("hostile", host=short, **fields)
     assert_harmless(told, program.tell_twin("host", *fields))
 

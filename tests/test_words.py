@@ -77,7 +77,7 @@ def test_a_planted_fault_is_found(done: Callable[[Catalog], object], fault: str)
 
 
 def test_a_form_may_leave_out_what_a_form_of_english_leaves_out() -> None:
-    """ "Until 08:12" says no count, and needs none in another language; a value that no English form has is a fault."""
+    """No count in "Until 08:12", in no language; a value that no English form has, or that is lost, is a fault."""
     source, forms = Catalog(), ("Until %(until)s.", "%(num)s bans, until %(until)s.")
     source.add(forms)
     for one, wrong in (("Fin : %(until)s.", []), ("Fin.", ["other places for values: Fin."])):

@@ -76,9 +76,9 @@ def faults(catalogue: Catalog, source: Catalog) -> Iterator[str]:
             yield f"fuzzy: {_key(message)}"
         if source.get(_key(message), message.context) is None:
             yield f"nobody says it: {_key(message)}"
-        places_of = set(words.PLACEHOLDER.findall(_texts(message.id)[-1]))
+        places_of = [set(words.PLACEHOLDER.findall(text)) for text in _texts(message.id)]
         for text in (*_texts(message.id), *filter(None, _texts(message.string))):
-            if set(words.PLACEHOLDER.findall(text)) != places_of or PERCENT.search(text.replace("%%", "")):
+            if set(words.PLACEHOLDER.findall(text)) not in places_of or PERCENT.search(text.replace("%%", "")):
                 yield f"other places for values: {text}"
         if message.pluralizable and len(_texts(message.string)) != catalogue.num_plurals:
             yield f"not {catalogue.num_plurals} forms: {_key(message)}"

@@ -1,6 +1,7 @@
 """What people see of some digests, byte for byte, in tests/golden: read by eye before it was committed.
 
-The sample week of the demo as channels send it; and digests in which every section is filled, or none.
+The sample week of the demo as channels send it; and digests in which every section is filled, or none; the fullest
+in French too.
 
 `python -m tests.test_golden` writes the files anew; look at the difference before you commit it.
 """
@@ -48,7 +49,8 @@ def seen() -> dict[str, bytes]:
         rendered = renderer.render(TEMPLATES, document(make()))
         files |= {f"{name}-{each.replace('/', '-')}": text.encode() for each, text in rendered.items()}
     files["telling-digest.json"] = to_json(samples.telling(), indent=2).encode()
-    return files
+    rendered = renderer.speaking("fr").render(TEMPLATES, document(samples.telling()))
+    return files | {f"fr-telling-{each.replace('/', '-')}": text.encode() for each, text in rendered.items()}
 
 
 @pytest.mark.parametrize("name", sorted(seen()))

@@ -1,10 +1,12 @@
 """Languages: every catalogue is whole, numbers and times read as they should, and a hostile value stays a value."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from f2b_digest.channels.email import Email
 from f2b_digest.channels.free_mobile import to_gsm_7
 from f2b_digest.cli import local_language
 from f2b_digest.cli.preview import renderer_for
+from f2b_digest.digest import document
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer, visible
 from f2b_digest.words import Words, language_of, words_of
-from tests import catalogues
+from tests import catalogues, samples
 from tests.readme import sample_digest
 
 FRENCH, ENGLISH = words_of("fr"), words_of("en")
@@ -71,6 +74,16 @@ def test_a_planted_fault_is_found(done: Callable[[Catalog], object], fault: str)
     """Each kind of mistake of a translator is named, and only that."""
     assert planted(lambda catalogue: None) == []
     assert planted(done) == [fault]
+
+
+def test_a_form_may_leave_out_what_a_form_of_english_leaves_out() -> None:
+    """No count in "Until 08:12", in no language; a value that no English form has, or that is lost, is a fault."""
+    source, forms = Catalog(), ("Until %(until)s.", "%(num)s bans, until %(until)s.")
+    source.add(forms)
+    for one, wrong in (("Fin : %(until)s.", []), ("Fin.", ["other places for values: Fin."])):
+        catalogue = Catalog("fr")
+        catalogue.add(forms, (one, "%(num)s, fin : %(until)s."))
+        assert list(catalogues.faults(catalogue, source)) == wrong
 
 
 def single(catalogue: Catalog, text: str, *flags: str) -> None:
@@ -344,6 +357,40 @@ def test_the_digest_goes_out_in_every_language() -> None:
         parts, noted = delivery.fit(channel.templates, digest, speaking, lambda parts: channel.fits(parts, stamp))
         assert noted.notes == ()
         assert words_of(language).day(digest.start) in parts["email/body.txt"]
+
+
+ENGLISH_WORDS = re.compile(
+    r"\b(and|until|usual|nothing|period|known|new|tried|banned|bans?|address(es)?|needs?|failures?|more|delivered|"
+    r"delivery|digests?|recorded|stopped|since|names?|where|when|unknown|advice|campaigns|the|of|with)\b",
+    re.IGNORECASE,
+)
+OTHERS_WORDS = re.compile(r"^ *> .*(\n {4}\S.*)*|^.* : journal : .*|f2b-digest|IP Geolocation by .*", re.MULTILINE)
+"""Log lines, which fold in the mail's text; the product's name; a licence."""
+
+
+def said_in(language: str) -> Iterator[str]:
+    """Yield what the texts say of each fact and each advice there is, without what others wrote."""
+    renderer = Renderer(places.folder("templates"), language=language)
+    names = ("email/subject.txt", "email/body.txt", "ntfy/message.txt", "free-mobile/sms.txt", "syslog/lines.txt")
+    facts = samples.every_fact()
+    for digest in (
+        samples.telling(), samples.telling_week(), samples.quiet(),
+        *(replace(samples.telling(), facts=(fact,), advice=samples.every_advice()) for fact in facts),
+    ):  # fmt: skip
+        for text in renderer.render(names, document(digest)).values():
+            yield OTHERS_WORDS.sub("", text)
+
+
+def test_no_english_word_is_left_in_french() -> None:
+    """Neither in a whole sentence nor glued to one; names, log lines and reasons are what they are."""
+    assert {word.group().lower() for text in said_in("fr") for word in ENGLISH_WORDS.finditer(text)} == set()
+    assert any(ENGLISH_WORDS.search(text) for text in said_in("en"))
+
+
+def test_french_puts_a_narrow_space_before_its_signs() -> None:
+    """A colon, a semicolon and a question mark never begin a line."""
+    bare = re.compile(r".*[\w)] ?[;?](?:\s|$)|.*\w :(?:\s|$)", re.MULTILINE)
+    assert [found for text in said_in("fr") for found in bare.findall(text)] == []
 
 
 def test_a_catalogue_is_read_quickly() -> None:

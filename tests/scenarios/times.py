@@ -69,7 +69,7 @@ def a_weekly_report_beside_a_daily_one(world: World) -> None:
         world.name = "weekly"
 
 
-@scenario(r"Rien ne|rien à faire|Rien à", r"\b\d+ bannissements", never=("needs you", r"\bbans\b"))
+@scenario(r"Rien à traiter\.", r"\b\d+ bannissements", never=(r"à traiter\s:", r"\bbans\b"))
 def a_usual_day_in_french(world: World) -> None:
     """The same in the admin's language."""
     world.top += 'language = "fr"\n'
@@ -77,7 +77,7 @@ def a_usual_day_in_french(world: World) -> None:
     world.today()
 
 
-@scenario(r"192\.0\.2\.77", "unbanip", never=("needs you",))
+@scenario(r"1 point à traiter", r"192\.0\.2\.77\s:\s+une\s+adresse\s+amie", "unbanip", never=("needs you",))
 def a_friend_was_banned_in_french(world: World) -> None:
     """The line to type is the same in every language."""
     world.top += 'language = "fr"\nfriends = ["192.0.2.0/24"]\n'

@@ -491,7 +491,9 @@ def test_a_test_message_speaks_the_configurations_language(check: Check, config:
     config.write_text('language = "fr"\n' + config.read_text())
     check("--send")
     (mail,) = (tmp_path / "out").glob("*.eml")
-    assert 'lang="fr"' in message_from_bytes(mail.read_bytes(), policy=policy.default).get_body(("html",)).get_content()
+    page = message_from_bytes(mail.read_bytes(), policy=policy.default).get_body(("html",))
+    assert page is not None
+    assert 'lang="fr"' in page.get_content()
 
 
 def test_a_test_message_that_fails(check: Check, config: Path) -> None:

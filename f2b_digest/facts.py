@@ -216,7 +216,7 @@ Fact = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 
-# ---- advice: each with the configuration line that does it
+# ---- advice: each with the lines, for a configuration or a shell, that do it
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Increment:
     """Whose bans these were."""
     bans: int
     """All bans of the digest."""
-    line: str
+    lines: tuple[str, ...]
     kind: Literal["increment"] = "increment"
 
 
@@ -242,7 +242,7 @@ class Recidive:
     from_bans: int
     bans: int
     """Of these addresses."""
-    line: str
+    lines: tuple[str, ...]
     kind: Literal["recidive"] = "recidive"
 
 
@@ -253,7 +253,7 @@ class Block:
     network: str
     addresses: int
     bans: int
-    line: str
+    lines: tuple[str, ...]
     kind: Literal["block"] = "block"
 
 

@@ -36,7 +36,7 @@ LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
 """Characters of a reason or a note."""
-SENTENCES = frozenset({"notes", "reason", "unban", "line", "licence", "samples"})
+SENTENCES = frozenset({"notes", "reason", "unban", "lines", "licence", "samples"})
 """Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
@@ -92,9 +92,14 @@ class Renderer:
         return environment
 
     def without(self, template: str) -> "Renderer | None":
-        """Return a renderer that takes a built-in template instead of the admin's, or None if there is none."""
-        if self._own_source(template) is None or _source(self._built_in, template) is None:
+        """Return a renderer that takes a built-in template instead of the admin's, or None if there is none.
+
+        Where the template itself is ours, something that it takes in is the admin's: then all are the built-in ones.
+        """
+        if _source(self._built_in, template) is None or not self._own:
             return None
+        if self._own_source(template) is None:
+            return self._but(own=())
         return self._but(broken=self._broken | {template})
 
     def preferring(self, folder: Path | None) -> "Renderer":

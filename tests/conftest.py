@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from f2b_digest.cli import main
+from f2b_digest.surroundings import NOTHING_KNOWN
 from tests.store_making import NOON
 
 PERIODS = pytest.StashKey[str]()
@@ -75,7 +76,7 @@ def path(tmp_path: Path) -> Path:
 def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Give the program as a function of its arguments, run in this process an hour after noon.
 
-    No file of this host configures it.
+    No file of this host configures it, and this host is not asked what it knows.
     """
     monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 3600))
     monkeypatch.setattr("f2b_digest.cli.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
@@ -84,6 +85,7 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.delenv("LANGUAGE", raising=False)
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setattr("f2b_digest.host.look", lambda *_: (NOTHING_KNOWN, []))
 
     def run(*arguments: str | Path) -> Ended:
         monkeypatch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])

@@ -160,8 +160,8 @@ def telling() -> Digest:
             (Network(*EXAMPLE_NET, 37, 112), Network(*CHEAP, 9, 31), Network(64511, None, 4, 12)),
         ),
         advice=(
-            Increment(140, 31, 412, "bantime.increment = true"),
-            Block("203.0.113.0/24", 37, 112, "fail2ban-client set recidive banip 203.0.113.0/24"),
+            Increment(140, 31, 412, ("[DEFAULT]", "bantime.increment = true")),
+            Block("203.0.113.0/24", 37, 112, ("fail2ban-client set recidive banip 203.0.113.0/24",)),
         ),
     )  # fmt: skip
 
@@ -230,7 +230,7 @@ def every_fact() -> tuple[Fact, ...]:
 def every_advice() -> tuple[Increment | Recidive | Block, ...]:
     """Return an advice of each kind."""
     return (
-        Increment(140, 31, 412, "bantime.increment = true"),
-        Recidive(12, 5, 96, "[recidive] enabled = true"),
-        Block("203.0.113.0/24", 37, 112, "fail2ban-client set recidive banip 203.0.113.0/24"),
+        Increment(140, 31, 412, ("[DEFAULT]", "bantime.increment = true")),
+        Recidive(12, 5, 96, ("[recidive]", "enabled = true")),
+        Block("203.0.113.0/24", 37, 112, ("fail2ban-client set recidive banip 203.0.113.0/24",)),
     )

@@ -107,19 +107,20 @@ def test_one_jail_with_growing_ban_times_is_enough(fail2ban: Fail2ban) -> None:
 
 def test_a_fail2ban_that_is_down_has_no_jails(fail2ban: Fail2ban) -> None:
     """Stopped, and killed so that its socket stayed."""
-    assert server.ask(client_of(fail2ban)) == server.Answers(())
+    assert server.ask(client_of(fail2ban)).running == ()
     fail2ban.start()
     assert fail2ban._process
     fail2ban._process.kill()
     fail2ban._process.wait()
     assert (fail2ban.folder / "run/f2b.sock").exists()
-    assert server.ask(client_of(fail2ban)) == server.Answers(())
+    assert server.ask(client_of(fail2ban)).running == ()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("closed", ["socket", "folder"])
 def test_one_who_may_not_ask_does_not_call_it_down(fail2ban: Fail2ban, closed: str, tmp_path: Path) -> None:
-    """Whether the socket is closed to him or the folder that it is in, and whether it runs or not."""
+    """Whether the socket is closed to him or the folder that it is in; what is ignored, the configuration tells him."""
+    fail2ban.jail("sshd", bantime_increment="true")
     if closed == "folder":
         (fail2ban.folder / "run").chmod(0o700)
     fail2ban.start()
@@ -129,7 +130,9 @@ def test_one_who_may_not_ask_does_not_call_it_down(fail2ban: Fail2ban, closed: s
     client = client_of(fail2ban, *as_daemon)
     os.seteuid(daemon.pw_uid)
     try:
-        assert server.ask(client) == server.UNKNOWN
+        answers = server.ask(client)
+        assert (answers.running, answers.increments) == (None, True)
+        assert set(answers.ignored) == networks("127.0.0.0/8", "::1", "192.0.2.7", "fd00::/8")
     finally:
         os.seteuid(0)
 

@@ -389,7 +389,7 @@ def test_longer_bans_are_advised_where_they_would_spare_many() -> None:
     """Not where ban times grow already, nor for a handful."""
     rebans = {"spared": 25, "spared_addresses": 4}
     (advice,) = judge(digest(), evidence(rebans=rebans)).advice
-    assert (advice.kind, advice.line) == ("increment", "[DEFAULT]\nbantime.increment = true")
+    assert (advice.kind, advice.lines) == ("increment", ("[DEFAULT]", "bantime.increment = true"))
     assert judge(digest(), evidence(rebans=rebans | {"prolonged": True})).advice == ()
     assert judge(digest(), evidence(rebans=rebans, surroundings=Surroundings(increments=True))).advice == ()
     assert judge(digest(), evidence(rebans=rebans | {"spared": 19})).advice == ()
@@ -412,7 +412,7 @@ def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
     hostile = replace(CAMPAIGN, jails=("-h; reboot",))
     (advice,) = judge(digest(campaigns=(hostile,)), evidence()).advice
     assert advice.kind == "block"
-    assert shlex.split(advice.line) == ["fail2ban-client", "set", "-h; reboot", "banip", "203.0.113.0/24"]
+    assert shlex.split(advice.lines[0]) == ["fail2ban-client", "set", "-h; reboot", "banip", "203.0.113.0/24"]
     assert judge(digest(campaigns=(CAMPAIGN,)), evidence(surroundings=SIDE)).advice == ()
     for campaign in (replace(CAMPAIGN, addresses=15), replace(CAMPAIGN, bans=47), replace(CAMPAIGN, network=None)):
         assert judge(digest(campaigns=(campaign,)), evidence()).advice == ()

@@ -3,11 +3,12 @@
 import re
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from f2b_digest import places
+from f2b_digest import delivery, places
 from f2b_digest.digest import Bar, Compared, Digest, When, document
 from f2b_digest.facts import Fact, FirstDigest, OwnBanned
 from f2b_digest.render import Renderer
@@ -173,3 +174,13 @@ def test_an_advice_gives_the_numbers_and_the_line_to_copy(name: str) -> None:
     text = said(name, replace(samples.telling(), advice=samples.every_advice()))
     for words in ("140", "bantime.increment = true", "fail2ban-client set recidive banip 203.0.113.0/24"):
         assert words in text
+
+
+def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
+    """The admin's own words of the facts cannot be rendered: the digest goes out with ours, and says so."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/facts.txt").write_text("{% macro headline() %}{{ 1 / 0 }}{% endmacro %}")
+    renderer = Renderer(places.folder("templates"), tmp_path)
+    parts, noted = delivery.fit(["email/subject.txt"], samples.quiet(), renderer, lambda _: True)
+    assert "nothing was banned" in parts["email/subject.txt"]
+    assert "the built-in template was used" in noted.notes[0]

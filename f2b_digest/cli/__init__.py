@@ -37,6 +37,8 @@ COMMANDS = {
     "check": "Examine the installation, and say what to do.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
+SAMPLES = "samples"
+"""The context's object of who runs commands on bans that are made up."""
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
 
 
@@ -44,10 +46,11 @@ class Program:
     """The options before the command, and what the machine says."""
 
     # A plain class: dataclasses would be a fifth of what `record` loads.
-    def __init__(self, config: Path | None, store: str | None, *, verbose: bool) -> None:
+    def __init__(self, config: Path | None, store: str | None, *, verbose: bool, asks_host: bool = True) -> None:
         self.config = config
         self.store = store
         self.verbose = verbose
+        self.asks_host = asks_host
         self.clock = time.time
 
     def configuration(self) -> "Configuration":
@@ -70,7 +73,14 @@ class Program:
         )
 
     def surroundings(self, configuration: "Configuration", now: float) -> "Surroundings":
-        """Ask this host what it knows beside the store, and print which database of addresses cannot be read."""
+        """Ask this host what it knows beside the store, and print which database of addresses cannot be read.
+
+        Not for sample bans, which are not this host's.
+        """
+        from f2b_digest.surroundings import NOTHING_KNOWN
+
+        if not self.asks_host:
+            return NOTHING_KNOWN
         from f2b_digest import host
         from f2b_digest.periods import DAY, PACES
 
@@ -173,7 +183,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
     """  # noqa: D301 - click wants the character, not its name
     if config is None and SYSTEM_CONFIGURATION.exists():
         config = SYSTEM_CONFIGURATION
-    context.obj = Program(config, store, verbose=verbose)
+    context.obj = Program(config, store, verbose=verbose, asks_host=context.obj is not SAMPLES)
 
 
 def complain(line: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import Program, cli
+from f2b_digest.cli import SAMPLES, Program, cli
 
 CONFIGURATION = """\
 host = "web1.example.org"
@@ -61,7 +61,7 @@ def _run(config: Path, *words: str) -> None:
     arguments = ["--config", str(config), *words]
     click.secho(f"$ f2b-digest {' '.join(arguments)}", bold=True)
     try:
-        cli.main(arguments, standalone_mode=False)
+        cli.main(arguments, standalone_mode=False, obj=SAMPLES)
     except SystemExit as end:
         if end.code:
             raise

@@ -1,8 +1,10 @@
 """The running fail2ban-server, asked for what a digest says beside its bans: which jails run, whom they ignore."""
 
+import ast
 import re
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -34,6 +36,7 @@ UNKNOWN = Answers(None)
 def ask(client: Client) -> Answers:
     """Ask within the deadline. A server that does not run has no jails; one that we may not ask is unknown.
 
+    Where the server does not tell (to other users than root, it does not), its configuration does, but for what runs.
     Two programs are run, however many jails there are: each takes a fifth of a second to start.
     """
     until = time.monotonic() + DEADLINE
@@ -42,13 +45,30 @@ def ask(client: Client) -> Answers:
     except NoProgramError:
         return UNKNOWN
     except NoAnswerError as silence:
-        return Answers(()) if _is_down(silence.reason) else UNKNOWN
+        return _configured(client, () if _is_down(silence.reason) else None, until)
     questions = [f"get {shlex.quote(jail)} {what}\n" for jail in jails for what in ("ignoreip", "bantime.increment")]
     try:
         said = client.converse("".join(questions), max(until - time.monotonic(), 0.1)) if questions else ""
     except NoAnswerError:
         return Answers(jails)
     return Answers(jails, _networks(said), _increments(said, len(jails)))
+
+
+def _configured(client: Client, running: tuple[str, ...] | None, until: float) -> Answers:
+    """Return what the configuration of the enabled jails says, as fail2ban reads it."""
+    try:
+        lines = client("-d", patience=max(until - time.monotonic(), 0.1)).splitlines()
+    except NoAnswerError:
+        return Answers(running)
+    ignored: list[str] = []
+    increments = False
+    for line in lines:
+        match ast.literal_eval(line) if line.startswith("['set', ") else None:
+            case ["set", _, "addignoreip", *entries]:
+                ignored += map(str, entries)
+            case ["set", _, "bantime.increment", value]:
+                increments = increments or value is True
+    return Answers(running, _parsed(ignored), increments)
 
 
 def _is_down(reason: str) -> bool:
@@ -71,9 +91,14 @@ def _is_down(reason: str) -> bool:
 
 
 def _networks(said: str) -> tuple[AnyNetwork, ...]:
-    """Return the addresses and networks of ignoreip's trees. Names are left out: nothing is resolved for a digest."""
+    """Return the addresses and networks of ignoreip's trees."""
+    return _parsed(_IGNORED.findall(said))
+
+
+def _parsed(entries: Iterable[str]) -> tuple[AnyNetwork, ...]:
+    """Return addresses and networks. Names are left out: nothing is resolved for a digest."""
     found: dict[AnyNetwork, None] = {}
-    for entry in _IGNORED.findall(said):
+    for entry in entries:
         try:
             found[ip_network(entry, strict=False)] = None
         except ValueError:

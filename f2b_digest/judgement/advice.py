@@ -23,14 +23,14 @@ def advised(digest: Digest, evidence: Evidence, own: OwnSide) -> Iterator[Advice
     rebans, bans = evidence.rebans, digest.totals.bans
     grows = evidence.surroundings.increments is True or rebans.prolonged
     if not grows and rebans.spared >= max(FEWEST_SPARED, SHARE_SPARED * bans):
-        yield Increment(rebans.spared, rebans.spared_addresses, bans, "[DEFAULT]\nbantime.increment = true")
+        yield Increment(rebans.spared, rebans.spared_addresses, bans, ("[DEFAULT]", "bantime.increment = true"))
     if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(digest, evidence):
-        yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, "[recidive]\nenabled = true")
+        yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, ("[recidive]", "enabled = true"))
     lines = ((campaign, _block(campaign, own)) for campaign in digest.campaigns)
     found = next(((campaign, line) for campaign, line in lines if line is not None), None)
     if found is not None:
         campaign, line = found
-        yield Block(campaign.network or "", campaign.addresses, campaign.bans, line)
+        yield Block(campaign.network or "", campaign.addresses, campaign.bans, (line,))
 
 
 def _has_recidive(digest: Digest, evidence: Evidence) -> bool:

@@ -14,6 +14,7 @@ from f2b_digest.digest import Bar, When, moment
 HOURS, DAYS, WHOLE_WEEK = 36 * 3600.0, 15 * 86400.0, 6.5 * 86400.0
 """Seconds: the longest period that is shown by the hour, by the day, and the shortest that tells of a week."""
 MOST_BARS = 60
+DAY = 86400.0
 QUARTER = 900
 """Seconds. No zone's clock is off by less since 1972."""
 
@@ -29,8 +30,9 @@ def when(
     start, end = moment(start, zone).timestamp(), moment(end, zone).timestamp()
     last = max(start, end)
     unit = "hour" if last - start <= HOURS else "day" if last - start <= DAYS else "week"
-    starts = list(_hours(start, last, zone) if unit == "hour" else _days(start, last, zone, 7 if unit == "week" else 1))
-    starts = starts[-MOST_BARS:]
+    step = 7 if unit == "week" else 1
+    shown = max(start, last - (MOST_BARS + 1) * step * DAY)  # of a thousand years, only the end is gone through
+    starts = list(_hours(start, last, zone) if unit == "hour" else _days(shown, last, zone, step))[-MOST_BARS:]
     bars, heat = [0] * len(starts), [[0] * 24 for _ in range(7)]
     period = {"start": start, "end": last, "quarter": QUARTER}
     quarters = connection.execute(sa.text(_QUARTERS.format(where=where)), values | period)
@@ -75,6 +77,8 @@ def _days(start: float, end: float, zone: ZoneInfo, step: int) -> Iterator[float
     while (at := _midnight(day, zone)) < end:
         if before is None or at > before:  # a zone that crosses the date line leaves a day out
             yield at
+        if (date.max - day).days < step:
+            return
         before, day = at, day + timedelta(days=step)
 
 

@@ -142,8 +142,8 @@ def telling() -> Digest:
         campaigns=(
             Campaign("203.0.113.0/24", *EXAMPLE_NET, "DE", 37, 112, 560, ("sshd", "recidive"), ("root", "admin"), 4,
                      ("203.0.113.0/24",)),
-            Campaign(None, *CHEAP, "VN", 9, 31, 155, ("sshd",), ("postgres", SCRIPT), 0,
-                     ("198.51.100.16/29", "198.51.100.80/32", "198.51.100.96/30")),
+            Campaign(None, *CHEAP, "VN", 12, 31, 155, ("sshd",), ("postgres", SCRIPT), 0,
+                     ("198.18.4.0/24", "198.18.9.0/24", "198.19.3.0/24")),
         ),
         campaigns_in_all=2,
         users=Users(
@@ -157,7 +157,7 @@ def telling() -> Digest:
             "DB-IP Lite", at(1, 0), "IP Geolocation by DB-IP (CC BY 4.0)", 97, 3,
             (Country("DE", 40, 124), Country("VN", 21, 96), Country("US", 18, 88), Country("BR", 9, 55),
              Country("NL", 6, 42)),
-            (Network(*EXAMPLE_NET, 37, 112), Network(*CHEAP, 9, 31), Network(64511, None, 4, 12)),
+            (Network(*EXAMPLE_NET, 37, 112), Network(*CHEAP, 12, 31), Network(64511, None, 4, 12)),
         ),
         advice=(
             Increment(140, 31, 412, ("[DEFAULT]", "bantime.increment = true")),

@@ -6,6 +6,7 @@ The sample week of the demo as channels send it; and digests in which every sect
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def published() -> str:
     return json.dumps(schema(), indent=2) + "\n"
 
 
+@cache
 def seen() -> dict[str, bytes]:
     """Return the digests as people see them, the sample's notification as it is published, and its JSON."""
     digest, renderer = sample_digest(), Renderer(places.folder("templates"))
@@ -52,6 +54,7 @@ def seen() -> dict[str, bytes]:
     for name, make in BY_HAND.items():
         rendered = renderer.render(TEMPLATES, document(make()))
         files |= {f"{name}-{each.replace('/', '-')}": text.encode() for each, text in rendered.items()}
+    files["telling-digest.json"] = to_json(samples.telling(), indent=2).encode()
     return files
 
 

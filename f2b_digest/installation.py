@@ -242,12 +242,16 @@ def timers(reports: Collection[str]) -> list[str]:
 
 
 def first_configuration(
-    *, timezone: str, store: str, sendmail: str | None, sender: str, to: list[str], group: int
+    *, timezone: str, language: str, store: str, sendmail: str | None, sender: str, to: list[str], group: int
 ) -> File:
-    """Return a configuration to begin with; without a sendmail, its mail waits for an SMTP server's name."""
+    """Return a configuration to begin with; without a sendmail, its mail waits for an SMTP server's name.
+
+    It names zone and language, for cron's environment is not the admin's.
+    """
     lines = [
         "# Begun by `f2b-digest setup`, which never changes it again: it is yours. The README shows every key.",
         f"timezone = {_toml(timezone)}",
+        f"language = {_toml(language)}",
         f"store = {_toml(store)}",
         "",
         "[reports.daily]",

@@ -82,6 +82,8 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.setattr("f2b_digest.cli.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
     monkeypatch.setattr("f2b_digest.config.FAIL2BAN_DATABASE", tmp_path / "none.sqlite3")
     monkeypatch.delenv("F2B_DIGEST_CONFIG", raising=False)
+    monkeypatch.delenv("LANGUAGE", raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr("f2b_digest.host.look", lambda *_: (NOTHING_KNOWN, []))
 

@@ -16,6 +16,7 @@ from f2b_digest.config import Report, load
 from f2b_digest.digest import CrossCheck, Digest
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store
+from tests import samples
 
 ZONE = "Europe/Paris"
 NOW = datetime(2026, 11, 20, tzinfo=ZoneInfo(ZONE)).timestamp()
@@ -36,9 +37,11 @@ def sample_digest() -> Digest:
 
 
 def sample_text() -> str:
-    """Return the beginning of the sample digest, as a terminal shows it."""
-    text, _ = show(sample_digest(), "text", Renderer(places.folder("templates")))
-    return "\n".join(text.splitlines()[:20])
+    """Return the beginning of a digest in which there is something to tell, as its mail has it."""
+    digest = samples.telling()
+    likely = tuple(fact for fact in digest.facts if fact.kind not in ("target", "roaming"))  # `root` is never news
+    text, _ = show(replace(digest, facts=likely), "text", Renderer(places.folder("templates")))
+    return text.partition("\nWhen\n")[0].rstrip("\n")
 
 
 def helps() -> str:

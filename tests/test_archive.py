@@ -140,6 +140,24 @@ def test_history_tells_periods_counts_and_each_recipients_outcome(two_digests: H
     ]
 
 
+def test_a_reports_times_are_those_of_its_own_zone(house: House) -> None:
+    """In `history` and `status`, as in its digests; those of a report that is gone are in the configuration's."""
+    house.ban("192.0.2.1")
+    house.refuse("two@example.org", 75)
+    assert house.run("send").status == 75
+    file = house.folder / "config.toml"
+    text = file.read_text()
+    assert "[reports.daily]\n" in text
+    assert "12:00" in house.run("history").out
+    file.write_text(text.replace("[reports.daily]\n", '[reports.daily]\ntimezone = "Asia/Tokyo"\n'))
+    for words in (["history", "daily"], ["status"]):
+        told = [line for line in house.run(*words).out.splitlines() if not line.startswith("weekly")]
+        assert any("21:00" in line for line in told)
+        assert not any("12:00" in line for line in told)
+    file.write_text(text.replace("[reports.daily]", "[reports.other]"))
+    assert "12:00" in house.run("history").out
+
+
 def test_history_counts_the_attempts(two_digests: House) -> None:
     """More than one is worth a word."""
     two_digests.at(2)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from email import message_from_bytes, policy
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import trustme
 
-from f2b_digest.doctor import schedule
+from f2b_digest.doctor import countries, schedule
 from f2b_digest.doctor.schedule import Job
 from tests.conftest import Command, Ended
 from tests.fail2ban_server import Fail2ban, as_the_server
@@ -48,6 +49,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "bin/f2b-digest").chmod(0o755)
     (root / "etc/cron.d/f2b-digest").write_text(CRON.format(bin=root / "bin"))
     monkeypatch.setattr(schedule, "ROOT", root)
+    monkeypatch.setattr(countries, "ROOT", root)
     return root
 
 
@@ -101,7 +103,7 @@ def test_a_host_that_is_well_has_no_error(check: Check) -> None:
     assert (ended.status, ended.err) == (1, "")
     assert lines(ended, "error") == lines(ended, "warning") == []
     assert [line.split(":")[0] for line in lines(ended, "ok")] == [
-        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "channel out",
+        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "countries", "channel out",
     ]  # fmt: skip
 
 
@@ -438,6 +440,34 @@ def test_what_is_there_or_not_without_a_network(check: Check, config: Path, tmp_
         assert words in lines(check(), "error")[0]
 
 
+# ---- countries
+
+
+def test_without_a_database_of_addresses_all_is_well(check: Check) -> None:
+    """The line says what to install, and warns of nothing."""
+    (line,) = (line for line in lines(check(), "ok") if line.startswith("countries: "))
+    assert "apt install tor-geoipdb" in line
+
+
+@pytest.mark.parametrize(("age", "state"), [(700, "ok"), (760, "warning")])
+def test_a_database_of_addresses_grows_old(check: Check, root: Path, age: int, state: str) -> None:
+    """The one that a digest uses is named with its day; after two years it is a warning."""
+    made = time.time() - age * 86400
+    file = root / "usr/share/tor/geoip"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# Last updated based on a database of {time.strftime('%Y-%m-%d', time.gmtime(made))}\n1,2,AU\n")
+    os.utime(file, (made, made))
+    (line,) = (line for line in lines(check(), state) if line.startswith("countries: "))
+    assert line.startswith(f"countries: tor-geoipdb of {time.strftime('%Y-%m-%d', time.gmtime(made))}")
+
+
+def test_a_configured_database_that_is_not_there(check: Check, config: Path) -> None:
+    """It is named: the digest goes out without countries."""
+    config.write_text('geography = ["gone.mmdb"]\n' + config.read_text())
+    (line,) = lines(check(), "warning")
+    assert "gone.mmdb: No such file" in line
+
+
 # ---- the ways to show it
 
 
@@ -454,6 +484,16 @@ def test_json_and_the_test_message(check: Check, config: Path, path: Path, tmp_p
     assert query(path, "SELECT * FROM event") == before
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'delivery'").fetchone() == (0,)
+
+
+def test_a_test_message_speaks_the_configurations_language(check: Check, config: Path, tmp_path: Path) -> None:
+    """As the digests will."""
+    config.write_text('language = "fr"\n' + config.read_text())
+    check("--send")
+    (mail,) = (tmp_path / "out").glob("*.eml")
+    page = message_from_bytes(mail.read_bytes(), policy=policy.default).get_body(("html",))
+    assert page is not None
+    assert 'lang="fr"' in page.get_content()
 
 
 def test_a_test_message_that_fails(check: Check, config: Path) -> None:

@@ -1,4 +1,4 @@
-"""What people see of some digests, byte for byte, in tests/golden: read by eye before it was committed.
+"""What people see of some digests, byte for byte, in tests/golden: read by eye before it was committed; and the schema.
 
 The sample week of the demo as channels send it; and digests in which every section is filled, or none; the fullest
 in French too.
@@ -18,9 +18,12 @@ from f2b_digest.digest import document, schema, to_json
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
 from tests import samples
+from tests.conftest import Command
 from tests.readme import sample_digest
 
 GOLDEN = Path(__file__).parent / "golden"
+SCHEMA = Path(__file__).parent.parent / "f2b_digest/digest.schema.json"
+"""Beside the code, so that who installs the package has it."""
 CHANNELS = (
     KINDS["email"].model_validate({"kind": "email", "from": "f2b@web1.example.org", "to": ["admin@example.org"]}),
     KINDS["ntfy"].model_validate({"kind": "ntfy", "url": "https://ntfy.example.org", "topic": "web1", "tags": ["x"]}),
@@ -32,13 +35,17 @@ TEMPLATES = (
 )  # fmt: skip
 
 
+def published() -> str:
+    """Return the JSON Schema of a digest as the package has it."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
 @cache
 def seen() -> dict[str, bytes]:
     """Return the digests as people see them, the sample's notification as it is published, and its JSON."""
     digest, renderer = sample_digest(), Renderer(places.folder("templates"))
     files = {
         "digest.json": to_json(digest, indent=2).encode(),
-        "digest.schema.json": json.dumps(schema(), indent=2).encode(),
     }
     for channel in CHANNELS:
         stamp = Stamp("0" * 32, "weekly", "golden", digest.host, digest.end.timestamp(), digest.totals.bans)
@@ -64,7 +71,13 @@ def test_no_golden_file_is_left_over() -> None:
     assert {file.name for file in GOLDEN.iterdir()} == set(seen())
 
 
+def test_the_published_schema_is_the_one_of_what_is_sent(f2b_digest: Command) -> None:
+    """Who reads a webhook's JSON by the package's file, or by what preview prints, reads the same."""
+    assert SCHEMA.read_text() == published() == f2b_digest("preview", "--format", "schema").out
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for golden, content in seen().items():
         (GOLDEN / golden).write_bytes(content)
+    SCHEMA.write_text(published())

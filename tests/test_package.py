@@ -1,5 +1,6 @@
 """What is installed: the files beside the code are found from a checkout, an editable install, wheel and sdist."""
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -60,6 +61,7 @@ def test_the_wheel_carries_the_action_twice_as_files_and_the_sdist_once(distribu
     with zipfile.ZipFile(distributions["wheel"]) as wheel:
         assert wheel.read("f2b_digest/recorder.py") == action
         assert wheel.read("f2b_digest/data/action.d/f2b-digest.py") == action
+        assert json.loads(wheel.read("f2b_digest/digest.schema.json"))["title"] == "Digest"
         assert not [name for name in wheel.namelist() if name.startswith("tests")]
     with tarfile.open(distributions["sdist"]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}

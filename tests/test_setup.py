@@ -246,6 +246,16 @@ def test_an_address_that_is_none_gives_way(setup: Setup, tree: Path, destemail: 
     assert loaded.channels["mail"].recipients == ("root@localhost",)
 
 
+@pytest.mark.parametrize(("locale", "language"), [("fr_CH.UTF-8", "fr"), ("C.UTF-8", "en"), ("xx_XX", "en")])
+def test_the_digest_speaks_the_language_of_who_set_it_up(
+    setup: Setup, tree: Path, monkeypatch: pytest.MonkeyPatch, locale: str, language: str
+) -> None:
+    """Cron's environment has none: it stands in the configuration."""
+    monkeypatch.setenv("LC_ALL", locale)
+    setup()
+    assert config.load(tree / CONFIGURATION, host="web1", timezone="UTC", language="xx").language == language
+
+
 def test_without_a_sendmail_the_configuration_says_what_is_missing(setup: Setup, tree: Path) -> None:
     """It loads, has no channel, and shows where the mail server's name goes."""
     (tree / "usr/sbin/sendmail").unlink()

@@ -52,16 +52,18 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def seen(folder: Path) -> Seen:
-    """Give a preview as a function that returns what arrives at the other side of a terminal."""
+    """Give a preview (or another command) as a function that returns what arrives at the other side of a terminal."""
 
-    def preview(*words: str, columns: int = 80, lines: int = 200, typed: str = "", **environment: str) -> str:
+    def preview(
+        *words: str, command: str = "preview", columns: int = 80, lines: int = 200, typed: str = "", **environment: str
+    ) -> str:
         screen, inside = pty.openpty()
         os.write(screen, typed.encode())
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        command = [sys.executable, "-m", "f2b_digest", "--config", str(folder / "config.toml"), "preview", *words]
+        run = [sys.executable, "-m", "f2b_digest", "--config", str(folder / "config.toml"), command, *words]
         environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "en_US.UTF-8", **environment}
         environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
-        with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment) as program:
+        with subprocess.Popen(run, stdin=inside, stdout=inside, stderr=inside, env=environment) as program:
             os.close(inside)
             last = threading.Timer(120, program.kill)  # a pager that waits for a key
             last.start()
@@ -95,6 +97,21 @@ def test_a_terminal_gets_colours_and_bars(seen: Seen) -> None:
     shown = seen()
     assert "\x1b[1;31mbad\x1b[0m" in shown
     assert "█" * 30 in shown
+
+
+def test_a_digest_of_the_archive_looks_as_a_preview_does(seen: Seen, folder: Path) -> None:
+    """Also in a narrow window, without colour, and by the pager."""
+    with (folder / "config.toml").open("a") as file:
+        file.write('[reports.daily]\nchannels = ["out"]\n[channels.out]\nkind = "file"\nfolder = "out"\n')
+    seen(command="send")
+    shown = seen("1", command="show", columns=60)
+    assert "\x1b[1;31mbad\x1b[0m width 60" in " ".join(shown.split())
+    assert "\x1b" not in seen("1", "--color", "never", command="show")
+    seen("1", command="show", lines=10, PAGER=str(folder / "pager"))
+    assert (folder / "mark").exists()
+    (folder / "mark").unlink()
+    seen("1", "--no-pager", command="show", lines=10, PAGER=str(folder / "pager"))
+    assert not (folder / "mark").exists()
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])

@@ -17,6 +17,8 @@ from f2b_digest import __version__, recorder
 from f2b_digest.errors import ConfigurationError, F2bDigestError
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from f2b_digest.config import Configuration
     from f2b_digest.surroundings import Surroundings
 
@@ -195,6 +197,13 @@ def report_named(configuration: "Configuration", name: str) -> str:
     if name not in configuration.reports:
         raise click.UsageError(f"no report {name!r} (there is: {', '.join(configuration.reports)})")
     return name
+
+
+def zone_of(configuration: "Configuration", report: str) -> "ZoneInfo":
+    """Return the zone of a report's times; the configuration's for one that it has no more."""
+    from f2b_digest import composition
+
+    return composition.zone_of(configuration, report) if report in configuration.reports else configuration.timezone
 
 
 def main() -> None:

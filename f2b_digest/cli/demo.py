@@ -47,7 +47,7 @@ def command(program: Program, folder: Path | None) -> None:
     click.echo(f"{len(bans)} sample events recorded in {folder}/bans.sqlite3\n")
     html = folder / "digest.html"
     for words in (
-        ("preview", "weekly"),
+        ("preview", "weekly", "--no-pager"),
         ("preview", "weekly", "--format", "html", "--output", str(html)),
         ("-v", "send", "weekly"),
         ("status",),

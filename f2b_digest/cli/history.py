@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest.cli import Program, report_named
+from f2b_digest.cli import Program, report_named, zone_of
+from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
 from f2b_digest.store import Delivery, Sealed, Store
 
@@ -34,7 +35,7 @@ def command(program: Program, report: str, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    for line in _lines(visible(rows, 300), configuration.timezone):
+    for line in _lines(visible(rows, 300), configuration):
         click.echo(line)
 
 
@@ -56,17 +57,19 @@ def _row(digest: Sealed, deliveries: Iterable[Delivery]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lines(rows: list[dict[str, Any]], zone: ZoneInfo) -> Iterable[str]:
-    def moment(at: float) -> str:
-        return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")
-
+def _lines(rows: list[dict[str, Any]], configuration: Configuration) -> Iterable[str]:
     if not rows:
         yield "no digest yet"
     for row in rows:
-        period = f"{moment(row['period_start'])} to {moment(row['period_end'])}"
+        zone = zone_of(configuration, row["report"])
+        period = f"{_moment(row['period_start'], zone)} to {_moment(row['period_end'], zone)}"
         yield f"{row['id']:5}  {row['report']}, {period}: {plural(row['bans'], 'ban', 'bans')}"
         for delivery in row["deliveries"]:
-            when = f" {moment(delivery['settled_at'])}" if delivery["settled_at"] else ""
+            when = f" {_moment(delivery['settled_at'], zone)}" if delivery["settled_at"] else ""
             tried = f", {plural(delivery['attempts'], 'attempt', 'attempts')}" if delivery["attempts"] != 1 else ""
             error = f": {delivery['error']}" if delivery["error"] else ""
             yield f"       {delivery['status']}{when}: {delivery['channel']} to {delivery['recipient']}{tried}{error}"
+
+
+def _moment(at: float, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")

@@ -28,8 +28,9 @@ PATIENCE = 15 * 60
 def command(program: Program, reports: tuple[str, ...]) -> None:
     """Seal what is pending, deliver it, mark it as reported.
 
-    Without REPORT: all reports of the configuration. Silent if all went well, as cron wants it. At the end, what is
-    older than the configuration's `keep` and reported is dropped from the store.
+    Without REPORT: all reports of the configuration. A calendar report is sealed once its period is over. Silent if
+    all went well, as cron wants it. At the end, what is older than the configuration's `keep` and reported is dropped
+    from the store.
 
     \b
     Example:   f2b-digest send daily

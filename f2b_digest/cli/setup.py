@@ -20,7 +20,7 @@ from typing import Literal
 import click
 
 from f2b_digest import config, fail2ban, installation, recorder
-from f2b_digest.cli import SYSTEM_CONFIGURATION, Program, complain, local_zone
+from f2b_digest.cli import SYSTEM_CONFIGURATION, Program, complain, local_language, local_zone
 from f2b_digest.errors import ConfigurationError, SetupError
 from f2b_digest.fail2ban_client import Client
 from f2b_digest.installation import File, Manifest, Step, Tree
@@ -388,7 +388,7 @@ def _first_configuration(job: Job, store: str, group: int) -> File:
     to = re.split(r"[,\s]+", options.get("destemail", "").strip())
     for sender_, to_ in ((sender, to), (f"root@{host}", to), (f"root@{host}", ["root@localhost"])):
         file = installation.first_configuration(
-            timezone=local_zone(), store=store,
+            timezone=local_zone(), language=local_language(os.environ), store=store,
             sendmail=_find(job.tree, "sendmail"), sender=sender_, to=to_, group=group,
         )  # fmt: skip
         with tempfile.NamedTemporaryFile() as trial, suppress(ConfigurationError):

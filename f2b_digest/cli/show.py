@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from f2b_digest.cli import Program
-from f2b_digest.cli.preview import FORMATS, renderer_for, show, write
+from f2b_digest.cli import Program, terminal
+from f2b_digest.cli.preview import FORMATS, look_of, renderer_for, show, write
 from f2b_digest.digest import from_json
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.store import Store
@@ -16,12 +16,17 @@ from f2b_digest.store import Store
 @click.option("--format", "form", type=click.Choice((*FORMATS, "raw")), default="text", show_default=True)
 @click.option("--channel", metavar="NAME", help="With --format raw: whose message. Default: the first one.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
+@terminal.options
 @click.pass_obj
-def command(program: Program, id: int, form: str, channel: str | None, output: Path | None) -> None:  # noqa: A002
+def command(
+    program: Program, id: int, form: str, channel: str | None, output: Path | None,  # noqa: A002
+    colour: terminal.Colour, no_pager: bool,
+) -> None:  # fmt: skip
     """Show a digest of the archive.
 
     ID is the number that `history` shows. The formats are rendered anew from what was sealed, with today's templates;
-    "raw" is a message byte for byte as it went out.
+    in the report's language; "raw" is a message byte for byte as it went out. Text on a terminal has its colours and
+    width.
 
     \b
     Example:   f2b-digest show 12 --format raw --channel mail
@@ -41,5 +46,6 @@ def command(program: Program, id: int, form: str, channel: str | None, output: P
     if document is None:
         raise F2bDigestError(f"no digest {id} is stored, or it was pruned; `f2b-digest history` lists what there is")
     digest = from_json(document)
-    text, _ = show(digest, form, renderer_for(configuration, digest.report))
-    write(output, text)
+    look = look_of(form, output, colour)
+    text, _ = show(digest, form, renderer_for(configuration, digest.report).looking(look))
+    write(output, text, colour=look.colour, pager=not no_pager)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program
+from f2b_digest.cli import Program, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
 from f2b_digest.store import HOW_TO_RECOVER, OPEN, Delivery, Store
@@ -29,7 +29,7 @@ def command(program: Program, as_json: bool) -> None:
     path = program.store_path(configuration.store)
     with Store(path, read_only=True) as store:
         state = _state(configuration, store, path)
-    click.echo(json.dumps(state, indent=2) if as_json else "\n".join(_lines(state, configuration.timezone)))
+    click.echo(json.dumps(state, indent=2) if as_json else "\n".join(_lines(state, configuration)))
 
 
 def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _row(row: Delivery) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lines(state: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
+def _lines(state: dict[str, Any], configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
     yield f"store    {state['store']}, {state['bytes'] / 1e6:.1f} MB"
     if state["damage"]:
@@ -70,9 +70,9 @@ def _lines(state: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
     if state["spooled"]:
         yield f"spool    {plural(state['spooled'], 'event waits', 'events wait')} for the next send"
     for name, report in state["reports"].items():
-        yield from _report_lines(name, report, zone)
+        yield from _report_lines(name, report, zone_of(configuration, name))
     for row in state["noted"] + state["undelivered"]:
-        yield from _delivery_lines(row, zone)
+        yield from _delivery_lines(row, zone_of(configuration, row["report"]))
     if not state["undelivered"]:
         yield "nothing is undelivered"
 

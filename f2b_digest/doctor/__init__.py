@@ -9,7 +9,7 @@ from pathlib import Path
 
 from f2b_digest.config import Configuration
 from f2b_digest.delivery import Clock
-from f2b_digest.doctor import schedule, server, storage, ways
+from f2b_digest.doctor import countries, schedule, server, storage, ways
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import StoreError
 from f2b_digest.store import Store
@@ -58,6 +58,7 @@ def _rest(subject: Subject, store: Store | None) -> Iterator[Finding]:
     yield from server.examine(configuration, store, subject.store, subject.socket, now)
     tables = schedule.read()
     yield from schedule.examine(configuration, store, subject.store, tables, now)
+    yield from countries.examine(configuration, now)
     yield from ways.examine(configuration, {name: tables.period(name) for name in configuration.reports}, subject.clock)
 
 

@@ -29,8 +29,11 @@ AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""
 RENDERING = 30.0
 """Seconds that one rendering may take; the largest digest needs a tenth of one."""
-SIZES = ((40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0))
-"""Jails, and addresses of each, that a message may show: the first that fits the channel's limits is taken."""
+SIZES = (
+    (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
+)  # fmt: skip
+"""Jails, and addresses of each, that a message may show, the last without sections: the first that fits the channel's
+limits is taken."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def fit(
     """
     names = tuple(templates)
     try:
-        for jails, addresses in SIZES:
-            smaller = digests.cut(digest, jails, addresses)
+        for size in SIZES:
+            smaller = digests.cut(digest, *size) if size else digests.bare(digest)
             with deadline(RENDERING):  # a template of the admin's may never end
                 parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
             if DOCUMENT in names:

@@ -293,6 +293,12 @@ def cut(digest: Digest, jails: int, addresses: int) -> Digest:
     )
 
 
+def bare(digest: Digest) -> Digest:
+    """Return the digest's totals and first facts, for a limit that no row and no section keeps."""
+    rest = cut(digest, 0, 0)
+    return replace(rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, advice=())
+
+
 def _cut_jail(jail: Jail, addresses: int) -> Jail:
     gone = jail.worst[addresses:]
     left_out = LeftOut(

@@ -6,6 +6,7 @@ templates may belong to somebody who may not run programs as the user of `f2b-di
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_network
@@ -54,7 +55,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Compiled(BytecodeCache):
-    """What templates were compiled to in this process, by name and content: each report has a renderer of its own."""
+    """What templates were compiled to, by name and content.
+
+    For one language and one screen: Jinja2 works filters of constants out when it compiles.
+    """
 
     def __init__(self) -> None:
         self._code: dict[tuple[str, str], bytes] = {}
@@ -70,7 +74,8 @@ class _Compiled(BytecodeCache):
         self._code[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
 
 
-_COMPILED = _Compiled()
+_COMPILED: defaultdict[tuple[str, Look], _Compiled] = defaultdict(_Compiled)
+"""What this process has compiled, by language and screen: each report has a renderer of its own."""
 
 
 class Renderer:
@@ -104,7 +109,7 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
             extensions=["jinja2.ext.i18n"],
-            bytecode_cache=_COMPILED,
+            bytecode_cache=_COMPILED[self._language, self._look],
         )
         words = words_of(self._language)
         environment.newstyle_gettext = True  # type: ignore[attr-defined]

@@ -6,8 +6,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
-import ifaddr
-
 from f2b_digest import geography
 from f2b_digest.config import Configuration
 from f2b_digest.fail2ban_client import CRON, Client
@@ -65,8 +63,10 @@ def _best_effort(part: Callable[[], Answer], nothing: Answer) -> Answer:
 def own_networks() -> Iterator[AnyNetwork]:
     """Yield each address of this host's interfaces, and the networks of the private ones.
 
-    The network of a public interface is not one's own: a cloud's /20 is full of strangers. Raises OSError.
+    The network of a public interface is not one's own: a cloud's /20 is full of strangers. Raises OSError, ImportError.
     """
+    import ifaddr  # noqa: PLC0415 - it takes ctypes, which a Python may lack
+
     found: dict[AnyNetwork, None] = {}
     for adapter in ifaddr.get_adapters():
         for each in adapter.ips:

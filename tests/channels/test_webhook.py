@@ -280,6 +280,9 @@ NAMES = [
 ]  # fmt: skip
 
 
+CUT = ("jails", "facts", "several", "campaigns", "users", "when", "where", "advice")
+
+
 def named(name: str) -> Digest:
     """Return the sample digest with everything that a template shows under a hostile name."""
     jails = tuple(replace(jail, name=name) for jail in sample().jails)
@@ -295,9 +298,9 @@ def test_hostile_names_leave_the_json_whole(template: str | None, name: str) -> 
 
 
 def shape(value: Any) -> Any:
-    """Return a JSON value without its texts and numbers; a document's jails may be cut."""
+    """Return a JSON value without its texts and numbers; a document's jails and sections may be cut."""
     if isinstance(value, dict):
-        return {key: shape(item) for key, item in value.items() if key not in ("jails", "until")}
+        return {key: "" if key in CUT else shape(item) for key, item in value.items() if key != "until"}
     return [shape(item) for item in value] if isinstance(value, list) else ""
 
 
@@ -340,7 +343,7 @@ def test_chats_tell_totals_and_jails(service: HttpService, template: str) -> Non
     channel = chat(f"{service.url}/hook", template=template)
     channel.deliver(message(packed(sample(), channel)))
     text = service.requests[0].body.decode()
-    assert "118 bans from 19 addresses" in text
+    assert "118 bans, 9 addresses of 203.0.113.0" in text
     assert "postfix-sasl" in text
 
 

@@ -38,9 +38,7 @@ def sample_digest() -> Digest:
 
 def sample_text() -> str:
     """Return the beginning of a digest in which there is something to tell, as its mail has it."""
-    digest = samples.telling()
-    likely = tuple(fact for fact in digest.facts if fact.kind not in ("target", "roaming"))  # `root` is never news
-    text, _ = show(replace(digest, facts=likely), "text", Renderer(places.folder("templates")))
+    text, _ = show(samples.telling(), "text", Renderer(places.folder("templates")))
     return text.partition("\nWhen\n")[0].rstrip("\n")
 
 

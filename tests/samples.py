@@ -119,8 +119,8 @@ def _facts() -> tuple[Fact, ...]:
         NotDelivered(1, 0, 41, "phone", "web1", "https://ntfy.example.org: HTTP status 503: try <later>"),
         Surge("sshd", 300, 140.0, 162),
         Concerted("203.0.113.0/24", *EXAMPLE_NET, 37, 112, ("root", "admin"), 4, 2),
-        Targeted("root", 48, 96, exists=True),
-        Roaming(7, "203.0.113.59", ("sshd", "recidive")),
+        Targeted("anna", 14, 22, exists=True),
+        Roaming(7, "203.0.113.59", ("sshd", "nginx-botsearch")),
         NewJail("nginx-botsearch", 80),
         Restarted(1, at(19, 3, 0)),
     )  # fmt: skip
@@ -137,7 +137,10 @@ def telling() -> Digest:
         crosscheck=CrossCheck(412, known=408, added=0),
         facts=_facts(),
         compared=Compared(before=194, usual=174.5, periods=28, new=60, returning=37),
-        several=(Several("203.0.113.59", ("sshd", "recidive"), 15), Several("203.0.113.139", ("sshd", "recidive"), 13)),
+        several=(
+            Several("203.0.113.59", ("sshd", "nginx-botsearch"), 16),
+            Several("203.0.113.139", ("sshd", "nginx-botsearch"), 13),
+        ),
         several_in_all=7,
         campaigns=(
             Campaign("203.0.113.0/24", *EXAMPLE_NET, "DE", 37, 112, 560, ("sshd", "recidive"), ("root", "admin"), 4,
@@ -149,8 +152,9 @@ def telling() -> Digest:
         users=Users(
             41, 231,
             (User("root", 96, 48, exists=True), User("admin", 60, 33, exists=False),
-             User("postgres", 31, 12, exists=False), User(SCRIPT, 9, 4, exists=False)),
-            (User("root", 96, 48, exists=True), User("anna", 5, 3, exists=True)),
+             User("postgres", 31, 12, exists=False), User("anna", 22, 14, exists=True),
+             User(SCRIPT, 9, 4, exists=False)),
+            (User("root", 96, 48, exists=True), User("anna", 22, 14, exists=True)),
         ),
         when=When("hour", tuple(Bar(START + timedelta(hours=hour), bans) for hour, bans in enumerate(HOURS))),
         where=Where(

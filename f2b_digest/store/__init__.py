@@ -1,11 +1,10 @@
 """The store, opened, read and marked: the only SQLAlchemy. Events are appended by `recorder`, and never changed."""
 
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 from zoneinfo import ZoneInfo
@@ -15,7 +14,6 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.message import Message, Stamp
 from f2b_digest.store import bans, baseline, pruning, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
@@ -31,51 +29,15 @@ from f2b_digest.store.opening import (
     set_aside,
     upgrade,
 )
+from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
 from f2b_digest.store.summary import Selection
-from f2b_digest.store.tables import delivery, digest, event
+from f2b_digest.store.tables import delivery, event
 from f2b_digest.surroundings import Geography
 
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "Baseline", "Chosen", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed",
     "Selection", "Store", "is_there",
 ]  # fmt: skip
-
-OPEN = ("pending", "deferred")
-"""The states of a delivery that will be tried."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A row of the outbox and archive, without its message."""
-
-    id: int
-    digest: int
-    report: str
-    sealed_at: float
-    channel: str
-    recipient: str
-    status: str
-    attempts: int
-    made_at: float
-    """When it was put into the outbox."""
-    next_at: float
-    error: str | None
-    settled_at: float | None
-    """When the last outcome was stored."""
-
-
-@dataclass(frozen=True)
-class Sealed:
-    """A digest's row, without its document."""
-
-    id: int
-    uuid: str
-    report: str
-    last_id: int
-    period_start: float
-    period_end: float
-    sealed_at: float
-    bans: int
 
 
 @dataclass(frozen=True)
@@ -95,10 +57,10 @@ class Last(NamedTuple):
     """When it was recorded, in UTC epoch seconds."""
 
 
-class Store:
+class Store(Outbox):
     """An open store, to be closed or used as a context manager.
 
-    Every method above "marking" only reads. SQLite's errors become StoreError.
+    What changes anything stands below "marking" in `Outbox`, and below "pruning". SQLite's errors become StoreError.
     """
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
@@ -169,81 +131,10 @@ class Store:
         with self._transaction() as connection:
             return connection.scalar(sa.select(sa.func.max(event.c.id))) or 0
 
-    def digests(self, report: str | None = None, most: int = -1) -> list[Sealed]:
-        """Return the digests of a report, or of all, the newest first; of these at most so many."""
-        if not self._has_archive:
-            return []
-        columns = [digest.c[field.name] for field in fields(Sealed)]
-        query = sa.select(*columns).order_by(digest.c.id.desc()).limit(most)
-        if report is not None:
-            query = query.where(digest.c.report == report)
-        with self._transaction() as connection:
-            return [Sealed(*row) for row in connection.execute(query)]
-
-    def last_digest(self, report: str) -> Sealed | None:
-        """Return a report's newest digest."""
-        return next(iter(self.digests(report, most=1)), None)
-
-    def document(self, key: int) -> str | None:
-        """Return a digest's document as JSON, or None if there is no such digest, or it was pruned."""
-        if not self._has_archive:
-            return None
-        with self._transaction() as connection:
-            return connection.scalar(sa.select(digest.c.document).where(digest.c.id == key))
-
     def pending(self, selection: Selection) -> Pending:
         """Count the bans of a selection."""
         with self._transaction() as connection:
             return Pending(*summary.count(connection, selection))
-
-    def deliveries(
-        self,
-        statuses: Sequence[str] = (),
-        *,
-        digests: Sequence[int] = (),
-        due: float | None = None,
-        longest: float = math.inf,
-    ) -> list[Delivery]:
-        """Return the deliveries in some states, or of some digests, the oldest first.
-
-        With `due` (UTC epoch seconds), only those to try at that time; also those that were put off for more than
-        `longest` seconds, which is what a clock that was set back makes of them.
-        """
-        if not self._has_archive:
-            return []
-        query = (
-            sa.select(
-                delivery.c.id, digest.c.id, digest.c.report, digest.c.sealed_at, delivery.c.channel,
-                delivery.c.recipient, delivery.c.status, delivery.c.attempts, delivery.c.made_at, delivery.c.next_at,
-                delivery.c.error, delivery.c.settled_at,
-            )
-            .join(digest)
-            .order_by(delivery.c.id)
-        )  # fmt: skip
-        if statuses:
-            query = query.where(delivery.c.status.in_(statuses))
-        if digests:
-            query = query.where(delivery.c.digest_id.in_(digests))
-        if due is not None:
-            query = query.where((delivery.c.next_at <= due) | (delivery.c.next_at > due + longest))
-        with self._transaction() as connection:
-            rows: Sequence[Any] = connection.execute(query).all()
-        return [Delivery(*row) for row in rows]
-
-    def message(self, key: int) -> bytes:
-        """Return a delivery's bytes; none if they were pruned."""
-        with self._transaction() as connection:
-            return bytes(connection.scalar(sa.select(delivery.c.message).where(delivery.c.id == key)) or b"")
-
-    def delivered(self, channel: str, since: float) -> list[bytes]:
-        """Return the bodies that a channel delivered since a time, in UTC epoch seconds."""
-        if not self._has_archive:
-            return []
-        query = sa.select(delivery.c.message).where(
-            (delivery.c.channel == channel) & (delivery.c.status == "sent") & (delivery.c.settled_at >= since)
-        )
-        with self._transaction() as connection:
-            return [bytes(body) for body in connection.scalars(query)]
 
     def journal(self) -> str:
         """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
@@ -335,88 +226,7 @@ class Store:
         with self._transaction() as connection:
             return bans.rebans(connection, selection)
 
-    # ---- marking
-
-    def seal(
-        self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
-        messages: Sequence[tuple[str, Message]],
-    ) -> bool:  # fmt: skip
-        """Mark a selection's events as taken by this digest, and put its messages (by channel) into the outbox.
-
-        One transaction that touches no event. Returns false, and changes nothing, if another sender was faster.
-        """
-        try:
-            with self._transaction("BEGIN IMMEDIATE") as connection:
-                key = connection.scalar(
-                    sa.insert(digest).returning(digest.c.id).values(
-                        uuid=stamp.uuid, report=stamp.report, after_id=selection.after,
-                        first_id=selection.first_id, last_id=selection.last_id, period_start=start,
-                        period_end=end, sealed_at=stamp.made_at, bans=stamp.bans, document=document,
-                    )
-                )  # fmt: skip
-                for channel, message in messages:
-                    connection.execute(
-                        sa.insert(delivery).values(
-                            digest_id=key, channel=channel, recipient=message.recipient, message=message.body,
-                            identity=message.identity, status="pending", attempts=0, next_at=stamp.made_at,
-                            made_at=stamp.made_at,
-                        )
-                    )  # fmt: skip
-        except sa.exc.IntegrityError as error:
-            if "digest.report, digest.after_id" not in str(error.orig):
-                raise
-            return False
-        return True
-
-    def copy(self, key: int, *, recipient: str, now: float) -> int:
-        """Put a delivery's bytes into the outbox once more, as a delivery of its own; return its id."""
-        columns = (
-            "digest_id",
-            "channel",
-            "recipient",
-            "message",
-            "identity",
-            "status",
-            "attempts",
-            "next_at",
-            "made_at",
-        )
-        stored = (delivery.c.digest_id, delivery.c.channel, sa.literal(recipient), delivery.c.message)
-        fresh = (delivery.c.identity, sa.literal("pending"), sa.literal(0), sa.literal(now), sa.literal(now))
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            query = sa.select(*stored, *fresh).where(delivery.c.id == key)
-            return int(connection.scalar(sa.insert(delivery).from_select(columns, query).returning(delivery.c.id)) or 0)
-
-    def claim(self, key: int, *, attempts: int, next_at: float) -> Message | None:
-        """Take a delivery before its attempt, or return None if another sender has it.
-
-        A sender that dies in the attempt leaves it deferred until `next_at`, and in doubt: a copy may have arrived.
-        """
-        mine = (delivery.c.id == key) & (delivery.c.attempts == attempts) & delivery.c.status.in_(OPEN)
-        query = sa.select(
-            delivery.c.recipient, delivery.c.message, delivery.c.identity, delivery.c.in_doubt == 1
-        ).where(mine)
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            found = connection.execute(query).one_or_none()
-            if found is None:
-                return None
-            connection.execute(
-                sa.update(delivery).where(mine).values(
-                    attempts=attempts + 1, status="deferred", next_at=next_at, in_doubt=1,
-                    error="an attempt began and its outcome was never stored: a copy may have arrived",
-                )
-            )  # fmt: skip
-            return Message(*found)
-
-    def settle(
-        self, key: int, *, status: str, error: str | None, in_doubt: bool, now: float, remaining: bytes | None = None
-    ) -> None:
-        """Store the outcome of an attempt, and what is left to deliver; `claim` has set the time of the next one."""
-        outcome: dict[str, Any] = {"status": status, "error": error, "in_doubt": int(in_doubt), "settled_at": now}
-        if remaining is not None:
-            outcome["message"] = remaining
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            connection.execute(sa.update(delivery).where(delivery.c.id == key).values(outcome))
+    # ---- pruning
 
     def prune(self, before: float, reports: Mapping[str, Sequence[str]], pause: Callable[[float], None]) -> int:
         """Drop what is older than `before` (UTC epoch seconds) and no longer needed; return the number of events.

@@ -15,9 +15,8 @@ from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
-
 ALARMED_AGAIN = 20 * 3600.0
-"""Seconds."""
+"""Seconds between two digests that have no bans, and say that something is not at work."""
 
 
 def pending(store: Store, name: str, report: Report) -> Selection:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from f2b_digest import composition, delivery, places
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Configuration, Report
-from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, cut
+from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, cut, from_json, to_json
 from f2b_digest.message import Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
@@ -404,3 +404,37 @@ def text_of(digest: Digest) -> str:
     return delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))[0][
         "email/body.txt"
     ]
+
+
+# ---- digests of an earlier version
+
+EARLIER = {
+    "": (
+        "report",
+        "host",
+        "timezone",
+        "start",
+        "end",
+        "totals",
+        "jails",
+        "left_out",
+        "undelivered",
+        "notes",
+        "crosscheck",
+    ),
+    "jails": ("name", "bans", "addresses", "failures", "worst", "left_out"),
+    "worst": ("ip", "bans", "failures", "first", "last", "bantime", "until", "users", "more_users"),
+}
+"""The keys that a document had before digests were judged."""
+
+
+def test_a_digest_from_before_digests_were_judged_can_still_be_shown(path: Path) -> None:
+    """The archive of an older version is not lost by an upgrade."""
+    told = json.loads(to_json(compose(path, [event(users=["root"]), event(ip="198.51.100.1")])))
+    older = {key: told[key] for key in EARLIER[""]}
+    older["jails"] = [{key: jail[key] for key in EARLIER["jails"]} for jail in told["jails"]]
+    for jail in older["jails"]:
+        jail["worst"] = [{key: address[key] for key in EARLIER["worst"]} for address in jail["worst"]]
+    text = text_of(from_json(json.dumps(older)))
+    assert "2 bans, 2 addresses, 1 jail" in text
+    assert "198.51.100.1" in text

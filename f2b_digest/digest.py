@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, tzinfo
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -317,14 +318,19 @@ def to_json(digest: Digest, indent: int | None = None) -> str:
     return json.dumps(document(digest), default=datetime.isoformat, indent=indent)
 
 
+@cache
+def _adapter() -> TypeAdapter[Digest]:
+    return TypeAdapter(Digest)  # it takes as long to make as a digest to render
+
+
 def from_json(text: str) -> Digest:
     """Return the digest that `to_json` wrote; its times keep their offsets and lose their zone's name."""
-    return TypeAdapter(Digest).validate_json(text)
+    return _adapter().validate_json(text)
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of what `to_json` writes."""
-    made = TypeAdapter(Digest).json_schema(mode="serialization")
+    made = _adapter().json_schema(mode="serialization")
     made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
     for each in (made, *made["$defs"].values()):  # a default is written too
         each["required"] = list(each["properties"])

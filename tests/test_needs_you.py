@@ -1,14 +1,17 @@
-"""From a real ban of a friend to the line that lifts it: what the digest says first can be typed as it stands."""
+"""What needs somebody, from this host to the mail: asked, judged, told, and lifted by the very line of the mail."""
 
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
 
 from f2b_digest.cli import cli
+from tests.conftest import Command
 from tests.fail2ban_server import Fail2ban
 from tests.scenarios.world import read
+from tests.store_making import event, fill
 
 
 def test_the_line_in_the_digest_lifts_the_ban(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +44,46 @@ def test_the_line_in_the_digest_lifts_the_ban(tmp_path: Path, monkeypatch: pytes
         banned = server.client("get", "mail&in", "banip")
         assert "203.0.113.77" not in banned
         assert "198.51.100.1" in banned
+
+
+def test_a_judgement_that_fails_costs_its_facts_only(
+    f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bans go out, and the digest says that nothing was judged, and where; not with what."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr("f2b_digest.composition.judge", fail)
+    fill(path, [event(ip="198.51.100.9")])
+    ended = f2b_digest("--config", config, "send")
+    (file,) = (config.parent / "out").iterdir()
+    mail = read(file)
+    assert (ended.status, ended.out) == (0, "")
+    assert "198.51.100.9" in mail.text
+    for said in (mail.text, ended.err):
+        assert "nothing was judged" in said
+        assert "ValueError" in said
+        assert "hunter2" not in said
+
+
+def test_a_database_of_addresses_that_cannot_be_read_is_told_and_stops_nothing(
+    f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line of trouble for cron's mail; the digest goes out without countries."""
+    monkeypatch.undo()
+    monkeypatch.setattr("f2b_digest.config.FAIL2BAN_DATABASE", config.parent / "none.sqlite3")
+    config.write_text(f'geography = ["{config.parent}/none.mmdb"]\n' + config.read_text())
+    fill(path, [event(ip="198.51.100.9", at=time.time() - 60)])
+    ended = f2b_digest("--config", config, "send")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (0, "", 1)
+    assert "none.mmdb: No such file" in ended.err
+    assert len(list((config.parent / "out").iterdir())) == 1
+
+
+def test_the_demo_does_not_ask_the_host(f2b_digest: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bans are made up: who is banned there is nobody's friend, and no jail of it has to run here."""
+    monkeypatch.setattr("f2b_digest.host.look", lambda *_: pytest.fail("it asked"))
+    ended = f2b_digest("demo", "--folder", tmp_path / "demo")
+    assert (ended.status, ended.err) == (0, "")
+    assert "Nothing needs you." in ended.out

@@ -1,5 +1,7 @@
 """Scenarios in which nobody has to do anything; crying wolf is what these would find."""
 
+from dataclasses import replace
+
 from tests.scenarios.book import CALM, NEEDS, scenario
 from tests.scenarios.world import DAY, World
 
@@ -121,3 +123,12 @@ def an_urgent_report_of_one_ban(world: World) -> None:
     world.report = 'jails = ["recidive"]'
     world.past()
     world.ban("198.51.100.7", "recidive", ago=60, bantime=-1)
+
+
+@scenario(CALM, r"\b\d+ bans", never=(NEEDS, "down"))
+def a_store_that_no_fail2ban_of_this_host_feeds(world: World) -> None:
+    """Bans of other machines, recorded by a script; that no fail2ban runs here says nothing of them."""
+    world.source = "record"
+    world.surroundings = replace(world.surroundings, running=())
+    world.past()
+    world.usual(world.now - DAY, world.now - 2 * 3600)

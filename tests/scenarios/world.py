@@ -50,6 +50,7 @@ class World:
         self.others = ""
         self.surroundings = Surroundings()
         self.known: Known | None = None
+        self.source = "action"
         self.chance = random.Random(name)
         self.channels: tuple[str, ...] = ("box",)
 
@@ -71,7 +72,7 @@ class World:
     def row(self, ip: str, jail: str, at: float, kind: str = "ban", **more: Any) -> Row:
         """Return an event that was recorded when it happened."""
         sort: dict[str, Any] = {"failures": 5, "bantime": 600, "users": ("root",)} if kind == "ban" else {}
-        row: Row = recorder.event(kind, jail, ip, at, "web1", "action", **{"recorded_at": at + 0.1, **sort, **more})
+        row: Row = recorder.event(kind, jail, ip, at, "web1", self.source, **{"recorded_at": at + 0.1, **sort, **more})
         return row
 
     def stranger(self) -> str:

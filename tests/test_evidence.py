@@ -3,6 +3,7 @@
 import string
 import time
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from f2b_digest.evidence import SAMPLE_LIMIT, samples
 from f2b_digest.surroundings import AnyNetwork
+from tests.conftest import Command
 from tests.parts import unpacked
+from tests.store_making import event, fill
 
 IP = "203.0.113.5"
 SECRET = "Sup3r!Secret9"
@@ -229,3 +232,31 @@ def test_a_sample_is_one_short_line(lines: list[tuple[str, str, list[str]]], pri
         assert 0 < len(each) <= SAMPLE_LIMIT
         assert each.isprintable()
         assert len(each.splitlines()) == 1
+
+
+# ---- who sees them
+
+LINE = "Nov 19 12:00:00 web1 sshd[9]: Failed password for root from 203.0.113.9 port 22 ssh2"
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_log_lines_are_in_a_mail_and_on_a_phone_if_asked_for(
+    f2b_digest: Command, config: Path, path: Path, asked: bool | None
+) -> None:
+    """A lock screen shows what it is sent to everybody; a mail is opened. Either can be told otherwise."""
+    said = "" if asked is None else f"samples = {str(asked).lower()}\n"
+    config.write_text(
+        config.read_text()
+        + said
+        + f'[channels.phone]\nkind = "ntfy"\nurl = "https://ntfy.example.org"\ntopic = "t"\n{said}'
+        + f'[channels.log]\nkind = "syslog"\n{said}'
+        + f'[channels.hook]\nkind = "webhook"\nurl = "https://chat.example.org/x"\n{said}'
+    )
+    fill(path, [event(ip="203.0.113.9", matches=LINE, users=["root"])])
+    seen = {}
+    for name in ("out", "phone", "log", "hook"):
+        file = path.parent / name
+        assert f2b_digest("--config", config, "preview", "--channel", name, "--output", file).status == 0
+        seen[name] = b"Failed password" in file.read_bytes()
+    usual = {"out": True, "phone": False, "log": False, "hook": True}
+    assert seen == (usual if asked is None else dict.fromkeys(usual, asked))

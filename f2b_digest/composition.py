@@ -10,7 +10,7 @@ from f2b_digest.digest import Digest, Jail, Undelivered, moment
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.evidence import samples
 from f2b_digest.judgement import Evidence, OwnSide, judge
-from f2b_digest.store import OPEN, Sealed, Selection, Store
+from f2b_digest.store import Sealed, Selection, Store
 from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
 SAMPLED = 4
@@ -181,6 +181,6 @@ def _undelivered(configuration: Configuration, store: Store, name: str, last: Se
             digest=row.digest, sealed_at=moment(row.sealed_at, zone), channel=row.channel,
             recipient=row.recipient, status=row.status, reason=row.error or "",
         )
-        for row in store.deliveries((*OPEN, "failed"))
+        for row in store.undelivered()
         if row.report == name and row.attempts and (row.status != "failed" or (row.settled_at or 0.0) >= told)
     )  # fmt: skip

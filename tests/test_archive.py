@@ -308,6 +308,21 @@ def test_resend_delivers_the_stored_bytes_to_everybody_again(two_digests: House)
     assert house.run("history").out.count("two@example.org") == 3
 
 
+def test_a_delivery_that_was_made_good_is_no_longer_missing(house: House) -> None:
+    """Once its copy arrived, neither `status` nor the next digest asks for anybody; while it failed, both did."""
+    house.refuse("two@example.org", 67)
+    house.ban("192.0.2.1")
+    assert house.run("send", "daily").status == 1
+    assert "two@example.org" in house.run("status").out
+    assert "needs you:" in house.run("preview", "daily", "--format", "ntfy").out
+    house.refuse("two@example.org", 0)
+    assert house.run("resend", "1", "--channel", "mail", "--to", "one@example.org").status == 0
+    assert "two@example.org" in house.run("status").out  # another's copy does not help him
+    assert house.run("resend", "1").status == 0
+    assert "nothing is undelivered" in house.run("status").out
+    assert "needs you:" not in house.run("preview", "daily", "--format", "ntfy").out
+
+
 def test_resend_by_one_channel_to_another_address(two_digests: House) -> None:
     """One copy, however many recipients the digest had."""
     house = two_digests

@@ -13,7 +13,7 @@ from f2b_digest import composition, recorder
 from f2b_digest.cli import Program, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
-from f2b_digest.store import HOW_TO_RECOVER, OPEN, Delivery, Store
+from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store
 from f2b_digest.store.opening import damage
 
 LONGEST_TEXT = 4096
@@ -51,7 +51,7 @@ def _state(configuration: Configuration, store: Store, path: Path) -> dict[str, 
         "damage": damage(path),
         "reports": reports,
         "noted": [_row(row) for row in (store.deliveries(("sent",), digests=newest) if newest else ()) if row.error],
-        "undelivered": [_row(row) for row in store.deliveries((*OPEN, "failed"))],
+        "undelivered": [_row(row) for row in store.undelivered()],
     }
 
 

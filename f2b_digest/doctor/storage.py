@@ -9,7 +9,7 @@ from f2b_digest import crosscheck, recorder
 from f2b_digest.config import Configuration
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import F2bDigestError, StoreError
-from f2b_digest.store import HOW_TO_RECOVER, OPEN, Store, is_there
+from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
 from f2b_digest.store.opening import damage, fault, no_store, refusal
 
 LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
@@ -110,7 +110,7 @@ def content(store: Store, now: float) -> Iterator[Finding]:
     if torn.exists():
         yield warning("spool", f"{torn} holds lines that are no whole event", "look, and delete it")
     for status, finding in (("deferred", warning), ("failed", error)):
-        rows = [row for row in store.deliveries((*OPEN, "failed")) if row.attempts and row.status == status]
+        rows = [row for row in store.undelivered() if row.attempts and row.status == status]
         if rows:
             text = f"{len(rows)} {status}, the last by {rows[-1].channel} to {rows[-1].recipient}: {rows[-1].error}"
             yield finding("deliveries", text, "see f2b-digest status")

@@ -93,6 +93,28 @@ class Outbox:
         With `due` (UTC epoch seconds), only those to try at that time; also those that were put off for more than
         `longest` seconds, which is what a clock that was set back makes of them.
         """
+        conditions: list[sa.ColumnElement[bool]] = []
+        if statuses:
+            conditions.append(delivery.c.status.in_(statuses))
+        if digests:
+            conditions.append(delivery.c.digest_id.in_(digests))
+        if due is not None:
+            conditions.append((delivery.c.next_at <= due) | (delivery.c.next_at > due + longest))
+        return self._deliveries(*conditions)
+
+    def undelivered(self) -> list[Delivery]:
+        """Return the deliveries that are still tried, or failed and were not sent to the same recipient again."""
+        later = delivery.alias()
+        again = sa.exists().where(
+            later.c.digest_id == delivery.c.digest_id,
+            later.c.channel == delivery.c.channel,
+            later.c.recipient == delivery.c.recipient,
+            later.c.id > delivery.c.id,
+        )
+        failed = (delivery.c.status == "failed") & ~again
+        return self._deliveries(delivery.c.status.in_(OPEN) | failed)
+
+    def _deliveries(self, *conditions: sa.ColumnElement[bool]) -> list[Delivery]:
         if not self._has_archive:
             return []
         query = (
@@ -102,14 +124,9 @@ class Outbox:
                 delivery.c.error, delivery.c.settled_at,
             )
             .join(digest)
+            .where(*conditions)
             .order_by(delivery.c.id)
         )  # fmt: skip
-        if statuses:
-            query = query.where(delivery.c.status.in_(statuses))
-        if digests:
-            query = query.where(delivery.c.digest_id.in_(digests))
-        if due is not None:
-            query = query.where((delivery.c.next_at <= due) | (delivery.c.next_at > due + longest))
         with self._transaction() as connection:
             rows: Sequence[Any] = connection.execute(query).all()
         return [Delivery(*row) for row in rows]

@@ -4,7 +4,6 @@ import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +23,8 @@ from f2b_digest.digest import (
     to_json,
 )
 from f2b_digest.judgement import Evidence, OwnSide, judge
-from f2b_digest.store.bans import Chosen
+from f2b_digest.store import Baseline, Chosen, Rebans
 from f2b_digest.surroundings import Login, Surroundings
-from tests.usual_weeks import Usual
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)
@@ -43,17 +41,17 @@ def digest(bans: int = 40, **fields: Any) -> Digest:
     return replace(Digest("daily", "web1", "UTC", START, END, totals, jails), **fields)
 
 
-def baseline(*names: str, last: float = T0 - 60, daily: tuple[int, ...] = STEADY) -> Usual:
+def baseline(*names: str, last: float = T0 - 60, daily: tuple[int, ...] = STEADY) -> Baseline:
     """Return jails that banned alike each day."""
     jails = names or ("sshd",)
     total = tuple(count * len(jails) for count in daily)
-    return Usual(dict.fromkeys(jails, daily), total, dict.fromkeys(jails, daily), dict.fromkeys(jails, last))
+    return Baseline(dict.fromkeys(jails, daily), total, dict.fromkeys(jails, daily), dict.fromkeys(jails, last))
 
 
-def evidence(known: Usual | None = None, rebans: dict[str, Any] | None = None, **fields: Any) -> Evidence:
+def evidence(known: Baseline | None = None, rebans: dict[str, Any] | None = None, **fields: Any) -> Evidence:
     """Return what is known beside a digest: a jail like ever, nothing else."""
     none: dict[str, Any] = {"spared": 0, "spared_addresses": 0, "frequent": 0, "frequent_bans": 0, "prolonged": False}
-    return Evidence(known or baseline(), SimpleNamespace(**none | (rebans or {})), **fields)
+    return Evidence(known or baseline(), Rebans(**none | (rebans or {})), **fields)
 
 
 def facts(issue: Digest, known: Evidence) -> list[Any]:
@@ -319,7 +317,7 @@ def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
     issue = replace(digest(), jails=(*digest().jails, Jail("nginx", 2, 2, 2)))
     assert kinds(issue, evidence()) == ["new_jail"]
     assert kinds(issue, evidence(replace(baseline(), last={"sshd": T0 - 60, "nginx": T0 - 3e7}))) == []
-    assert kinds(issue, evidence(Usual(), first=True)) == ["first"]
+    assert kinds(issue, evidence(Baseline({}, (), {}, {}), first=True)) == ["first"]
     assert kinds(issue, evidence(first=True)) == []
 
 
@@ -425,7 +423,7 @@ def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
 @pytest.mark.parametrize("at", [0.0, -1e9, 9e18, float("inf")])
 def test_no_number_ends_the_judgement(number: int, at: float) -> None:
     """Counts beyond what SQLite sums, and times before and after the calendar."""
-    known = Usual({"sshd": (number, 0) * 14}, (number, 0) * 14, {"sshd": (number, 0, 1) * 9}, {"sshd": at, "x": at})
+    known = Baseline({"sshd": (number, 0) * 14}, (number, 0) * 14, {"sshd": (number, 0, 1) * 9}, {"sshd": at, "x": at})
     told = evidence(
         known,
         starts_and_stops={"sshd": (("start", at), ("stop", at)), "x": (("start", at),)},

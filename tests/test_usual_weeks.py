@@ -4,20 +4,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 
 from f2b_digest.digest import Digest, Jail, Totals
 from f2b_digest.judgement import Evidence, judge
-from tests.usual_weeks import History, Usual, epoch, history
+from f2b_digest.store import Baseline, Rebans
+from tests.usual_weeks import History, epoch, history
 
 HISTORY = 4
 """Weeks before the first that is judged."""
-NO_REBANS = SimpleNamespace(spared=0, addresses=0, frequent=0, frequent_bans=0, prolonged=False)
+NO_REBANS = Rebans(spared=0, spared_addresses=0, frequent=0, frequent_bans=0, prolonged=False)
 
 
-def issue(bans: Mapping[str, int], baseline: Usual, day: int, days: int) -> Digest:
+def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> Digest:
     """Return the judged digest of so many bans in the days from a day on."""
     digest = Digest(
         report="weekly" if days == 7 else "daily",

@@ -7,7 +7,9 @@ bans in clusters, visits of a botnet that last some hours, and a level that drif
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from f2b_digest.store import Baseline
 
 RATES = {
     "sshd": 400.0, "nginx-botsearch": 150.0, "postfix-sasl": 80.0, "dovecot": 40.0, "nginx-http-auth": 20.0,
@@ -16,16 +18,6 @@ RATES = {
 """Bans a day of each jail, on the average."""
 HISTORY = 28
 """Days."""
-
-
-@dataclass(frozen=True)
-class Usual:
-    """The duck-typed baseline of a judgement: see f2b_digest.judgement.Baseline."""
-
-    windows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    all: tuple[int, ...] = ()
-    daily: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    last: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,11 +30,11 @@ class History:
         """Return the bans of a jail in so many days from a day on."""
         return sum(self.hours[jail][day * 24 : (day + days) * 24])
 
-    def baseline(self, day: int, days: int) -> Usual:
+    def baseline(self, day: int, days: int) -> Baseline:
         """Return what a store says at a day's start about a digest of so many days that begins then."""
         starts = [day - days * back for back in range(1, max(HISTORY // days, 4) + 1)]
         windows = {jail: tuple(self.bans(jail, start, days) for start in starts) for jail in self.hours}
-        return Usual(
+        return Baseline(
             windows=windows,
             all=tuple(sum(row) for row in zip(*windows.values(), strict=True)),
             daily={jail: tuple(self.bans(jail, day - back) for back in range(1, HISTORY + 1)) for jail in self.hours},

@@ -12,12 +12,12 @@ from f2b_digest.digest import Digest, Jail, moment
 from f2b_digest.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 from f2b_digest.judgement.advice import advised
 from f2b_digest.judgement.chance import usual
-from f2b_digest.judgement.evidence import FREQUENT, Baseline, Evidence, Rebans
+from f2b_digest.judgement.evidence import Evidence
 from f2b_digest.judgement.news import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.judgement.own import OwnSide, own_banned
 from f2b_digest.judgement.running import at_work, restarted
 
-__all__ = ["FREQUENT", "Baseline", "Evidence", "OwnSide", "Rebans", "judge"]
+__all__ = ["Evidence", "OwnSide", "judge"]
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
 """Times the report's pace, and seconds beside it, that a ban may wait for a digest."""

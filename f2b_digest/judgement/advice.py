@@ -6,9 +6,10 @@ from ipaddress import ip_network
 
 from f2b_digest.digest import Campaign, Digest
 from f2b_digest.facts import Advice, Block, Increment, Recidive
-from f2b_digest.judgement.evidence import FREQUENT, Evidence
+from f2b_digest.judgement.evidence import Evidence
 from f2b_digest.judgement.news import RECIDIVE
 from f2b_digest.judgement.own import OwnSide
+from f2b_digest.store.bans import FREQUENT
 
 FEWEST_SPARED, SHARE_SPARED = 20, 0.1
 """Bans, and their share of all bans, that longer ban times must spare before they are advised."""

@@ -2,58 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from f2b_digest.store.bans import Chosen
+from f2b_digest.store import Baseline, Chosen, Rebans
 from f2b_digest.surroundings import Surroundings
-
-
-class Baseline(Protocol):
-    """The bans of the report's jails before the digest's period."""
-
-    @property
-    def windows(self) -> Mapping[str, tuple[int, ...]]:
-        """By jail, the bans of each earlier period of the same length, newest first, since the jail's first ban."""
-
-    @property
-    def all(self) -> tuple[int, ...]:
-        """Over all jails, the bans of each earlier period, newest first."""
-
-    @property
-    def daily(self) -> Mapping[str, tuple[int, ...]]:
-        """By jail, the bans of each of up to 28 spans of 24 hours before the period, newest first, since its first."""
-
-    @property
-    def last(self) -> Mapping[str, float]:
-        """By jail, the newest ban before the period: UTC epoch seconds. Of jails that banned at any time before."""
-
-
-class Rebans(Protocol):
-    """What longer bans would have changed in the period."""
-
-    @property
-    def spared(self) -> int:
-        """Bans that came while a ban time that doubles would still have held."""
-
-    @property
-    def spared_addresses(self) -> int:
-        """Whose bans these were."""
-
-    @property
-    def frequent(self) -> int:
-        """Ids with at least FREQUENT bans."""
-
-    @property
-    def frequent_bans(self) -> int:
-        """Bans of these."""
-
-    @property
-    def prolonged(self) -> bool:
-        """Whether ban times grow already."""
-
-
-FREQUENT = 5
-"""Bans in the period that make an id one that comes back."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +23,7 @@ class Evidence:
     """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait as long as it likes
     (the report sends from so many bans on)."""
     every: float | None = None
-    """Seconds: the longest of the last distances of the report's digests, so that a report of the working days may wait
-    over a weekend; None where there are too few."""
+    """Seconds: the report's pace (see `periods.pace`); None where nobody knows."""
     first: bool = False
     """Whether this is the report's first digest."""
     complete: bool = True

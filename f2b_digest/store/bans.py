@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from f2b_digest.store.summary import Selection, group, is_grouped, wanted
+from f2b_digest.store.summary import BANTIME, LAST_BAN, Selection, group, is_grouped, wanted
 
 FREQUENT = 5
 """Bans of one address in one digest, from which on it is one that comes back."""
@@ -90,21 +90,19 @@ def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str
     cast("Any", connection.connection.driver_connection).create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
+    query = _CHOSEN.format(last_ban=LAST_BAN.format(of="own", where=where))
     return [
         Chosen(jail, ip, bans, last, None if bantime is None or bantime < 0 else last + bantime)
-        for jail, ip, bans, last, bantime in connection.execute(sa.text(_CHOSEN.format(where=where)), values)
+        for jail, ip, bans, last, bantime in connection.execute(sa.text(query), values)
     ]
 
 
 # As bytes, because a text need not be UTF-8.
-_CHOSEN = """
-SELECT address.jail, address.ip, address.bans, address.last, max(coalesce(prolong.bantime, event.bantime))
-FROM (SELECT * FROM temp.address WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS address
-CROSS JOIN event ON event.jail = address.jail AND event.ip = address.ip AND event.at = address.last AND {where}
-LEFT JOIN event AS prolong
-  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
-     AND prolong.host = event.host
-GROUP BY address.jail, address.ip ORDER BY address.jail, address.ip
+_CHOSEN = f"""
+SELECT own.jail, own.ip, own.bans, own.last, {BANTIME}
+FROM (SELECT * FROM temp.address WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS own
+{{last_ban}}
+GROUP BY own.jail, own.ip ORDER BY own.jail, own.ip
 """
 
 

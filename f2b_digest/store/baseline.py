@@ -34,10 +34,9 @@ class Baseline:
     """
     daily: Mapping[str, tuple[int, ...]]
     """By jail, of each 24 hours before the end of the newest window, at most 28, the newest first."""
-    first: Mapping[str, float]
-    """By jail, when its first ban was, in UTC epoch seconds; absurd times left out, here and in `last`."""
     last: Mapping[str, float]
-    """By jail, when its newest ban before the period was; without jails that never banned before."""
+    """By jail, its newest ban before the period, in UTC epoch seconds, absurd times left out; without jails that never
+    banned before."""
 
 
 def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Sequence[str], before: float) -> Baseline:
@@ -65,7 +64,7 @@ def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Seq
         by_window[jail] = _sums(spans, bans, [window for window in windows if window[0] >= oldest])
         by_day[jail] = _sums(spans, bans, [day for day in days if day[0] >= oldest])
     known = [window for window in windows if first and window[0] >= min(first.values())]
-    return Baseline(by_window, _sums(spans, together, known), by_day, first, last)
+    return Baseline(by_window, _sums(spans, together, known), by_day, last)
 
 
 _BOUNDS = """

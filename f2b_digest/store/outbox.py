@@ -1,6 +1,7 @@
 """The outbox and archive: digests with their messages, and what becomes of each delivery. No event is read here."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
@@ -50,13 +51,14 @@ class Delivery:
     """When the last outcome was stored."""
 
 
-class Outbox:
+class Outbox(ABC):
     """What a store does with deliveries; `Store` opens the file and gives the transactions."""
 
     _has_archive: bool
 
+    @abstractmethod
     def _transaction(self, begin: str = "BEGIN") -> AbstractContextManager[sa.Connection]:
-        raise NotImplementedError
+        """Give a connection within a transaction of SQLite's kind `begin`."""
 
     def digests(self, report: str | None = None, most: int = -1) -> list[Sealed]:
         """Return the digests of a report, or of all, the newest first; of these at most so many."""

@@ -219,11 +219,17 @@ SELECT * FROM (
     FROM temp.address WHERE jail IN (SELECT jail FROM ({_JAILS}) LIMIT :jails)
 ) WHERE place <= :addresses
 """
-# The last ban, and what bantime.increment made of it: fail2ban tells that later, with the ban's own time.
-# CROSS JOIN is SQLite's way to have the few rows of `worst` first: it would rather begin with a million events.
-_ADDRESSES = """
-SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.first, worst.last,
-       max(coalesce(prolong.bantime, event.bantime)), known.since
+# The last ban of the rows of a table, and what bantime.increment made of it: fail2ban tells that later, with the ban's
+# own time. CROSS JOIN is SQLite's way to have the few rows first: it would rather begin with a million events.
+LAST_BAN = """
+CROSS JOIN event ON event.jail = {of}.jail AND event.ip = {of}.ip AND event.at = {of}.last AND {where}
+LEFT JOIN event AS prolong
+  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
+     AND prolong.host = event.host
+"""
+BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
+_ADDRESSES = f"""
+SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.first, worst.last, {BANTIME}, known.since
 FROM temp.worst
 JOIN (
     SELECT ip, CASE WHEN since < first THEN since END AS since FROM (
@@ -231,10 +237,7 @@ JOIN (
         FROM temp.who WHERE who.ip IN (SELECT ip FROM temp.worst)
     )
 ) AS known ON known.ip = worst.ip
-CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND event.at = worst.last AND {where}
-LEFT JOIN event AS prolong
-  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
-     AND prolong.host = event.host
+{{last_ban}}
 GROUP BY worst.jail, worst.ip ORDER BY worst.jail, place
 """
 _REPORTED = """
@@ -273,7 +276,7 @@ def _jails(
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
     for jail, ip, bans, failures, first, last, bantime, since in connection.execute(
-        sa.text(_ADDRESSES.format(where=where)), values
+        sa.text(_ADDRESSES.format(last_ban=LAST_BAN.format(of="worst", where=where))), values
     ):
         tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
         address = Address(

@@ -401,11 +401,14 @@ def test_a_program_that_hangs_is_ended_with_its_children(
         time.sleep(0.01)
 
 
-def test_a_program_that_ends_well_has_the_digest(script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ends_well_has_the_digest(
+    script: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A child of it that stays behind makes no second copy."""
     monkeypatch.setattr(email_channel, "SENDMAIL_TIMEOUT", 0.3)
-    channel = mail(sendmail=script("cat > /dev/null; sleep 1 &"))
+    channel = mail(sendmail=script(f"cat > {tmp_path}/mail; sleep 1 &"))
     channel.deliver(message(channel))
+    assert (tmp_path / "mail").stat().st_size > 0
 
 
 def test_a_killed_program_is_tried_again(script: Callable[[str], str]) -> None:

@@ -79,6 +79,13 @@ def fit(
     return parts, digest
 
 
+def shown_by(channel: Channel, digest: Digest) -> Digest:
+    """Return what of a digest a channel shows: log lines only if it is to."""
+    if channel.samples:
+        return digest
+    return replace(digest, jails=tuple(replace(jail, samples=()) for jail in digest.jails))
+
+
 def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
     """Return what a channel may say of a digest beside its text."""
     totals = digest.totals
@@ -98,9 +105,7 @@ def make(
         bodies = store.delivered(stamp.channel, since=stamp.made_at - AGAIN)
         from_store[EARLIER] = json.dumps([body.decode() for body in bodies])
     rest = [name for name in channel.templates if name not in from_store]
-    if not channel.samples:
-        digest = replace(digest, jails=tuple(replace(jail, samples=()) for jail in digest.jails))
-    parts, noted = fit(rest, digest, renderer, lambda parts: channel.fits(parts | from_store, stamp))
+    parts, noted = fit(rest, shown_by(channel, digest), renderer, lambda parts: channel.fits(parts | from_store, stamp))
     return channel.pack(parts | from_store, stamp), noted
 
 

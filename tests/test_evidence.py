@@ -239,6 +239,16 @@ def test_a_sample_is_one_short_line(lines: list[tuple[str, str, list[str]]], pri
 LINE = "Nov 19 12:00:00 web1 sshd[9]: Failed password for root from 203.0.113.9 port 22 ssh2"
 
 
+def test_a_preview_shows_log_lines_where_a_channel_would(f2b_digest: Command, config: Path, path: Path) -> None:
+    """What is previewed is what is sent."""
+    fill(path, [event(ip="203.0.113.9", matches=LINE, users=["root"])])
+    seen = {
+        form: "Failed password" in f2b_digest("--config", config, "preview", "--format", form).out
+        for form in ("text", "html", "ntfy", "json")
+    }
+    assert seen == {"text": True, "html": True, "ntfy": False, "json": True}
+
+
 @pytest.mark.parametrize("asked", [None, True, False])
 def test_log_lines_are_in_a_mail_and_on_a_phone_if_asked_for(
     f2b_digest: Command, config: Path, path: Path, asked: bool | None

@@ -191,7 +191,7 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
     def fits(parts: dict[str, str]) -> bool:  # what is only for a screen takes no room in a message
         return bool(channel.fits({name: plain(text) for name, text in parts.items()}, stamp))
 
-    parts, digest = delivery.fit(channel.templates, digest, renderer, fits)
+    parts, digest = delivery.fit(channel.templates, delivery.shown_by(channel, digest), renderer, fits)
     if form == "ntfy":
         return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n", digest
     return parts["email/body.html" if form == "html" else "email/body.txt"], digest

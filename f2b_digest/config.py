@@ -57,45 +57,62 @@ def _age(text: str) -> str:
 
 
 class Report(BaseModel):
-    """A named subscription: which jails, by which channels."""
+    """A report: which jails, how often, and to which channels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     channels: tuple[str, ...] = ()
+    """Names of the channels that get the digest, as in [channels.NAME]. Example: ["mail", "phone"]."""
     jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
-    """fnmatch patterns; one that begins with "!" takes out."""
+    """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
     quiet: Literal["skip", "send"] = "skip"
-    """Whether a digest goes out that says that nothing was banned."""
+    """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""
     min_bans: int = Field(default=1, ge=1)
-    """Seal only from so many pending bans on."""
+    """Wait until at least this many bans are pending. Findings that need attention are sent anyway."""
     templates: ConfiguredPath | None = None
-    """A folder whose templates go before all others, for this report."""
+    """Folder of templates for this report; they take precedence over all others. Example: "weekly-templates"."""
     period: Literal["pending", "calendar"] = "pending"
-    """Whether a digest ends when it is sent, or takes whole days, weeks or months of the zone."""
+    """What a digest covers: "pending" is all since the last digest, "calendar" is whole days, weeks or months."""
     every: Literal["day", "week", "month"] | None = None
-    """The report's pace; None where neither the file nor the name tells."""
+    """How often the report is due. Default: taken from the names daily, weekly and monthly. Example: "day"."""
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
-    """Default: the configuration's."""
+    """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None
-    """Default: the configuration's."""
+    """Language of this report. Default: the top-level language. Example: "fr"."""
     campaign: int = Field(default=5, ge=2)
-    """So many addresses of one network make a campaign."""
+    """Number of addresses of one /24 or /48 network that make a campaign; twice as many of one AS number."""
 
 
-class _Top(BaseModel):
+class Top(BaseModel):
     """The keys outside the tables of reports and channels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     host: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    """Name of this machine in digests. Default: the host name. Example: "web1.example.org"."""
     timezone: Annotated[str, AfterValidator(_zone)]
+    """Time zone of all times in digests. Default: the system's. Example: "Europe/Paris"."""
     keep: Annotated[str, AfterValidator(_age)] = "400d"
+    """How long reported events and sent messages are kept, in days (400d) or weeks (52w)."""
     store: str | None = None
+    """Path of the SQLite store, the same as in the jails' action.
+    Default: /var/lib/fail2ban/f2b-digest/bans.sqlite3 for root,
+    $XDG_STATE_HOME/f2b-digest/bans.sqlite3 for other users. Example: "/var/lib/fail2ban/f2b-digest/bans.sqlite3".
+    """
     templates: ConfiguredPath | None = None
+    """Folder of your own templates; they take precedence over the built-in ones. Example: "templates"."""
     fail2ban_database: ConfiguredPath | None = None
+    """fail2ban's own database, which each send compares with the store. Default: /var/lib/fail2ban/fail2ban.sqlite3.
+    Example: "/var/lib/fail2ban/fail2ban.sqlite3".
+    """
     friends: Annotated[tuple[str, ...], AfterValidator(_networks)] = ()
+    """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
     language: str
+    """Language of digests, "en" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
     geography: tuple[ConfiguredPath, ...] = ()
+    """Databases of countries and networks to use, instead of those found on this host.
+    Example: ["/var/lib/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-ASN.mmdb"].
+    """
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,7 @@ def _build(
             mistakes.extend(_mistake(model, place, detail) for detail in error.errors())
             return None
 
-    top = check(_Top, "", defaults | {key: table[key] for key in table if key not in ("reports", "channels")})
+    top = check(Top, "", defaults | {key: table[key] for key in table if key not in ("reports", "channels")})
     channels: dict[str, Channel | None] = {}
     for name, values in _tables(table, "channels", mistakes):
         model = _kind(f"channels.{name}", values, mistakes)

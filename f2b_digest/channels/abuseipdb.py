@@ -82,28 +82,36 @@ def _check_categories(categories: dict[str, str]) -> dict[str, str]:
 
 
 class AbuseIPDB(Channel):
-    """A failed or missing row is tried again alone; a row that the service has is never sent twice on purpose."""
+    """Report the banned addresses to AbuseIPDB.
+
+    Only rows that failed are tried again; a row that the service has accepted is not sent twice on purpose.
+    """
 
     secrets: ClassVar[tuple[str, ...]] = ("key",)
 
     kind: Literal["abuseipdb"]
     key: SecretStr | None = None
+    """API key. Example: "0123456789abcdef"."""
     key_file: ConfiguredPath | None = None
     key_env: EnvironmentVariable | None = None
     categories: Annotated[dict[str, str], AfterValidator(_check_categories)] = Field(default_factory=dict)
-    """By jail, beside and before the built-in table; a jail with none is left out and named."""
+    """AbuseIPDB categories by jail, in addition to the built-in table. Jails without any are not reported.
+    Example: { "my-jail" = "18,21" }.
+    """
     comment: Literal["generated", "matches"] = "generated"
-    """"matches" adds log lines, without what would give somebody away."""
+    """Comment of a report: "generated" has numbers only, "matches" adds log lines with private data masked."""
     ignore: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
-    """Networks that are never reported."""
+    """Addresses and networks that are never reported. Example: ["198.51.100.0/24"]."""
     private: tuple[str, ...] = ()
-    """Words that are taken out of comments: names of hosts, domains, people."""
+    """Words to remove from comments, such as names of hosts, domains and people. Example: ["example.org"]."""
     dry_run: bool = False
-    """Write the rows to `dry_run_file` instead of reporting them."""
+    """Write the rows to dry_run_file instead of reporting them."""
     dry_run_file: ConfiguredPath | None = None
+    """CSV file for dry_run. Example: "abuseipdb.csv"."""
     url: str = SERVICE
+    """Base address of the API."""
     ca_file: ConfiguredPath | None = None
-    """Certificates to trust instead of the system's."""
+    """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -33,18 +33,21 @@ def _check_url(url: SecretStr) -> SecretStr:
 
 
 class Apprise(Channel):
-    """Apprise does not say why a delivery failed, so that every failure is tried again."""
+    """Send by any service that Apprise knows (extra f2b-digest[apprise]).
+
+    Apprise does not say why a delivery failed, so every failure is tried again.
+    """
 
     secrets: ClassVar[tuple[str, ...]] = ("url",)
 
     kind: Literal["apprise"]
     samples: bool = False
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
-    """Holds the service's secrets."""
+    """Apprise URL of the service. It contains the service's secrets. Example: "mailtos://user:password@example.org"."""
     url_file: ConfiguredPath | None = None
     url_env: EnvironmentVariable | None = None
     urgent_from: int | None = Field(default=None, ge=1)
-    """Bans from which on the notification is a warning."""
+    """From this many bans on, the notification is a warning. Example: 100."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -77,7 +77,13 @@ class Channel(BaseModel, ABC):
     """A configured way out."""
 
     # A mistake is reported without what was written there: it can be a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,  # `f2b-digest config` and the documentation show them
+    )
 
     any_recipient: ClassVar[bool] = False
     """Whether `resend --to` can give a stored message another recipient."""
@@ -85,10 +91,11 @@ class Channel(BaseModel, ABC):
     """Keys that hold a secret; each has two more, NAME_file and NAME_env, and one of the three can be given."""
 
     kind: str
+    """Kind of channel."""
     min_bans: int = Field(default=0, ge=0)
-    """This channel is left out of digests with fewer bans."""
+    """Skip this channel when a digest has fewer bans."""
     samples: bool = True
-    """Whether its messages show log lines; a phone's lock screen, or a collector of logs, need not."""
+    """Include log lines in the message."""
 
     @model_validator(mode="after")
     def _each_secret_once(self) -> Self:

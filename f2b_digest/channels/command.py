@@ -23,13 +23,16 @@ def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Command(Channel):
-    """Exit status 0 is sent, 75 is tried again, anything else failed."""
+    """Run a program with the text on standard input and totals in its environment.
+
+    Exit status 0: sent. 75: tried again. Anything else: failed.
+    """
 
     kind: Literal["command"]
     command: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_command)]
-    """The program and its arguments; no shell sees them."""
+    """Absolute path of the program and its arguments; no shell is used. Example: ["/usr/local/bin/on-digest", "-q"]."""
     timeout: float = Field(default=60, gt=0, le=110)
-    """Seconds, after which it is killed."""
+    """Seconds until the program is killed."""
 
     @property
     def templates(self) -> tuple[str, ...]:

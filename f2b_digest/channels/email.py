@@ -21,23 +21,28 @@ Address = Annotated[str, AfterValidator(mime.check_address)]
 
 
 class Email(Channel):
-    """One mail per recipient, with a text and an HTML alternative."""
+    """Send mail, text and HTML, by the sendmail program or an SMTP server: one per recipient."""
 
     any_recipient: ClassVar[bool] = True
     secrets: ClassVar[tuple[str, ...]] = ("password",)
 
     kind: Literal["email"]
     sender: Address = Field(alias="from")
+    """Sender address. Example: "fail2ban@web1.example.org"."""
     to: tuple[Address, ...] = Field(min_length=1)
+    """Recipients; each has its own delivery. Example: ["admin@example.org"]."""
     sendmail: str = "/usr/sbin/sendmail"
-    """The program and options of its own, as a shell would split them."""
+    """sendmail program, with options if needed. Not used with smtp."""
     smtp: str | None = None
-    """smtp://user@host:587 (STARTTLS required) or smtps://user@host:465."""
+    """SMTP server: smtp://user@host:587 requires STARTTLS, smtps://user@host:465 uses TLS from the start.
+    Example: "smtp://user@mail.example.org:587".
+    """
     password: SecretStr | None = None
+    """Password for smtp. Example: "secret"."""
     password_file: ConfiguredPath | None = None
     password_env: EnvironmentVariable | None = None
     ca_file: ConfiguredPath | None = None
-    """Certificates to trust instead of the system's."""
+    """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Email":

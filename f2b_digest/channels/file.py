@@ -24,17 +24,17 @@ ENDINGS = {"eml": "eml", "text": "txt", "html": "html", "json": "json"}
 
 
 class File(Channel):
-    """Whole files: one that is there is complete, and a retry replaces its own."""
+    """Write each digest to a folder, a Maildir, or the end of a file. Files are written atomically."""
 
     kind: Literal["file"]
     folder: ConfiguredPath | None = None
-    """One file per digest; made if missing."""
+    """Folder for one file per digest; created if missing. Example: "/var/spool/f2b-digest"."""
     append: ConfiguredPath | None = None
-    """One file, to whose end each digest goes."""
+    """File to append each digest to. Example: "/var/log/f2b-digest.txt"."""
     maildir: ConfiguredPath | None = None
-    """One new mail per digest; made if missing."""
+    """Maildir for one new mail per digest; created if missing. Example: "/home/admin/Maildir"."""
     format: Literal["eml", "text", "html", "json"] | None = None
-    """Default: eml for a folder and a Maildir, text for a file that grows."""
+    """Format of the files. Default: "eml" for folder and maildir, "text" for append. Example: "eml"."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

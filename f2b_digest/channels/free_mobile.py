@@ -51,22 +51,24 @@ def length(text: str) -> int:
 
 
 class FreeMobile(Channel):
-    """The key goes in the body of a POST, so that it stands in no URL and no log."""
+    """Send one SMS by Free Mobile's service in France. The key is sent in the body of a POST, never in a URL."""
 
     secrets: ClassVar[tuple[str, ...]] = ("key",)
 
     kind: Literal["free-mobile"]
     samples: bool = False
     user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")]
-    """The subscriber's number, 8 digits."""
+    """Free Mobile's customer number, 8 digits. Example: "12345678"."""
     key: SecretStr | None = None
+    """Key of the SMS service. Example: "secret"."""
     key_file: ConfiguredPath | None = None
     key_env: EnvironmentVariable | None = None
     max_chars: int = Field(default=300, ge=40, le=999)
-    """Of the SMS; the network cuts it into parts of 153."""
+    """Longest SMS in characters; the network splits it into parts of 153."""
     url: str = SERVICE
+    """Address of the service."""
     ca_file: ConfiguredPath | None = None
-    """Certificates to trust instead of the system's."""
+    """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -15,12 +15,13 @@ class Login(Channel):
     secrets: ClassVar[tuple[str, ...]] = ("token", "password")
 
     token: SecretStr | None = None
-    """For "Authorization: Bearer"."""
+    """Access token, for "Authorization: Bearer". Example: "tk_0123456789"."""
     token_file: ConfiguredPath | None = None
     token_env: EnvironmentVariable | None = None
     user: str | None = None
-    """For "Authorization: Basic"."""
+    """User name, for "Authorization: Basic". Example: "f2b"."""
     password: SecretStr | None = None
+    """Password of user. Example: "secret"."""
     password_file: ConfiguredPath | None = None
     password_env: EnvironmentVariable | None = None
 

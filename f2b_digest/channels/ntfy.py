@@ -44,22 +44,26 @@ ServerAddress = Annotated[str, AfterValidator(_check_server)]
 
 
 class Ntfy(Login):
-    """One notification per digest."""
+    """Publish one notification per digest to an ntfy topic."""
 
     kind: Literal["ntfy"]
     samples: bool = False
     url: ServerAddress
-    """The server's base address; ntfy answers at the root of a host."""
+    """Address of the server, without a path. Example: "https://ntfy.example.org"."""
     topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
+    """Topic: letters, digits, - and _, at most 64. Example: "Alertes_web1"."""
     priority: int = Field(default=3, ge=1, le=5)
+    """Priority of the notification."""
     urgent_from: int | None = Field(default=None, ge=1)
-    """Bans from which on a digest has priority 5."""
+    """From this many bans on, the priority is 5. Example: 100."""
     tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = ()
+    """ntfy tags, some of which are shown as emoji. Example: ["no_entry"]."""
     click: Link | None = None
+    """Page to open on a tap. Example: "https://web1.example.org/"."""
     max_bytes: int = Field(default=4095, ge=100)
-    """Bytes of the message that the server shows; one more and it becomes an attachment or an error."""
+    """Longest message in bytes. A server turns a longer one into an attachment, or refuses it."""
     ca_file: ConfiguredPath | None = None
-    """Certificates to trust instead of the system's."""
+    """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @property
     def templates(self) -> tuple[str, ...]:

@@ -30,17 +30,20 @@ Level = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "d
 
 
 class Syslog(Channel):
-    """Each line of the template is a line of the log."""
+    """Log a line of totals and a line per jail to the local syslog or journal."""
 
     kind: Literal["syslog"]
     samples: bool = False
     facility: Facility = "daemon"
+    """Syslog facility."""
     level: Level = "notice"
+    """Syslog level."""
     urgent_from: int | None = Field(default=None, ge=1)
-    """Bans from which on a digest has the level `urgent_level`."""
+    """From this many bans on, the level is urgent_level. Example: 100."""
     urgent_level: Level = "warning"
+    """Syslog level from urgent_from bans on."""
     socket: ConfiguredPath = Field(default="/dev/log", validate_default=True)
-    """The daemon's socket."""
+    """Socket of the syslog daemon."""
 
     @property
     def templates(self) -> tuple[str, ...]:

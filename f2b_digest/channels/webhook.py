@@ -34,26 +34,35 @@ def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
 
 
 class Webhook(Login):
-    """Any answer of 2xx is a success."""
+    """POST the digest as JSON, or a chat message, to a URL. Any 2xx answer is a success."""
 
     secrets: ClassVar[tuple[str, ...]] = ("url", *Login.secrets, "secret")
 
     kind: Literal["webhook"]
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
-    """Who knows a chat service's address may write there: it is kept like a password."""
+    """URL to POST to. Treated as a secret: whoever knows a chat's webhook can write there.
+    Example: "https://hooks.example.org/services/T00/B00/XXXX".
+    """
     url_file: ConfiguredPath | None = None
     url_env: EnvironmentVariable | None = None
     template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
-    """Below templates/webhook/, where slack.json, discord.json and teams.json are; without it, the digest as JSON."""
+    """Template below templates/webhook/: slack.json (also for Mattermost), discord.json, teams.json or your own.
+    Without it, the digest is sent as JSON. Example: "slack.json".
+    """
     content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = "application/json; charset=utf-8"
+    """Content-Type header."""
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
+    """Further HTTP headers. Example: { X-Team = "ops" }."""
     secret: SecretStr | None = None
-    """Of the signature: HMAC-SHA256 over the attempt's time, a dot and the body."""
+    """Key for the signature header, F2B-Digest-Signature: sha256=HMAC-SHA256(secret, timestamp + "." + body).
+    Example: "secret".
+    """
     secret_file: ConfiguredPath | None = None
     secret_env: EnvironmentVariable | None = None
     max_bytes: int = Field(default=1_000_000, ge=1000)
+    """Longest body in bytes; rows are left out until it fits."""
     ca_file: ConfiguredPath | None = None
-    """Certificates to trust instead of the system's."""
+    """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

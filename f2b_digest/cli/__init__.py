@@ -35,6 +35,7 @@ COMMANDS = {
     "prune": "Drop what is old and reported.",
     "setup": "Install on this machine, or take it back.",
     "check": "Examine the installation, and say what to do.",
+    "config": "Print a configuration with every key and its default, or check one.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
 SAMPLES = "samples"

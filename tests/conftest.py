@@ -14,12 +14,15 @@ from f2b_digest.cli import main
 from f2b_digest.surroundings import NOTHING_KNOWN
 from tests.store_making import NOON
 
+LEFT_OUT = pytest.StashKey[int]()
+"""How many slow tests a quick run leaves out."""
 PERIODS = pytest.StashKey[str]()
 """The line that tests/test_periods.py leaves for the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what a person may ask of the tests."""
+    parser.addoption("--slow", action="store_true", help="run the slow tests, too, which the quick run leaves out")
     parser.addoption("--all-faults", action="store_true", help="kill and fail at every system call, not at some")
     parser.addoption(
         "--steps",
@@ -47,8 +50,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out of a run of everything; of a file or a test that was named, nothing is left out."""
+    everything = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if not everything or config.getoption("slow") or config.getoption("markexpr"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.stash[LEFT_OUT] = len(slow)
+    config.hook.pytest_deselected(items=slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the tests of periods went through."""
+    """Print what the tests of periods went through, and how many slow tests were left out."""
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.section("slow tests")
+        terminalreporter.line(
+            f"slow tests left out: {left_out} (pytest --slow runs all, a file that is named runs whole)"
+        )
     if figures := config.stash.get(PERIODS, ""):
         terminalreporter.section("periods")
         terminalreporter.line(figures)

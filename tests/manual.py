@@ -14,7 +14,7 @@ from f2b_digest.cli import COMMANDS, SYSTEM_CONFIGURATION, cli
 
 PAGE = Path(__file__).parent.parent / "f2b_digest/man/f2b-digest.1"
 FILES = {
-    str(SYSTEM_CONFIGURATION): "The configuration; the README describes it by example.",
+    str(SYSTEM_CONFIGURATION): "The configuration; \\fBf2b\\-digest config\\fR prints every key.",
     recorder.DEFAULT_STORE: "The store, of root. Of anybody else: $XDG_STATE_HOME/f2b-digest/bans.sqlite3.",
     "STORE.spool": "Bans that the store did not take; the next send takes them in.",
     "STORE.damaged": "While it is there, nobody writes to the store.",

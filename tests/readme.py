@@ -1,4 +1,4 @@
-"""What README.md shows of the program: made by it, by `cog -r README.md`, and held true by a test."""
+"""What README.md and docs/ show of the program: made by it, by `nox -s renew`, and held true by tests."""
 
 import tempfile
 from dataclasses import replace
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from click.testing import CliRunner
 
 from f2b_digest import composition, places, recorder
-from f2b_digest.cli import COMMANDS, cli
+from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.cli.demo import sample_week
 from f2b_digest.cli.preview import show
 from f2b_digest.config import Report, load
@@ -39,7 +39,7 @@ def sample_digest() -> Digest:
 def sample_text() -> str:
     """Return the beginning of a digest in which there is something to tell, as its mail has it."""
     text, _ = show(samples.telling(), "text", Renderer(places.folder("templates")))
-    return text.partition("\nWhen\n")[0].rstrip("\n")
+    return text.partition("\n\nfail2ban on ")[0].rstrip("\n")
 
 
 def helps() -> str:
@@ -50,3 +50,22 @@ def helps() -> str:
         text = runner.invoke(cli, [*words, "--help"], prog_name="f2b-digest", terminal_width=80).output
         blocks.append(f"```\n$ f2b-digest {' '.join([*words, '--help'])}\n{text}```")
     return "\n\n".join(blocks)
+
+
+def keys() -> str:
+    """Return every key of the configuration, a table for each part of the file, as Markdown."""
+    return "\n\n".join(_table(table) for table in reference.tables())
+
+
+def _table(table: reference.Table) -> str:
+    part, _, name = table.title.partition(".")
+    heading = {"": "Top level", "reports": "Reports"}.get(part, f'kind = "{name}"')
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|", *map(_row, table.keys)]
+    place = {"": "At the top of the file.", "reports": "In `[reports.NAME]`. "}.get(part, "")
+    return "\n\n".join([f"### {heading}", f"{place}{table.meaning}", "\n".join(rows)])
+
+
+def _row(key: reference.Key) -> str:
+    default = "required" if key.required else f"`{key.default}`" if key.default else ""
+    meaning = f"{key.meaning} Example: `{key.example}`" if key.example and not key.required else key.meaning
+    return f"| `{key.name}` | {key.type} | {default} | {meaning} |"

@@ -230,6 +230,7 @@ def test_show_gives_every_format(two_digests: House) -> None:
     assert document["start"].startswith("2026-11-19T12:00:00")
 
 
+@pytest.mark.slow
 def test_show_raw_is_the_message_byte_for_byte(two_digests: House) -> None:
     """What went out, by the channel that is named; on the terminal and in a file."""
     house = two_digests

@@ -59,6 +59,7 @@ def look(tmp_path: Path, width: int, digest: Digest) -> list[object]:
     return list(json.loads(html.unescape(found[1])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIGESTS)
 @pytest.mark.parametrize("width", [360, 640])
 def test_the_digest_is_no_wider_than_the_screen(tmp_path: Path, width: int, name: str) -> None:

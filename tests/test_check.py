@@ -117,6 +117,7 @@ def test_fail2ban_down(check: Check) -> None:
     assert "systemctl start fail2ban" in line
 
 
+@pytest.mark.slow
 def test_an_action_is_missing_from_a_jail(server: Fail2ban, check: Check, config: Path) -> None:
     """Asked over the socket: the jails with an action of ours are told from the one without, whatever its name."""
     config.write_text(

@@ -33,6 +33,7 @@ def program(*arguments: str | bytes | Path, stdin: bytes = b"", **environment: s
 # ---- exit statuses
 
 
+@pytest.mark.slow
 def test_status_0_and_silence_when_all_went_well(config: Path, path: Path) -> None:
     """Cron mails whatever is printed: a send, a send of nothing and a retry print nothing."""
     fill(path, [event()])
@@ -41,6 +42,7 @@ def test_status_0_and_silence_when_all_went_well(config: Path, path: Path) -> No
     assert len(list((config.parent / "out").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_status_1_when_a_delivery_failed_for_good(config: Path, path: Path) -> None:
     """One line says which, to whom, and why."""
     fill(path, [event()])
@@ -59,6 +61,7 @@ def test_status_2_for_a_mistake_on_the_command_line(config: Path, path: Path) ->
     assert "there is: daily" in ended.err
 
 
+@pytest.mark.slow
 def test_status_75_when_a_delivery_will_be_tried_again(config: Path, path: Path) -> None:
     """A full disk passes: one line says which, and retry is silent until it is due."""
     fill(path, [event()])
@@ -173,6 +176,7 @@ def test_record_keeps_everything_it_was_told(path: Path) -> None:
     )]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "stored"),
     [
@@ -352,6 +356,7 @@ def test_a_preview_tells_of_the_spool(f2b_digest: Command, config: Path, path: P
     assert ended.err == f"f2b-digest: 2 more events wait in {path}.spool for the next send\n"
 
 
+@pytest.mark.slow
 def test_a_zone_that_the_machine_made_up_stops_nothing(path: Path) -> None:
     """A broken TZ costs the local times, not the digest."""
     fill(path, [event()])

@@ -42,6 +42,7 @@ def program(tmp_path: Path, capsys: pytest.CaptureFixture[str], zone: str, more:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zone", "midnight", "bans", "next_midnight", "hours", "shown"),
     [
@@ -97,6 +98,7 @@ def test_a_digest_over_the_night_when_the_clocks_change(
     assert (newest["period_end"] - newest["period_start"]) / 3600 == length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zone", "every", "begin", "end", "shown"),
     [
@@ -151,6 +153,7 @@ def test_a_calendar_digest_holds_its_period_to_the_second(
     assert history[1]["period_end"] == first.timestamp()
 
 
+@pytest.mark.slow
 def test_a_daily_and_a_weekly_calendar_report_tell_the_same_week(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

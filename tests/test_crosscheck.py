@@ -147,6 +147,7 @@ def test_it_stands_in_the_html_and_in_the_json(f2b_digest: Command, config: Path
     assert "1 was missing and has been added" in f2b_digest("--config", config, "show", "1", "--format", "html").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.0", "new"])
 def test_a_real_fail2bans_database_is_what_its_action_recorded(
     version: str, f2b_digest: Command, config: Path, monkeypatch: pytest.MonkeyPatch

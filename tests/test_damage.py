@@ -1,4 +1,4 @@
-"""A damaged store is left alone, what it holds comes back by the README's commands, and an upgrade is whole or not."""
+"""A damaged store is left alone, what it holds comes back by docs/recovery.md, and an upgrade is whole or not."""
 
 import re
 import shutil
@@ -97,14 +97,14 @@ def test_a_damaged_store_is_set_aside_and_never_written_to_again(
     for command in ("send", "send", "retry", "prune"):
         ended = f2b_digest("--config", config, command)
         assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-        assert '"When the store is damaged" in the README' in ended.err
+        assert '"When the store is damaged" in docs/recovery.md' in ended.err
         assert Path(f"{full}.damaged").read_text().strip()
     ended = f2b_digest("--config", config, *RECORD)
     assert (ended.status, ended.err.count("\n")) == (0, 1)
     assert f"{full}.spool" in ended.err
     ended = f2b_digest("--config", config, "status")
     if ended.status == 0:
-        assert re.search(r"DAMAGED  set aside: .*README", ended.out)
+        assert re.search(r"DAMAGED  set aside: .*docs/recovery.md", ended.out)
         assert "1 event waits" in ended.out
     else:  # not a word can be read
         assert "damaged" in ended.err
@@ -174,8 +174,8 @@ def test_no_reader_writes_to_a_damaged_store(f2b_digest: Command, config: Path, 
 
 
 def recover(folder: Path) -> str:
-    """Run the README's commands in a folder; return what they printed on standard error."""
-    section = (ROOT / "README.md").read_text().partition("### When the store is damaged")[2]
+    """Run the documentation's commands in a folder; return what they printed on standard error."""
+    section = (ROOT / "docs/recovery.md").read_text().partition("## When the store is damaged")[2]
     block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
     assert block
     system_program("sqlite3", "apt-get install sqlite3")
@@ -187,6 +187,7 @@ def recover(folder: Path) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "lost"),
     [
@@ -224,6 +225,7 @@ def test_the_readmes_commands_bring_back_what_can_be_read(
     assert "1 ban pending" in f2b_digest("--config", config, "status").out
 
 
+@pytest.mark.slow
 def test_a_recovered_store_gives_no_new_ban_an_id_that_was_reported(
     f2b_digest: Command, config: Path, full: Path
 ) -> None:
@@ -245,6 +247,7 @@ def test_a_store_that_was_never_sent_from_can_be_recovered(f2b_digest: Command, 
     assert re.search(r"1,4\d\d bans pending", f2b_digest("--config", config, "status").out)
 
 
+@pytest.mark.slow
 def test_an_older_store_is_recovered_as_what_it_is(f2b_digest: Command, config: Path, path: Path) -> None:
     """It keeps its version, so that the next send upgrades it."""
     make_version_1(path)

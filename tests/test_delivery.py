@@ -172,6 +172,7 @@ def test_a_ban_between_reading_and_sealing_is_in_the_next_digest(path: Path, mon
     assert [text for _, text in channel.arrived] == ["sshd 192.0.2.1 1\n", "sshd 192.0.2.2 1\n"]
 
 
+@pytest.mark.slow
 def test_of_two_programs_that_send_at_once_one_does(tmp_path: Path, path: Path) -> None:
     """Each recipient gets one copy of one digest, however many crons run, and nobody complains."""
     mailbox = tmp_path / "mailbox"
@@ -206,6 +207,7 @@ sendmail = "{sendmail}"
     assert query(path, "SELECT count(*), sum(bans) FROM digest") == [(1, 200)]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from(("ban sshd", "ban web", "unban", "send daily", "send web")), max_size=30),
@@ -645,6 +647,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=40), st.sampled_from(QUIET), st.sampled_from(("Europe/Paris", "America/Sao_Paulo")))
 def test_calendar_periods_tile_and_tell_every_ban_once(

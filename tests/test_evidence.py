@@ -158,6 +158,7 @@ def test_an_address_of_ones_own_is_masked(own: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_megabyte_is_masked_at_once() -> None:
     """An attacker chooses what stands in a log line, and as which user."""
     started = time.monotonic()

@@ -158,6 +158,7 @@ def test_an_unban_is_recorded(server: Fail2ban) -> None:
     assert (unban["jail"], unban["ip"], unban["at"]) == ("ssh", "192.0.2.7", ban["at"])
 
 
+@pytest.mark.slow
 def test_a_growing_ban_time_ends_with_its_final_value(server: Fail2ban) -> None:
     """Under bantime.increment the newest bantime recorded of an address is the one that fail2ban settled on."""
     for jail in ("ssh", "web"):
@@ -178,6 +179,7 @@ def test_a_growing_ban_time_ends_with_its_final_value(server: Fail2ban) -> None:
     assert server.known_bans("web") == newest()
 
 
+@pytest.mark.slow
 def test_jails_record_their_start_and_stop(server: Fail2ban) -> None:
     """Each jail's start and stop are events, and stopping ends no ban."""
     server.jail("ssh")
@@ -193,6 +195,7 @@ def test_jails_record_their_start_and_stop(server: Fail2ban) -> None:
 # ---- what an admin does to fail2ban
 
 
+@pytest.mark.slow
 def test_a_restart_records_no_ban_twice(server: Fail2ban) -> None:
     """Bans that fail2ban restores from its database were recorded when they were new."""
     server.jail("ssh")
@@ -207,6 +210,7 @@ def test_a_restart_records_no_ban_twice(server: Fail2ban) -> None:
     assert recorder.spooled(str(server.store)) == 0
 
 
+@pytest.mark.slow
 def test_a_log_that_is_read_again_records_no_ban_twice(server: Fail2ban) -> None:
     """Without a database of its own, a restarted fail2ban bans anew from the log; that is the same ban."""
     server.dbfile = "None"
@@ -221,6 +225,7 @@ def test_a_log_that_is_read_again_records_no_ban_twice(server: Fail2ban) -> None
     assert [event["ip"] for event in server.events()] == ["192.0.2.1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [["reload"], ["reload", "--restart"], ["restart", "ssh"]], ids=" ".join)
 def test_a_reload_keeps_recording(server: Fail2ban, how: list[str]) -> None:
     """After each way to reload, bans are recorded, and changed options hold."""
@@ -232,6 +237,7 @@ def test_a_reload_keeps_recording(server: Fail2ban, how: list[str]) -> None:
     assert server.ban_of("192.0.2.7")["host"] == "after"
 
 
+@pytest.mark.slow
 def test_a_mistaken_option_costs_no_jail_and_no_ban(server: Fail2ban) -> None:
     """fail2ban starts with every jail, each ban is recorded, in the default store if need be, and the log says why."""
     mistakes = {
@@ -256,6 +262,7 @@ def test_a_mistaken_option_costs_no_jail_and_no_ban(server: Fail2ban) -> None:
         assert next(iter(options)) in complaint
 
 
+@pytest.mark.slow
 def test_the_firewall_beside_us_gets_its_lost_bans_back(server: Fail2ban) -> None:
     """fail2ban bans again with a firewall action that lost its rules, which an action without banEpoch prevents."""
     server.jail("ssh", firewall(server), server.python_action())
@@ -271,6 +278,7 @@ def test_the_firewall_beside_us_gets_its_lost_bans_back(server: Fail2ban) -> Non
     assert [event["ip"] for event in server.events()] == ["192.0.2.1", "192.0.2.2"]
 
 
+@pytest.mark.slow
 def test_the_firewall_beside_us_is_checked_when_a_banned_address_is_seen_again(server: Fail2ban) -> None:
     """fail2ban asks every action of the jail whether all is well, ours too, and then repairs the firewall."""
     server.jail("ssh", server.python_action(), firewall(server))
@@ -370,11 +378,13 @@ def ban_during(server: Fail2ban, fault: Callable[[Fail2ban], AbstractContextMana
     assert len(server.events(ip="192.0.2.3")) == 1
 
 
+@pytest.mark.slow
 def test_a_locked_store_holds_no_ban_up_and_loses_none(server: Fail2ban) -> None:
     """Another process that keeps the store locked costs a ban less than a second."""
     ban_during(server, locked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [locked_for_readers_too, damaged, read_only])
 def test_a_store_that_takes_nothing_holds_no_ban_up_and_loses_none(
     any_server: Fail2ban, fault: Callable[[Fail2ban], AbstractContextManager[None]]
@@ -383,6 +393,7 @@ def test_a_store_that_takes_nothing_holds_no_ban_up_and_loses_none(
     ban_during(any_server, fault)
 
 
+@pytest.mark.slow
 def test_a_full_disk_holds_no_ban_up_and_loses_none(any_server: Fail2ban) -> None:
     """The bytes that the spool set aside take the bans that a full disk does not."""
     with small_disk(any_server.store.parent):
@@ -392,6 +403,7 @@ def test_a_full_disk_holds_no_ban_up_and_loses_none(any_server: Fail2ban) -> Non
             any_server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_store_that_was_removed_is_made_anew(any_server: Fail2ban, what: str) -> None:
     """A ban after somebody removed the store, or its folder, is in a new one."""
@@ -406,6 +418,7 @@ def test_a_store_that_was_removed_is_made_anew(any_server: Fail2ban, what: str) 
     assert [event["ip"] for event in any_server.events()] == ["192.0.2.2"]
 
 
+@pytest.mark.slow
 def test_a_hundred_bans_at_once_during_a_lock_are_all_recorded(any_server: Fail2ban) -> None:
     """A burst of bans while the store is locked goes to the spool as a whole, and to the store once."""
     any_server.jail("ssh", maxretry="1")

@@ -119,6 +119,7 @@ def made(
 # Against the real ones
 
 
+@pytest.mark.slow
 def test_a_libloc_database_is_read_as_its_own_library_reads_it(libloc: Path) -> None:
     """Country, network and name are those of IPFire's own library, for thousands of addresses of both families."""
     libraries = unpacked("libloc1", "bookworm", "libloc1") / "usr/lib/x86_64-linux-gnu"
@@ -193,6 +194,7 @@ def scanned(path: Path, wanted: Sequence[int]) -> Iterator[str | None]:
             yield code if low <= address <= high else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [4, 6])
 def test_an_address_is_found_in_tors_ranges_as_by_reading_them_all(family: int, tor: list[Path]) -> None:
     """The addresses are random, the edges of ranges, and those beside the edges."""
@@ -471,6 +473,7 @@ def test_text_that_is_no_address_is_unknown(kind: str, libloc: Path, tor: list[P
     assert geography.find("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff") is None
 
 
+@pytest.mark.slow
 def test_the_broken_databases_of_maxminds_own_tests_do_no_harm(maxmind: Path) -> None:
     """Loops, false lengths, endless nesting: each is a note, or unknown addresses, and none takes long."""
     paths = [*maxmind.glob("bad-data/*/*.mmdb"), *maxmind.glob("test-data/MaxMind-DB-*.mmdb")]
@@ -515,6 +518,7 @@ def noise(read: Callable[[int, int], bytes], size: int, dice: random.Random) -> 
     return place, dice.choice((dice.randbytes(64), b"\xff" * 64, b"\0" * 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breaker", [bits, noise])
 @pytest.mark.parametrize("kind", ["libloc", "tor", "maxmind"])
 def test_a_database_with_broken_bytes_raises_nothing(
@@ -551,6 +555,7 @@ def test_a_database_of_zeros_between_head_and_end_raises_nothing(
     tried(path, addresses(100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["libloc", "tor", "maxmind"])
 def test_a_database_that_is_cut_short_raises_nothing(
     kind: str, libloc: Path, tor: list[Path], maxmind: Path, tmp_path: Path

@@ -105,6 +105,7 @@ def test_one_jail_with_growing_ban_times_is_enough(fail2ban: Fail2ban) -> None:
     assert server.ask(client_of(fail2ban)).increments is True
 
 
+@pytest.mark.slow
 def test_a_fail2ban_that_is_down_has_no_jails(fail2ban: Fail2ban) -> None:
     """Stopped, and killed so that its socket stayed."""
     assert server.ask(client_of(fail2ban)).running == ()
@@ -116,6 +117,7 @@ def test_a_fail2ban_that_is_down_has_no_jails(fail2ban: Fail2ban) -> None:
     assert server.ask(client_of(fail2ban)).running == ()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("closed", ["socket", "folder"])
 def test_one_who_may_not_ask_does_not_call_it_down(fail2ban: Fail2ban, closed: str, tmp_path: Path) -> None:
@@ -142,6 +144,7 @@ def test_a_host_without_fail2ban_is_unknown() -> None:
     assert server.ask(Client(environment={"PATH": "/nonexistent"})) == server.UNKNOWN
 
 
+@pytest.mark.slow
 def test_a_fail2ban_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its jails are known if it hangs later on."""
     monkeypatch.setattr(server, "DEADLINE", 0.3)
@@ -158,6 +161,7 @@ def test_a_fail2ban_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: py
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_twenty_jails_cost_little_more_than_one() -> None:
     """Two programs are run, not forty: the time is less than a quarter of theirs."""
     with Fail2ban("1.0") as running:

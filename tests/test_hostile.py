@@ -146,6 +146,7 @@ def hidden(text: str) -> set[str]:
     return {character for character in text if unicodedata.category(character) in HIDDEN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS)
 def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
     """As jail, id, user, matched lines and host at once: no header, element, line or control character is added."""
@@ -199,6 +200,7 @@ def test_a_megabyte_of_matched_lines_costs_64_k(f2b_digest: Command, config: Pat
 # ---- trouble that tells of hostile text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS)
 def test_a_servers_hostile_words_stay_words(f2b_digest: Command, config: Path, path: Path, text: str) -> None:
     """What it answers is one line for stderr, status and history, and text in the next digest."""

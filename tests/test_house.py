@@ -1,39 +1,46 @@
-"""The house's own rules: format, lint, types, import contracts, and that no module forgets to say what it is."""
+"""The project's own rules: what a commit runs, what a quick run leaves out, the cron file."""
 
-import ast
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from noxfile import LINTERS
 
 ROOT = Path(__file__).parent.parent
-TOOLS = Path(sys.executable).parent
-MODULES = sorted([*(ROOT / "f2b_digest").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
 
 
+def test_a_commit_runs_the_linters_that_ci_runs() -> None:
+    """The hooks of .pre-commit-config.yaml are the commands of `nox -s lint`, from .venv: nothing is fetched."""
+    hooks = [
+        hook
+        for repository in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+        for hook in repository["hooks"]
+    ]
+    assert [hook["entry"].split() for hook in hooks] == [[f".venv/bin/{name}", *rest] for name, *rest in LINTERS]
+    assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in hooks)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "command",
-    [
-        ("ruff", "format", "--check", "."),
-        ("ruff", "check", "."),
-        ("mypy",),
-        ("lint-imports",),
-        ("vermin", "-q", "--no-tips", "-t=3.7-", "--violations", "action.d/f2b-digest.py"),
-    ],
-    ids=lambda command: " ".join(command[:2]),
+    ("arguments", "passed", "left_out"), [((), 1, 1), (("--slow",), 2, 0), (("checks/test_two.py",), 2, 0)]
 )
-def test_the_linters_are_content(command: tuple[str, ...]) -> None:
-    """Format, lint, types, the floors, and Python 3.7 for the file that runs inside fail2ban."""
-    done = subprocess.run([TOOLS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_says_what_lives_in_it(module: Path) -> None:
-    """The first line of every module is its docstring."""
-    assert ast.get_docstring(ast.parse(module.read_text()))
+def test_a_quick_run_leaves_out_slow_tests_and_says_so(
+    arguments: tuple[str, ...], passed: int, left_out: int, tmp_path: Path
+) -> None:
+    """With this project's own conftest.py; a file that is named runs whole."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = checks\nmarkers = slow\n")
+    (tmp_path / "checks").mkdir()
+    tests = "import pytest\n\ndef test_quick(): pass\n\n@pytest.mark.slow\ndef test_slow(): pass\n"
+    (tmp_path / "checks/test_two.py").write_text(tests)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"{passed} passed" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (f"slow tests left out: {left_out}" in done.stdout) == bool(left_out)
 
 
 def test_the_cron_file_is_silent_and_has_a_user_and_a_path() -> None:

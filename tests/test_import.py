@@ -195,6 +195,7 @@ def test_a_first_look_needs_no_store_and_leaves_none(f2b_digest: Command, path: 
     assert not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_real_fail2bans_log_and_database_tell_what_its_action_recorded(
     version: str, f2b_digest: Command, config: Path, path: Path
@@ -214,6 +215,7 @@ def test_a_real_fail2bans_log_and_database_tell_what_its_action_recorded(
     assert sorted(query(path, "SELECT jail, ip FROM event WHERE kind = 'ban'")) == recorded
 
 
+@pytest.mark.slow
 def test_a_log_of_a_million_lines_is_read_to_its_end(
     f2b_digest: Command, config: Path, path: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def tell(capsys: pytest.CaptureFixture[str], what: str, appends: Appends) -> flo
     return times[-1]
 
 
+@pytest.mark.slow
 def test_no_ban_is_lost_doubled_or_held_up_under_load(
     server: Fail2ban, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +144,7 @@ def test_no_ban_is_lost_doubled_or_held_up_under_load(
     assert "keeps the" not in log
 
 
+@pytest.mark.slow
 def test_a_ban_that_finds_store_and_spool_locked_is_kept_all_the_same(tmp_path: Path) -> None:
     """Its jail goes on after a second; the ban waits until somebody lets go."""
     store = str(tmp_path / "bans.sqlite3")
@@ -181,6 +183,7 @@ def assert_each_in_one_digest(server: Fail2ban, total: int) -> None:
     assert sorted(mail["Message-ID"][1:].partition(".")[0] for mail in mails) == sorted(uuid for uuid, _, _ in digests)
 
 
+@pytest.mark.slow
 def test_a_large_prune_holds_no_ban_up(
     server: Fail2ban, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from tests.scenarios.world import read
 from tests.store_making import event, fill
 
 
+@pytest.mark.slow
 def test_the_line_in_the_digest_lifts_the_ban(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A colleague is locked out; the admin copies one line of the mail, and the colleague is back."""
     monkeypatch.setattr("f2b_digest.config.FAIL2BAN_DATABASE", tmp_path / "none.sqlite3")

@@ -132,6 +132,7 @@ def cron(tmp_path: Path) -> Iterator[Cron]:
         yield Cron(tmp_path, stack)
 
 
+@pytest.mark.slow
 def test_a_second_send_waits_and_finds_nothing_left(cron: Cron) -> None:
     """Both end with 0 and in silence; there is one digest and one mail."""
     first = cron.start_held("send", "daily")
@@ -143,6 +144,7 @@ def test_a_second_send_waits_and_finds_nothing_left(cron: Cron) -> None:
     assert query(cron.store, "SELECT report, bans FROM digest") == [("daily", 1)]
 
 
+@pytest.mark.slow
 def test_a_weekly_send_is_not_skipped_because_a_daily_one_is_at_work(cron: Cron) -> None:
     """Cron begins both at midnight; the second comes after the first."""
     first = cron.start_held("send", "daily")
@@ -154,6 +156,7 @@ def test_a_weekly_send_is_not_skipped_because_a_daily_one_is_at_work(cron: Cron)
     assert cron.arrived == ["admin@example.org", "boss@example.org"]
 
 
+@pytest.mark.slow
 def test_a_ban_is_recorded_while_a_send_is_held(cron: Cron) -> None:
     """The lock is the senders' alone."""
     first = cron.start_held("send", "daily")
@@ -163,6 +166,7 @@ def test_a_ban_is_recorded_while_a_send_is_held(cron: Cron) -> None:
     assert end(first)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_reader_does_not_wait_for_a_send(cron: Cron) -> None:
     """Status, preview and history answer at once."""
     first = cron.start_held("send", "daily")
@@ -171,6 +175,7 @@ def test_a_reader_does_not_wait_for_a_send(cron: Cron) -> None:
     assert first.poll() is None
 
 
+@pytest.mark.slow
 def test_a_retry_beside_a_send_ends_at_once_in_silence(cron: Cron) -> None:
     """Even where something is due: the send will do it."""
     first = cron.start_held("send", "daily")
@@ -180,6 +185,7 @@ def test_a_retry_beside_a_send_ends_at_once_in_silence(cron: Cron) -> None:
     assert cron.tried == ["admin@example.org"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("resend", "1"), ("prune",)], ids=" ".join)
 def test_whoever_writes_waits_for_a_send(cron: Cron, command: tuple[str, ...]) -> None:
     """A copy, or a prune, comes after it."""
@@ -190,6 +196,7 @@ def test_whoever_writes_waits_for_a_send(cron: Cron, command: tuple[str, ...]) -
     assert end(first)[0] == end(second)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_killed_sender_frees_the_lock_at_once(cron: Cron) -> None:
     """Nothing is left that somebody would have to remove; the delivery is tried again when it is due."""
     first = cron.start_held("send", "daily")
@@ -209,6 +216,7 @@ def test_a_killed_sender_frees_the_lock_at_once(cron: Cron) -> None:
     assert cron.arrived.count("admin@example.org") >= 1
 
 
+@pytest.mark.slow
 def test_a_sender_that_waits_too_long_says_so(cron: Cron, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line and status 75: something hangs, and cron will come again."""
     cron.start_held("send", "daily")

@@ -44,6 +44,7 @@ def test_files_are_found_from_the_checkout(tmp_path: Path) -> None:
     assert str(ROOT / "templates") in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wheel", "sdist", "editable"])
 def test_files_are_found_when_installed(kind: str, distributions: dict[str, Path], tmp_path: Path) -> None:
     """Each way of installing leaves a program that finds its templates, its cron file and its action."""
@@ -55,6 +56,7 @@ def test_files_are_found_when_installed(kind: str, distributions: dict[str, Path
     assert str(ROOT / "templates" if kind == "editable" else tmp_path) in found(python, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_action_twice_as_files_and_the_sdist_once(distributions: dict[str, Path]) -> None:
     """The recorder is one file: a link in a checkout and in the sdist, two equal files in the wheel."""
     action = (ROOT / "action.d/f2b-digest.py").read_bytes()

@@ -13,6 +13,7 @@ def peer_is_there() -> None:
         missing(str(peers.ACTION), "apt-get install fail2ban")
 
 
+@pytest.mark.slow
 def test_a_failing_mailer_costs_the_peer_bans_and_us_none() -> None:
     """The peer removes its buffer whether or not the mail went out; a digest is tried again."""
     names = ["the mail server is away for a while", "the mailer is killed"]
@@ -20,6 +21,7 @@ def test_a_failing_mailer_costs_the_peer_bans_and_us_none() -> None:
         assert row[1:] == (10, 20, 0, 20)
 
 
+@pytest.mark.slow
 def test_without_a_fault_neither_loses_a_ban() -> None:
     """The count is fair to both."""
 
@@ -33,6 +35,7 @@ def test_without_a_fault_neither_loses_a_ban() -> None:
     assert peers.lost(peers.Ours, no_fault, 12) == (0, 12)
 
 
+@pytest.mark.slow
 def test_jails_that_ban_at_once_cost_us_none() -> None:
     """Eight threads append while a send runs."""
     assert peers.lost(peers.Ours, peers.jails_at_once, 20) == (0, 160)

@@ -109,6 +109,7 @@ def check(zone: ZoneInfo, found: list[tuple[float, int]], edge: float) -> tuple[
     return len(days), gaps, overlaps
 
 
+@pytest.mark.slow
 def test_periods_tile_the_line_in_every_zone(pytestconfig: pytest.Config) -> None:
     """At each change of clocks no instant is in two days, weeks or months, none is in none, and each begins right."""
     step = 1 if pytestconfig.getoption("--all-zones") else SAMPLE

@@ -129,6 +129,7 @@ def test_what_root_makes_belongs_to_the_folders_owner(folder: Path) -> None:
         os.umask(before)
 
 
+@pytest.mark.slow
 def test_everything_but_the_append_works_without_root(folder: Path) -> None:
     """Root's appends and nobody's commands go on side by side; no file is shut off from either."""
     assert root_records(folder, "192.0.2.1") == Ended(0, "", "")
@@ -152,6 +153,7 @@ def test_everything_but_the_append_works_without_root(folder: Path) -> None:
     assert all(file.stat().st_mode & 0o007 == 0 for file in (folder / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_a_store_that_roots_send_set_aside_is_explained_to_its_owner(folder: Path) -> None:
     """The mark can be read, and taken away, by whoever owns the folder."""
     root_records(folder, "192.0.2.1")
@@ -367,6 +369,7 @@ def test_no_mistake_in_the_configuration_shows_a_secret(
     assert_no_secret(ended.err, ended.out)
 
 
+@pytest.mark.slow
 def test_no_process_has_a_secret_in_its_arguments_or_environment(secretive: Path) -> None:
     """Whoever runs `ps` while a slow server is waited for sees none."""
     with RawServer(silent) as slow, ExitStack() as stack:
@@ -445,6 +448,7 @@ TRICKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trick", TRICKS.values(), ids=TRICKS)
 def test_no_template_gets_out_of_its_sandbox(
     f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch, trick: str

@@ -76,6 +76,7 @@ one_store = settings(deadline=None, max_examples=60, suppress_health_check=[Heal
 # ---- any value
 
 
+@pytest.mark.slow
 @one_store
 @given(fields=st.fixed_dictionaries(dict.fromkeys(FIELDS, any_value) | {"users": st.lists(any_value, max_size=3)}))
 @example(fields=dict.fromkeys(FIELDS, "\0\udcff") | {"users": ["\0\udcff"]})
@@ -134,6 +135,7 @@ def test_the_same_event_twice_is_one_row(store: str) -> None:
     assert stored(store) == [first, *others]
 
 
+@pytest.mark.slow
 def test_eight_processes_lose_and_double_nothing(store: str) -> None:
     """Doors that all begin at once, with the store not even made, put every event in."""
     code = """if True:
@@ -152,6 +154,7 @@ def test_eight_processes_lose_and_double_nothing(store: str) -> None:
     assert sorted(row[3] for row in stored(store)) == sorted(f"{p}-{n}" for p in range(8) for n in range(200))
 
 
+@pytest.mark.slow
 def test_many_doors_make_the_store_together(tmp_path: Path) -> None:
     """Whoever comes while another makes the store waits for it, and has no need of the spool."""
     for attempt in range(20):
@@ -409,6 +412,7 @@ def has_table(path: str) -> bool:
         return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone())
 
 
+@pytest.mark.slow
 def test_a_disk_that_hangs_holds_no_jail_up(
     store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -442,6 +446,7 @@ def test_a_disk_that_hangs_holds_no_jail_up(
     assert time.monotonic() - start < 1
 
 
+@pytest.mark.slow
 def test_a_hanging_reserve_holds_no_jail_up(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A jail starts although the disk hangs."""
     back = threading.Event()

@@ -128,6 +128,7 @@ def check_limits(digest: Digest) -> None:
     assert notification["title"].isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", ["x", "<", ".", "😀", "\U000e0041"])
 def test_the_limits_hold_whatever_was_banned(character: str) -> None:
     """A flood of long names of the worst characters fits into a mail and a notification."""
@@ -141,6 +142,7 @@ def test_the_limits_hold_for_a_flood(jails: int, addresses: int) -> None:
     check_limits(digest_of("x" * 60, jails, addresses, users=8))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.text(), st.integers(1, 9), st.integers(0, 9))
 def test_the_limits_hold_for_any_text(text: str, jails: int, addresses: int) -> None:
@@ -148,6 +150,7 @@ def test_the_limits_hold_for_any_text(text: str, jails: int, addresses: int) -> 
     check_limits(digest_of(text, jails, addresses, host=text or "web1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", ["x", "<", ".", "😀", "\U000e0041"])
 def test_the_limits_hold_with_every_section_full(character: str) -> None:
     """A flood that fills every section with the worst names still fits; only rows are left out."""
@@ -171,6 +174,7 @@ def flood(character: str) -> Digest:
     )
 
 
+@pytest.mark.slow
 def test_as_many_rows_are_shown_as_fit() -> None:
     """A digest that fits is not cut; one that does not still shows jails and addresses."""
     assert render(digest_of("192.0.2.1", 2, 50))[0]["email/body.txt"].count("\n  192.0.2.1 ") >= 100
@@ -235,6 +239,7 @@ def news_half(digest: Digest) -> Digest:
     return replace(digest, facts=digest.facts[-8:])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters() | st.sampled_from("<>&\"'/={}%#"), max_size=40))
 def test_no_text_adds_anything_to_the_page(text: str) -> None:

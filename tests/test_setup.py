@@ -104,6 +104,7 @@ def test_a_jail_that_records_already_is_left_alone(setup: Setup, tree: Path) -> 
     assert not (tree / SNIPPET).exists()
 
 
+@pytest.mark.slow
 def test_a_jail_that_cannot_be_added_to_is_left_as_it_is(setup: Setup, tree: Path) -> None:
     """fail2ban follows known/action one step only, and a later file has the last word: others get their line."""
     add_jail(tree, "[sshd]\naction = %(known/action)s\n         dummy\n")
@@ -125,6 +126,7 @@ def test_a_second_setup_changes_nothing(setup: Setup, tree: Path) -> None:
     assert files(tree) == before
 
 
+@pytest.mark.slow
 def test_a_jail_that_was_enabled_since_is_added(setup: Setup, tree: Path) -> None:
     """Setup again, and the new jail records; one that was disabled loses its lines."""
     setup()
@@ -155,6 +157,7 @@ def test_uninstall_leaves_the_store(setup: Setup, tree: Path) -> None:
     assert store.read_bytes() == b"bans"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SNIPPET, CRON, ACTION])
 def test_a_file_that_a_person_changed_survives(setup: Setup, tree: Path, name: str) -> None:
     """Its new content stands beside it, is named once and again, and goes with uninstall; the person's stays."""
@@ -182,6 +185,7 @@ def test_a_file_that_was_there_before_survives(setup: Setup, tree: Path) -> None
     assert (tree / ACTION).exists()
 
 
+@pytest.mark.slow
 def test_a_newer_version_replaces_what_setup_wrote(setup: Setup, tree: Path) -> None:
     """A file that nobody changed since setup wrote it is the program's to renew."""
     setup()
@@ -208,6 +212,7 @@ def test_the_action_stays_while_a_jail_names_it(setup: Setup, tree: Path) -> Non
     assert not (tree / ACTION).exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_all_and_changes_nothing(setup: Setup, tree: Path) -> None:
     """Every file with its content, every command; and not a byte is written."""
     before = files(tree)
@@ -222,6 +227,7 @@ def test_a_dry_run_shows_all_and_changes_nothing(setup: Setup, tree: Path) -> No
     assert files(tree) == before
 
 
+@pytest.mark.slow
 def test_the_first_configuration_is_what_the_machine_says(setup: Setup, tree: Path) -> None:
     """fail2ban's destemail, a sendmail, the store; only its group may read it. Then it is the admin's."""
     setup()
@@ -246,6 +252,7 @@ def test_an_address_that_is_none_gives_way(setup: Setup, tree: Path, destemail: 
     assert loaded.channels["mail"].recipients == ("root@localhost",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("locale", "language"), [("fr_CH.UTF-8", "fr"), ("C.UTF-8", "en"), ("xx_XX", "en")])
 def test_the_digest_speaks_the_language_of_who_set_it_up(
     setup: Setup, tree: Path, monkeypatch: pytest.MonkeyPatch, locale: str, language: str
@@ -264,6 +271,7 @@ def test_without_a_sendmail_the_configuration_says_what_is_missing(setup: Setup,
     assert '# smtp = "smtp://' in (tree / CONFIGURATION).read_text()
 
 
+@pytest.mark.slow
 def test_cron_calls_this_program_as_the_stores_owner(setup: Setup, tree: Path) -> None:
     """Every line has the user and the absolute path."""
     setup("--user", "mail")
@@ -274,6 +282,7 @@ def test_cron_calls_this_program_as_the_stores_owner(setup: Setup, tree: Path) -
     assert os.access(own_path(), os.X_OK)
 
 
+@pytest.mark.slow
 def test_without_cron_systemd_gets_timers_that_catch_up(setup: Setup, tree: Path) -> None:
     """Debian 13 installs no cron; and where cron comes later, the timers go."""
     (tree / "usr/sbin/cron").unlink()
@@ -373,6 +382,7 @@ def test_a_configuration_that_does_not_fit_stops_setup(setup: Setup, tree: Path,
     assert files(tree) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_is_named(setup: Setup, tree: Path) -> None:
     """Rather than to take a person's files for our own."""
     setup()
@@ -406,6 +416,7 @@ def ours(name: str) -> bool:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS if os.environ.get("CI") else ("1.0", "new"))
 def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
     """A machine whose fail2ban runs is set up, and again, and taken back."""
@@ -438,6 +449,7 @@ def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
         assert all(left[name] == before[name] for name in before if not ours(name))
 
 
+@pytest.mark.slow
 def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
     """The trial comes before fail2ban is restarted: its jails go on as they were, without a file of ours."""
     with Machine("1.0") as machine:
@@ -459,6 +471,7 @@ def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
         assert "not recording yet; when you like:  fail2ban-client reload --restart" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
     """The machine's own stays as it is, and records once it starts. What cron could not do is said today."""
     with Machine("1.0") as machine:

@@ -42,6 +42,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
         yield fail2ban
 
 
+@pytest.mark.slow
 def test_hostile_ids_names_and_lines_arrive_verbatim_and_nothing_is_run(server: Fail2ban) -> None:
     """What stands in the banned id, the user name and the matched lines is stored as it is, each as one value."""
     server.jail("web", server.shell_action(user="<F-USER>", lines="<matches>"), filter="id", maxretry="2")
@@ -70,6 +71,7 @@ def test_plain_words_stay_one_value(server: Fail2ban) -> None:
     assert not (server.folder / "canary").exists()
 
 
+@pytest.mark.slow
 def test_a_line_that_no_shell_can_carry_costs_no_ban(server: Fail2ban) -> None:
     """Without the user and lines options, a NUL or 200 kB in the log line do not matter."""
     server.jail("web", server.shell_action())
@@ -80,6 +82,7 @@ def test_a_line_that_no_shell_can_carry_costs_no_ban(server: Fail2ban) -> None:
         assert (ban["users"], ban["matches"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_an_empty_user_is_no_user(server: Fail2ban) -> None:
     """A ban by hand has no user and no lines, also where a jail asked for them."""
     server.jail("web", server.shell_action(user="<F-USER>", lines="<matches>"))
@@ -89,6 +92,7 @@ def test_an_empty_user_is_no_user(server: Fail2ban) -> None:
     assert (ban["failures"], ban["users"], ban["matches"]) == (0, None, None)
 
 
+@pytest.mark.slow
 def test_the_life_of_a_jail_is_recorded(server: Fail2ban) -> None:
     """Start, unban and stop are events; a restart records no ban twice, and stopping ends none."""
     server.jail("web", server.shell_action())
@@ -126,6 +130,7 @@ def test_a_store_that_takes_nothing_sends_the_ban_to_the_spool_once(server: Fail
     assert [event["ip"] for event in server.events()] == ["192.0.2.2"]
 
 
+@pytest.mark.slow
 def test_a_growing_ban_time_ends_with_its_final_value(server: Fail2ban) -> None:
     """The final duration under bantime.increment comes as an event of its own."""
     increment = {"bantime_increment": "true", "bantime_overalljails": "true", "bantime_multipliers": "1 2"}

@@ -223,6 +223,7 @@ def shared_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o644), (0o755, 0o640), (0o750, 0o640), (0o770, 0o660)])
 def test_somebody_who_may_not_write_beside_the_store_reads_who_may(
     shared_folder: Path, folder_mode: int, file_mode: int
@@ -286,6 +287,7 @@ CHOSEN = st.lists(st.tuples(st.sampled_from(("", "", "!")), st.sampled_from(sort
 Stored = dict[str, Any]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(ROWS, max_size=40) | st.lists(ROWS, min_size=30, max_size=60), CHOSEN, FIRST, LAST,

@@ -92,6 +92,7 @@ def piped(folder: Path, *words: str, **environment: str) -> bytes:
     return subprocess.run(command, env=environment, check=True, capture_output=True).stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_colours_and_bars(seen: Seen) -> None:
     """What needs somebody stands out."""
     shown = seen()
@@ -99,6 +100,7 @@ def test_a_terminal_gets_colours_and_bars(seen: Seen) -> None:
     assert "█" * 30 in shown
 
 
+@pytest.mark.slow
 def test_a_digest_of_the_archive_looks_as_a_preview_does(seen: Seen, folder: Path) -> None:
     """Also in a narrow window, without colour, and by the pager."""
     with (folder / "config.toml").open("a") as file:
@@ -114,6 +116,7 @@ def test_a_digest_of_the_archive_looks_as_a_preview_does(seen: Seen, folder: Pat
     assert not (folder / "mark").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
 def test_who_wants_no_colour_gets_none(seen: Seen, environment: dict[str, str]) -> None:
     """NO_COLOR is respected, and a terminal that only prints."""
@@ -122,11 +125,13 @@ def test_who_wants_no_colour_gets_none(seen: Seen, environment: dict[str, str]) 
     assert "bad" in shown
 
 
+@pytest.mark.slow
 def test_an_empty_no_color_is_no_wish(seen: Seen) -> None:
     """no-color.org: only when it is not an empty string."""
     assert ESCAPE.search(seen(NO_COLOR=""))
 
 
+@pytest.mark.slow
 def test_the_option_goes_before_the_environment(seen: Seen, folder: Path) -> None:
     """What is typed now counts more: also in a pipe, for `less -R`."""
     assert ESCAPE.search(seen("--color", "always", NO_COLOR="1"))
@@ -136,6 +141,7 @@ def test_the_option_goes_before_the_environment(seen: Seen, folder: Path) -> Non
     assert plain(coloured) == piped(folder).decode()
 
 
+@pytest.mark.slow
 def test_a_pipe_and_a_file_get_the_text_of_the_mail(folder: Path, seen: Seen) -> None:
     """What is previewed there is what is sent, whatever the terminal is like."""
     in_pipe = piped(folder, COLUMNS="40", LANG="C")
@@ -147,6 +153,7 @@ def test_a_pipe_and_a_file_get_the_text_of_the_mail(folder: Path, seen: Seen) ->
     assert max(map(len, in_pipe.decode().splitlines())) > 80  # the template's own line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("columns", "width"), [(60, 60), (40, 40), (20, 40), (80, 80), (300, 100)])
 def test_no_line_is_longer_than_the_terminal(seen: Seen, columns: int, width: int) -> None:
     """Between 40 and 100 columns, whichever template is used; only a word that is longer stays in one piece."""
@@ -156,6 +163,7 @@ def test_no_line_is_longer_than_the_terminal(seen: Seen, columns: int, width: in
     assert [line for line in too_long if " " in line.strip()] == []
 
 
+@pytest.mark.slow
 def test_the_built_in_text_keeps_to_the_terminal(seen: Seen, folder: Path) -> None:
     """The same for the templates that everybody has."""
     (folder / "own/email/body.txt").unlink()
@@ -164,6 +172,7 @@ def test_the_built_in_text_keeps_to_the_terminal(seen: Seen, folder: Path) -> No
     assert [line for line in shown.splitlines() if len(line) > 60 and " " in line.strip()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment", [{"LANG": "C"}, {"LANG": ""}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "ascii"}]
 )
@@ -183,6 +192,7 @@ def test_a_character_that_an_encoding_lacks_is_shown_by_one_that_looks_like_it()
     assert readable("é – 中", "utf-8") == "é – 中"
 
 
+@pytest.mark.slow
 def test_no_escape_sequence_of_an_attacker_reaches_the_terminal(seen: Seen) -> None:
     """All that the terminal obeys is ours; what somebody else chose is shown as escapes."""
     shown = seen()
@@ -195,12 +205,14 @@ def test_no_escape_sequence_of_an_attacker_reaches_the_terminal(seen: Seen) -> N
 # ---- the pager
 
 
+@pytest.mark.slow
 def test_a_text_that_is_longer_than_the_screen_goes_to_the_pager(seen: Seen, folder: Path) -> None:
     """With the flags that git sets: end if it fits, show colours, leave the screen."""
     assert "\x1b[1;31mbad" in seen(lines=10, PAGER=str(folder / "pager"))
     assert (folder / "mark").read_text() == "paged:FRX\n"
 
 
+@pytest.mark.slow
 def test_less_shows_unicode_also_where_the_locale_is_missing(seen: Seen) -> None:
     """A terminal from elsewhere brings the name of a locale that the server has not: less would show codes."""
     parts.program("less", "apt install less")
@@ -209,12 +221,14 @@ def test_less_shows_unicode_also_where_the_locale_is_missing(seen: Seen) -> None
     assert "<E2>" not in shown
 
 
+@pytest.mark.slow
 def test_the_pagers_own_flags_are_kept(seen: Seen, folder: Path) -> None:
     """LESS is the person's."""
     seen(lines=10, PAGER=str(folder / "pager"), LESS="-i")
     assert (folder / "mark").read_text() == "paged:-i\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "environment", "lines"),
     [

@@ -42,6 +42,7 @@ def kinds(digest: Digest) -> list[str]:
     return [fact.kind for fact in digest.facts]
 
 
+@pytest.mark.slow
 def test_usual_weeks_ask_nobody_and_tell_little(
     pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,6 +135,7 @@ def test_the_tool_keeps_translations_and_drops_what_nobody_says(
     assert "gone" not in text
 
 
+@pytest.mark.slow
 def test_catalogues_are_in_the_wheel(tmp_path: Path) -> None:
     """Who installs the package has every language, and no compiled file is needed."""
     root = Path(__file__).parent.parent

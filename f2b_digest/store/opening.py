@@ -18,7 +18,7 @@ from f2b_digest.store.tables import UPGRADES, delivery, digest, metadata
 
 WAIT = 30
 """Seconds for the store's write lock; nobody holds it for long."""
-HOW_TO_RECOVER = 'new bans wait in its spool; see "When the store is damaged" in the README'
+HOW_TO_RECOVER = 'new bans wait in its spool; see "When the store is damaged" in docs/recovery.md'
 
 
 @contextmanager

@@ -344,6 +344,7 @@ def test_what_an_earlier_attempt_reported_is_known_to_the_next_digest(office: Of
     assert IPS[0] in service.ips
 
 
+@pytest.mark.slow
 def test_a_bulk_report_goes_on_with_the_piece_that_failed(office: Office, service: Service) -> None:
     """11,000 rows are two files; when the second meets the day's limit, the retry sends that one alone."""
     service.left["/bulk-report"] = 1

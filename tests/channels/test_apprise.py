@@ -173,6 +173,7 @@ except DeliveryError:
     assert (done.stdout, done.stderr) == ("deferred\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MAJOR != "2", reason="the run with Apprise 1 itself")
 def test_all_this_holds_for_apprise_1() -> None:
     """Which Debian has until 2027, and whose results are True, False and None."""

@@ -467,6 +467,7 @@ def test_real_msmtp_shows_what_the_server_said(tmp_path: Path, answer: str, perm
     assert error.permanent == permanent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="Postfix starts for root only")
 def test_real_postfix_takes_the_digest() -> None:
     """What it relays has our envelope, our content and our Message-ID."""
@@ -482,6 +483,7 @@ def test_real_postfix_takes_the_digest() -> None:
     assert_is_the_digest(got.data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="Postfix starts for root only")
 def test_real_postfix_without_a_queue_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for its queue to come back; we do not wait with it."""

@@ -283,6 +283,7 @@ def test_text_becomes_gsm_7(text: str, instead: str) -> None:
     assert got == instead
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_becomes_gsm_7(text: str) -> None:
     """One other character would more than double the price of the SMS."""
@@ -295,6 +296,7 @@ def test_no_sms_is_longer_than_max_chars(text: str, most: int) -> None:
     assert length(local(max_chars=most).pack({SMS: text}, STAMP).decode()) <= most
 
 
+@pytest.mark.slow
 def test_a_megabyte_is_cut_at_once() -> None:
     """A template of the admin's may say anything."""
     text = local(max_chars=999).pack({SMS: "[€" * 500_000}, STAMP).decode()

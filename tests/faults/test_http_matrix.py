@@ -193,6 +193,7 @@ def live(here: Office, server: ScriptedNtfy, fault: Fault, expected: Expected) -
     return first[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "word"), CELLS.items(), ids=[f"{fault.stage}: {fault.way}" for fault in CELLS])
 def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, stranger: str, fault: Fault, word: str) -> None:
     """State, retry, requests and bytes are what the table says, and the channel behind never notices."""
@@ -236,6 +237,7 @@ def test_an_answer_nested_thousands_deep_is_sorted_by_its_status(
     assert "HTTP status 503" in outcome.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "way", "limit"), [
     ("connect", "silence", 10), ("TLS", "silence", 10), ("headers", "silence", 30), ("body", "silence", 30),
     ("TLS", "drip", 120), ("headers", "drip", 120), ("body", "drip", 120),

@@ -7,6 +7,7 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.strace import ERRORS, Fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ERRORS, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_disk_that_fails_at_any_call_loses_nothing(

@@ -12,6 +12,7 @@ FILE = re.compile(r"^(?:\d+ +)?\w+\(\d+<(/[^>]*)>")
 """The file of a call on a descriptor."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_without_a_fault_everything_is_delivered_once_and_brought_to_disk(scenario: Scenario, labs: Labs) -> None:
     """A kill does not see what only a power cut loses: what was written, and never synced."""
@@ -31,6 +32,7 @@ def test_without_a_fault_everything_is_delivered_once_and_brought_to_disk(scenar
     assert not {name for name in unsynced if not name.endswith("-shm")}  # the index is made anew
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_process_killed_at_any_call_loses_nothing(scenario: Scenario, labs: Labs, most: int | None) -> None:
     """The store is whole, no acknowledged event is lost, and a second copy is one whose mark was not stored."""

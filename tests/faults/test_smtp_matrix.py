@@ -186,6 +186,7 @@ def live(here: Office, server: ScriptedServer, fault: Fault, expected: Expected)
     return first[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "word"), CELLS.items(), ids=[f"{fault.stage}: {fault.way}" for fault in CELLS])
 def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, fault: Fault, word: str) -> None:
     """State, retry, copies, bytes and names are what the table says, and the other two mails never notice."""
@@ -201,6 +202,7 @@ def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, fault: Fa
 # ---- what the table does not tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [shape for shape in GARBAGE if shape != "noise"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_garbage_of_any_shape_is_garbage(
@@ -212,6 +214,7 @@ def test_garbage_of_any_shape_is_garbage(
         live(office(path, server, ca_file), server, fault, OUTCOMES[CELLS[fault]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_the_hello_within_tls_is_as_the_first(path: Path, certificates: Certificates, ca_file: Path, way: str) -> None:
     """The client greets a second time once it talks in secret."""
@@ -243,6 +246,7 @@ def test_a_message_that_was_cut_is_no_doubt(certificates: Certificates, ca_file:
     assert (caught.value.permanent, caught.value.in_doubt, server.taken) == (False, False, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["silence", "drip"])
 @pytest.mark.parametrize("stage", ["banner", "certificate", "after the dot"])
 def test_the_real_time_limits_go_the_same_way(

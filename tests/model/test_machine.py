@@ -197,6 +197,7 @@ def without(plan: Plan | None, happening: str) -> Plan | None:
     return None if plan and plan.happening == happening else plan
 
 
+@pytest.mark.slow
 def test_the_product_agrees_with_the_model(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever happens in whatever order: no ban is lost, none told twice, no copy is sent without need."""
     steps, start = request.config.getoption("--steps"), time.monotonic()

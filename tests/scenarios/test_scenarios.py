@@ -11,6 +11,7 @@ from tests.scenarios.world import World
 BOOKS = (calm, needs, news, times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
 def test_the_planted_fact_is_found_at_once(tmp_path: Path, scenario: Scenario) -> None:
     """It stands in the subject or the first five lines, and nothing there cries wolf."""

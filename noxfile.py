@@ -1,0 +1,67 @@
+"""What one does every day, and what CI does: `nox` for all of it, `nox -l` for the list.
+
+Sessions use the environment that nox runs in: `.venv/bin/nox`.
+"""
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "all"]
+
+TOOLS = Path(sys.executable).parent
+LINTERS = (
+    ("ruff", "format", "--check", "."),
+    ("ruff", "check", "."),
+    ("mypy",),
+    ("lint-imports",),
+    ("vermin", "-q", "--no-tips", "-t=3.7-", "--violations", "action.d/f2b-digest.py"),
+)
+"""Format, lint, types, import contracts, and Python 3.7 for the file that runs inside fail2ban."""
+GENERATED = ("README.md", "docs/commands.md", "docs/configuration.md")
+"""Pages with parts that cog makes."""
+
+
+def _run(session: nox.Session, *command: str) -> None:
+    session.run(str(TOOLS / command[0]), *command[1:], external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Run all linters; .pre-commit-config.yaml has the same."""
+    for command in LINTERS:
+        _run(session, *command)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types only."""
+    _run(session, "mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a broken link or anchor fails."""
+    _run(session, "mkdocs", "build", "--strict", "--quiet")
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Run the tests that are not slow; arguments after -- go to pytest."""
+    _run(session, "pytest", *session.posargs)
+
+
+@nox.session(name="all")
+def all_tests(session: nox.Session) -> None:
+    """Run all tests; arguments after -- go to pytest."""
+    _run(session, "pytest", "--slow", *session.posargs)
+
+
+@nox.session
+def renew(session: nox.Session) -> None:
+    """Renew what is generated: pages, manual page, catalogues."""
+    _run(session, "python", "-m", "cogapp", "-r", *GENERATED)
+    _run(session, "python", "-m", "tests.manual")
+    _run(session, "python", "-m", "tests.catalogues")

@@ -249,7 +249,7 @@ def first_configuration(
     It names zone and language, for cron's environment is not the admin's.
     """
     lines = [
-        "# Begun by `f2b-digest setup`, which never changes it again. `f2b-digest config` prints every key.",
+        "# Begun by `f2b-digest setup`, which never changes it again: it is yours. The README shows every key.",
         f"timezone = {_toml(timezone)}",
         f"language = {_toml(language)}",
         f"store = {_toml(store)}",

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from noxfile import LINTERS
+from tests import mark_slow
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +42,21 @@ def test_a_quick_run_leaves_out_slow_tests_and_says_so(
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, f"{passed} passed" in done.stdout) == (0, True), done.stdout + done.stderr
     assert (f"slow tests left out: {left_out}" in done.stdout) == bool(left_out)
+
+
+def test_slow_tests_are_found_in_a_log_of_durations() -> None:
+    """One that takes long, and one whose parameters do together; a mark that is there is not set again."""
+    log = """
+0.80s call     tests/test_a.py::test_long
+1.90s call     tests/test_a.py::test_many[a b]
+1.10s setup    tests/test_a.py::test_many[c]
+0.60s call     tests/test_a.py::test_short
+"""
+    assert mark_slow.slow_functions(log) == {"tests/test_a.py": {"test_long", "test_many"}}
+    source = '"""A."""\n\nimport os\n\n\n@os.register\ndef test_long(): ...\n'
+    expected = source.replace("import os\n", "import pytest\nimport os\n").replace("@os", "@pytest.mark.slow\n@os")
+    assert mark_slow.marked(source, {"test_long"}) == expected
+    assert mark_slow.marked(expected, {"test_long"}) == expected
 
 
 def test_the_cron_file_is_silent_and_has_a_user_and_a_path() -> None:

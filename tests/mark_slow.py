@@ -1,6 +1,6 @@
 """Mark the tests that a full run found slow: `pytest --slow --durations=0 -vv >LOG; python -m tests.mark_slow LOG`.
 
-A test function is slow from 0.7 s on, or from 3 s on with all its parameters. Marks that are there stay.
+A test function is slow from 0.5 s on, or from 2 s on with all its parameters. Marks that are there stay.
 """
 
 import ast
@@ -9,7 +9,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-EACH, ALL = 700, 3000
+EACH, ALL = 500, 2000
 """Milliseconds."""
 LINE = re.compile(r"([\d.]+)s (?:call|setup|teardown) +(\S+?\.py)::(\w+)(\S*.*)")
 MARK = "@pytest.mark.slow"

@@ -483,6 +483,7 @@ def test_prune_drops_history_by_its_age(house: House) -> None:
     assert ips(house) == ["192.0.2.1", "192.0.2.3"]
 
 
+@pytest.mark.slow
 def test_prune_shortens_the_file(house: House) -> None:
     """What a flood took from the disk comes back."""
     rows = [event(ip=f"2001:db8::{n:x}", recorded_at=NOON, matches="x" * 900) for n in range(5000)]

@@ -131,12 +131,14 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check: Check, config
         assert f"jail {jail}: records; " in ended.out
 
 
+@pytest.mark.slow
 def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
     """What nobody sends is not recorded for anybody."""
     found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
     assert f"jail sshd: records to {server.store}, and this configuration reads {path}" in "\n".join(found)
 
 
+@pytest.mark.slow
 def test_a_jail_that_is_gone(server: Fail2ban, check: Check, path: Path) -> None:
     """A jail that recorded a day ago and does not run is missed; what a script recorded is not.
 

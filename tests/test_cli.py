@@ -53,6 +53,7 @@ def test_status_1_when_a_delivery_failed_for_good(config: Path, path: Path) -> N
     assert re.fullmatch(r"f2b-digest: daily: out to b@example\.org: FAILED, .*/nowhere/sendmail.*\n", ended.err)
 
 
+@pytest.mark.slow
 def test_status_2_for_a_mistake_on_the_command_line(config: Path, path: Path) -> None:
     """The usage error goes to stderr."""
     fill(path, [event()])
@@ -109,6 +110,7 @@ def test_a_spool_that_cannot_be_taken_in_holds_back_no_digest(f2b_digest: Comman
     assert query(path, "SELECT bans FROM digest") == [(1,)]
 
 
+@pytest.mark.slow
 def test_status_78_for_a_mistake_in_the_configuration(config: Path) -> None:
     """Nothing is opened or sent."""
     config.write_text("hots = 1\n")
@@ -282,6 +284,7 @@ def four_days(f2b_digest: Command, config: Path, path: Path) -> Path:
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "days"),
     [

@@ -238,6 +238,7 @@ def test_a_recovered_store_gives_no_new_ban_an_id_that_was_reported(
     assert "1 ban pending" in f2b_digest("--config", config, "status").out
 
 
+@pytest.mark.slow
 def test_a_store_that_was_never_sent_from_can_be_recovered(f2b_digest: Command, config: Path, path: Path) -> None:
     """There are no marks yet; all that can be read is pending."""
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])

@@ -153,6 +153,7 @@ def number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
+@pytest.mark.slow
 def test_a_flood_is_counted_to_the_last_address(f2b_digest: Command, config: Path, path: Path) -> None:
     """Of 20,000 addresses in 3 jails a few are named, and "and N more addresses, M bans" accounts for the others."""
     jails = {"sshd": 12000, "web": 7000, "ftp": 1000}

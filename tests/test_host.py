@@ -89,6 +89,7 @@ def fail2ban(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_running_fail2ban_tells_its_jails_and_whom_they_ignore(fail2ban: Fail2ban) -> None:
     """Of every jail, addresses and networks; a name is not resolved."""
     fail2ban.start()
@@ -98,6 +99,7 @@ def test_a_running_fail2ban_tells_its_jails_and_whom_they_ignore(fail2ban: Fail2
     assert answers.increments is False
 
 
+@pytest.mark.slow
 def test_one_jail_with_growing_ban_times_is_enough(fail2ban: Fail2ban) -> None:
     """It is the advice that this makes needless."""
     fail2ban.jail("sshd", bantime_increment="true")
@@ -350,6 +352,7 @@ def test_a_flood_of_logins_is_cut_to_the_newest(tmp_path: Path, monkeypatch: pyt
     assert [login.user for login in find(tmp_path, None, written(tmp_path / "auth.log", *lines))] == ["u4", "u3"]
 
 
+@pytest.mark.slow
 def test_programs_that_are_missing_or_hang_cost_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was said until the deadline counts."""
     assert list(logins._lines([str(tmp_path / "none")])) == []
@@ -396,6 +399,7 @@ def journal(folder: Path, root: str, nobody: str) -> Iterator[Path]:
     yield folder
 
 
+@pytest.mark.slow
 def test_sshds_logins_are_read_from_the_journal(tmp_path: Path) -> None:
     """Only root's: another user's program may call itself sshd. And not by a name that was refused."""
     root = [

@@ -165,6 +165,7 @@ def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
     assert_harmless(told, program.tell_twin("host", *fields))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS)
 def test_hostile_text_in_one_field(program: Program, field: str) -> None:
     """In each place by itself: what one escapes, another may not."""
@@ -184,6 +185,7 @@ def test_the_same_text_reads_the_same_everywhere(program: Program) -> None:
     assert shown in told.terminal
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_matched_lines_costs_64_k(f2b_digest: Command, config: Path, path: Path) -> None:
     """An attacker chooses how long a line is; the store keeps its beginning, and a digest is as short as ever."""
     for number in range(20):

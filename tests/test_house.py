@@ -50,7 +50,7 @@ def test_slow_tests_are_found_in_a_log_of_durations() -> None:
 0.80s call     tests/test_a.py::test_long
 1.90s call     tests/test_a.py::test_many[a b]
 1.10s setup    tests/test_a.py::test_many[c]
-0.60s call     tests/test_a.py::test_short
+0.40s call     tests/test_a.py::test_short
 """
     assert mark_slow.slow_functions(log) == {"tests/test_a.py": {"test_long", "test_many"}}
     source = '"""A."""\n\nimport os\n\n\n@os.register\ndef test_long(): ...\n'

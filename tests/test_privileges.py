@@ -476,6 +476,7 @@ def test_no_template_gets_out_of_its_sandbox(
     assert "2 bans from 2 addresses" in file.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -187,6 +187,7 @@ def test_a_store_is_durable_and_does_not_block_its_readers(store: str) -> None:
 # ---- the spool
 
 
+@pytest.mark.slow
 @one_store
 @given(ids=st.lists(any_text, max_size=8))
 def test_what_goes_into_the_spool_comes_out_once(ids: list[str], store: str) -> None:
@@ -457,6 +458,7 @@ def test_a_hanging_reserve_holds_no_jail_up(store: str, monkeypatch: pytest.Monk
     back.set()
 
 
+@pytest.mark.slow
 def test_events_of_two_threads_at_once_are_no_hanging_disk(store: str, caplog: pytest.LogCaptureFixture) -> None:
     """The jail's thread and the observer's record at the same moment; both wait until their event is stored."""
     caplog.set_level(logging.WARNING)

@@ -118,6 +118,7 @@ def test_a_jail_that_cannot_be_added_to_is_left_as_it_is(setup: Setup, tree: Pat
     }
 
 
+@pytest.mark.slow
 def test_a_second_setup_changes_nothing(setup: Setup, tree: Path) -> None:
     """No file is written again, and the snippet does not take itself for somebody else's action."""
     setup()
@@ -243,6 +244,7 @@ def test_the_first_configuration_is_what_the_machine_says(setup: Setup, tree: Pa
     assert "\n@weekly       f2b-digest  /opt/f2b-digest send weekly\n" in (tree / CRON).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("destemail", ['"; rm -rf /', "root", "%(nothing)s", "a@b\x1b.org"])
 def test_an_address_that_is_none_gives_way(setup: Setup, tree: Path, destemail: str) -> None:
     """A configuration that the program refuses is never written."""
@@ -263,6 +265,7 @@ def test_the_digest_speaks_the_language_of_who_set_it_up(
     assert config.load(tree / CONFIGURATION, host="web1", timezone="UTC", language="xx").language == language
 
 
+@pytest.mark.slow
 def test_without_a_sendmail_the_configuration_says_what_is_missing(setup: Setup, tree: Path) -> None:
     """It loads, has no channel, and shows where the mail server's name goes."""
     (tree / "usr/sbin/sendmail").unlink()
@@ -327,6 +330,7 @@ def test_a_configuration_that_fail2ban_cannot_read_is_named(setup: Setup, tree: 
     assert files(tree) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["-t", "write"])
 def test_what_fail2ban_refuses_is_taken_back(
     setup: Setup, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
@@ -390,6 +394,7 @@ def test_a_damaged_manifest_is_named(setup: Setup, tree: Path) -> None:
     assert "setup.json is damaged" in setup().err
 
 
+@pytest.mark.slow
 def test_another_store_goes_everywhere(f2b_digest: Command, tree: Path) -> None:
     """--store reaches the jails and the configuration, also where its path has a percent sign."""
     f2b_digest("--store", "/srv/50%/bans.sqlite3", "setup", "--root", tree)

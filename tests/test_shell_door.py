@@ -58,6 +58,7 @@ def test_hostile_ids_names_and_lines_arrive_verbatim_and_nothing_is_run(server: 
     assert not [line for line in server.messages().splitlines() if "ERROR" in line]
 
 
+@pytest.mark.slow
 def test_plain_words_stay_one_value(server: Fail2ban) -> None:
     """Text without a special character, which fail2ban pastes into the command as it is, arrives as one value too."""
     failregex = r"^ (?:\S+ )*user <F-USER>.*</F-USER> from <F-ID>.*</F-ID>$"
@@ -108,6 +109,7 @@ def test_the_life_of_a_jail_is_recorded(server: Fail2ban) -> None:
     assert [len(server.events(kind, jail="web", ip="")) for kind in ("start", "stop")] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_reload_keeps_recording(server: Fail2ban) -> None:
     """A reloaded jail records on."""
     server.jail("web", server.shell_action())
@@ -117,6 +119,7 @@ def test_a_reload_keeps_recording(server: Fail2ban) -> None:
     assert server.ban_of("192.0.2.1")["source"] == "shell"
 
 
+@pytest.mark.slow
 def test_a_store_that_takes_nothing_sends_the_ban_to_the_spool_once(server: Fail2ban) -> None:
     """fail2ban would run a failing command twice; ours succeeds, in the spool, and says so in fail2ban's log."""
     server.jail("web", server.shell_action())

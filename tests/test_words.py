@@ -388,6 +388,7 @@ def test_no_english_word_is_left_in_french() -> None:
     assert any(ENGLISH_WORDS.search(text) for text in said_in("en"))
 
 
+@pytest.mark.slow
 def test_french_puts_a_narrow_space_before_its_signs() -> None:
     """A colon, a semicolon and a question mark never begin a line."""
     bare = re.compile(r".*[\w)] ?[;?](?:\s|$)|.*\w :(?:\s|$)", re.MULTILINE)

@@ -157,6 +157,7 @@ def test_apprise_is_loaded_by_its_channel_only() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_failure_prints_nothing_of_its_own() -> None:
     """A cron job mails what a program prints: Apprise's own log stays in the outcome."""
     with WebServer(says(500, "busy")) as server:

@@ -260,6 +260,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Hostile:
     return Hostile(replace(digest, notes=tuple(texts)), selection, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_packs_the_hostile_digest(kind: str, hostile: Hostile) -> None:
     """Within its limits, the same bytes each time, well-formed, without a control character but line ends."""

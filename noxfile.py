@@ -43,8 +43,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into site/; a broken link or anchor fails."""
-    _run(session, "mkdocs", "build", "--strict", "--quiet")
+    """Build the documentation into site/; a broken link or anchor fails (not with --quiet, which silences --strict)."""
+    _run(session, "mkdocs", "build", "--strict")
 
 
 @nox.session

@@ -103,7 +103,8 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
             example = json.dumps(field["const"])
         default = "" if field.get("default") is None else json.dumps(field["default"], ensure_ascii=False)
         required = name in schema.get("required", ()) and "Default:" not in meaning
-        yield Key(name, _type(field), required, default, meaning, example.removesuffix("."))
+        kind_of_value = "path" if name.endswith("_file") else _type(field)
+        yield Key(name, kind_of_value, required, default, meaning, example.removesuffix("."))
 
 
 def _description(model: type[BaseModel], key: str) -> str:

@@ -182,5 +182,5 @@ def _undelivered(configuration: Configuration, store: Store, name: str, last: Se
             recipient=row.recipient, status=row.status, reason=row.error or "",
         )
         for row in store.undelivered()
-        if row.report == name and row.attempts and (row.status != "failed" or (row.settled_at or 0.0) >= told)
+        if row.report == name and row.error and (row.status != "failed" or (row.settled_at or 0.0) >= told)
     )  # fmt: skip

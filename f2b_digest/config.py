@@ -266,7 +266,8 @@ def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None])
         values = [getattr(channel, name) for name in channel.secrets] + [getattr(channel, "headers", None)]
         if path and any(values):
             files.add(path)
-        files |= {getattr(channel, f"{name}_file") for name in channel.secrets} - {None}
+        held = [getattr(channel, f"{name}_file") for name in channel.secrets]
+        files |= {file.path for file in held if file}
     return [
         f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
         for file in sorted(files)

@@ -3,28 +3,21 @@
 import json
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from f2b_digest import composition
+from f2b_digest import attempts, composition
 from f2b_digest import digest as digests
+from f2b_digest.attempts import LONGEST_WAIT, Clock, Outcome
 from f2b_digest.channels.base import Channel, deadline
 from f2b_digest.config import Configuration
 from f2b_digest.crosscheck import Known
 from f2b_digest.digest import Digest
-from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError, bug
+from f2b_digest.errors import ConfigurationError, TemplateError
 from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
 from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
-Clock = Callable[[], float]
-"""Returns UTC epoch seconds."""
-
-FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 300.0, 4 * 3600.0, 5 * 86400.0
-"""Seconds: a mail queue's schedule. The first wait is longer than an attempt's deadline, so that an attempt that is
-under way is never begun a second time."""
-FEWEST_ATTEMPTS = 5
-"""Before a delivery is given up."""
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""
 RENDERING = 30.0
@@ -34,18 +27,6 @@ SIZES = (
 )  # fmt: skip
 """Jails, and addresses of each, that a message may show, the last without sections: the first that fits the channel's
 limits is taken."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one delivery, or of a channel's own templates."""
-
-    report: str
-    channel: str
-    recipient: str
-    status: str
-    """One of a delivery's; or "noted": something went wrong in the making of the digest, which went out."""
-    reason: str = ""
 
 
 # ---- rendering
@@ -186,7 +167,7 @@ def _seal(
 def retry(configuration: Configuration, store: Store, clock: Clock) -> list[Outcome]:
     """Try every delivery that is due; return the outcomes of the attempts. The caller holds the sender's lock."""
     due = store.deliveries(OPEN, due=clock(), longest=LONGEST_WAIT)
-    return _attempt_all(configuration, store, due, clock)
+    return attempts.try_all(configuration, store, due, clock)
 
 
 def resend(
@@ -197,61 +178,12 @@ def resend(
     Each is a delivery of its own, tried again like any other. The caller holds the sender's lock.
     """
     now = clock()
-    keys = {store.copy(row.id, recipient=to or row.recipient, now=now) for row in originals}
+    keys = {store.copy(row.id, recipient=to or _recipient(configuration, row), now=now) for row in originals}
     copies = [row for row in store.deliveries(OPEN, due=now) if row.id in keys]  # not those that another sender tries
-    return _attempt_all(configuration, store, copies, clock)
+    return attempts.try_all(configuration, store, copies, clock)
 
 
-def _attempt_all(
-    configuration: Configuration, store: Store, deliveries: Iterable[Delivery], clock: Clock
-) -> list[Outcome]:
-    outcomes = (_attempt(configuration.channels.get(row.channel), store, row, clock) for row in deliveries)
-    return [outcome for outcome in outcomes if outcome]
-
-
-def _attempt(channel: Channel | None, store: Store, delivery: Delivery, clock: Clock) -> Outcome | None:
-    """Claim one delivery, try it, and store the outcome; None if another sender has it."""
-    now = clock()
-    wait = min(FIRST_WAIT * 2 ** min(delivery.attempts, 20), LONGEST_WAIT)
-    message = store.claim(delivery.id, attempts=delivery.attempts, next_at=now + wait)
-    if message is None:
-        return None
-    result = _try(channel, delivery.channel, replace(message, at=now))
-    status, reason = result.status, result.reason
-    # Not by age alone: a clock that jumps ahead would end a delivery that had hardly begun.
-    if status == "deferred" and now + wait > delivery.made_at + GIVE_UP and delivery.attempts + 1 >= FEWEST_ATTEMPTS:
-        status, reason = "failed", f"given up after {GIVE_UP / 86400:.0f} days: {reason}"
-    store.settle(
-        delivery.id,
-        status=status,
-        error=reason or None,
-        in_doubt=message.in_doubt or result.in_doubt,
-        now=clock(),
-        remaining=result.remaining,
-    )
-    return Outcome(delivery.report, delivery.channel, delivery.recipient, status, reason)
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What one attempt led to."""
-
-    status: str
-    reason: str = ""
-    in_doubt: bool = False
-    remaining: bytes | None = None
-
-
-def _try(channel: Channel | None, name: str, message: Message) -> _Result:
-    if channel is None:
-        return _Result("deferred", f"there is no channel {name!r} in the configuration any more")
-    try:
-        with deadline():
-            return _Result("sent", channel.deliver(message) or "")
-    except DeliveryError as error:
-        status = "failed" if error.permanent else "deferred"
-        return _Result(status, error.reason, error.in_doubt, error.remaining)
-    except TimeoutError as error:
-        return _Result("deferred", str(error), in_doubt=True)
-    except Exception as error:  # a bug of one channel must not keep the others waiting; its text may hold a secret
-        return _Result("deferred", bug(error), in_doubt=True)
+def _recipient(configuration: Configuration, row: Delivery) -> str:
+    """Return who gets a delivery's bytes once more: whom the channel serves now, if it can only be that one."""
+    channel = configuration.channels.get(row.channel)
+    return row.recipient if channel is None or channel.any_recipient else channel.recipients[0]

@@ -46,14 +46,23 @@ class DeliveryError(F2bDigestError):
     `permanent` is true where trying again cannot help and the admin has to act. `reason` goes to the store, to
     `status` and to the terminal: it holds no secret and is one line. `in_doubt` is true where the other side may
     have taken the message all the same: its answer got lost. `remaining` is what is left to deliver where a part was
-    taken.
+    taken. `unreachable` is true where the other side gave no answer at all, so that nobody else gets one now either.
     """
 
-    def __init__(self, reason: str, *, permanent: bool, in_doubt: bool = False, remaining: bytes | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        permanent: bool,
+        in_doubt: bool = False,
+        remaining: bytes | None = None,
+        unreachable: bool = False,
+    ) -> None:
         self.reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:300]
         self.permanent = permanent
         self.in_doubt = in_doubt
         self.remaining = remaining
+        self.unreachable = unreachable
         super().__init__(self.reason)
 
 

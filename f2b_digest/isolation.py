@@ -10,9 +10,10 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -49,7 +50,7 @@ class OverdueError(Stopped):
 class Finished:
     """What one child led to."""
 
-    key: Hashable
+    key: Any
     value: Any = None
     error: Exception | None = None
 
@@ -62,7 +63,7 @@ class Finished:
 
 @dataclass
 class _Child:
-    key: Hashable
+    key: Any
     pid: int
     seconds: float
     ends: float
@@ -105,7 +106,7 @@ class Children:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, key: Hashable, work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> None:
+    def start(self, key: Any, work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> None:
         """Begin some work; `key` comes back with its outcome. Raises NotStartedError."""
         try:
             pipe, end = os.pipe()
@@ -163,18 +164,30 @@ class Children:
         os.close(pipe)
         status = None if everything else _reaped(child.pid)
         if status is None:
-            with suppress(ProcessLookupError):  # it has not come to lead a group
-                os.killpg(child.pid, signal.SIGKILL)
-            with suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+            for pid in (child.pid, *_of_session(child.pid)):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
             status = _reaped(child.pid)
         return status
 
 
-def without_limit() -> None:
-    """Give a program that a child is about to start the memory that any program has."""
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+@contextmanager
+def without_limit() -> Iterator[None]:
+    """Let a program that a child starts in this block have the memory that any program has."""
+    now, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (now, most))
+
+
+def _of_session(leader: int) -> Iterator[int]:
+    """Yield the processes of a session, in whatever groups they are."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[3]) == leader:
+                yield int(file.parent.name)
 
 
 def _reaped(pid: int) -> int | None:

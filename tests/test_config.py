@@ -91,7 +91,9 @@ def test_a_full_configuration_loads(load: Load, tmp_path: Path) -> None:
     assert isinstance(phone, Ntfy)
     assert isinstance(files, File)
     assert mail.recipients == ("admin@example.org", "second@example.org")
-    assert (mail.password_file, phone.token_file) == (tmp_path / "smtp.password", tmp_path / "ntfy.token")
+    assert mail.password_file
+    assert phone.token_file
+    assert (mail.password_file.path, phone.token_file.path) == (tmp_path / "smtp.password", tmp_path / "ntfy.token")
     assert files.folder == tmp_path / "digests"
     daily, weekly = loaded.reports["daily"], loaded.reports["weekly"]
     assert (daily.channels, daily.jails, daily.quiet, daily.min_bans) == (("mail", "phone"), ("*",), "skip", 1)

@@ -72,7 +72,7 @@ def test_what_a_child_started_is_killed_with_it(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
 
     def work() -> None:
-        subprocess.run(["sh", "-c", f"sleep 60 & echo $! > {mark}; wait"], check=False)
+        subprocess.run(["sh", "-c", f"sleep 60 & echo $! > {mark}; wait"], check=False, process_group=0)
 
     with pytest.raises(OverdueError):
         isolation.run(work, seconds=1)
@@ -101,7 +101,11 @@ def test_memory_is_limited() -> None:
 def test_programs_have_the_memory_of_any_program() -> None:
     """What a child starts is not under its limit."""
     program = [sys.executable, "-c", "bytearray(150 << 20)"]
-    work = lambda: subprocess.run(program, preexec_fn=isolation.without_limit, check=False).returncode  # noqa: E731
+
+    def work() -> int:
+        with isolation.without_limit():
+            return subprocess.run(program, check=False).returncode
+
     assert isolation.run(work, seconds=20) == 0
 
 

@@ -17,7 +17,16 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, one_line
+from f2b_digest.channels.base import (
+    CertificateFile,
+    Channel,
+    ConfiguredPath,
+    EnvironmentVariable,
+    Health,
+    Overdue,
+    SecretFile,
+    one_line,
+)
 from f2b_digest.digest import moment
 from f2b_digest.errors import DeliveryError
 from f2b_digest.evidence import anonymous, names, words
@@ -88,7 +97,7 @@ class AbuseIPDB(Channel):
 
     kind: Literal["abuseipdb"]
     key: SecretStr | None = None
-    key_file: ConfiguredPath | None = None
+    key_file: SecretFile | None = None
     key_env: EnvironmentVariable | None = None
     categories: Annotated[dict[str, str], AfterValidator(_check_categories)] = Field(default_factory=dict)
     """By jail, beside and before the built-in table; a jail with none is left out and named."""
@@ -102,7 +111,7 @@ class AbuseIPDB(Channel):
     """Write the rows to `dry_run_file` instead of reporting them."""
     dry_run_file: ConfiguredPath | None = None
     url: str = SERVICE
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
@@ -194,7 +203,7 @@ class AbuseIPDB(Channel):
             for count, words in report(rows, key):
                 done += count
                 said += words
-        except (DeliveryError, TimeoutError) as error:
+        except (DeliveryError, Overdue) as error:
             taken = reported | {row[0]: message.at for row in rows[:done]}
             rest = document | {"rows": rows[done:], "reported": taken, "said": said}
             raise _part_of(error, len(taken), len(rows) - done, json.dumps(rest, ensure_ascii=False).encode()) from None
@@ -310,12 +319,14 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _part_of(error: DeliveryError | TimeoutError, taken: int, left: int, rest: bytes) -> DeliveryError:
+def _part_of(error: DeliveryError | Overdue, taken: int, left: int, rest: bytes) -> DeliveryError:
     """Return an error that says how far the report got, with what is left of it."""
-    if isinstance(error, TimeoutError):
-        error = DeliveryError(str(error), permanent=False, in_doubt=True)
+    if isinstance(error, Overdue):
+        error = DeliveryError(str(error), permanent=False, in_doubt=True, unreachable=True)
     reason = f"{taken} of {taken + left} rows reported, then {error.reason}" if taken else error.reason
-    return DeliveryError(reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest)
+    return DeliveryError(
+        reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest, unreachable=error.unreachable
+    )
 
 
 def to_csv(rows: Sequence[Sequence[str]]) -> bytes:

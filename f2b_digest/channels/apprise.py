@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, masked, one_line
+from f2b_digest.channels.base import Channel, EnvironmentVariable, Health, SecretFile, masked, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -41,7 +41,7 @@ class Apprise(Channel):
     samples: bool = False
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
     """Holds the service's secrets."""
-    url_file: ConfiguredPath | None = None
+    url_file: SecretFile | None = None
     url_env: EnvironmentVariable | None = None
     urgent_from: int | None = Field(default=None, ge=1)
     """Bans from which on the notification is a warning."""

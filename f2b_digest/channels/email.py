@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import mime, process, smtp
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, trust
+from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile, one_line, trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -34,9 +34,9 @@ class Email(Channel):
     smtp: str | None = None
     """smtp://user@host:587 (STARTTLS required) or smtps://user@host:465."""
     password: SecretStr | None = None
-    password_file: ConfiguredPath | None = None
+    password_file: SecretFile | None = None
     password_env: EnvironmentVariable | None = None
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
@@ -94,6 +94,12 @@ class Email(Channel):
             stamp=stamp,
             message_id=self.identity(stamp),
         )
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the recipient is no address, or could be taken for a program's option."""
+        super().accept(message)
+        if message.recipient.startswith("-") or mime.bare_address(message.recipient) != message.recipient:
+            raise ValueError(f"its recipient {one_line(message.recipient, 80)!r} is no address")
 
     def deliver(self, message: Message) -> None:
         """Hand the mail to the SMTP server or to sendmail."""

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from f2b_digest.channels import mime
-from f2b_digest.channels.base import Channel, ConfiguredPath, Health
+from f2b_digest.channels.base import Channel, ConfiguredPath, Health, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
@@ -81,6 +81,12 @@ class File(Channel):
             stamp=stamp,
             message_id=f"{stamp.identity}@localhost",
         )
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the store names another place than the configuration."""
+        super().accept(message)
+        if message.recipient not in self.recipients:
+            raise ValueError(f"its recipient is {one_line(message.recipient, 80)!r}, not {self.recipients[0]!r}")
 
     def deliver(self, message: Message) -> None:
         """Write the file, or its end, and bring it to disk."""

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health
+from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -60,12 +60,12 @@ class FreeMobile(Channel):
     user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")]
     """The subscriber's number, 8 digits."""
     key: SecretStr | None = None
-    key_file: ConfiguredPath | None = None
+    key_file: SecretFile | None = None
     key_env: EnvironmentVariable | None = None
     max_chars: int = Field(default=300, ge=40, le=999)
     """Of the SMS; the network cuts it into parts of 153."""
     url: str = SERVICE
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from pydantic import SecretStr, model_validator
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable
+from f2b_digest.channels.base import Channel, EnvironmentVariable, SecretFile
 from f2b_digest.errors import DeliveryError
 
 
@@ -16,12 +16,12 @@ class Login(Channel):
 
     token: SecretStr | None = None
     """For "Authorization: Bearer"."""
-    token_file: ConfiguredPath | None = None
+    token_file: SecretFile | None = None
     token_env: EnvironmentVariable | None = None
     user: str | None = None
     """For "Authorization: Basic"."""
     password: SecretStr | None = None
-    password_file: ConfiguredPath | None = None
+    password_file: SecretFile | None = None
     password_env: EnvironmentVariable | None = None
 
     @model_validator(mode="after")

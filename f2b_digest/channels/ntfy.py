@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import ConfiguredPath, Health, masked, one_line
+from f2b_digest.channels.base import CertificateFile, Health, masked, one_line
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
@@ -58,7 +58,7 @@ class Ntfy(Login):
     click: Link | None = None
     max_bytes: int = Field(default=4095, ge=100)
     """Bytes of the message that the server shows; one more and it becomes an attachment or an error."""
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """Certificates to trust instead of the system's."""
 
     @property

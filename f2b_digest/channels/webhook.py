@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import ConfiguredPath, EnvironmentVariable, Health
+from f2b_digest.channels.base import CertificateFile, EnvironmentVariable, Health, SecretFile
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
@@ -41,7 +41,7 @@ class Webhook(Login):
     kind: Literal["webhook"]
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
     """Who knows a chat service's address may write there: it is kept like a password."""
-    url_file: ConfiguredPath | None = None
+    url_file: SecretFile | None = None
     url_env: EnvironmentVariable | None = None
     template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
     """Below templates/webhook/, where slack.json, discord.json and teams.json are; without it, the digest as JSON."""
@@ -49,10 +49,10 @@ class Webhook(Login):
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
     secret: SecretStr | None = None
     """Of the signature: HMAC-SHA256 over the attempt's time, a dot and the body."""
-    secret_file: ConfiguredPath | None = None
+    secret_file: SecretFile | None = None
     secret_env: EnvironmentVariable | None = None
     max_bytes: int = Field(default=1_000_000, ge=1000)
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from f2b_digest import crosscheck, delivery, places
+from f2b_digest.attempts import Outcome
 from f2b_digest.cli import Program, complain, report_named
-from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store, is_there

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from f2b_digest.attempts import Clock
 from f2b_digest.config import Configuration
-from f2b_digest.delivery import Clock
 from f2b_digest.doctor import countries, schedule, server, storage, ways
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import StoreError

@@ -18,9 +18,10 @@ import pytest
 from pydantic import ValidationError
 
 from f2b_digest import delivery, places
+from f2b_digest.attempts import Outcome
 from f2b_digest.channels.abuseipdb import BULK_BYTES, BULK_LINES, CATEGORIES, AbuseIPDB, pieces, redacted, to_csv
+from f2b_digest.channels.base import Overdue
 from f2b_digest.config import Configuration, Report
-from f2b_digest.delivery import Outcome
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message
 from f2b_digest.render import Renderer
@@ -442,7 +443,7 @@ def test_the_deadline_keeps_what_was_done(
         nonlocal count
         count += 1
         if count == 3:
-            raise TimeoutError("no end after 120 s")
+            raise Overdue("no end after 120 s")
         return {}
 
     office.ban(*IPS[:5])

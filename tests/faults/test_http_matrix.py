@@ -18,11 +18,11 @@ import urllib3
 from pydantic import PrivateAttr
 
 from f2b_digest import delivery
+from f2b_digest.attempts import Outcome
 from f2b_digest.channels import base, http
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.config import Report
-from f2b_digest.delivery import Outcome
 from f2b_digest.message import Message
 from f2b_digest.places import folder
 from tests.faults.certificates import Certificates

@@ -17,10 +17,10 @@ import pytest
 from pydantic import PrivateAttr
 
 from f2b_digest import delivery
+from f2b_digest.attempts import Outcome
 from f2b_digest.channels import base, smtp
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Report
-from f2b_digest.delivery import Outcome
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message
 from f2b_digest.places import folder

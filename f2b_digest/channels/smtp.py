@@ -61,7 +61,7 @@ def _session(address: str, password: str | None, context: ssl.SSLContext, name: 
             if user and password is not None:
                 server.login(user, password)
             yield server
-    except Exception as error:
+    except (Exception, Overdue) as error:
         raise _sorted(error, f"{host}:{port}", _forms(user, password or "")) from None
 
 
@@ -124,7 +124,7 @@ def _data(server: smtplib.SMTP, body: bytes) -> None:
     server.send(lines + b".\r\n" if lines.endswith(b"\r\n") else lines + b"\r\n.\r\n")
     try:
         code, words = server.getreply()
-    except (smtplib.SMTPException, OSError) as error:
+    except (smtplib.SMTPException, OSError, Overdue) as error:
         raise _InDoubt(str(error)) from None
     if not (200 <= code < 300 or 400 <= code < 600):
         raise _InDoubt(f"the server's answer was no answer: {words.decode('utf-8', 'replace')}")
@@ -147,7 +147,7 @@ def _forms(user: str, password: str) -> list[str]:
     return [base64.b64encode(each.encode()).decode() for each in (f"\0{user}\0{password}", password)] + [password]
 
 
-def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
+def _sorted(error: BaseException, server: str, secrets: list[str]) -> BaseException:
     """Return the DeliveryError for what went wrong; anything else is a bug and is returned as it is."""
     permanent = False
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -169,7 +169,7 @@ def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
         reason, permanent = f"{error.smtp_code} {words}", 500 <= error.smtp_code < 600 and isinstance(said, bytes)
     elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know, or challenges without end
         reason, permanent = str(error), "No suitable" in str(error)
-    elif isinstance(error, (smtplib.SMTPException, OSError, ValueError)):
+    elif isinstance(error, (smtplib.SMTPException, OSError, ValueError, Overdue)):
         reason = str(error) or type(error).__name__
     else:
         return error
@@ -184,8 +184,8 @@ def _is_lost(error: BaseException | None) -> bool:
 
     smtplib turns some of these into errors of its own.
     """
-    while isinstance(error, (OSError, _InDoubt)):  # SMTPException is an OSError
-        if isinstance(error, (TimeoutError, ConnectionRefusedError, socket.gaierror)) or (
+    while isinstance(error, (OSError, _InDoubt, Overdue)):  # SMTPException is an OSError
+        if isinstance(error, (Overdue, TimeoutError, ConnectionRefusedError, socket.gaierror)) or (
             error.errno in UNREACHABLE if isinstance(error, OSError) else False
         ):
             return True

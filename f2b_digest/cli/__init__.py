@@ -214,3 +214,7 @@ def main() -> None:
         for line in str(error).splitlines():
             complain(line)
         sys.exit(error.exit_status)
+    except OSError as error:  # no file descriptor left, a disk that cannot be read: another run may find it well
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or type(error).__name__}: this system gave up in the middle; try again")
+        sys.exit(75)

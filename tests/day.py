@@ -30,8 +30,8 @@ NAME = "web1.example.org"
 PASSWORD = "correct horse"
 PARTS = {
     "cron": "cron", "fail2ban-server": "fail2ban", "ip": "iproute2", "mount": "mount", "nsenter": "util-linux",
-    "postfix": "postfix", "rsyslogd": "rsyslog", "sqlite3": "sqlite3", "ssh": "openssh-client", "sshd": "openssh-server",
-    "unshare": "util-linux", "useradd": "passwd",
+    "pgrep": "procps", "postfix": "postfix", "rsyslogd": "rsyslog", "sqlite3": "sqlite3", "ssh": "openssh-client",
+    "sshd": "openssh-server", "unshare": "util-linux", "useradd": "passwd",
 }  # fmt: skip
 """What must be installed: programs, and the packages they come in."""
 ENVIRONMENT = {
@@ -43,7 +43,7 @@ ENVIRONMENT = {
 # Folders that begin empty: what this machine keeps there is neither shown nor run.
 EMPTY = {
     "/dev": "755", "/run": "755", "/tmp": "1777", "/var/tmp": "1777", "/var/log": "755", "/var/spool": "755",
-    "/var/mail": "2777", "/var/lib/fail2ban": "755,size=16m", "/var/lib/postfix": "755", "/home": "755", "/opt": "755",
+    "/var/mail": "2777", "/var/lib/fail2ban": "755,size=160m", "/var/lib/postfix": "755", "/home": "755", "/opt": "755",
     "/etc/cron.d": "755", "/etc/cron.hourly": "755", "/etc/cron.daily": "755", "/etc/cron.weekly": "755",
     "/etc/f2b-digest": "755", "/etc/fail2ban/jail.d": "755", "/etc/rsyslog.d": "755", "/etc/ssh": "755",
 }  # fmt: skip

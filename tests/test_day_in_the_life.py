@@ -60,7 +60,6 @@ def test_a_day_in_the_life(wheels: tuple[Path, Path]) -> None:
         enable_a_jail_later(server)
         upgrade(server, wheels[1])
         run_out_of_disk(server)
-        nothing_is_left_to_set_up(server)
         second = hear_of_the_rest(server)
         every_ban_is_told_once(server, [first, second])
         uninstall(server, before)
@@ -175,6 +174,7 @@ def hear_of_the_rest(server: Server) -> EmailMessage:
     """The newer version sends, from a folder that only root may enter: also the ban that only fail2ban knew."""
     (server.root / "opt/f2b-digest").chmod(0o700)
     at_the_next_minute(server)
+    nothing_is_left_to_set_up(server)
     mail = mails(server, 2)[1]
     assert mail["X-F2B-Digest"].startswith(NEWER)
     assert "198.51.100.31" in text_of(mail)

@@ -25,6 +25,7 @@ LATER = "[pam-generic]\nenabled = true\nmaxretry = 2\nlogpath = /var/log/auth.lo
 """A jail that an admin enables: what PAM itself says of failures, the same log lines aside."""
 MINUTE = "* * * * * root touch /run/minute\n"
 """A job of the admin's own, which shows that cron has done what was due."""
+WITNESS = '[channels.witness]\nkind = "command"\ncommand = ["/opt/witness"]\n'
 ACCOUNT_FILES = {f"etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
                  for end in ("", "-")} | {"etc/.pwd.lock"}  # fmt: skip
 
@@ -84,6 +85,8 @@ def install(server: Server, wheel: Path) -> None:
     setup(server)
     assert troubles(server) == []
     assert users_in_cron(server) == {"root"}
+    configuration = server.read("etc/f2b-digest/config.toml").replace('["mail"]', '["mail", "witness"]')
+    server.write("etc/f2b-digest/config.toml", configuration + WITNESS)
 
 
 def attack(server: Server) -> None:
@@ -113,7 +116,7 @@ def hear_of_it(server: Server) -> EmailMessage:
     assert lasting(text_of(mail)) == lasting(preview)
     assert "needs you: 198.51.100.23 of yours is banned" in mail["Subject"]
     sent_by_the_owner(server, mail)
-    assert well(server, "history").count("sent") == 1
+    assert well(server, "history").count("  sent ") == 2
     return mail
 
 
@@ -316,6 +319,14 @@ def sent_by_the_owner(server: Server, mail: EmailMessage) -> None:
     """Cron started it as root, the store's owner handed the mail in, and all in the folder is the owner's."""
     owner = int(server.well("id", "-u", OWNER))
     assert f"from userid {owner})" in mail["Received"]
+    group = int(server.well("id", "-g", OWNER))
+    witness = server.read("tmp/witness").splitlines()
+    assert witness[:4] == [
+        f"Uid:\t{owner}\t{owner}\t{owner}\t{owner}", f"Gid:\t{group}\t{group}\t{group}\t{group}",
+        f"Groups:\t{group} ", f"CapEff:\t{0:016x}",
+    ]  # fmt: skip
+    assert witness[4:]
+    assert all(line.split()[:2] == [str(owner)] * 2 for line in witness[4:]), witness
     assert re.search(r"\(root\) CMD .*f2b-digest send daily", server.read("var/log/cron.log"))
     owners = {path.lstat().st_uid for path in [server.root / FOLDER, *(server.root / FOLDER).rglob("*")]}
     assert owners == {owner}

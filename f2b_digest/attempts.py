@@ -174,7 +174,7 @@ def _mistake(channel: Channel | None, row: Delivery, message: Message) -> _Resul
         return _Result("deferred", f"there is no channel {row.channel!r} in the configuration any more")
     try:
         channel.accept(message)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         place = f"row {row.id} of the store's table delivery: {error}"
         return _Result("deferred", f"{place}; if you changed the channel, `f2b-digest resend {row.digest}`")
     return None

@@ -253,8 +253,11 @@ def _leave_parent(pipe: int) -> None:
 
 def _limit(memory: int) -> None:
     """Limit this process's data (heap, private mappings, stacks of threads) to its present size and so much more."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - a path object costs more than the read
-        present = int(file.read().split()[5]) * resource.getpagesize()
+    try:
+        present = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5]) * resource.getpagesize()
+    except OSError:
+        log.warning("no limit of memory: /proc cannot be read", exc_info=True)
+        return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = present + memory
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))

@@ -121,6 +121,10 @@ FORGED = {
     "email: an option": ("email", "recipient", "-OQueueDirectory=/tmp"),
     "email: two addresses": ("email", "recipient", "a@example.org, b@example.org"),
     "email: a line end": ("email", "recipient", "a@example.org\nRCPT TO:<b@example.org>"),
+    "ntfy: another topic": ("ntfy", "message", b'{"topic": "other", "message": "hi"}'),
+    "ntfy: thousands deep": ("ntfy", "message", b"[" * 100_000),
+    "abuseipdb: no report": ("abuseipdb", "message", b'{"rows": [["9.9.9.9"]], "left_out": {}}'),
+    "apprise: no notification": ("apprise", "message", b"hi"),
     "webhook: a header": ("webhook", "identity", f"{HEX}\r\nX-Evil: 1"),
 }
 
@@ -142,6 +146,9 @@ def test_a_forged_row_is_named_and_the_others_go_on(
             "syslog": {"kind": "syslog", "socket": str(tmp_path / "log.sock")},
             "email": {"kind": "email", "from": "f@example.org", "to": ["a@example.org"], "sendmail": str(program)},
             "webhook": {"kind": "webhook", "url": server.url},
+            "ntfy": {"kind": "ntfy", "url": server.url, "topic": "admin"},
+            "abuseipdb": {"kind": "abuseipdb", "url": server.url, "key": "k"},
+            "apprise": {"kind": "apprise", "url": f"json://127.0.0.1:{server.port}/"},
         }
         keys = settings[kind]
         recording = Recording(trouble={"admin": later()})

@@ -181,6 +181,18 @@ class AbuseIPDB(Channel):
         """Return the rows as the service gets them."""
         return to_csv(json.loads(body)["rows"])
 
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the stored message holds no report."""
+        super().accept(message)
+        document = json.loads(message.body)
+        try:
+            whole = all(all(isinstance(field, str) for field in row) and len(row) == 4 for row in document["rows"])
+            document["left_out"].items()
+        except (TypeError, LookupError, AttributeError):
+            whole = False
+        if not whole:
+            raise ValueError("its message is no report of addresses")
+
     def deliver(self, message: Message) -> str | None:
         """Report the rows; return what the service did not take and what was left out.
 

@@ -73,6 +73,12 @@ class Apprise(Channel):
         body = parts["apprise/body.txt"].strip()
         return f"{'warning' if urgent else 'info'}\n{title}\n{body}".encode("utf-8", "replace")
 
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the stored message has no kind and title."""
+        super().accept(message)
+        if message.body.decode().split("\n", 1)[0] not in ("info", "warning") or message.body.count(b"\n") < 2:
+            raise ValueError("its message is no notification")
+
     def deliver(self, message: Message) -> None:
         """Hand the notification to Apprise."""
         url = self.reveal("url") or ""

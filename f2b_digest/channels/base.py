@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import signal
-import ssl
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -32,10 +31,6 @@ LARGEST_SECRET, LARGEST_BUNDLE = 64 * 1024, 4 * 2**20
 """Bytes of a file with a secret, and of one with certificates."""
 IDENTITY = re.compile(r"(f2b-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
 """What `Channel.identity` makes: it becomes the name of a file and a header."""
-CERTIFICATE = re.compile(r"(?s)-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----")
-
-OUT_OF_DATE = frozenset({9, 10})
-"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
@@ -261,28 +256,6 @@ def _first_line(file: Contents) -> str:
     if not lines or not lines[0].strip():
         raise DeliveryError(f"secret file {file.path} is empty", permanent=False)
     return lines[0].strip()
-
-
-def trust(ca_file: Contents | None) -> ssl.SSLContext:
-    """Return a context that verifies by the certificates of a file, or by the system's. Raises DeliveryError."""
-    if ca_file is None:
-        return ssl.create_default_context()
-    if ca_file.trouble:
-        raise DeliveryError(f"ca_file {ca_file.path}: {ca_file.trouble}", permanent=False)
-    # Without its comments, in any language. None at all would mean the system's certificates to Python.
-    found = [match[0] for match in CERTIFICATE.finditer(ca_file.held.get_secret_value())]
-    if not found:
-        raise DeliveryError(f"ca_file {ca_file.path}: holds no certificate in PEM", permanent=False)
-    try:
-        return ssl.create_default_context(cadata="\n".join(found))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DeliveryError(f"ca_file {ca_file.path}: {reason}", permanent=False) from None
-
-
-def passes(refused: ssl.SSLCertVerificationError) -> bool:
-    """Say whether a certificate was refused for its dates: a renewal mends that, or a clock that is set right."""
-    return refused.verify_code in OUT_OF_DATE
 
 
 def masked(text: str, *secrets: str) -> str:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import mime, process, smtp
-from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile, one_line, trust
+from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile, one_line
+from f2b_digest.channels.tls import trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 

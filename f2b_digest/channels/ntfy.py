@@ -96,6 +96,14 @@ class Ntfy(Login):
             document["click"] = self.click
         return json.dumps(document, ensure_ascii=False).encode()
 
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the stored message is none for its topic."""
+        super().accept(message)
+        document = json.loads(message.body)
+        known = isinstance(document, dict) and isinstance(document.get("message"), str)
+        if not known or document.get("topic") != message.recipient:
+            raise ValueError("its message is none that is published to its recipient")
+
     def deliver(self, message: Message) -> None:
         """Publish, and believe only an answer that carries our message."""
         headers, secrets = self.authorization()

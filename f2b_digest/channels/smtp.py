@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from f2b_digest.channels.base import Overdue, masked, passes
+from f2b_digest.channels.base import Overdue, masked
+from f2b_digest.channels.tls import passes
 from f2b_digest.errors import DeliveryError
 
 TIMEOUT = 30
@@ -93,7 +94,11 @@ class _Server(smtplib.SMTP):
             self.file = _Reply(self.sock.makefile("rb"))
         if self.file:
             self.file.left = REPLY_LIMIT
-        return super().getreply()
+        try:
+            return super().getreply()
+        except Overdue:
+            self.close()
+            raise
 
 
 class _SecuredServer(_Server, smtplib.SMTP_SSL):

@@ -10,11 +10,13 @@ import click
 
 from f2b_digest import crosscheck, delivery, places
 from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.config import Configuration
 from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store, is_there
-from f2b_digest.store.opening import sender_lock, take_spool_in, verify
+from f2b_digest.store.integrity import OVERDUE, begin_week, is_due, verify, verify_all
+from f2b_digest.store.opening import sender_lock, take_spool_in
 
 TRY_AGAIN = 75
 FAILED = 1
@@ -43,8 +45,27 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
         known = crosscheck.take_in(path, configuration, program.clock)
         surroundings = program.surroundings(configuration, program.clock())
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)
-        store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
+        tidy(store, configuration, program.clock())
     tell(outcomes, program.verbose)
+
+
+def tidy(store: Store, configuration: Configuration, now: float) -> int:
+    """Drop what is old and reported, where that is sure; return the number of events.
+
+    Nothing is dropped by a clock that seems to have jumped. A large store that nobody has checked for a week is
+    checked first: no digest waits for that any more.
+    """
+    begin_week(store.path, now)
+    if is_due(store.path, now, OVERDUE):
+        store.close()  # a connection opens itself again; the check may set the store aside
+        verify_all(store.path, now)
+    if store.was_set_ahead(now, configuration.keep):
+        complain(
+            f"nothing is dropped from {store.path}, though some is older than `keep`: nothing was recorded for a long "
+            f"time, so that the clock may have jumped; look at date(1); if it is right, that will be dropped later"
+        )
+        return 0
+    return store.prune(now - configuration.keep, configuration.jails, time.sleep)
 
 
 @contextmanager
@@ -74,6 +95,7 @@ def open_store(path: Path) -> Store:
     store = Store(path, read_only=False)  # if it cannot be opened, its own line says more
     if trouble:
         complain(trouble)
+    store.verify_pending()
     return store
 
 

@@ -17,18 +17,8 @@ from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.store import bans, baseline, pruning, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
-from f2b_digest.store.opening import (
-    HOW_TO_RECOVER,
-    begin,
-    check,
-    connect,
-    damage,
-    explain,
-    is_there,
-    no_store,
-    set_aside,
-    upgrade,
-)
+from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
+from f2b_digest.store.opening import begin, check, connect, explain, is_there, no_store, upgrade, view
 from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, event
@@ -92,9 +82,10 @@ class Store(Outbox):
             with self._transaction("BEGIN IMMEDIATE") as connection:
                 upgrade(connection, check(self.path, connection))  # another sender may have done it meanwhile
             return True
-        if has_archive or version < recorder.SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was made by an older f2b-digest: the next send or retry upgrades it")
-        return False
+        if has_archive:
+            with self._transaction() as connection:
+                view(connection, version)
+        return has_archive
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +166,27 @@ class Store(Outbox):
         )
         with self._transaction() as connection:
             return connection.scalar(query)
+
+    def verify_pending(self) -> None:
+        """Compare what no digest tells yet with the index that finds it; what follows must not miss any of it.
+
+        Sets the store aside and raises DamagedStoreError if there is a difference.
+        """
+        with self._transaction() as connection:
+            missing = summary.missing_in_index(connection)
+        if missing:
+            self.close()
+            raise set_aside(self.path, f"{missing} events are not in its index")
+
+    def was_set_ahead(self, now: float, keep: float) -> bool:
+        """Say whether the clock seems to have jumped: nothing was recorded where it would have been a while ago.
+
+        A clock that is right knows some event, or digest, of the quarter of `keep` (seconds) before the last one. What
+        would be dropped by a clock that is wrong is gone for good; by one that is right, it can wait for as long.
+        """
+        quarter = keep / 4
+        with self._transaction() as connection:
+            return pruning.is_gap(connection, now - 2 * quarter, now - quarter, now - keep)
 
     # ---- the digest
 

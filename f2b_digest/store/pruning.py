@@ -23,8 +23,14 @@ _FIRST_UNDELIVERED = """
 SELECT min(first_id) FROM digest JOIN delivery ON delivery.digest_id = digest.id
 WHERE digest.report = :report AND delivery.status IN ('pending', 'deferred')
 """
+_GAP = """
+SELECT EXISTS (SELECT 1 FROM event WHERE recorded_at < :before)
+AND NOT EXISTS (SELECT 1 FROM digest WHERE sealed_at BETWEEN :since AND :until)
+AND NOT EXISTS (SELECT 1 FROM event WHERE recorded_at BETWEEN :since AND :until)
+"""
 _OLD_EVENTS = f"""
-SELECT id FROM event WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY id LIMIT {STEP}
+SELECT id FROM event INDEXED BY event_age
+WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY recorded_at LIMIT {STEP}
 """
 _OLD_DIGESTS = """
 SELECT id FROM digest
@@ -35,6 +41,12 @@ AND NOT EXISTS (
 )
 ORDER BY id LIMIT 20
 """
+
+
+def is_gap(connection: sa.Connection, since: float, until: float, before: float) -> bool:
+    """Say whether nothing was recorded or sealed in a time, though something was before another (UTC epoch seconds)."""
+    values = {"since": since, "until": until, "before": before}
+    return bool(connection.scalar(sa.text(_GAP), values))
 
 
 def first_undelivered(connection: sa.Connection, report: str) -> int | None:

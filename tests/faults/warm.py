@@ -95,7 +95,7 @@ class Warm:
 
 
 def _serve(output: Path) -> None:
-    for module in ("send", "retry", "prune", "record"):
+    for module in ("send", "retry", "prune", "record", "status"):
         importlib.import_module(f"f2b_digest.cli.{module}")
     importlib.import_module("f2b_digest.channels")
     importlib.import_module("_sqlite3")

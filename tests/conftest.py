@@ -98,6 +98,7 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr("f2b_digest.host.look", lambda *_: (NOTHING_KNOWN, []))
+    monkeypatch.setattr("f2b_digest.cli.send.uptime", lambda: NOON)  # this host has always been up
 
     def run(*arguments: str | Path) -> Ended:
         monkeypatch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])

@@ -243,10 +243,11 @@ def test_bans_that_are_spooled_while_it_is_taken_in_are_not_lost(store: str, mon
     """The spool is emptied only when no line stands behind those that the store has."""
     recorder.connect(store).close()
     spool(store, ban("192.0.2.1"))
-    genuine, late = recorder._store_lines, [ban("192.0.2.2"), ban("192.0.2.3")]
+    genuine: Any = recorder._store_lines
+    late = [ban("192.0.2.2"), ban("192.0.2.3")]
 
     def slow(*part: Any) -> Any:
-        done = genuine(*part)
+        done: Any = genuine(*part)
         if late:
             spool(store, late.pop(0))
         return done

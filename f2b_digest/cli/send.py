@@ -24,6 +24,10 @@ PATIENCE = 15 * 60
 """Seconds that a send waits for another: `send weekly` must not be skipped because cron began it with `send daily`."""
 
 
+LONGEST_SILENCE = 30 * 86400.0
+"""Seconds before the boot without any event or digest, from which on it is rather the clock than the host."""
+
+
 @click.command()
 @click.argument("reports", nargs=-1, metavar="[REPORT]...")
 @click.pass_obj
@@ -52,20 +56,28 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
 def tidy(store: Store, configuration: Configuration, now: float) -> int:
     """Drop what is old and reported, where that is sure; return the number of events.
 
-    Nothing is dropped by a clock that seems to have jumped. A large store that nobody has checked for a week is
-    checked first: no digest waits for that any more.
+    Nothing is dropped by a clock that seems to have jumped: fail2ban records when it stops and starts, so that no long
+    time passes between a store's last row before the boot and the boot. A large store that nobody has checked for a
+    week is checked first: no digest waits for that any more.
     """
     begin_week(store.path, now)
     if is_due(store.path, now, OVERDUE):
-        store.close()  # a connection opens itself again; the check may set the store aside
+        store.close()  # it opens itself again; the check may set the store aside
         verify_all(store.path, now)
-    if store.was_set_ahead(now, configuration.keep):
+    before = now - configuration.keep
+    silence = store.silence_before(now - uptime(), before)
+    if silence > LONGEST_SILENCE:
         complain(
-            f"nothing is dropped from {store.path}, though some is older than `keep`: nothing was recorded for a long "
-            f"time, so that the clock may have jumped; look at date(1); if it is right, that will be dropped later"
+            f"nothing is dropped from {store.path}: nothing was recorded for {silence / 86400:,.0f} days before this "
+            f"system's boot, so that its clock may have jumped; look at date(1); if it is right, the next boot mends it"
         )
         return 0
-    return store.prune(now - configuration.keep, configuration.jails, time.sleep)
+    return store.prune(before, configuration.jails, time.sleep)
+
+
+def uptime() -> float:
+    """Return the seconds since the system's boot, those it slept for included; no clock that is set changes them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @contextmanager

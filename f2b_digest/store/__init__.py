@@ -178,15 +178,15 @@ class Store(Outbox):
             self.close()
             raise set_aside(self.path, f"{missing} events are not in its index")
 
-    def was_set_ahead(self, now: float, keep: float) -> bool:
-        """Say whether the clock seems to have jumped: nothing was recorded where it would have been a while ago.
+    def silence_before(self, boot: float, before: float) -> float:
+        """Return for how many seconds nothing was recorded or sealed before the system's boot.
 
-        A clock that is right knows some event, or digest, of the quarter of `keep` (seconds) before the last one. What
-        would be dropped by a clock that is wrong is gone for good; by one that is right, it can wait for as long.
+        0 where nothing was recorded before `before`, or nothing before the boot. Times are UTC epoch seconds; the boot
+        is as the clock has it now, so that a clock that jumped since then moved it away from the rows before.
         """
-        quarter = keep / 4
         with self._transaction() as connection:
-            return pruning.is_gap(connection, now - 2 * quarter, now - quarter, now - keep)
+            last = pruning.last_sign(connection, boot, before)
+        return 0.0 if last is None else boot - last
 
     # ---- the digest
 

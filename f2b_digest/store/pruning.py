@@ -23,10 +23,12 @@ _FIRST_UNDELIVERED = """
 SELECT min(first_id) FROM digest JOIN delivery ON delivery.digest_id = digest.id
 WHERE digest.report = :report AND delivery.status IN ('pending', 'deferred')
 """
-_GAP = """
-SELECT EXISTS (SELECT 1 FROM event WHERE recorded_at < :before)
-AND NOT EXISTS (SELECT 1 FROM digest WHERE sealed_at BETWEEN :since AND :until)
-AND NOT EXISTS (SELECT 1 FROM event WHERE recorded_at BETWEEN :since AND :until)
+_LAST_SIGN = """
+SELECT max(at) FROM (
+    SELECT max(recorded_at) AS at FROM event WHERE recorded_at < :boot
+    UNION ALL
+    SELECT max(sealed_at) FROM digest WHERE sealed_at < :boot
+) WHERE EXISTS (SELECT 1 FROM event WHERE recorded_at < :before)
 """
 _OLD_EVENTS = f"""
 SELECT id FROM event INDEXED BY event_age
@@ -43,10 +45,10 @@ ORDER BY id LIMIT 20
 """
 
 
-def is_gap(connection: sa.Connection, since: float, until: float, before: float) -> bool:
-    """Say whether nothing was recorded or sealed in a time, though something was before another (UTC epoch seconds)."""
-    values = {"since": since, "until": until, "before": before}
-    return bool(connection.scalar(sa.text(_GAP), values))
+def last_sign(connection: sa.Connection, boot: float, before: float) -> float | None:
+    """Return the last time before `boot` at which anything was recorded or sealed, if anything was before `before`."""
+    last: float | None = connection.scalar(sa.text(_LAST_SIGN), {"boot": boot, "before": before})
+    return last
 
 
 def first_undelivered(connection: sa.Connection, report: str) -> int | None:

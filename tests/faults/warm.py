@@ -102,6 +102,7 @@ def _serve(output: Path) -> None:
     # What this host tells takes another number of calls each time, and a fault is found by its number.
     host = importlib.import_module("f2b_digest.host")
     vars(host)["look"] = lambda *_: (NOTHING_KNOWN, [])
+    vars(importlib.import_module("f2b_digest.cli.send"))["uptime"] = lambda: 2e9  # this host has always been up
     signal.pthread_sigmask(signal.SIG_BLOCK, {GO})
     while line := sys.stdin.buffer.readline():
         child = os.fork()

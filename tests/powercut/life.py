@@ -17,7 +17,7 @@ DAY = 86400.0
 OLD = NOON - 500 * DAY
 """When those bans were recorded that are dropped."""
 BETWEEN = NOON - 150 * DAY
-"""When something was recorded that shows the clock to be right."""
+"""When bans were recorded that are kept."""
 
 
 def live(root: Path) -> None:
@@ -54,6 +54,7 @@ def _send(root: Path, now: float) -> None:
     cli = importlib.import_module("f2b_digest.cli")
     vars(cli)["time"] = SimpleNamespace(time=lambda: now)
     vars(importlib.import_module("f2b_digest.host"))["look"] = lambda *_: (NOTHING_KNOWN, [])
+    vars(importlib.import_module("f2b_digest.cli.send"))["uptime"] = lambda: 2e9
     sys.argv = ["f2b-digest", "--config", str(root / "config.toml"), "send"]
     try:
         cli.main()

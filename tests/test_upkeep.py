@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,6 +103,53 @@ def test_retry_and_the_library_agree() -> None:
         integrity.DUE,
         integrity.SMALL,
     )
+
+
+# ---- the price of a digest
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has read so far, from wherever."""
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])  # type: ignore[index]
+
+
+def test_a_digest_reads_what_it_tells_and_not_all_history(
+    tmp_path: Path, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bans cost the same with thirty times as much history: counted in bytes, for a clock would be too moody.
+
+    tests/benchmarks/history.py measures it in seconds, with 30,000 and 3,000,000 events.
+    """
+    monkeypatch.setattr(integrity, "SMALL", 0)
+    read = {}
+    for count in (2_000, 60_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        store, config = folder / "bans.sqlite3", folder / "config.toml"
+        config.write_text(
+            f'store = "{store}"\nhost = "web1"\ntimezone = "UTC"\n[reports.daily]\nchannels = ["out"]\n'
+            '[channels.out]\nkind = "file"\nfolder = "out"\n'
+        )
+        step = 300 * DAY / count
+        times = [NOON - 301 * DAY + number * step for number in range(count)]
+        fill(
+            store,
+            [
+                recorder.event(
+                    "ban", "sshd", f"10.{n >> 8}.{n & 255}.1", at, "web1", "log" if n < count / 2 else "action", at
+                )
+                for n, at in enumerate(times)
+            ],
+        )
+        with monkeypatch.context() as yesterday:
+            yesterday.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 3600 - DAY))
+            assert f2b_digest("--config", config, "send").status == 0
+        fill(store, [event(ip=f"203.0.113.{n}", at=NOON + n) for n in range(30)])
+        before = bytes_read()
+        assert f2b_digest("--config", config, "send").err == ""
+        read[count] = bytes_read() - before
+    # The 28 days that it compares with hold thirty times as many bans, too: their index entries are counted.
+    assert read[60_000] < 1.5 * read[2_000] + 28 / 300 * 60_000 * 40
 
 
 # ---- a clock that jumps

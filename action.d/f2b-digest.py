@@ -79,7 +79,7 @@ class ForeignStore(Exception):
     """What is at the store's path is not a file that this recorder may write to."""
 
 
-class NoFolder(Exception):
+class NoFolder(ForeignStore):
     """The store's folder is not there, and is not the default one, which would be made."""
 
 

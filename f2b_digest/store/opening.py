@@ -60,7 +60,7 @@ def take_spool_in(path: Path) -> int:
     """
     try:
         return int(recorder.take_in(str(path))[1])
-    except (sqlite3.Error, OSError, recorder.ForeignStore, recorder.NoFolder) as error:
+    except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
         raise StoreError(
             f"{recorder.spool_path(str(path))} is kept, because the store does not take it: {error}"
         ) from None

@@ -32,7 +32,7 @@ PATIENCE = 30.0  # seconds for the spool's lock where nobody waits for the appen
 DISK_WAIT = 1.0  # seconds until a jail goes on while a disk that hangs keeps the append
 SPOOL_RESERVE = 256 * 1024  # bytes kept free in the spool for the day the disk is full: about 800 bans
 TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
-LINE_LIMIT = 8 * 1024 * 1024  # bytes of one line of the spool; an event whose every text is at its limit needs 5 MB
+LINE_LIMIT = 6 * 1024 * 1024  # bytes of one line of the spool; an event whose every text is at its limit needs 5 MB
 BATCH = 500, 1024 * 1024  # events, and bytes of lines, that one transaction takes from the spool
 BLOCK = 65536  # bytes that are read at once where the end of the spool's lines is looked for
 
@@ -506,6 +506,8 @@ def spool_lines(name, start=0, end=None):
 
 def event_of(line):
     """Return the event of a spool's line, or None if the line is none."""
+    if not line.startswith(b"{"):
+        return None
     import json
 
     try:

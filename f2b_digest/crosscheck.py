@@ -25,6 +25,8 @@ ON_ITS_WAY = 5.0
 """Seconds after which a ban that fail2ban knows is in the store, in its spool, or lost: the action takes one."""
 YOUNG = 60.0
 """Seconds: a younger failure may belong to a ban whose action has not run yet."""
+LOOKED_BACK = 40 * 86400.0
+"""Seconds: fail2ban's database keeps a day, unless told otherwise, and every send looks."""
 OURS = "source IN ('action', 'shell')"
 """What fail2ban told while it banned; not what was imported, or added here."""
 
@@ -58,7 +60,7 @@ def look(path: Path, configuration: Configuration, now: float) -> Known:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
             connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
-            since = _since(connection, now - configuration.keep)
+            since = _since(connection, now - min(configuration.keep, LOOKED_BACK))
             # A little earlier: the database rounds its times.
             bans = _bans(configuration, (now if since is None else since) - BEFORE)
             return Known() if since is None else _compare(connection, bans, since, now - YOUNG)
@@ -94,7 +96,10 @@ def take_in(
 
 def _since(connection: sqlite3.Connection, oldest: float) -> float | None:
     """Return from when on our action recorded; None if it never did. What is older may be imported, or was pruned."""
-    row = connection.execute(f"SELECT recorded_at FROM event WHERE {OURS} ORDER BY id LIMIT 1").fetchone()  # noqa: S608
+    recently = f"SELECT recorded_at FROM event WHERE recorded_at >= ? AND {OURS} ORDER BY recorded_at LIMIT 1"  # noqa: S608
+    ever = f"SELECT recorded_at FROM event WHERE recorded_at < ? AND {OURS} ORDER BY id LIMIT 1"  # noqa: S608
+    # Years of imported history are not read for it, unless the action has been silent for long.
+    row = connection.execute(recently, (oldest,)).fetchone() or connection.execute(ever, (oldest,)).fetchone()
     return None if row is None else max(row[0], oldest)
 
 

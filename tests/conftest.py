@@ -16,6 +16,8 @@ from tests.store_making import NOON
 
 PERIODS = pytest.StashKey[str]()
 """The line that tests/test_periods.py leaves for the end."""
+POWER_CUTS = pytest.StashKey[str]()
+"""The line that tests/powercut leaves for the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=3000,
         metavar="N",
         help="steps in all of the machine in tests/model (default: %(default)s; 1000000 takes some hours)",
+    )
+    parser.addoption(
+        "--power-cuts",
+        type=int,
+        default=200,
+        metavar="N",
+        help="images of a power cut that tests/powercut opens (default: %(default)s; 2000 take a quarter of an hour)",
     )
     parser.addoption(
         "--full-load",
@@ -51,6 +60,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print what the tests of periods went through."""
     if figures := config.stash.get(PERIODS, ""):
         terminalreporter.section("periods")
+        terminalreporter.line(figures)
+    if figures := config.stash.get(POWER_CUTS, ""):
+        terminalreporter.section("power cuts")
         terminalreporter.line(figures)
 
 
@@ -86,6 +98,7 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr("f2b_digest.host.look", lambda *_: (NOTHING_KNOWN, []))
+    monkeypatch.setattr("f2b_digest.cli.send.uptime", lambda: NOON)  # this host has always been up
 
     def run(*arguments: str | Path) -> Ended:
         monkeypatch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])

@@ -22,7 +22,8 @@ def event(
 
 
 def fill(path: Path, rows: Iterable[Row]) -> None:
-    """Append events in one transaction, into a store that is made if there is none."""
+    """Append events in one transaction, into a store that is made, with its folder, if there is none."""
+    recorder.make_folder(str(path.absolute().parent))
     with closing(recorder.connect(str(path))) as connection:
         connection.execute("PRAGMA synchronous=OFF")  # a test's store need not survive a power cut
         connection.execute("BEGIN")

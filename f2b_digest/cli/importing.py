@@ -38,6 +38,8 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     path = program.store_path(configuration.store)
+    if not (program.store or configuration.store):  # the default: it need not be there yet
+        recorder.make_folder(str(path.parent))
     tally = Tally()
     rows = events(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
     with _progress(rows, sys.stderr.isatty()) as shown:

@@ -14,7 +14,7 @@ from f2b_digest.cli import Program, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
 from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store
-from f2b_digest.store.opening import damage
+from f2b_digest.store.integrity import damage
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""

@@ -10,7 +10,8 @@ from f2b_digest.config import Configuration
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
-from f2b_digest.store.opening import damage, fault, no_store, refusal
+from f2b_digest.store.integrity import damage, fault
+from f2b_digest.store.opening import no_store, refusal
 
 LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
 """Bytes free on the store's disk: below the second, the next bans go to the spool's reserve, which is 256 KiB."""

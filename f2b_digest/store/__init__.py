@@ -17,18 +17,8 @@ from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.store import bans, baseline, pruning, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
-from f2b_digest.store.opening import (
-    HOW_TO_RECOVER,
-    begin,
-    check,
-    connect,
-    damage,
-    explain,
-    is_there,
-    no_store,
-    set_aside,
-    upgrade,
-)
+from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
+from f2b_digest.store.opening import begin, check, connect, explain, is_there, no_store, upgrade, view
 from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, event
@@ -92,9 +82,10 @@ class Store(Outbox):
             with self._transaction("BEGIN IMMEDIATE") as connection:
                 upgrade(connection, check(self.path, connection))  # another sender may have done it meanwhile
             return True
-        if has_archive or version < recorder.SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was made by an older f2b-digest: the next send or retry upgrades it")
-        return False
+        if has_archive:
+            with self._transaction() as connection:
+                view(connection, version)
+        return has_archive
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +166,27 @@ class Store(Outbox):
         )
         with self._transaction() as connection:
             return connection.scalar(query)
+
+    def verify_pending(self) -> None:
+        """Compare what no digest tells yet with the index that finds it; what follows must not miss any of it.
+
+        Sets the store aside and raises DamagedStoreError if there is a difference.
+        """
+        with self._transaction() as connection:
+            missing = summary.missing_in_index(connection)
+        if missing:
+            self.close()
+            raise set_aside(self.path, f"{missing} events are not in its index")
+
+    def silence_before(self, boot: float, before: float) -> float:
+        """Return for how many seconds nothing was recorded or sealed before the system's boot.
+
+        0 where nothing was recorded before `before`, or nothing before the boot. Times are UTC epoch seconds; the boot
+        is as the clock has it now, so that a clock that jumped since then moved it away from the rows before.
+        """
+        with self._transaction() as connection:
+            last = pruning.last_sign(connection, boot, before)
+        return 0.0 if last is None else boot - last
 
     # ---- the digest
 

@@ -151,6 +151,21 @@ def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str,
     ]  # fmt: skip
 
 
+def missing_in_index(connection: sa.Connection) -> int:
+    """Return how many events that no digest tells yet are missing in the index that keeps events from coming twice."""
+    return int(connection.scalar(sa.text(_MISSING_IN_INDEX)) or 0)
+
+
+_MISSING_IN_INDEX = """
+SELECT count(*) FROM event AS pending NOT INDEXED
+WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS (
+    SELECT 1 FROM event AS same INDEXED BY sqlite_autoindex_event_1
+    WHERE same.jail = pending.jail AND same.ip = pending.ip AND same.kind = pending.kind AND same.at = pending.at
+      AND same.host = pending.host AND same.id = pending.id
+)
+"""
+
+
 def wanted(
     connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
 ) -> tuple[str, dict[str, Any]]:

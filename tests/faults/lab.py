@@ -313,9 +313,9 @@ def _spooled(store: Path) -> tuple[set[str], int]:
     ips, torn = set(), 0
     for name in (recorder.spool_path(str(store)), recorder.spool_path(str(store)) + ".taken"):
         if Path(name).exists():
-            events, rest = recorder._parse(name)
-            ips |= {row[recorder.COLUMNS.index("ip")] for row in events}
-            torn += len(rest)
+            events = [recorder.event_of(line) for line in recorder.spool_lines(name)]
+            ips |= {row[recorder.COLUMNS.index("ip")] for row in events if row}
+            torn += events.count(None)
     return ips, torn
 
 

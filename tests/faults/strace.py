@@ -11,7 +11,7 @@ from tests.parts import missing, program
 
 WRITING = ("write", "writev", "pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "mkdir", "mkdirat")
 """Calls that can need space, beside those that make a file."""
-NAMING = ("unlink", "unlinkat", "rename", "renameat", "renameat2", "fchmod", "fchown", "flock")
+NAMING = ("link", "linkat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "fchmod", "fchown", "flock")
 TALKING = ("connect", "sendto", "sendmsg", "shutdown")
 OPENING = ("openat",)
 READING = ("read", "pread64", "fstat", "stat", "lstat", "newfstatat")

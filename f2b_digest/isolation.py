@@ -240,7 +240,7 @@ def _leave_parent(pipe: int) -> None:
 
 def _limit(memory: int) -> None:
     """Limit this process's data (heap, private mappings, stacks of threads) to its present size and so much more."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - a path object costs more than the read
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a path object costs more than the read
         present = int(file.read().split()[5]) * resource.getpagesize()
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = present + memory

@@ -4,17 +4,19 @@ Templates get the digest's document (see `digest.document`) and nothing else. Th
 templates may belong to somebody who may not run programs as the user of `f2b-digest send`.
 """
 
+import codecs
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path
 from posixpath import normpath
-from typing import Any
+from typing import Any, TypeVar
 
-import jinja2.debug  # noqa: F401 - Jinja2 loads it at an error, when Python's folder may be closed to this user
+import jinja2.debug
 from jinja2 import (
     FunctionLoader,
     StrictUndefined,
@@ -23,10 +25,11 @@ from jinja2 import (
 )
 from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.exceptions import SecurityError
+from jinja2.ext import i18n
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from f2b_digest import template_files
+from f2b_digest import isolation, template_files
 from f2b_digest.errors import TemplateError
 from f2b_digest.filters import filters, sentences
 from f2b_digest.look import MAIL, Look, fold, indent_of
@@ -34,6 +37,16 @@ from f2b_digest.words import SOURCE, words_of
 
 log = logging.getLogger(__name__)
 
+# What Jinja2 loads at the first string or error: Python's folder may be closed to the user that we are by then.
+assert jinja2.debug
+codecs.lookup("unicode-escape")
+
+RENDERING = 30.0
+"""Seconds that an admin's templates may take for one message; the largest digest needs a tenth of one."""
+LARGEST = 4_000_000
+"""Characters of a rendered text; mail takes 80,000."""
+LONGEST_NAME = 255
+"""Bytes of the name of a template that there is."""
 LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
@@ -42,6 +55,9 @@ SENTENCES = frozenset({"notes", "reason", "unban", "lines", "licence", "samples"
 """Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
+
+
+Rendered = TypeVar("Rendered")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -105,6 +121,8 @@ class Renderer:
         self._own = tuple(self._read[path] for path in own if path)
         self._broken: frozenset[str] = frozenset()
         self._language, self._look = language, look
+        self._asked: mmap | None = None
+        """Shared with the process of `apart`: the template that it renders."""
         words_of(language)
 
     @cached_property
@@ -116,7 +134,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
-            extensions=["jinja2.ext.i18n"],
+            extensions=[i18n],
             bytecode_cache=_COMPILED[self._language, self._look],
         )
         words = words_of(self._language)
@@ -126,22 +144,43 @@ class Renderer:
         environment.filters.update(filters(words, self._look))
         return environment
 
-    @property
-    def trusted(self) -> bool:
-        """Whether every template is ours: those of an admin may do anything but end."""
-        return not self._own
+    def apart(self, work: Callable[[], Rendered]) -> Rendered:
+        """Do work that renders: where an admin's templates take part, in a process with a deadline and a memory limit.
+
+        A template that needed too much counts as broken from then on. Raises TemplateError.
+        """
+        if not any(folder.texts.keys() - self._broken for folder in self._own):
+            return work()
+        with mmap(-1, LONGEST_NAME) as asked:
+            self._asked = asked
+            try:
+                rendered: Rendered = isolation.run(work, seconds=RENDERING)
+            except isolation.Stopped as stopped:
+                name = asked[:].rstrip(b"\0").decode()
+                self._give_up(name, str(stopped))
+                raise TemplateError(name, f"{name or 'of your own'}: {stopped}") from None
+            finally:
+                self._asked = None
+        return rendered
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """Let no other message of this process wait for a template again; "" or one of ours: for any of the admin's."""
+        guilty = [folder for folder in self._own if name in folder.texts][:1]
+        for folder in guilty or self._own:
+            folder.faults[name if guilty else "."] = reason
 
     def without(self, template: str) -> "Renderer | None":
         """Return a renderer that takes a built-in template instead of the admin's, or None if there is none.
 
         Where the template itself is ours, something that it takes in is the admin's: then all are the built-in ones.
         """
-        if template not in self._built_in.texts or not self._own:
+        if not self._own or (template and template not in self._built_in.texts):
             return None
         readable = tuple(folder for folder in self._own if "." not in folder.faults)
         if readable != self._own:
             return self._but(_own=readable)
-        if not any(template in folder.texts or folder.fault(template) for folder in self._own):
+        its_own = any(template in folder.texts or folder.fault(template) for folder in self._own)
+        if not its_own or template in self._broken:
             return self._but(_own=())
         return self._but(_broken=self._broken | {template})
 
@@ -182,6 +221,8 @@ class Renderer:
         return {name: self._render(name, harmless) for name in names}
 
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
+        if self._asked:
+            self._asked[:] = name.encode()[:LONGEST_NAME].ljust(LONGEST_NAME, b"\0")
         try:
             text = self._environment.get_template(name).render(document)
         except _Unusable as error:
@@ -194,9 +235,13 @@ class Renderer:
                 "there is no such template" if error.name == name else f"takes in {error.name}, which is not there"
             )
             raise TemplateError(name, f"{name}: {missing}") from None
+        except MemoryError:
+            raise TemplateError(name, f"{name}: needs more than {isolation.MEMORY >> 20} MB of memory") from None
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
             log.debug("template %s cannot be rendered", name, exc_info=True)
             raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
+        if len(text) > LARGEST:
+            raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
         width = self._look.width
         if width is None or not name.endswith(".txt"):
             return text

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import __version__, doctor, places
+from f2b_digest import __version__, delivery, doctor
 from f2b_digest.cli import Program
 from f2b_digest.doctor import Finding, Subject, ways
 from f2b_digest.errors import ConfigurationError
-from f2b_digest.render import Renderer, visible
+from f2b_digest.render import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
 LONGEST_TEXT = 4096
@@ -55,8 +55,7 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
     yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock))
     if send:
-        renderer = Renderer(places.folder("templates"), configuration.templates).speaking(configuration.language)
-        yield from ways.send_tests(configuration, renderer, program.clock)
+        yield from ways.send_tests(configuration, delivery.renderer_of(configuration), program.clock)
 
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:

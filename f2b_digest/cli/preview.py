@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import composition, delivery, periods, places, recorder
+from f2b_digest import composition, delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
@@ -99,11 +99,8 @@ def command(
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
-    known = configuration.reports.get(report)
-    own = (known.templates if known else None, configuration.templates)
-    language = (known.language if known else None) or configuration.language
-    return Renderer(places.folder("templates"), *own, language=language)
+    """Return the renderer of a report, as `send` has it."""
+    return delivery.renderer_for(delivery.renderer_of(configuration), configuration, report)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:

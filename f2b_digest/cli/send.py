@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import crosscheck, delivery, places
+from f2b_digest import crosscheck, delivery
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
-from f2b_digest.render import Renderer
 from f2b_digest.store import Store, is_there
 from f2b_digest.store.opening import sender_lock, take_spool_in, verify
 
@@ -37,9 +36,9 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
+    renderer = delivery.renderer_of(configuration)
     path = program.store_path(configuration.store)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        renderer = Renderer(places.folder("templates"), configuration.templates)
         known = crosscheck.take_in(path, configuration, program.clock)
         surroundings = program.surroundings(configuration, program.clock())
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)

@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from difflib import get_close_matches
 from functools import cached_property
 from mmap import mmap
 from pathlib import Path
@@ -144,6 +145,16 @@ class Renderer:
         environment.filters.update(filters(words, self._look))
         return environment
 
+    @property
+    def folders(self) -> tuple[template_files.Folder, ...]:
+        """The admin's folders, of all reports, as they were read."""
+        return tuple(self._read.values())
+
+    @property
+    def built_in(self) -> frozenset[str]:
+        """The names of the built-in templates."""
+        return frozenset(self._built_in.texts)
+
     def apart(self, work: Callable[[], Rendered]) -> Rendered:
         """Do work that renders: where an admin's templates take part, in a process with a deadline and a memory limit.
 
@@ -215,6 +226,11 @@ class Renderer:
                 return folder.texts[name]
         return self._built_in.texts.get(name)
 
+    def _meant(self, name: str) -> str:
+        """Return the name that somebody may have meant, as a question, or ""."""
+        close = get_close_matches(name, {*self.built_in, *(known for folder in self._own for known in folder.texts)}, 1)
+        return f" (did you mean {close[0]}?)" if close else ""
+
     def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
         """Return each template's text. Raises TemplateError, which names the template and its line."""
         harmless = visible(document)
@@ -231,10 +247,8 @@ class Renderer:
             place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
             raise TemplateError(name, f"{name}{place}: {error.message}") from None
         except TemplateNotFound as error:
-            missing = (
-                "there is no such template" if error.name == name else f"takes in {error.name}, which is not there"
-            )
-            raise TemplateError(name, f"{name}: {missing}") from None
+            missing = "there is no such template" if error.name == name else f"there is no {error.name}"
+            raise TemplateError(name, f"{name}: {missing}{self._meant(str(error.name))}") from None
         except MemoryError:
             raise TemplateError(name, f"{name}: needs more than {isolation.MEMORY >> 20} MB of memory") from None
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"

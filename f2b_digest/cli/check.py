@@ -28,8 +28,8 @@ LONGEST_TEXT = 4096
 def command(program: Program, send: bool, as_json: bool, socket: Path | None) -> None:
     """Examine the installation, and say what to do.
 
-    The configuration and its secrets, the store, the action in each running jail, cron, the database of addresses, and
-    each channel, without sending anything. One line each: ok, warning or error.
+    The configuration and its secrets, the store, the action in each running jail, cron, the database of addresses, the
+    templates, and each channel, without sending anything. One line each: ok, warning or error.
 
     \b
     Exit status, for monitoring: 0 all is well; 1 an error; 3 warnings only;
@@ -51,11 +51,12 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
+    renderer = delivery.renderer_of(configuration)
     path = program.store_path(configuration.store)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock))
+    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock, renderer))
     if send:
-        yield from ways.send_tests(configuration, delivery.renderer_of(configuration), program.clock)
+        yield from ways.send_tests(configuration, renderer, program.clock)
 
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:

@@ -30,7 +30,6 @@ PLAIN = {
     "less_than_equal": "must be at most {le}",
     "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "must be like {pattern}",
 }
 """pydantic's types of errors in the words of a configuration; others keep their own text."""
 
@@ -94,6 +93,8 @@ def _text(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         keys = [field.alias or name for name, field in model.model_fields.items()]
         return f"unknown key ({hint('known', keys, detail['loc'][-1])})"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"must be {model.model_fields[detail['loc'][0]].description}"
     if detail["type"] in PLAIN:
         return PLAIN[detail["type"]].format(**detail.get("ctx", {}))
     message = str(detail["msg"]).removeprefix("Value error, ")

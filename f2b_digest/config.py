@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel, ConfiguredPath
-from f2b_digest.errors import ConfigurationError
-from f2b_digest.mistakes import Model, check, hint
+from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.mistakes import Model, check
 from f2b_digest.surroundings import AnyNetwork
 from f2b_digest.words import known, language_of
 

@@ -1,6 +1,7 @@
 """The exception tree, each class with its exit status; no messages are printed and nothing is caught here."""
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -58,6 +59,15 @@ class DeliveryError(F2bDigestError):
         self.in_doubt = in_doubt
         self.remaining = remaining
         super().__init__(self.reason)
+
+
+def hint(word: str, names: Iterable[str], meant: object) -> str:
+    """Return "did you mean …?", or else the list of names after a word, or nothing if there are none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - a command that records a ban makes no mistakes
+
+    known = list(names)
+    close = get_close_matches(meant, known, 1) if isinstance(meant, str) else []
+    return f"did you mean {close[0]}?" if close else f"{word}: {', '.join(known)}" if known else ""
 
 
 def bug(error: BaseException) -> str:

@@ -1,11 +1,12 @@
 """What is wrong with a table of the configuration: every mistake at once, a line each. No table is known here."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError, create_model, model_validator
+
+from f2b_digest.errors import hint
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +100,3 @@ def _text(model: type[BaseModel], detail: Any) -> str:
         return PLAIN[detail["type"]].format(**detail.get("ctx", {}))
     message = str(detail["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
-
-
-def hint(word: str, names: Iterable[str], meant: object = None) -> str:
-    """Return "did you mean …", or the list of names, or nothing if there are none."""
-    close = get_close_matches(meant, list(names), 1) if isinstance(meant, str) else []
-    listed = ", ".join(names)
-    return f"did you mean {close[0]}?" if close else f"{word}: {listed}" if listed else ""

@@ -56,7 +56,7 @@ def test_status_2_for_a_mistake_on_the_command_line(config: Path, path: Path) ->
     fill(path, [event()])
     ended = program("--config", config, "send", "dayly")
     assert (ended.status, ended.out) == (2, "")
-    assert "there is: daily" in ended.err
+    assert "no report 'dayly' (did you mean daily?)" in ended.err
 
 
 def test_status_75_when_a_delivery_will_be_tried_again(config: Path, path: Path) -> None:
@@ -118,6 +118,31 @@ def test_verbose_says_what_was_sent(f2b_digest: Command, config: Path, path: Pat
     """With -v a person sees each delivery."""
     fill(path, [event()])
     assert f2b_digest("-v", "--config", config, "send").out == f"daily: out to {config.parent / 'out'}: sent\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["sned"], 2, "no command 'sned' (did you mean send?)"),
+        (["x\x1b[2J"], 2, r"no command 'x\x1b[2J' (there is: record, preview, send,"),
+        (["send", "--verbos"], 2, "No such option '--verbos'"),
+        (["preview", "wekly"], 2, "no report 'wekly' (did you mean weekly?)"),
+        (["history", "dally"], 2, "no report 'dally' (did you mean daily?)"),
+        (["show", "1", "--format", "raw", "--channel", "oout"], 1, "by channel 'oout' is stored (did you mean out?)"),
+        (["resend", "1", "--channel", "uot"], 1, "digest 1 by channel 'uot' is stored (did you mean out?)"),
+        (["resend", "9", "--channel", "out"], 1, "(`f2b-digest history` lists digests)"),
+    ],
+)
+def test_a_name_that_is_not_there_tells_which_is_meant(
+    f2b_digest: Command, config: Path, path: Path, words: list[str], status: int, said: str
+) -> None:
+    """Of commands, reports and channels, wherever one can be typed."""
+    fill(path, [event()])
+    assert f2b_digest("--config", config, "send").status == 0
+    config.write_text(config.read_text() + "[reports.weekly]\n")
+    ended = f2b_digest("--config", config, *words)
+    assert (ended.status, ended.out) == (status, "")
+    assert said in ended.err
 
 
 # ---- what loads
@@ -310,7 +335,10 @@ def test_a_preview_of_any_past_period(
         (["--until", "2026-13-01"], "no time like"),
         (["--since", "1h", "--until", "2h"], "not before"),
         (["--format", "pdf"], "html"),
-        (["dayly"], "there is: daily"),
+        (["dayly"], "did you mean daily?"),
+        (["urgent"], "there is: daily"),
+        (["--channel", "oot"], "no channel 'oot' (did you mean out?)"),
+        (["--channel", "x"], "no channel 'x' (there is: out)"),
     ],
 )
 def test_a_preview_of_what_is_not_there_tells_what_is(

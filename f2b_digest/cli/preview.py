@@ -21,6 +21,7 @@ from f2b_digest.cli import Program, complain, report_named, terminal
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, schema, to_json
+from f2b_digest.errors import hint
 from f2b_digest.look import MAIL, Look, plain
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
@@ -105,7 +106,8 @@ def renderer_for(configuration: Configuration, report: str) -> Renderer:
 
 def _channel(configuration: Configuration, name: str) -> Channel:
     if name not in configuration.channels:
-        raise click.UsageError(f"no channel {name!r} (there is: {', '.join(configuration.channels) or 'none'})")
+        there_is = hint("there is", configuration.channels, name) or "there is none in the configuration"
+        raise click.UsageError(f"no channel {name!r} ({there_is})")
     return configuration.channels[name]
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from f2b_digest import composition, delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, report_named, terminal
+from f2b_digest.cli import Program, complain, report_named, scratch, terminal
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, schema, to_json
-from f2b_digest.errors import hint
+from f2b_digest.errors import StoreError, hint
 from f2b_digest.look import MAIL, Look, plain
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
@@ -75,8 +74,8 @@ def command(
         if source is None:
             path = program.store_path(configuration.store)
         else:  # a shell has expanded the pattern: the other words are paths as well
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="f2b-digest-"))) / "bans.sqlite3"
-            fill(path, [source, *map(Path, words)], configuration)
+            path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
+            _fill(path, [source, *map(Path, words)], configuration)
         store = stack.enter_context(Store(path, read_only=True))
         if since is None and until is None:
             selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
@@ -97,6 +96,14 @@ def command(
     for note in noted.notes:
         complain(note)
     write(output, content, colour=look.colour, pager=not no_pager)
+
+
+def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
+    """Make a scratch store of what files tell. Raises SourceError, or F2bDigestError where there is no room for it."""
+    try:
+        fill(path, sources, configuration)
+    except StoreError as error:
+        raise scratch.no_room(str(error).partition(";")[0]) from None
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:

@@ -292,6 +292,23 @@ def test_a_user_has_a_store_of_their_own(f2b_digest: Command, tmp_path: Path, mo
     assert (tmp_path / "state/f2b-digest/bans.sqlite3").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: Command, path: Path) -> None:
+    """The folder may be open to this user, and the file may not."""
+    fill(path, [event()])
+    path.parent.chmod(0o777)
+    for above in path.parents[1:3]:
+        above.chmod(0o755)
+    path.chmod(0o600)
+    code = (
+        "import os; from pathlib import Path; from f2b_digest.store import Store, opening\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        f"print(opening.explain(Path({str(path)!r}), 'unable to open database file'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path} cannot be opened by this user: run this as root\n"
+
+
 # ---- preview
 
 

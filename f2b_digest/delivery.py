@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from f2b_digest import attempts, composition
+from f2b_digest import attempts, composition, places
 from f2b_digest import digest as digests
 from f2b_digest.attempts import LONGEST_WAIT, Clock, Outcome
 from f2b_digest.channels.base import Channel, deadline
@@ -17,11 +17,10 @@ from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
 from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
+from f2b_digest.words import words_of
 
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""
-RENDERING = 30.0
-"""Seconds that one rendering may take; the largest digest needs a tenth of one."""
 SIZES = (
     (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
 )  # fmt: skip
@@ -32,32 +31,56 @@ limits is taken."""
 # ---- rendering
 
 
+def renderer_of(configuration: Configuration) -> Renderer:
+    """Return a renderer that has read all templates, and speaks all languages, of a configuration."""
+    reports = configuration.reports.values()
+    for language in filter(None, (report.language for report in reports)):
+        words_of(language)
+    also = [report.templates for report in reports]
+    return Renderer(places.folder("templates"), configuration.templates, also=also, language=configuration.language)
+
+
+def renderer_for(renderer: Renderer, configuration: Configuration, report: str) -> Renderer:
+    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
+    known = configuration.reports.get(report)  # an old digest's may be gone
+    language = (known.language if known else None) or configuration.language
+    return renderer.preferring(known.templates if known else None).speaking(language)
+
+
 def fit(
     templates: Iterable[str], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
 ) -> tuple[dict[str, str], Digest]:
     """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
 
     Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
-    there is none, the digest as JSON does, if it is among the templates.
+    there is none, the digest as JSON does, if it is among the templates. Raises TemplateError where not.
     """
     names = tuple(templates)
     try:
-        for size in SIZES:
-            smaller = digests.cut(digest, *size) if size else digests.bare(digest)
-            with deadline(RENDERING):  # a template of the admin's may never end
-                parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
-            if DOCUMENT in names:
-                parts[DOCUMENT] = digests.to_json(smaller)
-            if fits(parts):
-                break
+        return renderer.apart(lambda: _largest(names, digest, renderer, fits)), digest
     except TemplateError as error:
         plainer = renderer.without(error.template)
         if plainer is None and DOCUMENT not in names:
             raise
         instead = "the built-in template was used" if plainer else "the digest was sent as JSON"
-        noted = replace(digest, notes=(*digest.notes, f"{' '.join(str(error).split())}; {instead}"))
+        note = f"{' '.join(str(error).split())}; {instead}"
+        noted = replace(digest, notes=tuple(dict.fromkeys((*digest.notes, note))))
         return fit(names if plainer else (DOCUMENT,), noted, plainer or renderer, fits)
-    return parts, digest
+
+
+def _largest(
+    names: tuple[str, ...], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
+) -> dict[str, str]:
+    """Render the largest of `SIZES` that fits, or the smallest. Raises TemplateError."""
+    parts: dict[str, str] = {}
+    for size in SIZES:
+        smaller = digests.cut(digest, *size) if size else digests.bare(digest)
+        parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
+        if DOCUMENT in names:
+            parts[DOCUMENT] = digests.to_json(smaller)
+        if fits(parts):
+            break
+    return parts
 
 
 def shown_by(channel: Channel, digest: Digest) -> Digest:
@@ -144,7 +167,7 @@ def _seal(
     if not enough or not channels:  # what no channel would tell stays pending until there is more of it
         return []
     key = uuid.uuid4().hex
-    renderer = renderer.preferring(report.templates).speaking(report.language or configuration.language)
+    renderer = renderer_for(renderer, configuration, name)
     messages: list[tuple[str, Message]] = []
     notes: dict[str, Outcome] = {}
     for channel_name in channels:

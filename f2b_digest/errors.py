@@ -1,6 +1,7 @@
 """The exception tree, each class with its exit status; no messages are printed and nothing is caught here."""
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -29,10 +30,13 @@ class DamagedStoreError(StoreError):
 
 
 class TemplateError(F2bDigestError):
-    """A template cannot be rendered; the text names it, the line and the reason."""
+    """A template cannot be rendered; the text names it, the line and the reason.
 
-    def __init__(self, template: str, reason: str) -> None:
-        super().__init__(f"template {template}{reason}")
+    `template` is the one that was asked for; the fault can be in another that it takes in.
+    """
+
+    def __init__(self, template: str, text: str) -> None:
+        super().__init__(f"template {text}")
         self.template = template
 
 
@@ -64,6 +68,15 @@ class DeliveryError(F2bDigestError):
         self.remaining = remaining
         self.unreachable = unreachable
         super().__init__(self.reason)
+
+
+def hint(word: str, names: Iterable[str], meant: object) -> str:
+    """Return "did you mean …?", or else the list of names after a word, or nothing if there are none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - a command that records a ban makes no mistakes
+
+    known = list(names)
+    close = get_close_matches(meant, known, 1) if isinstance(meant, str) else []
+    return f"did you mean {close[0]}?" if close else f"{word}: {', '.join(known)}" if known else ""
 
 
 def bug(error: BaseException) -> str:

@@ -103,7 +103,8 @@ def test_a_host_that_is_well_has_no_error(check: Check) -> None:
     assert (ended.status, ended.err) == (1, "")
     assert lines(ended, "error") == lines(ended, "warning") == []
     assert [line.split(":")[0] for line in lines(ended, "ok")] == [
-        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "countries", "channel out",
+        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "countries", "templates",
+        "channel out",
     ]  # fmt: skip
 
 

@@ -84,9 +84,13 @@ def _check_network(text: str) -> str:
 
 
 def _check_categories(categories: dict[str, str]) -> dict[str, str]:
-    for jail, numbers in categories.items():
-        if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(",")):
-            raise ValueError(f'{jail}: {numbers!r} is not like "18,22" (1 to 23, see abuseipdb.com/categories)')
+    wrong = [
+        f"{jail}: {numbers!r}"
+        for jail, numbers in categories.items()
+        if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(","))
+    ]
+    if wrong:
+        raise ValueError(f'{", ".join(wrong)}: not like "18,22" (1 to 23, see abuseipdb.com/categories)')
     return categories
 
 
@@ -115,11 +119,19 @@ class AbuseIPDB(Channel):
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _dry_run(self) -> Self:
         if self.dry_run != (self.dry_run_file is not None):
             raise ValueError("dry_run = true and dry_run_file go together")
+        return self
+
+    @model_validator(mode="after")
+    def _key(self) -> Self:
         if not self.dry_run and not self.has_secret("key"):
             raise ValueError("key, key_file or key_env is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _server(self) -> Self:
         http.check_server(self.url)
         return self
 

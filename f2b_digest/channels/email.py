@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -41,15 +41,23 @@ class Email(Channel):
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Email":
-        if self.smtp is None:
-            if self.has_secret("password") or self.ca_file:
-                raise ValueError("password, password_file and ca_file need smtp")
-            if not shlex.split(self.sendmail):
-                raise ValueError("sendmail is empty")
-            return self
-        if "sendmail" in self.model_fields_set:
+    def _one_way(self) -> Self:
+        if self.smtp is None and (self.has_secret("password") or self.ca_file):
+            raise ValueError("password, password_file and ca_file need smtp")
+        if self.smtp is not None and "sendmail" in self.model_fields_set:
             raise ValueError("smtp and sendmail: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _program(self) -> Self:
+        if not shlex.split(self.sendmail):
+            raise ValueError("sendmail is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _smtp_server(self) -> Self:
+        if self.smtp is None:
+            return self
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
             raise ValueError("smtp is not like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")

@@ -40,6 +40,10 @@ class File(Channel):
     def _consistent(self) -> Self:
         if sum(place is not None for place in (self.folder, self.append, self.maildir)) != 1:
             raise ValueError("folder, append and maildir: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _suits(self) -> Self:
         if self.maildir and self.format not in (None, "eml"):
             raise ValueError("a Maildir holds mails: format is eml")
         if self.append and self.format not in (None, "text", "json"):

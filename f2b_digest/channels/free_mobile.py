@@ -57,7 +57,7 @@ class FreeMobile(Channel):
 
     kind: Literal["free-mobile"]
     samples: bool = False
-    user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")]
+    user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")] = Field(description="8 digits in quotes")
     """The subscriber's number, 8 digits."""
     key: SecretStr | None = None
     key_file: SecretFile | None = None
@@ -72,6 +72,10 @@ class FreeMobile(Channel):
     def _consistent(self) -> Self:
         if not self.has_secret("key"):
             raise ValueError("key, key_file or key_env is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
         if not self.url.startswith("https://"):
             raise ValueError("url must begin with https://")
         return self

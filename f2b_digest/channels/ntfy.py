@@ -50,11 +50,15 @@ class Ntfy(Login):
     samples: bool = False
     url: ServerAddress
     """The server's base address; ntfy answers at the root of a host."""
-    topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
+    topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)] = Field(
+        description='letters, digits, "-" and "_" only, at most 64'
+    )
     priority: int = Field(default=3, ge=1, le=5)
     urgent_from: int | None = Field(default=None, ge=1)
     """Bans from which on a digest has priority 5."""
-    tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = ()
+    tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = Field(
+        default=(), description="a word without spaces and commas"
+    )
     click: Link | None = None
     max_bytes: int = Field(default=4095, ge=100)
     """Bytes of the message that the server shows; one more and it becomes an attachment or an error."""

@@ -23,14 +23,18 @@ def _check_url(url: SecretStr) -> SecretStr:
 
 
 def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    for name, value in headers.items():
-        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"{name!r} is no header's name")
-        if name.lower() in OURS:
-            raise ValueError(f"{name} is made from other keys")
-        if not value.get_secret_value().isprintable() or not value.get_secret_value().isascii():
-            raise ValueError(f"the value of {name} must be printable ASCII")
+    wrong = [fault for name, value in headers.items() if (fault := _header_fault(name, value.get_secret_value()))]
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return headers
+
+
+def _header_fault(name: str, value: str) -> str:
+    if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+        return f"{name!r} is not a header's name"
+    if name.lower() in OURS:
+        return f"{name} is made from other keys"
+    return "" if value.isprintable() and value.isascii() else f"the value of {name} must be printable ASCII"
 
 
 class Webhook(Login):
@@ -43,9 +47,13 @@ class Webhook(Login):
     """Who knows a chat service's address may write there: it is kept like a password."""
     url_file: SecretFile | None = None
     url_env: EnvironmentVariable | None = None
-    template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = Field(
+        default=None, description='the name of a file below templates/webhook/, like "slack.json"'
+    )
     """Below templates/webhook/, where slack.json, discord.json and teams.json are; without it, the digest as JSON."""
-    content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = "application/json; charset=utf-8"
+    content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = Field(
+        default="application/json; charset=utf-8", description='like "text/plain; charset=utf-8"'
+    )
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
     secret: SecretStr | None = None
     """Of the signature: HMAC-SHA256 over the attempt's time, a dot and the body."""

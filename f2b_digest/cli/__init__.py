@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from f2b_digest import __version__, recorder
-from f2b_digest.errors import ConfigurationError, F2bDigestError
+from f2b_digest.errors import ConfigurationError, F2bDigestError, hint
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -152,6 +152,15 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        if args and args[0] not in COMMANDS:
+            meant = hint("there is", COMMANDS, args[0])
+            raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
+        return super().resolve_command(context, args)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
         with formatter.section("Commands"):
@@ -195,7 +204,7 @@ def complain(line: str) -> None:
 def report_named(configuration: "Configuration", name: str) -> str:
     """Return a report's name, or end with a usage error that tells the names there are."""
     if name not in configuration.reports:
-        raise click.UsageError(f"no report {name!r} (there is: {', '.join(configuration.reports)})")
+        raise click.UsageError(f"no report {name!r} ({hint('there is', configuration.reports, name)})")
     return name
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import composition, delivery, periods, places, recorder
+from f2b_digest import composition, delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, report_named, terminal
+from f2b_digest.cli import Program, complain, report_named, scratch, terminal
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, schema, to_json
+from f2b_digest.errors import StoreError, hint
 from f2b_digest.look import MAIL, Look, plain
 from f2b_digest.render import Renderer
 from f2b_digest.store import Selection, Store
@@ -74,8 +74,8 @@ def command(
         if source is None:
             path = program.store_path(configuration.store)
         else:  # a shell has expanded the pattern: the other words are paths as well
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="f2b-digest-"))) / "bans.sqlite3"
-            fill(path, [source, *map(Path, words)], configuration)
+            path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
+            _fill(path, [source, *map(Path, words)], configuration)
         store = stack.enter_context(Store(path, read_only=True))
         if since is None and until is None:
             selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
@@ -98,17 +98,23 @@ def command(
     write(output, content, colour=look.colour, pager=not no_pager)
 
 
+def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
+    """Make a scratch store of what files tell. Raises SourceError, or F2bDigestError where there is no room for it."""
+    try:
+        fill(path, sources, configuration)
+    except StoreError as error:
+        raise scratch.no_room(str(error).partition(";")[0]) from None
+
+
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
-    known = configuration.reports.get(report)
-    own = (known.templates if known else None, configuration.templates)
-    language = (known.language if known else None) or configuration.language
-    return Renderer(places.folder("templates"), *own, language=language)
+    """Return the renderer of a report, as `send` has it."""
+    return delivery.renderer_for(delivery.renderer_of(configuration), configuration, report)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:
     if name not in configuration.channels:
-        raise click.UsageError(f"no channel {name!r} (there is: {', '.join(configuration.channels) or 'none'})")
+        there_is = hint("there is", configuration.channels, name) or "there is none in the configuration"
+        raise click.UsageError(f"no channel {name!r} ({there_is})")
     return configuration.channels[name]
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import crosscheck, delivery, places
+from f2b_digest import crosscheck, delivery
 from f2b_digest.attempts import Outcome
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.render import Renderer
 from f2b_digest.store import Store, is_there
 from f2b_digest.store.integrity import OVERDUE, begin_week, is_due, verify, verify_all
 from f2b_digest.store.opening import sender_lock, take_spool_in
@@ -43,9 +42,9 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
+    renderer = delivery.renderer_of(configuration)
     path = program.store_path(configuration.store)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        renderer = Renderer(places.folder("templates"), configuration.templates)
         known = crosscheck.take_in(path, configuration, program.clock)
         surroundings = program.surroundings(configuration, program.clock())
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)

@@ -7,7 +7,7 @@ import click
 from f2b_digest.cli import Program, terminal
 from f2b_digest.cli.preview import FORMATS, look_of, renderer_for, show, write
 from f2b_digest.digest import from_json
-from f2b_digest.errors import F2bDigestError
+from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Store
 
 
@@ -36,11 +36,14 @@ def command(
     configuration = program.configuration()
     with Store(program.store_path(configuration.store), read_only=True) as store:
         document = store.document(id)
-        rows = [row for row in store.deliveries(digests=[id]) if channel in (None, row.channel)]
+        stored = store.deliveries(digests=[id])
+        rows = [row for row in stored if channel in (None, row.channel)]
         raw = store.message(rows[0].id) if rows and form == "raw" else b""
     if form == "raw":
         if not raw:
-            raise F2bDigestError(f"no message of digest {id}{f' by channel {channel!r}' if channel else ''} is stored")
+            by = f" by channel {channel!r}" if channel else ""
+            there_is = hint("there is", {row.channel: 0 for row in stored}, channel)
+            raise F2bDigestError(f"no message of digest {id}{by} is stored{f' ({there_is})' if there_is else ''}")
         write(output, raw)
         return
     if document is None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from f2b_digest.attempts import Clock
 from f2b_digest.config import Configuration
-from f2b_digest.doctor import countries, schedule, server, storage, ways
+from f2b_digest.doctor import countries, schedule, server, storage, templates, ways
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import StoreError
+from f2b_digest.render import Renderer
 from f2b_digest.store import Store
 
 __all__ = ["Finding", "Subject", "error", "examine", "ok", "warning"]
@@ -28,6 +29,8 @@ class Subject:
     socket: Path | None
     """fail2ban's; None is its own default."""
     clock: Clock
+    renderer: Renderer
+    """With all that the configuration names read."""
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -59,6 +62,7 @@ def _rest(subject: Subject, store: Store | None) -> Iterator[Finding]:
     tables = schedule.read()
     yield from schedule.examine(configuration, store, subject.store, tables, now)
     yield from countries.examine(configuration, now)
+    yield from templates.examine(configuration, subject.renderer)
     yield from ways.examine(configuration, {name: tables.period(name) for name in configuration.reports}, subject.clock)
 
 

@@ -167,14 +167,17 @@ def view(connection: sa.Connection, version: int) -> None:
 def explain(path: Path, words: str) -> str:
     """Return a line on what SQLite said, with what to do."""
     if "unable to open" in words or "readonly" in words:
+        for file in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm"))):
+            if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):  # noqa: PTH110 - False where closed
+                return f"{file} cannot be opened by this user: {_ask(file)}"
         return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {_ask(path.parent)}"
     return f"{path}: {words}"
 
 
-def _ask(folder: Path) -> str:
-    """Return who may write in a folder, as something to do."""
+def _ask(place: Path) -> str:
+    """Return who may write to a file or in a folder, as something to do."""
     try:
-        status = folder.stat()
+        status = place.stat()
     except OSError:
         return "run this as root"
     by_user = f"run this as {_user(status.st_uid)}"

@@ -23,6 +23,7 @@ DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
 SCHEMA_VERSION = 3
 KINDS = ("ban", "prolong", "unban", "start", "stop")
+SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
 
 STORE_WAIT = 0.6  # seconds for the store's write lock
 STORE_NAP = 0.02  # seconds at most between two looks at it

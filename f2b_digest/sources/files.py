@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import lzma
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -10,6 +12,10 @@ from typing import Any, BinaryIO, cast
 from f2b_digest.errors import F2bDigestError
 
 Row = tuple[Any, ...]
+LONGEST = 1 << 20
+"""Bytes of a line; a longer one (a file without line ends) comes in pieces."""
+_SHOWN = 200
+"""Characters of a line that is named in a message."""
 
 
 class SourceError(F2bDigestError):
@@ -23,7 +29,19 @@ class Tally:
     lines: int = 0
     bans: int = 0
     damaged: int = 0
+    """Lines that look like a ban or its end, and are not understood."""
     first_damaged: str = ""
+    """The first of them, with its file, fit for a terminal."""
+
+    def lost(self, path: Path, line: bytes) -> None:
+        """Count a line of a file that is not understood."""
+        self.damaged += 1
+        self.first_damaged = self.first_damaged or f"{path}: {shown(line)}"
+
+
+def shown(line: bytes) -> str:
+    """Return a line for a message: shortened, and with no byte that a terminal would obey."""
+    return ascii(line[:_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n"))
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -40,3 +58,13 @@ def open_binary(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked. Raises SourceError, also where a packed file is torn."""
+    with open_binary(path) as file:
+        try:
+            while line := file.readline(LONGEST):
+                yield line
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

@@ -49,7 +49,7 @@ class Command(Channel):
         """Return the variables, a line each, an empty line, and the text."""
         totals = {
             "REPORT": stamp.report, "HOST": stamp.host, "BANS": stamp.bans, "ADDRESSES": stamp.addresses,
-            "JAILS": stamp.jails, "FAILURES": stamp.failures, "ID": stamp.uuid,
+            "JAILS": stamp.jails, "FAILURES": "" if stamp.failures is None else stamp.failures, "ID": stamp.uuid,
         }  # fmt: skip
         lines = [f"F2B_DIGEST_{name}={one_line(str(value), 300)}" for name, value in totals.items()]
         return ("\n".join(lines) + "\n\n" + parts["command/input.txt"]).encode("utf-8", "replace")

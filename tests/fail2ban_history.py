@@ -33,7 +33,9 @@ USERS = {
     "2001:db8::1": ["jörg ✓"],
 }
 """By address, the names in it."""
-BY_HAND, LIFTED, AGAIN = ("192.0.2.9", "198.51.100.0/24"), "192.0.2.10", "192.0.2.11"
+BY_HAND, AGAIN = ("192.0.2.9", "198.51.100.0/24"), "192.0.2.11"
+LIFTED, PARDONED = "192.0.2.10", "192.0.2.12"
+"""Unbanned by hand: what was banned by hand, and what had failed twice."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class History:
 
     database: Path
     log: Path
+    store: Path
+    """Of our action."""
     events: tuple[dict[str, Any], ...]
 
     def recorded(self, ip: str, kind: str = "ban") -> list[dict[str, Any]]:
@@ -67,9 +71,10 @@ def history(version: str) -> History:
         server.stop()
         for name in ("fail2ban.sqlite3", "fail2ban.log"):
             shutil.copy(server.folder / name, kept / name)
+        shutil.copy(server.store, kept / "bans.sqlite3")
         kinds = ("ban", "prolong", "unban", "start", "stop")
         events = tuple(event for kind in kinds for event in server.events(kind))
-    return History(kept / "fail2ban.sqlite3", kept / "fail2ban.log", events)
+    return History(kept / "fail2ban.sqlite3", kept / "fail2ban.log", kept / "bans.sqlite3", events)
 
 
 def _attack(server: Fail2ban) -> None:
@@ -78,6 +83,7 @@ def _attack(server: Fail2ban) -> None:
         b" web1 sshd[%d]: %s" % (number, line.encode("latin-1" if "\xff" in line else "utf-8"))
         for number, line in enumerate(line for line in FAILED.values() for _ in range(2))
     ]
+    lines += [b" web1 sshd[99]: Failed password for anna from %s port 22 ssh2" % PARDONED.encode()] * 2
     server.log("sshd", *lines)
     server.log("again", f'FAIL user="root" from {AGAIN}')
     server.client("set", "sshd", "banip", *BY_HAND, LIFTED)
@@ -86,8 +92,8 @@ def _attack(server: Fail2ban) -> None:
     server.wait_until(lambda: len(server.events(ip=AGAIN)) == 2, "the second ban")
     server.wait_until(lambda: (8, 2) in server.known_bans("again"), "a ban of twice the time")
     server.wait_until(lambda: server.events("prolong", ip=AGAIN), "what increment made of it")
-    count = len(FAILED) + len(BY_HAND) + 1
+    count = len(FAILED) + len(BY_HAND) + 2
     server.wait_until(lambda: len(server.events(jail="sshd")) == count, f"{count} bans")
     server.wait_until(lambda: len(server.known_bans("sshd")) == count, f"{count} bans in the database")
-    server.client("set", "sshd", "unbanip", LIFTED)
-    server.wait_until(lambda: server.events("unban", ip=LIFTED), "the unban")
+    server.client("set", "sshd", "unbanip", LIFTED, PARDONED)
+    server.wait_until(lambda: len(server.events("unban", jail="sshd")) == 2, "the unbans")

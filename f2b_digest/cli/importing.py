@@ -29,8 +29,9 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     """Take in the history that fail2ban left.
 
     PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order), or
-    sendmail-buffered's file. A ban that both tell, or that the store has, is taken once. Log times are read in the
-    configuration's time zone.
+    sendmail-buffered's file, also in the form of a home-made action ("DATE: sshd ban 192.0.2.7 after 3 failure(s)"). A
+    ban that both tell, or that the store has, is taken once. Log times are read in the configuration's time zone.
+    A file in which nothing is fail2ban's is refused, before anything is imported.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
@@ -96,11 +97,15 @@ def write(path: Path, rows: Iterable[Row], tally: Tally) -> int:
 
 def _batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
     batch = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except SourceError:  # a torn archive: what stands before the tear is not lost
+        yield batch
+        raise
     yield batch
 
 

@@ -34,16 +34,20 @@ def is_database(path: Path) -> bool:
 
 
 def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:
-    """Yield the events of files, in the order in which they complete each other: databases first, which know more of a
-    ban; then rotated logs by time. Nothing is yielded unless each of them is known. Raises SourceError.
+    """Return the events of files, in the order in which they complete each other: databases first, which know more of a
+    ban; then rotated logs by time. Raises SourceError, before any is read, unless each of them is known.
     """  # noqa: D205
+    kinds = {path: _kind(path) for path in paths}
+    return _events(kinds, host, zone, tally, history=history)
+
+
+def _events(kinds: dict[Path, str], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:
     past = log.Past()
     readers: dict[str, _Reader] = {
         "database": database.read,
         "buffered": partial(buffered.read, zone=zone),
         "log": partial(log.read, zone=zone, past=past),
     }
-    kinds = {path: _kind(path) for path in paths}
     for path in sorted(kinds, key=lambda path: (kinds[path] != "database", _beginning(path))):
         logger.info("%s: reading it as fail2ban's %s", path, kinds[path])
         yield from readers[kinds[path]](path, host=host, tally=tally, history=history)

@@ -484,8 +484,11 @@ class Action:
         return True
 
     def flush(self):
-        """Say that all was unbanned, so that a stopping fail2ban does not call unban() for each address."""
-        return True
+        """Say that all is done where the jail stops: its next start restores the bans, so that they did not end.
+
+        Otherwise somebody unbans all, and fail2ban calls unban() for each address.
+        """
+        return not getattr(getattr(self._jail, "actions", None), "active", False)
 
     def start(self):
         """Record that the jail started, and set the spool's reserve aside."""

@@ -14,7 +14,7 @@ from f2b_digest import recorder
 from f2b_digest.surroundings import Surroundings
 from tests.conftest import Command
 from tests.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, history
-from tests.fail2ban_server import VERSIONS
+from tests.fail2ban_server import VERSIONS, Fail2ban
 from tests.store_making import NOON, event, fill
 
 
@@ -57,6 +57,27 @@ def _epoch(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_unbans_all_at_once_ends_each_ban(version: str) -> None:
+    """`fail2ban-client unban --all`; a stop ends none, for the next start restores them."""
+    ips = ("192.0.2.1", "2001:db8::1")
+    with Fail2ban(version) as server:
+        server.jail("ssh")
+        server.start()
+        server.client("set", "ssh", "banip", *ips)
+        server.wait_until(lambda: len(server.events()) == 2, "two bans")
+        server.client("unban", "--all")
+        server.wait_until(lambda: {row["ip"] for row in server.events("unban")} == {*ips}, "two unbans")
+        server.client("set", "ssh", "banip", "192.0.2.3")
+        server.wait_until(lambda: len(server.events()) == 3, "a third ban")
+        for stop in (("reload", "--restart"), ("restart", "ssh")):
+            server.client(*stop)
+            server.wait_until(lambda: server.jails_up() == ["ssh"], "the jail")
+        server.stop()
+        assert server.events("unban", ip="192.0.2.3") == []
+        assert len(server.events("stop")) == 3
+
+
 @pytest.mark.parametrize(
     ("ban", "unbanned", "lifted", "said"),
     [
@@ -87,6 +108,13 @@ def test_a_restored_ban_is_lifted_too(f2b_digest: Command, config: Path, path: P
     fill(path, [event(at=NOON + 0.6, failures=0, bantime=600, recorded_at=NOON + 0.6)])
     fill(path, [event("unban", at=NOON + 1, recorded_at=NOON + 90)])
     assert addresses(f2b_digest, config)["192.0.2.7"]["lifted"] is True
+
+
+def test_who_is_banned_again_within_a_second_is_banned(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The unban before is that of the ban before."""
+    bans = [event(at=at, failures=0, bantime=600, recorded_at=at) for at in (NOON, NOON + 0.8)]
+    fill(path, [*bans, event("unban", at=NOON, recorded_at=NOON + 0.4)])
+    assert addresses(f2b_digest, config)["192.0.2.7"]["lifted"] is False
 
 
 def test_our_scratch_jail_is_in_no_digest(f2b_digest: Command, config: Path, path: Path) -> None:

@@ -7,10 +7,11 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from f2b_digest import recorder
+from f2b_digest import recorder, sources
 from tests.conftest import Command
 from tests.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, USERS, history
 from tests.fail2ban_server import VERSIONS
@@ -314,6 +315,21 @@ def test_a_first_look_needs_no_store_and_leaves_none(f2b_digest: Command, path: 
     assert (ended.status, ended.err) == (0, "")
     assert "3 bans, 3 addresses, 1 jail" in ended.out
     assert not path.exists()
+
+
+def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: Path) -> None:
+    """Who opened log, archive and database as root reads them as another user: here they are gone meanwhile."""
+    packed, base = tmp_path / "fail2ban.log.2.gz", tmp_path / "fail2ban.sqlite3"
+    packed.write_bytes(gzip.compress(LOG.encode()))
+    make_fail2ban_database(base, [("sshd", "192.0.2.9", NOON)])
+    paths = [log, packed, base]
+    sources.hold(paths)
+    for path in paths:
+        path.unlink()
+    tally = sources.Tally()
+    rows = list(sources.read(paths, "web1", ZoneInfo("UTC"), tally, history=True))
+    assert [row[3] for row in rows if row[0] == "ban"].count("192.0.2.1") == 2
+    assert [row[3] for row in rows if row[11] == "database"] == ["192.0.2.9"]
 
 
 def test_a_log_of_a_million_lines_is_read_to_its_end(

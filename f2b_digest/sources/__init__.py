@@ -4,15 +4,15 @@ Each module yields rows for `recorder.INSERT`; which one reads a file, the file'
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from f2b_digest.sources import buffered, database, log
+from f2b_digest.sources import buffered, database, files, log
 from f2b_digest.sources.files import Row, SourceError, Tally, lines_of, open_binary
 
-__all__ = ["AFTER", "BEFORE", "KNOWN", "Row", "SourceError", "Tally", "is_database", "read"]
+__all__ = ["AFTER", "BEFORE", "KNOWN", "Row", "SourceError", "Tally", "hold", "is_database", "read"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,14 @@ def is_database(path: Path) -> bool:
     """Say whether a file is an SQLite database. Raises SourceError."""
     with open_binary(path) as file:
         return file.read(16) == b"SQLite format 3\0"
+
+
+def hold(paths: Iterable[Path]) -> None:
+    """Open files, so that this process can read them when it has become a user who could not. Raises SourceError."""
+    for path in paths:
+        files.hold(path)
+        if is_database(path):
+            database.hold(path)
 
 
 def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:

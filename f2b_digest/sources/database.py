@@ -22,32 +22,45 @@ WAIT = 5
 """Seconds; fail2ban writes in short transactions."""
 
 
-def read(
-    source: Path | sqlite3.Connection, host: str, tally: Tally, *, history: bool, since: float = 0.0
-) -> Iterator[Row]:
+def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Row]:
     """Yield the bans of a database since a time, in UTC epoch seconds.
 
-    The source is its file, or an open connection, which is left open. Rows whose data cannot be read lack what stood
-    in it. Raises SourceError.
+    Rows whose data cannot be read lack what stood in it. Raises SourceError.
     """
-    if isinstance(source, sqlite3.Connection):
-        yield from _rows(source, "fail2ban's database", host, tally, history, since)
-        return
     try:
-        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
-            yield from _rows(connection, str(source), host, tally, history, since)
+        with closing(_HELD.pop(path) if path in _HELD else _connect(path)) as connection:
+            yield from rows(connection, path, host, tally, history=history, since=since)
     except sqlite3.Error as error:
-        raise SourceError(f"{source}: {error}") from None
+        raise SourceError(f"{path}: {error}") from None
 
 
-def _rows(
-    connection: sqlite3.Connection, name: str, host: str, tally: Tally, history: bool, since: float
-) -> Iterator[Row]:
+_HELD: dict[Path, sqlite3.Connection] = {}
+"""Open databases, to be read when this process may not open them any more."""
+
+
+def hold(path: Path) -> None:
+    """Open a database now, so that it can be read later, by another user. Raises SourceError."""
+    connection = _connect(path)
     try:
-        connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+        connection.execute("PRAGMA schema_version")  # it opens the file no sooner
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+    _HELD[path] = connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)
+
+
+def rows(
+    connection: sqlite3.Connection, path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0
+) -> Iterator[Row]:
+    """Yield the same of an open database; `path` is for messages. Raises SourceError."""
+    connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+    try:
         columns = {row[1] for row in connection.execute("PRAGMA table_info(bans)")}
         if not {"jail", "ip", "timeofban", "data"} <= columns:
-            raise SourceError(f"{name}: a database, but not fail2ban's: it has no table of bans")
+            raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
         extra = "bantime, bancount" if {"bantime", "bancount"} <= columns else "NULL, NULL"
         query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
         for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
@@ -55,7 +68,7 @@ def _rows(
                 tally.lines += 1
                 yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
     except sqlite3.Error as error:
-        raise SourceError(f"{name}: {error}") from None
+        raise SourceError(f"{path}: {error}") from None
 
 
 def _row(

@@ -24,6 +24,7 @@ DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
 SCHEMA_VERSION = 4
 KINDS = ("ban", "prolong", "unban", "start", "stop")
+SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
 
 STORE_WAIT = 0.6  # seconds for the store's write lock
 STORE_NAP = 0.02  # seconds at most between two looks at it
@@ -696,8 +697,11 @@ class Action:
         return True
 
     def flush(self):
-        """Say that all was unbanned, so that a stopping fail2ban does not call unban() for each address."""
-        return True
+        """Say that all is done where the jail stops: its next start restores the bans, so that they did not end.
+
+        Otherwise somebody unbans all, and fail2ban calls unban() for each address.
+        """
+        return not getattr(getattr(self._jail, "actions", None), "active", False)
 
     def start(self):
         """Record that the jail started, and set the spool's reserve aside."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from f2b_digest import attempts, composition, places
 from f2b_digest import digest as digests
 from f2b_digest.attempts import LONGEST_WAIT, Clock, Outcome
-from f2b_digest.channels.base import Channel, deadline
+from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration
 from f2b_digest.crosscheck import Known
 from f2b_digest.digest import Digest

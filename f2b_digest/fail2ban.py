@@ -19,11 +19,11 @@ from typing import Any
 from f2b_digest import recorder
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban_client import Client
+from f2b_digest.recorder import SCRATCH_JAIL
 
 ACTION = "f2b-digest"
 SNIPPET = "jail.d/zz-f2b-digest.local"
 """Below fail2ban's folder: the last file that fail2ban reads, so that "known" is what all others say."""
-SCRATCH_JAIL = "f2b-digest-setup"
 ADDRESS = "192.0.2.1"
 """Set aside for documentation (RFC 5737); no jail that bans anything sees it."""
 PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")

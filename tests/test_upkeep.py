@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from f2b_digest import delivery, recorder
+from f2b_digest import attempts, recorder
 from f2b_digest.cli import retry
 from f2b_digest.store import Store, integrity
 from tests.conftest import Command
@@ -99,7 +99,7 @@ def test_a_check_in_time_begins_a_new_week(f2b_digest: Command, config: Path, la
 def test_retry_and_the_library_agree() -> None:
     """`retry` repeats three numbers, because loading their modules would take ten times as long as it does."""
     assert (retry.LONGEST_WAIT, retry.CHECK_EVERY, retry.SMALL) == (
-        delivery.LONGEST_WAIT,
+        attempts.LONGEST_WAIT,
         integrity.DUE,
         integrity.SMALL,
     )

@@ -157,10 +157,13 @@ class AbuseIPDB(Channel):
         for address in json.loads(parts[ADDRESSES]):
             ip = _public(address["ip"])
             categories = (CATEGORIES | self.categories).get(address["jail"])
+            why = _not_for_strangers(address)
             if categories is None:
                 left_out.setdefault("jails without a category", []).append(address["jail"])
             elif ip is None or self._ignored(ip):
                 left_out.setdefault("private, reserved or ignored", []).append(address["ip"])
+            elif why:
+                left_out.setdefault(why, []).append(address["ip"])
             elif address["last"] < stamp.made_at - OLDEST:
                 left_out.setdefault("older than 60 days", []).append(address["ip"])
             elif str(ip) in earlier:
@@ -183,7 +186,7 @@ class AbuseIPDB(Channel):
 
     def _comment(self, address: Mapping[str, Any], stamp: Stamp) -> str:
         period = f"{_date(address['first'])} to {_date(address['last'])}"
-        text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {address['failures']} failures, {period}"
+        text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {_failures(address)}{period}"
         if self.comment == "matches" and address.get("matches"):
             private = (*names(stamp.host), *self.private)
             text += f": {redacted(address['matches'], address['ip'], private, address.get('users', ()))}"
@@ -299,6 +302,20 @@ class _RowRefusedError(Exception):
     def __init__(self, words: str, *, known: bool) -> None:
         super().__init__(one_line(words, 80))
         self.known = known
+
+
+def _not_for_strangers(address: Mapping[str, Any]) -> str:
+    """Return why an address is none to accuse in public, or nothing."""
+    if address["failures"] == 0 and not address.get("uncounted"):
+        return "banned by hand, without a failure"
+    return "unbanned before the time" if address.get("lifted") else ""
+
+
+def _failures(address: Mapping[str, Any]) -> str:
+    """Return the failures that are known, for a comment."""
+    if address["failures"] is None:
+        return ""
+    return f"{'at least ' if address.get('uncounted') else ''}{address['failures']} failures, "
 
 
 def _public(text: str) -> IPv4Address | IPv6Address | None:

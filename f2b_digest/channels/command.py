@@ -50,9 +50,8 @@ class Command(Channel):
 
     def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
         """Return the variables, a line each, an empty line, and the text."""
-        totals = (
-            stamp.report, stamp.host, stamp.bans, stamp.addresses, stamp.jails, stamp.failures, stamp.uuid,
-        )  # fmt: skip
+        failures = "" if stamp.failures is None else stamp.failures  # unknown
+        totals = (stamp.report, stamp.host, stamp.bans, stamp.addresses, stamp.jails, failures, stamp.uuid)
         lines = [f"{name}={one_line(str(value), 300)}" for name, value in zip(VARIABLES, totals, strict=True)]
         return ("\n".join(lines) + "\n\n" + parts["command/input.txt"]).encode("utf-8", "replace")
 

@@ -136,10 +136,11 @@ class Store(Outbox):
         """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
         query = (
             "SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED "
-            "WHERE source IN ('action', 'shell') AND jail <> '' GROUP BY jail ORDER BY jail"
+            "WHERE source IN ('action', 'shell') AND jail NOT IN ('', :scratch) GROUP BY jail ORDER BY jail"
         )
         with self._transaction() as connection:
-            return {jail: Last(kind, at) for jail, kind, at in connection.execute(sa.text(query))}
+            rows = connection.execute(sa.text(query), {"scratch": recorder.SCRATCH_JAIL})
+            return {jail: Last(kind, at) for jail, kind, at in rows}
 
     def is_fed(self) -> bool:
         """Say whether fail2ban's action records here: whether one of the newest thousand events is from it."""

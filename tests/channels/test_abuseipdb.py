@@ -201,6 +201,32 @@ def office(path: Path, http: HttpService) -> Office:
 # ---- what is reported
 
 
+def test_a_ban_by_hand_and_a_lifted_one_accuse_nobody(office: Office, service: Service) -> None:
+    """A ban without a failure is somebody's own; one that somebody lifted was a mistake. What ran out was neither."""
+    office.ban("8.8.8.1", failures=0, bantime=3600, recorded_at=NOON)
+    office.ban("8.8.8.2", "8.8.8.3", "8.8.8.4", bantime=600, recorded_at=NOON)
+    office.ban("8.8.8.5", failures=None, bantime=600)
+    ends = {"8.8.8.1": 60, "8.8.8.2": 60, "8.8.8.3": 600}
+    fill(office.path, [event("unban", ip=ip, at=NOON, recorded_at=NOON + after) for ip, after in ends.items()])
+    office.now += 900
+    (outcome,) = office.send()
+    assert sorted(service.ips) == ["8.8.8.3", "8.8.8.4", "8.8.8.5"]
+    assert "banned by hand, without a failure: 8.8.8.1" in (outcome.reason or "")
+    assert "unbanned before the time: 8.8.8.2" in (outcome.reason or "")
+    comments = {row[0]: row[3] for row in service.rows}
+    assert "1x banned, 5 failures, 2026" in comments["8.8.8.4"]
+    assert "1x banned, 2026" in comments["8.8.8.5"]
+
+
+def test_failures_that_are_known_in_part_are_said_so(office: Office, service: Service) -> None:
+    """Of two bans, one was imported from a log that does not know."""
+    office.ban("8.8.8.8")
+    office.now += 60
+    office.ban("8.8.8.8", failures=None)
+    office.send()
+    assert "2x banned, at least 5 failures" in service.rows[0][3]
+
+
 def test_each_address_is_one_row_with_the_categories_of_its_jails(office: Office, service: Service) -> None:
     """The union of the jails' categories, the newest ban's time in UTC, and a comment without log lines."""
     office.ban("8.8.8.8", matches="Failed password for root")

@@ -7,6 +7,7 @@ import ast
 import configparser
 import json
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -33,6 +34,13 @@ HEAD = """\
 # Written by `f2b-digest setup`: each enabled jail does what it did, and records its bans. Run it again after enabling a
 # jail. A change of yours here survives; setup then writes its own beside this file.
 """
+ACTIONS_OF = re.compile(r"The jail .+ has the following actions:\n")
+PROPERTIES_OF = re.compile(r"The jail .+ has the following properties:\n")
+OPTIONS = ("dbpath", "store")
+"""What our Python action, and our shell action, call the store: no other action has either."""
+PROMPT = "fail2ban> "
+PATIENCE = 30.0
+"""Seconds for the answers to one kind of question."""
 Commands = list[list[Any]]
 """What fail2ban-client would tell the server of one jail."""
 
@@ -164,11 +172,41 @@ def mail_options(folder: Path) -> dict[str, str]:
 # ---- a server
 
 
-def recording(client: Client, jail: str) -> str:
-    """Return the store that a running jail records to; empty if it does not record."""
-    with suppress(SetupError):
-        return client("get", jail, "action", ACTION, "dbpath").strip()
-    return ""
+def stores(client: Client, jails: Sequence[str]) -> dict[str, str | None]:
+    """Return the store that each of these running jails records to; None where it has no action of ours.
+
+    Our actions are told by their options, for `actname` gives an action any name. Only options that are there are asked
+    for: what fail2ban does not know is an error in its log. Raises SetupError.
+    """
+    listed = _ask(client, [("get", jail, "actions") for jail in jails])
+    actions = [(jail, name) for jail, answer in zip(jails, listed, strict=True) for name in _after(ACTIONS_OF, answer)]
+    listed = _ask(client, [("get", jail, "actionproperties", name) for jail, name in actions])
+    ours = [
+        (jail, "action", name, option)
+        for (jail, name), answer in zip(actions, listed, strict=True)
+        for option in OPTIONS
+        if option in _after(PROPERTIES_OF, answer)
+    ]
+    answers = _ask(client, [("get", *words) for words in ours])
+    found = {words[0]: answer for words, answer in reversed([*zip(ours, answers, strict=True)])}
+    return {jail: found.get(jail) for jail in jails}
+
+
+def _after(head: re.Pattern[str], answer: str) -> list[str]:
+    """Return the names of a list; none where the answer is another one ("No actions for …")."""
+    found = head.match(answer)
+    return [name.strip() for name in answer[found.end() :].split(",") if name.strip()] if found else []
+
+
+def _ask(client: Client, questions: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the answers to questions; one program asks them all. Raises SetupError."""
+    if not questions:
+        return []
+    lines = "".join(shlex.join(question) + "\n" for question in questions)
+    said = client.converse(lines, PATIENCE).split(PROMPT)[1 : len(questions) + 1]
+    if len(said) != len(questions):
+        raise SetupError("fail2ban-client did not answer each question: is fail2ban just stopping?")
+    return [answer.strip() for answer in said]
 
 
 def try_a_ban(client: Client, action: Path, folder: Path) -> None:
@@ -178,7 +216,8 @@ def try_a_ban(client: Client, action: Path, folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="setup-", dir=folder, ignore_cleanup_errors=True) as scratch:
         store = f"{scratch}/bans.sqlite3"
-        client.succeeds("stop", SCRATCH_JAIL)  # of a setup that was killed
+        if SCRATCH_JAIL in client.jails():  # of a setup that was killed
+            client.succeeds("stop", SCRATCH_JAIL)
         client("add", SCRATCH_JAIL, "polling")
         try:
             client("set", SCRATCH_JAIL, "addaction", ACTION, str(action), json.dumps({"dbpath": store}))

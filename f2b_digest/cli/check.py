@@ -53,7 +53,8 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
     configuration = program.quiet_configuration()
     path = program.store_path(configuration.store)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock))
+    host = doctor.look(socket)
+    yield from doctor.examine(Subject(configuration, program.config, path, program.clock), host)
     if send:
         renderer = Renderer(places.folder("templates"), configuration.templates).speaking(configuration.language)
         yield from ways.send_tests(configuration, renderer, program.clock)

@@ -576,6 +576,7 @@ def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
         done = machine.setup("--yes", "--scheduler", "cron")
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert "a ban of 192.0.2.1 in a scratch jail of the running fail2ban was recorded" in done.stdout
+        assert "the daily digest comes at midnight (/etc/cron.d/f2b-digest), if anything was banned" in done.stdout
         machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
         machine("fail2ban-client", "set", "own", "banip", "192.0.2.8")
         assert bans(machine) == [("sshd", "192.0.2.7"), ("own", "192.0.2.8")]
@@ -587,6 +588,8 @@ def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
         assert "every file is as it should be" in done.stdout
         assert "reload" not in done.stdout
         assert machine.files() == installed
+        assert "jail own: records; " in machine(machine.program, "check").stdout
+        assert " ERROR " not in (machine.folder / "log/fail2ban.log").read_text()
         assert {path.name for path in (machine.folder / "lib/f2b-digest").iterdir()} >= {"bans.sqlite3"}
         owners = {path.stat().st_uid for path in (machine.folder / "lib/f2b-digest").iterdir()}
         assert owners == {int(machine("id", "-u", "f2b-digest").stdout)}
@@ -617,7 +620,7 @@ def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
         assert "f2b-digest" not in machine("fail2ban-client", "get", "sshd", "actions").stdout
         client.write_text('#!/bin/sh\nexec real-client "$@"\n')
         done = machine.setup()  # nobody to ask
-        assert "not recording yet; when you like:  fail2ban-client reload --restart" in done.stdout
+        assert "not recording yet: sshd, own; when you like:  fail2ban-client reload --restart" in done.stdout
 
 
 def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
@@ -640,3 +643,82 @@ def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
         done = machine.setup("--scheduler", "cron", "--program", "/root/f2b-digest")
         assert done.returncode == 1
         assert "root cannot run `/root/f2b-digest status`, so that cron could not send:" in done.stderr
+
+
+def checked(machine: Machine, start: str) -> list[str]:
+    """Return what `check` warns of, or calls an error, in lines that begin so."""
+    found = [line.split(None, 1) for line in machine(machine.program, "check").stdout.splitlines()]
+    return [text for state, text in found if state != "ok" and text.startswith(start)]
+
+
+def test_a_machine_of_the_old_kind_is_moved_over() -> None:
+    """The sender was the store's owner, who could read the configuration; the admin had changed the time."""
+    with Machine("1.0") as machine:
+        machine("fail2ban-client", "start")
+        assert machine.setup("--yes", "--scheduler", "cron").returncode == 0
+        cron, configuration = machine.folder / CRON, machine.folder / CONFIGURATION
+        group = int(machine("id", "-g", "f2b-digest").stdout)
+        os.chown(configuration, 0, group)
+        configuration.chmod(0o640)
+        cron.write_text(cron.read_text().replace("  root ", "  f2b-digest ").replace("@daily ", "30 6 * * *"))
+        (line,) = checked(machine, "cron: /etc/cron.d/f2b-digest: f2b-digest sends")
+        assert "(f2b-digest setup (root begins, and becomes that user))" in line
+        planned = machine.setup("--scheduler", "cron", "--dry-run").stdout
+        assert "would chmod  /etc/f2b-digest/config.toml" in planned
+        assert "would change /etc/cron.d/f2b-digest" in planned
+        done = machine.setup("--scheduler", "cron")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        at = configuration.stat()
+        assert (stat.S_IMODE(at.st_mode), at.st_gid) == (0o600, 0)
+        assert f"30 6 * * *        root  {machine.program} send daily\n" in cron.read_text()
+        assert "the daily digest comes by `30 6 * * *`" in done.stdout
+        assert checked(machine, "cron: /etc") == []
+
+
+def test_an_upgrade_under_a_running_fail2ban() -> None:
+    """The action's older file is named, and then that the jails still run what it was; not what is not known."""
+    with Machine("1.0") as machine:
+        machine("fail2ban-client", "start")
+        machine.setup("--yes", "--scheduler", "cron")
+        assert checked(machine, "action") == []
+        action, manifest = machine.folder / ACTION, machine.folder / "etc/f2b-digest/setup.json"
+        action.write_text(action.read_text() + "# an earlier version\n")
+        known = json.loads(manifest.read_text())
+        known["files"][f"/{ACTION}"] = hashlib.sha256(action.read_bytes()).hexdigest()
+        manifest.write_text(json.dumps(known))
+        machine("fail2ban-client", "reload", "--restart")
+        (line,) = checked(machine, "action")
+        assert line.startswith(f"action: /{ACTION} is not of this version of the program (f2b-digest setup, then")
+        done = machine.setup("--scheduler", "cron")
+        assert "the jails go on with the action as it was; when you like:  fail2ban-client reload" in done.stdout
+        (line,) = checked(machine, "action")
+        assert f"own, sshd began before /{ACTION} was renewed, and may run an earlier version of it" in line
+        machine("fail2ban-client", "reload", "--restart")
+        assert checked(machine, "action") == []
+
+
+def test_purge_removes_all_that_setup_made() -> None:
+    """User, store, configuration and all: what is left of it is nothing."""
+    with Machine("1.0") as machine:
+        before, library = machine.files(), machine.files("lib")
+        machine("fail2ban-client", "start")
+        machine.setup("--yes", "--scheduler", "cron")
+        machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
+        assert machine.setup("--purge").returncode == 0  # nobody to ask
+        assert bans(machine) == [("sshd", "192.0.2.7")]
+        crontab = machine.write("etc/crontab", "0 5 * * * root /opt/f2b-digest send daily\n")
+        done = machine.setup("--purge", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert (
+            done.stderr
+            == "f2b-digest: /etc/crontab still starts f2b-digest: take its line away, or it fails there each time\n"
+        )
+        assert "run    userdel f2b-digest" in done.stdout
+        machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.8")
+        left = machine.files()
+        assert {name for name in left if "f2b-digest" in name} == set()
+        assert {name for name in machine.files("lib") if "f2b" in name} == set(library)
+        assert machine("id", "f2b-digest").returncode == 1
+        assert left["passwd"] == before["passwd"]
+        assert crontab.exists()
+        assert " ERROR " not in (machine.folder / "log/fail2ban.log").read_text()

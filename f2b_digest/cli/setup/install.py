@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 USERADD = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
            "--shell", "/usr/sbin/nologin")  # fmt: skip
 
+KNOWN_TIMES = {"@daily": "at midnight", "@weekly": "at midnight before Sunday"}
+"""The times of the file that setup writes, in words."""
+
 
 def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | None) -> None:
     """Bring the machine to what it should be, and verify that. Raises SetupError, and then the files are as before."""
@@ -195,10 +198,12 @@ def _restart(job: Job, jails: list[str], store: str, *, changed: bool) -> bool:
     if not client.succeeds("ping"):
         click.echo("fail2ban does not run: it takes the action in when it starts")
         return True
-    if not changed and not _deaf(client, jails, store):
+    deaf = _deaf(client, jails, store)
+    if not changed and not deaf:
         return True
     if not job.agreed("Restart fail2ban's jails now (bans stay)?"):
-        click.echo("not recording yet; when you like:  fail2ban-client reload --restart")
+        state = f"not recording yet: {', '.join(deaf)}" if deaf else "the jails go on with the action as it was"
+        click.echo(f"{state}; when you like:  fail2ban-client reload --restart")
         return True
     click.echo("run    fail2ban-client reload --restart")
     client("reload", "--restart")
@@ -255,7 +260,8 @@ def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
     times = crontab.times(text) if scheduler == "cron" else {}
     for report in reports:
         if report in times:
-            click.echo(f"  the {report} digest comes at `{times[report]}` ({CRON_FILE}), if anything was banned")
+            when = KNOWN_TIMES.get(times[report], f"by `{times[report]}`")
+            click.echo(f"  the {report} digest comes {when} ({CRON_FILE}), if anything was banned")
         elif scheduler == "systemd" and report in ("daily", "weekly"):
             click.echo(f"  when the {report} digest comes:  systemctl list-timers 'f2b-digest*'")
         else:

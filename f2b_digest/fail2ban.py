@@ -6,13 +6,14 @@ No file of fail2ban's is changed here: what a jail would do is tried on a copy o
 import ast
 import configparser
 import json
+import logging
 import re
 import shlex
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 from f2b_digest import recorder
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban_client import Client
+
+log = logging.getLogger(__name__)
 
 ACTION = "f2b-digest"
 SNIPPET = "jail.d/zz-f2b-digest.local"
@@ -32,7 +35,7 @@ PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")
 NAMED = re.compile(r"^(?![ \t]*[#;]).*?(?:^|[\s=])f2b-digest(?:\.py)?[ \t]*(?:\[|$)", re.MULTILINE)
 HEAD = """\
 # Written by `f2b-digest setup`: each enabled jail does what it did, and records its bans. Run it again after enabling a
-# jail. A change of yours here survives; setup then writes its own beside this file.
+# jail. A change of yours here survives; setup then says what differs.
 """
 ACTIONS_OF = re.compile(r"The jail .+ has the following actions:\n")
 PROPERTIES_OF = re.compile(r"The jail .+ has the following properties:\n")
@@ -103,14 +106,14 @@ def plan_jails(folder: Path, store: str) -> Jails:
     """
     if not PLAIN_PATH.fullmatch(store):
         raise SetupError(f"store {store}: such a path cannot stand in fail2ban's configuration")
-    with tempfile.TemporaryDirectory(prefix="f2b-digest-") as scratch:
+    with _scratch_folder() as scratch:
         copy = Path(scratch) / "fail2ban"
         try:
             shutil.copytree(folder, copy, ignore_dangling_symlinks=True)
             (copy / SNIPPET).unlink(missing_ok=True)
             (copy / SNIPPET).parent.mkdir(exist_ok=True)
         except (OSError, shutil.Error) as error:
-            raise SetupError(f"{folder} cannot be read: {error}") from None
+            raise SetupError(f"{folder} cannot be copied to {copy}: {error}") from None
         before = effective(copy)
         missing = [jail for jail, commands in before.items() if not records(commands)]
         added = missing
@@ -122,6 +125,14 @@ def plan_jails(folder: Path, store: str) -> Jails:
         _snippet(added, store) if added else "", tuple(added),
         tuple(jail for jail in before if jail not in missing), tuple(jail for jail in missing if jail not in added),
     )  # fmt: skip
+
+
+def _scratch_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="f2b-digest-", ignore_cleanup_errors=True)
+    except OSError as refused:
+        reason = f"{refused.filename}: {refused.strerror}" if refused.filename else refused.strerror
+        raise SetupError(f"no temporary folder can be made ({reason}): set TMPDIR to a folder with room") from None
 
 
 def action_line(store: str) -> str:
@@ -139,7 +150,8 @@ def _only_adds(copy: Path, before: dict[str, Commands], jails: Sequence[str], st
     (copy / SNIPPET).write_text(_snippet(jails, store), encoding="utf-8")
     try:
         after = effective(copy)
-    except SetupError:
+    except SetupError as refused:
+        log.info("fail2ban does not take our lines for %s: %s", ", ".join(jails), refused)
         return False
     rest = {
         jail: [command for command in commands if jail not in jails or not _is_ours(command)]
@@ -163,8 +175,10 @@ def mail_options(folder: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(strict=False, inline_comment_prefixes=(";",), interpolation=None)
     for pattern in ("jail.conf", "jail.d/*.conf", "jail.local", "jail.d/*.local"):
         for file in sorted(folder.glob(pattern)):
-            with suppress(configparser.Error, OSError, UnicodeDecodeError):
+            try:
                 parser.read(file, encoding="utf-8")
+            except (configparser.Error, OSError, UnicodeDecodeError):
+                log.info("%s: its destemail and sender are left out", file, exc_info=True)
     defaults = parser.defaults()
     return {key: defaults[key] for key in ("destemail", "sender") if "%(" not in defaults.get(key, "%(")}
 
@@ -244,7 +258,7 @@ def _has_ban(store: str) -> bool:
 @contextmanager
 def scratch_server() -> Iterator[Client]:
     """Give a fail2ban server with no jail and a configuration of its own, for a machine where none runs."""
-    with tempfile.TemporaryDirectory(prefix="f2b-digest-", ignore_cleanup_errors=True) as scratch:
+    with _scratch_folder() as scratch:
         folder = Path(scratch)
         settings = {"loglevel": "INFO", "logtarget": folder / "log", "dbfile": "None", "syslogsocket": "auto"}
         lines = [f"{key} = {value}" for key, value in settings.items()]

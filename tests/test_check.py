@@ -140,6 +140,14 @@ def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: 
     assert f"jail sshd: records to {server.store}, and this configuration reads {path}" in "\n".join(found)
 
 
+def test_a_store_that_cannot_be_read_says_nothing_of_jails(server: Fail2ban, check: Check, path: Path) -> None:
+    """After an upgrade, or a downgrade: what is not known is not told."""
+    query(path, "PRAGMA user_version=99")
+    ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
+    assert "jail forgotten: bans without our action (add f2b-digest.py[" in ended.out
+    assert "nothing recorded yet" not in ended.out
+
+
 def test_a_jail_that_is_gone(server: Fail2ban, check: Check, path: Path) -> None:
     """A jail that recorded a day ago and does not run is missed; what a script recorded is not.
 

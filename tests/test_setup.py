@@ -534,6 +534,17 @@ def test_a_configuration_that_does_not_fit_stops_setup(setup: Setup, tree: Path,
     assert files(tree) == before
 
 
+def test_without_a_temporary_folder(setup: Setup, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that says what to do."""
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    before = files(tree)
+    ended = setup()
+    assert ended.status == 1
+    assert "no temporary folder can be made (/nonexistent/" in ended.err
+    assert "set TMPDIR to a folder with room" in ended.err
+    assert files(tree) == before
+
+
 def test_a_damaged_manifest_is_named(setup: Setup, tree: Path) -> None:
     """Rather than to take a person's files for our own."""
     setup()

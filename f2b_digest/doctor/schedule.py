@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path("/")
 SYSTEM_TABLES = ("etc/crontab", "etc/cron.d/*")
-USER_TABLES = ("var/spool/cron/crontabs/*", "var/spool/cron/*")
+USER_TABLES = ("var/spool/cron/crontabs/*", "var/spool/cron/*", "etc/crontabs/*")
 FOLDERS = ("etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cron.monthly/*")
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 DAEMONS = frozenset({"cron", "crond", "fcron", "anacron", "systemd-cron"})
@@ -69,7 +69,8 @@ def look() -> Schedules:
     for timer in sorted({each.timer for each in found if each.timer}):
         if not _is_active(timer):
             faults.append(error("timer", f"{timer} is not active", f"systemctl enable --now {timer}"))
-    tried = {finding: None for each in found for finding in _tried(each)}
+    different = {replace(each.job, verb="", reports=()): each for each in reversed(found)}
+    tried = (finding for each in different.values() for finding in _tried(each))
     return Schedules(tuple(found), (*faults, *tried), hidden)
 
 

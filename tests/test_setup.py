@@ -237,6 +237,18 @@ def test_only_what_must_be_is_changed_in_an_admins_cron_file(setup: Setup, tree:
     assert "and has `@hourly root true`" in ended.err
 
 
+def test_what_an_earlier_setup_laid_beside_a_file_goes(setup: Setup, tree: Path) -> None:
+    """Some crons run a file of any name."""
+    setup()
+    beside, manifest = tree / f"{CRON}.new", tree / "etc/f2b-digest/setup.json"
+    beside.write_text("@daily f2b-digest /opt/f2b-digest send daily\n")
+    known = json.loads(manifest.read_text())
+    known["files"][f"/{CRON}.new"] = hashlib.sha256(beside.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(known))
+    assert f"remove {beside}" in setup().out
+    assert [path.name for path in (tree / CRON).parent.iterdir()] == ["f2b-digest"]
+
+
 def test_systemds_times_are_the_admins_too(setup: Setup, tree: Path) -> None:
     """And a unit of the old kind runs as root."""
     setup("--scheduler", "systemd")

@@ -35,7 +35,7 @@ class Answers:
     file: Path | None = None
     """Our action's, if it is there."""
     written: float = 0.0
-    """When that file came there, in UTC epoch seconds."""
+    """When that file was written, in UTC epoch seconds: its mtime, for a backup may set the ctime each night."""
     outdated: bool = False
     """It is another one than this program's."""
 
@@ -56,7 +56,7 @@ def _file() -> tuple[Path | None, float, bool]:
     file = FOLDER / NAME
     try:
         outdated = file.read_bytes() != (places.folder("action.d") / NAME).read_bytes()
-        return file, file.stat().st_ctime, outdated
+        return file, file.stat().st_mtime, outdated
     except OSError:
         log.debug("%s cannot be read", file, exc_info=True)
         return None, 0.0, False

@@ -455,6 +455,27 @@ def test_the_program_is_run_as_cron_would(
     assert ([words in line for line in found] == [True]) if words else (found == []), found
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_runs_nothing_that_another_user_wrote(check: Check, root: Path) -> None:
+    """A table that others may write to, which cron refuses, and a user's own."""
+    ran, table = root / "ran", root / "etc/cron.d/f2b-digest"
+    (root / "bin/f2b-digest").write_text(f"#!/bin/sh\n: >{ran}\n")
+    table.chmod(0o664)
+    check()
+    assert not ran.exists()
+    table.chmod(0o644)
+    check()
+    assert ran.exists()
+    ran.unlink()
+    (root / "var/spool/cron/crontabs").mkdir(parents=True)
+    theirs = root / "var/spool/cron/crontabs/daemon"
+    theirs.write_text(f"@daily {root}/bin/f2b-digest send daily\n")
+    os.chown(theirs, 1, 1)
+    table.unlink()
+    check()
+    assert not ran.exists()
+
+
 # ---- channels
 
 

@@ -169,7 +169,7 @@ def _tried(found: Found) -> Iterator[Finding]:
         todo = "give the program's whole path, or set PATH= in the table"
         yield error(found.what, f"{found.table}: {job.program} is not found in {job.path}", todo)
         return
-    if os.geteuid() not in (0, _number(job.user)):
+    if os.geteuid() not in (0, _number(job.user)) or not _is_own(found.table):
         return
     trouble = trial(f"{job.program} {job.options} status", job.user, job.path)
     if trouble:
@@ -191,8 +191,8 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
     try:
         done = subprocess.run(
             ["/bin/sh", "-c", command], user=number, group=group, extra_groups=groups, cwd="/", env=environment,
-            capture_output=True, text=True, errors="replace", check=False, timeout=PATIENCE, start_new_session=True,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+            check=False, timeout=PATIENCE, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as refused:
         log.debug("%s", command, exc_info=True)
@@ -200,6 +200,16 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
     log.info("as %s: %s: exit status %d", user, command, done.returncode)
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
     return "" if done.returncode == 0 else " ".join(lines[-1].split())
+
+
+def _is_own(table: Path) -> bool:
+    """Say whether a table is this user's, and nobody else can write to it: what others wrote is not run."""
+    try:
+        status = table.stat()
+    except OSError:
+        log.debug("%s is gone", table, exc_info=True)
+        return False
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _number(user: str) -> int | None:

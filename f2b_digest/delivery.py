@@ -141,6 +141,7 @@ def send(
     notes = [
         note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, surroundings)
     ]
+    store.ran(names, clock())
     return notes + retry(configuration, store, clock)
 
 

@@ -54,7 +54,8 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
     renderer = delivery.renderer_of(configuration)
     path = program.store_path(configuration.store)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock, renderer))
+    host = doctor.look(socket)
+    yield from doctor.examine(Subject(configuration, program.config, path, program.clock, renderer), host)
     if send:
         yield from ways.send_tests(configuration, renderer, program.clock)
 

@@ -1,5 +1,6 @@
 """The store's file as the sending user finds it: integrity, owner, WAL, space, and the clock that its rows tell of."""
 
+import logging
 import os
 import pwd
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
 from f2b_digest.store.integrity import damage, fault
 from f2b_digest.store.opening import no_store, refusal
+
+log = logging.getLogger(__name__)
 
 LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
 """Bytes free on the store's disk: below the second, the next bans go to the spool's reserve, which is 256 KiB."""
@@ -64,6 +67,15 @@ def _owner(path: Path) -> Iterator[Finding]:
             yield error("store", f"{name} belongs to {owner}, its folder to {wanted}", f"chown {wanted} {name}")
     if mine.st_mode & 0o007:
         yield warning("store", f"{path} can be read by everybody, log lines and user names too", f"chmod o= {path}")
+
+
+def owner(path: Path) -> str:
+    """Return who has the store's folder: whom root becomes before it opens the store; "" where there is none."""
+    try:
+        return user(path.parent.stat().st_uid)
+    except OSError:  # the store's own examination says so
+        log.debug("%s cannot be seen", path.parent, exc_info=True)
+        return ""
 
 
 def user(number: int) -> str:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.store import bans, baseline, pruning, summary
+from f2b_digest.store import bans, baseline, pruning, runs, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
 from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
@@ -153,6 +153,17 @@ class Store(Outbox):
         with self._transaction() as connection:
             recorded = connection.scalar(sa.select(event.c.recorded_at).order_by(event.c.id.desc()).limit(1)) or 0.0
         return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
+
+    def runs(self, report: str) -> list[float]:
+        """Return when a report was last sent, with or without a digest: the oldest first, in UTC epoch seconds."""
+        with self._transaction() as connection:
+            return runs.read(connection, report)
+
+    def ran(self, reports: Sequence[str], now: float) -> None:
+        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            for report in reports:
+                runs.note(connection, report, now)
 
     def first_recorded(self, first_id: int, since: float, until: float) -> int | None:
         """Return the id of the first event, from an id on, that was recorded in a time; both ends are included.

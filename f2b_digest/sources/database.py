@@ -24,15 +24,25 @@ def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
-            connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
-            names = {row[1] for row in connection.execute("PRAGMA table_info(bans)")}
-            if not {"jail", "ip", "timeofban", "data"} <= names:
-                raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
-            extra = "bantime, bancount" if {"bantime", "bancount"} <= names else "NULL, NULL"
-            query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
-            for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
-                tally.lines += 1
-                yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
+            yield from rows(connection, path, host, tally, history=history, since=since)
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def rows(
+    connection: sqlite3.Connection, path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0
+) -> Iterator[Row]:
+    """Yield the same of an open database; `path` is for messages. Raises SourceError."""
+    connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+    try:
+        names = {row[1] for row in connection.execute("PRAGMA table_info(bans)")}
+        if not {"jail", "ip", "timeofban", "data"} <= names:
+            raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
+        extra = "bantime, bancount" if {"bantime", "bancount"} <= names else "NULL, NULL"
+        query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
+        for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
+            tally.lines += 1
+            yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
     except sqlite3.Error as error:
         raise SourceError(f"{path}: {error}") from None
 

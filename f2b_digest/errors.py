@@ -57,7 +57,7 @@ class DeliveryError(F2bDigestError):
         super().__init__(self.reason)
 
 
-def bug(error: Exception) -> str:
+def bug(error: BaseException) -> str:
     """Return a line on an error that nobody foresaw: its kind and place, and not its text, which may hold a secret."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}, line {frame.lineno}"

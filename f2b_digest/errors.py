@@ -29,10 +29,13 @@ class DamagedStoreError(StoreError):
 
 
 class TemplateError(F2bDigestError):
-    """A template cannot be rendered; the text names it, the line and the reason."""
+    """A template cannot be rendered; the text names it, the line and the reason.
 
-    def __init__(self, template: str, reason: str) -> None:
-        super().__init__(f"template {template}{reason}")
+    `template` is the one that was asked for; the fault can be in another that it takes in.
+    """
+
+    def __init__(self, template: str, text: str) -> None:
+        super().__init__(f"template {text}")
         self.template = template
 
 

@@ -64,7 +64,7 @@ def owner_of(store: Path, *, links: int = 0) -> Owner | None:
 def _owner_behind_link(store: Path, links: int) -> Owner | None:
     """Return the owner of the folder that a store really is in, where root's folder holds a link of root's to it."""
     try:
-        target, maker = Path(os.readlink(store)), store.lstat().st_uid
+        target, maker = store.readlink(), store.lstat().st_uid
     except OSError:
         return None
     if maker or links > MOST_LINKS:
@@ -160,7 +160,7 @@ def _steps(path: Path) -> Iterator[_Step]:
         links += 1
         if links > MOST_LINKS:
             raise StoreError(f"{path}: its links lead in a circle")
-        target = Path(os.readlink(here / name))
+        target = (here / name).readlink()
         rest = [*(target.parts[1:] if target.is_absolute() else target.parts), *rest]
         here = Path("/") if target.is_absolute() else here
 

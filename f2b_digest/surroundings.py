@@ -70,6 +70,7 @@ UNSEEN = ("server", "logins", "database")
 NOTHING_KNOWN = Surroundings()
 
 
-def without_fail2ban(known: Surroundings) -> Surroundings:
-    """Return what counts for a store that this host's fail2ban does not feed."""
-    return replace(known, ignored=(), running=None, increments=None, unseen=())
+def of_another(known: Surroundings) -> Surroundings:
+    """Return what counts for a store that this host's fail2ban does not feed; logins only if it feeds no other."""
+    logins = () if known.stores else known.logins
+    return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins)

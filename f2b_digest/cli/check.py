@@ -51,11 +51,13 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
-    path = program.store_path(configuration.store)
+    renderer = Renderer(places.folder("templates"), configuration.templates).speaking(configuration.language)
+    path = program.begin(configuration, looks=True)
+    theirs = program.gathered.database if program.gathered else None
+    known = program.surroundings(configuration)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock))
+    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock, known, theirs))
     if send:
-        renderer = Renderer(places.folder("templates"), configuration.templates).speaking(configuration.language)
         yield from ways.send_tests(configuration, renderer, program.clock)
 
 

@@ -1,5 +1,6 @@
 """`demo`: the whole path on a week of sample bans. Addresses are those set aside for documentation (RFC 5737, 3849)."""
 
+import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import SAMPLES, Program, cli
+from f2b_digest.cli import SAMPLES, Program, cli, local_language
 
 CONFIGURATION = """\
 host = "web1.example.org"
@@ -37,6 +38,8 @@ def command(program: Program, folder: Path | None) -> None:
         folder = Path(tempfile.mkdtemp(prefix="f2b-digest-demo-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        program.become_owner(folder / "bans.sqlite3", [local_language(os.environ)])
         config = folder / "config.toml"
         config.write_text(f'store = "{folder.absolute()}/bans.sqlite3"\n' + CONFIGURATION, encoding="utf-8")
     except OSError as error:

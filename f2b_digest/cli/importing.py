@@ -14,7 +14,7 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.sources import AFTER, BEFORE, in_order, read
+from f2b_digest.sources import AFTER, BEFORE, hold, in_order, read
 from f2b_digest.sources.files import Row, Tally
 
 BATCH = 1000
@@ -37,7 +37,9 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    paths = tuple(path.absolute() for path in paths)
+    hold(paths)
+    path = program.begin(configuration)
     tally = Tally()
     rows = events(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
     with _progress(rows, sys.stderr.isatty()) as shown:

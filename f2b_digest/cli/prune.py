@@ -18,7 +18,7 @@ def command(program: Program) -> None:
     age. Never anything that is pending or undelivered. `send` does the same at its end.
     """
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with only_sender(path, PATIENCE), open_store(path) as store:
         dropped = store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
     if program.verbose:

@@ -18,7 +18,7 @@ def command(program: Program) -> None:
     delivery is tried after 5 minutes, then after twice as long up to 4 hours, for 5 days.
     """
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     if not is_there(path):  # nothing was recorded yet: nothing to try
         return
     with sender_lock(path, 0) as alone:

@@ -4,17 +4,21 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from f2b_digest import crosscheck, delivery, places
+from f2b_digest import composition, crosscheck, delivery, places
 from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.config import Configuration
+from f2b_digest.crosscheck import Known
 from f2b_digest.delivery import Outcome
 from f2b_digest.errors import StoreError
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store, is_there
 from f2b_digest.store.opening import sender_lock, take_spool_in, verify
+from f2b_digest.surroundings import Surroundings
 
 TRY_AGAIN = 75
 FAILED = 1
@@ -37,14 +41,31 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
-    path = program.store_path(configuration.store)
+    own = [configuration.reports[name].templates for name in names]
+    renderer = Renderer(places.folder("templates"), configuration.templates, also=own)
+    path = program.begin(configuration, looks=True)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        renderer = Renderer(places.folder("templates"), configuration.templates)
-        known = crosscheck.take_in(path, configuration, program.clock)
-        surroundings = program.surroundings(configuration, program.clock())
+        surroundings = program.surroundings(configuration)
+        known, surroundings = compared(program, configuration, store, surroundings)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)
         store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
     tell(outcomes, program.verbose)
+
+
+def compared(
+    program: Program, configuration: Configuration, store: Store, surroundings: Surroundings
+) -> tuple[Known | None, Surroundings]:
+    """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
+
+    Where the database is there and cannot be used, the surroundings say so.
+    """
+    theirs = program.gathered.database.connection if program.gathered else None
+    if theirs is None or not composition.is_fed(store, surroundings):
+        return None, surroundings
+    known = crosscheck.take_in(store.path, theirs, configuration, program.clock)
+    if known is None:
+        surroundings = replace(surroundings, unseen=(*surroundings.unseen, "database"))
+    return known, surroundings
 
 
 @contextmanager

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from f2b_digest import composition
 from f2b_digest.config import Configuration
 from f2b_digest.delivery import Clock
 from f2b_digest.doctor import countries, schedule, server, storage, ways
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import StoreError
+from f2b_digest.host import Snapshot
 from f2b_digest.store import Store
+from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
 __all__ = ["Finding", "Subject", "error", "examine", "ok", "warning"]
 
@@ -28,6 +31,9 @@ class Subject:
     socket: Path | None
     """fail2ban's; None is its own default."""
     clock: Clock
+    surroundings: Surroundings = NOTHING_KNOWN
+    database: Snapshot | None = None
+    """fail2ban's."""
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -54,12 +60,21 @@ def _rest(subject: Subject, store: Store | None) -> Iterator[Finding]:
     configuration, now = subject.configuration, subject.clock()
     if store:
         yield from storage.content(store, now)
-        yield from storage.compared(configuration, subject.store, now)
+        if subject.database and composition.is_fed(store, subject.surroundings):
+            yield from storage.compared(configuration, subject.store, subject.database, now)
+            yield from _unseen(subject.surroundings)
     yield from server.examine(configuration, store, subject.store, subject.socket, now)
     tables = schedule.read()
     yield from schedule.examine(configuration, store, subject.store, tables, now)
     yield from countries.examine(configuration, now)
     yield from ways.examine(configuration, {name: tables.period(name) for name in configuration.reports}, subject.clock)
+
+
+def _unseen(surroundings: Surroundings) -> Iterator[Finding]:
+    """Say what the sender does not see; fail2ban's server and database have findings of their own."""
+    if "logins" in surroundings.unseen:
+        text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
+        yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ PRIVATE = tuple(
 )  # fmt: skip
 """RFC 1918, RFC 4193, link-local and loopback: who has such an address is a neighbour of one's own."""
 log = logging.getLogger(__name__)
+__all__ = ["Gathered", "Snapshot", "gather", "own_networks", "read"]
 Answer = TypeVar("Answer")
 
 
@@ -51,7 +52,7 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
         told = pool.submit(_best_effort, "fail2ban", lambda: server.ask(client), server.Answers(None, asked=False))
         seen = pool.submit(_best_effort, "logins", lambda: logins.gather(since), logins.Raw(unseen=True))
         own: tuple[AnyNetwork, ...] = _best_effort("interfaces", lambda: tuple(own_networks()), ())
-        users = _best_effort("users", lambda: frozenset(entry.pw_name for entry in pwd.getpwall() if entry.pw_name),
+        users: frozenset[str] = _best_effort("users", _users,
                              frozenset())  # fmt: skip
     return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users)
 
@@ -91,6 +92,10 @@ def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answ
     except Exception:
         log.warning("this host's %s could not be looked at", what, exc_info=log.isEnabledFor(logging.DEBUG))
         return nothing
+
+
+def _users() -> frozenset[str]:
+    return frozenset(entry.pw_name for entry in pwd.getpwall() if entry.pw_name)
 
 
 def own_networks() -> Iterator[AnyNetwork]:

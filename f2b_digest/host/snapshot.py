@@ -25,28 +25,36 @@ class Snapshot:
         self.connection: sqlite3.Connection | None = None
         self.unseen = False
         """There is one, and it cannot be looked at."""
-        reason = privileges.changeable(path) if os.geteuid() == 0 else ""
-        if reason:
-            log.info("%s: not opened as root: %s", path, reason)
-            self.unseen = True
+        self.reason = ""
+        """Why there is no connection."""
+        changeable = privileges.changeable(path) if os.geteuid() == 0 else ""
+        if changeable:
+            self._passed_over(changeable)
         else:
             self._hold()
 
+    def _passed_over(self, reason: str) -> None:
+        self.connection, self.unseen, self.reason = None, True, reason
+        log.info("fail2ban's database, %s: %s", self.path, reason)
+
     def _hold(self) -> None:
-        self.unseen = True
+        connection = None
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):
+                self._passed_over("is no regular file")
                 return
             connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT,
                                          isolation_level=None, check_same_thread=False)  # fmt: skip
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except FileNotFoundError:
-            self.unseen = False
+        except FileNotFoundError as error:
+            self.unseen, self.reason = False, str(error.strerror)
         except (OSError, sqlite3.Error) as error:
-            log.info("%s: %s", self.path, error)
+            self._passed_over(str(error) if isinstance(error, sqlite3.Error) else str(error.strerror))
+            if connection:
+                connection.close()
         else:
-            self.connection, self.unseen = connection, False
+            self.connection, self.unseen, self.reason = connection, False, ""
 
     def copy(self) -> None:
         """Copy it into a temporary database of one's own, which ends with the process, and let fail2ban go on."""
@@ -58,9 +66,8 @@ class Snapshot:
         try:
             held.backup(copy)
         except sqlite3.Error as error:
-            log.info("%s: %s", self.path, error)
             copy.close()
-            self.connection, self.unseen = None, True
+            self._passed_over(str(error))
         else:
             self.connection = copy
         finally:

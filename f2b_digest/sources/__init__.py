@@ -3,14 +3,14 @@
 Each module yields rows for `recorder.INSERT`; which one reads a file, the file's first bytes tell.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from f2b_digest.sources import buffered, database, log
+from f2b_digest.sources import buffered, database, files, log
 from f2b_digest.sources.files import Row, SourceError, Tally, open_binary
 
-__all__ = ["AFTER", "BEFORE", "Row", "SourceError", "Tally", "in_order", "is_database", "read"]
+__all__ = ["AFTER", "BEFORE", "Row", "SourceError", "Tally", "hold", "in_order", "is_database", "read"]
 
 BEFORE, AFTER = 2.0, 30.0
 """Seconds: fail2ban's log tells a ban so much later than its database, whose time is that of the last failure."""
@@ -29,6 +29,14 @@ def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) 
     if buffered.is_one(path):
         return buffered.read(path, host, zone, tally, history=history)
     return log.read(path, host, zone, tally, history=history)
+
+
+def hold(paths: Iterable[Path]) -> None:
+    """Open files, so that this process can read them when it has become a user who could not. Raises SourceError."""
+    for path in paths:
+        files.hold(path)
+        if is_database(path):
+            database.hold(path)
 
 
 def in_order(paths: list[Path]) -> list[Path]:

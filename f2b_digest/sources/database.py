@@ -23,10 +23,28 @@ def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0
     Rows whose data cannot be read lack what stood in it. Raises SourceError.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
+        with closing(_HELD.pop(path) if path in _HELD else _connect(path)) as connection:
             yield from rows(connection, path, host, tally, history=history, since=since)
     except sqlite3.Error as error:
         raise SourceError(f"{path}: {error}") from None
+
+
+_HELD: dict[Path, sqlite3.Connection] = {}
+"""Open databases, to be read when this process may not open them any more."""
+
+
+def hold(path: Path) -> None:
+    """Open a database now, so that it can be read later, by another user. Raises SourceError."""
+    connection = _connect(path)
+    try:
+        connection.execute("PRAGMA schema_version")  # it opens the file no sooner
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+    _HELD[path] = connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)
 
 
 def rows(

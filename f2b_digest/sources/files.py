@@ -2,7 +2,10 @@
 
 import bz2
 import gzip
+import io
 import lzma
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -26,17 +29,60 @@ class Tally:
     first_damaged: str = ""
 
 
+_HELD: dict[Path, int] = {}
+"""Descriptors of files that are to be read when this process may not open them any more."""
+
+
+def hold(path: Path) -> None:
+    """Open a file now, so that it can be read later, by another user. Raises SourceError for what is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceError(f"{path}: is no regular file")
+    _HELD[path] = descriptor
+
+
+class _Again(io.RawIOBase):
+    """A held file, read from its beginning, however often and by whomever else."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._at = descriptor, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}.get(whence, os.fstat(self._descriptor).st_size)
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._at)
+        self._at += count
+        return count
+
+
+def _open(path: Path) -> BinaryIO:
+    return io.BufferedReader(_Again(_HELD[path])) if path in _HELD else path.open("rb")
+
+
 def open_binary(path: Path) -> BinaryIO:
     """Open a file, unpacked if it is packed. Raises SourceError."""
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             head = file.read(6)
         if head.startswith(b"\x1f\x8b"):
-            return cast("BinaryIO", gzip.open(path))
+            return cast("BinaryIO", gzip.open(_open(path)))
         if head.startswith(b"\xfd7zXZ"):
-            return cast("BinaryIO", lzma.open(path))
+            return cast("BinaryIO", lzma.open(_open(path)))
         if head.startswith(b"BZh"):
-            return cast("BinaryIO", bz2.open(path))
-        return path.open("rb")
+            return cast("BinaryIO", bz2.open(_open(path)))
+        return _open(path)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None

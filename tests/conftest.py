@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,6 +23,10 @@ from tests.store_making import NOON
 
 PERIODS = pytest.StashKey[str]()
 """The line that tests/test_periods.py leaves for the end."""
+
+
+OWNER_AGAINST_ROOT = pytest.StashKey[dict[str, int]]()
+"""The figures of tests/test_owner_against_root.py."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,6 +63,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if figures := config.stash.get(PERIODS, ""):
         terminalreporter.section("periods")
         terminalreporter.line(figures)
+    if tried := config.stash.get(OWNER_AGAINST_ROOT, None):
+        terminalreporter.section("the owner of the folder against root")
+        terminalreporter.line(f"ways: tried {tried['tried']}, succeeded {tried['succeeded']}")
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,8 @@ def run(*arguments: str | Path) -> Ended:
 
 
 BECOME = privileges.become
+HANGS = 60.0
+"""Seconds."""
 
 
 def forked(*arguments: str | Path) -> Ended:
@@ -138,9 +149,13 @@ def forked(*arguments: str | Path) -> Ended:
             pipe.write(said)
         os._exit(0)
     os.close(writer)
+    hangs = not select.select([reader], [], [], HANGS)[0]
+    if hangs:
+        os.kill(child, signal.SIGKILL)
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
+    assert not hangs, f"{arguments} hangs"
     return Ended(*json.loads(said))
 
 

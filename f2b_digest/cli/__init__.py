@@ -242,6 +242,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
         from f2b_digest.cli import logs
 
         logs.begin(verbose)
+        context.call_on_close(logs.end)
     context.obj = Program(config, store, verbose=bool(verbose), asks_host=context.obj is not SAMPLES)
 
 

@@ -13,6 +13,7 @@ from importlib import import_module
 
 import f2b_digest
 
+WAY = "/proc/self/fd/"
 NOT_NEEDED = ("f2b_digest.__main__", "f2b_digest.cli.setup")
 
 
@@ -20,8 +21,10 @@ def keep_modules_open() -> None:
     """Let modules be found when the way to their folders is closed: by a descriptor of each folder of sys.path."""
     ways = {}
     for folder in filter(os.path.isdir, sys.path):
+        if folder.startswith(WAY):  # it was done already
+            return
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        ways[folder] = f"/proc/self/fd/{descriptor}"
+        ways[folder] = f"{WAY}{descriptor}"
     for places in (sys.path, *_package_paths()):
         places += [
             way + place[len(folder) :]

@@ -23,6 +23,11 @@ def begin(verbosity: int) -> None:
     log.propagate = False
 
 
+def end() -> None:
+    """Log nowhere again."""
+    logging.getLogger("f2b_digest").handlers.clear()
+
+
 class _Lines(logging.Handler):
     """Prints each record as lines of trouble are printed: no character of it acts on a terminal."""
 

@@ -52,8 +52,7 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
         told = pool.submit(_best_effort, "fail2ban", lambda: server.ask(client), server.Answers(None, asked=False))
         seen = pool.submit(_best_effort, "logins", lambda: logins.gather(since), logins.Raw(unseen=True))
         own: tuple[AnyNetwork, ...] = _best_effort("interfaces", lambda: tuple(own_networks()), ())
-        users: frozenset[str] = _best_effort("users", _users,
-                             frozenset())  # fmt: skip
+        users: frozenset[str] = _best_effort("users", _users, frozenset())
     return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users)
 
 

@@ -280,6 +280,8 @@ class Digest:
     """What went wrong in the making of this digest."""
     crosscheck: CrossCheck | None = None
     """None where that database could not be read, and in a preview."""
+    unseen: tuple[str, ...] = ()
+    """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's)."""
     facts: tuple[Fact, ...] = ()
     """What to know first: what needs somebody, then the news, each the most urgent first."""
     compared: Compared = Compared()

@@ -52,10 +52,13 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
     renderer = delivery.renderer_of(configuration)
-    path = program.store_path(configuration.store)
+    host = doctor.look(socket)  # before root becomes the store's owner, who may not ask
+    path = program.begin(configuration, looks=True)
+    theirs = program.gathered.database if program.gathered else None
+    known = program.surroundings(configuration)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    host = doctor.look(socket)
-    yield from doctor.examine(Subject(configuration, program.config, path, program.clock, renderer), host)
+    subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs)
+    yield from doctor.examine(subject, host)
     if send:
         yield from ways.send_tests(configuration, renderer, program.clock)
 

@@ -1,5 +1,6 @@
 """`demo`: the whole path on a week of sample bans. Addresses are those set aside for documentation (RFC 5737, 3849)."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import SAMPLES, Program, cli, scratch
+from f2b_digest.cli import SAMPLES, Program, cli, local_language, scratch
 from f2b_digest.errors import F2bDigestError
 
 CONFIGURATION = """\
@@ -37,6 +38,8 @@ def command(program: Program, folder: Path | None) -> None:
         folder = scratch.make("f2b-digest-demo-")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        program.become_owner(folder / "bans.sqlite3", [local_language(os.environ)])
         config = folder / "config.toml"
         config.write_text(f'store = "{folder.absolute()}/bans.sqlite3"\n' + CONFIGURATION, encoding="utf-8")
     except OSError as error:

@@ -13,7 +13,7 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.sources import AFTER, BEFORE, KNOWN, SourceError, read
+from f2b_digest.sources import AFTER, BEFORE, KNOWN, SourceError, hold, read
 from f2b_digest.sources.files import Row, Tally
 
 BATCH = 1000
@@ -37,7 +37,9 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    paths = tuple(path.absolute() for path in paths)
+    hold(paths)
+    path = program.begin(configuration)
     if not (program.store or configuration.store):  # the default: it need not be there yet
         recorder.make_folder(str(path.parent))
     tally = Tally()

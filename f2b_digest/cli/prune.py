@@ -16,7 +16,7 @@ def command(program: Program) -> None:
     age. Never anything that is pending or undelivered. `send` does the same at its end.
     """
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with only_sender(path, PATIENCE), open_store(path) as store:
         dropped = tidy(store, configuration, program.clock())
     if program.verbose:

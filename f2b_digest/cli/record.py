@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from f2b_digest import recorder
+from f2b_digest import privileges, recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.errors import ConfigurationError, StoreError
 
@@ -38,6 +38,7 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
         matches = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     name = host or configured.get("host") or os.uname().nodename
     path = program.store_path(configured.get("store"))
+    program.become_owner(path)
     if not (program.store or configured.get("store")):  # the default: it need not be there yet
         recorder.make_folder(str(path.parent))
     row = recorder.event(
@@ -55,6 +56,7 @@ def settings(path: Path | None) -> dict[str, Any]:
     """Return the keys outside the configuration's tables, unchecked: loading all of it would take ten times as long."""
     if path is None:
         return {}
+    privileges.refuse_changeable(path)
     import tomllib
 
     try:

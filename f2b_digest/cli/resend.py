@@ -31,7 +31,7 @@ def command(program: Program, id: int, channel: str | None, to: str | None) -> N
         to = to if to is None else bare_address(to)
     except ValueError as error:
         raise click.UsageError(f"--to: {error}") from None
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
         originals = _originals(configuration, store, id, channel, to)
         outcomes = delivery.resend(configuration, store, originals, to, program.clock)

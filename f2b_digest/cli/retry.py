@@ -1,10 +1,12 @@
 """`retry`: try the deliveries that are due. Where none is, this loads no library but click: cron runs it all day."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from f2b_digest import recorder
+from f2b_digest import privileges, recorder
 from f2b_digest.cli import Program
 from f2b_digest.cli.record import settings
 
@@ -31,10 +33,29 @@ def command(program: Program) -> None:
     """
     path = program.store_path(settings(program.config).get("store"))
     now = program.clock()
-    if not is_idle(path, now):
-        _retry(program, path)
-    if _is_check_due(path, now):
+    if not _as_owner(path, lambda: is_idle(path, now)):
+        _retry(program)
+    if _as_owner(path, lambda: _is_check_due(path, now)):
+        program.become_owner(path)
         _check(path, now)
+
+
+def _as_owner(path: Path, question: Callable[[], bool]) -> bool:
+    """Answer a question as the store's owner, in a child where that is another user than this root.
+
+    Root may still have to read the configuration: it stays root until it knows that there is work.
+    """
+    if os.geteuid() or privileges.owner_of(path) is None:
+        return question()
+    child = os.fork()
+    if not child:
+        answer = 2
+        try:
+            privileges.become_owner(path)
+            answer = 0 if question() else 1
+        finally:
+            os._exit(answer)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def is_idle(path: Path, now: float) -> bool:
@@ -58,13 +79,14 @@ def is_idle(path: Path, now: float) -> bool:
     return version == recorder.SCHEMA_VERSION and not due
 
 
-def _retry(program: Program, path: Path) -> None:
+def _retry(program: Program) -> None:
     from f2b_digest import delivery
     from f2b_digest.cli.send import tell
     from f2b_digest.store import Store, is_there
     from f2b_digest.store.opening import sender_lock
 
     configuration = program.configuration()
+    path = program.begin(configuration)
     if not is_there(path):
         return
     with sender_lock(path, 0) as alone:

@@ -4,18 +4,21 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from f2b_digest import crosscheck, delivery
+from f2b_digest import composition, crosscheck, delivery
 from f2b_digest.attempts import Outcome
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
+from f2b_digest.crosscheck import Known
 from f2b_digest.errors import StoreError
 from f2b_digest.store import Store, is_there
 from f2b_digest.store.integrity import OVERDUE, begin_week, is_due, verify, verify_all
 from f2b_digest.store.opening import sender_lock, take_spool_in
+from f2b_digest.surroundings import Surroundings
 
 TRY_AGAIN = 75
 FAILED = 1
@@ -43,10 +46,10 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     renderer = delivery.renderer_of(configuration)
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration, looks=True)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        known = crosscheck.take_in(path, configuration, program.clock)
-        surroundings = program.surroundings(configuration, program.clock())
+        surroundings = program.surroundings(configuration)
+        known, surroundings = compared(program, configuration, store, surroundings)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)
         tidy(store, configuration, program.clock())
     tell(outcomes, program.verbose)
@@ -77,6 +80,20 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
 def uptime() -> float:
     """Return the seconds since the system's boot, those it slept for included; no clock that is set changes them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+def compared(
+    program: Program, configuration: Configuration, store: Store, surroundings: Surroundings
+) -> tuple[Known | None, Surroundings]:
+    """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
+
+    Where the database is there and cannot be used, the surroundings say so.
+    """
+    theirs = program.gathered.database.connection if program.gathered else None
+    if theirs is None or not composition.is_fed(store, surroundings):
+        return None, surroundings
+    known = crosscheck.take_in(store.path, theirs, configuration, program.clock)
+    if known is None:
+        surroundings = replace(surroundings, unseen=(*surroundings.unseen, "database"))
+    return known, surroundings
 
 
 @contextmanager

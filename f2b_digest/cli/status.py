@@ -26,7 +26,7 @@ LONGEST_TEXT = 4096
 def command(program: Program, as_json: bool) -> None:
     """Show what is pending, what was not delivered, and why."""
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with Store(path, read_only=True) as store:
         state = _state(configuration, store, path)
     click.echo(json.dumps(state, indent=2) if as_json else "\n".join(_lines(state, configuration)))

@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from f2b_digest import composition
 from f2b_digest.attempts import Clock
 from f2b_digest.config import Configuration
 from f2b_digest.doctor import countries, pace, schedule, server, storage, templates, ways
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import StoreError
+from f2b_digest.host import Snapshot
 from f2b_digest.periods import DAY
 from f2b_digest.render import Renderer
 from f2b_digest.store import Store
+from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
 __all__ = ["Finding", "Host", "Subject", "error", "examine", "look", "ok", "warning"]
 
@@ -33,6 +36,9 @@ class Subject:
     clock: Clock
     renderer: Renderer
     """With all that the configuration names read."""
+    surroundings: Surroundings = NOTHING_KNOWN
+    database: Snapshot | None = None
+    """fail2ban's."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
     configuration, now = subject.configuration, subject.clock()
     if store:
         yield from storage.content(store, now)
-        yield from storage.compared(configuration, subject.store, now)
+        if subject.database and composition.is_fed(store, subject.surroundings):
+            yield from storage.compared(configuration, subject.store, subject.database, now)
+            yield from _unseen(subject.surroundings)
     yield from server.examine(configuration, store, subject.store, host.server, now)
     runs = {name: pace.known(store, name, report) for name, report in configuration.reports.items()}
     told = {name: run.told(now) if store else "" for name, run in runs.items()}
@@ -84,6 +92,13 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
     yield from countries.examine(configuration, now)
     yield from templates.examine(configuration, subject.renderer)
     yield from ways.examine(configuration, {name: run.every or DAY for name, run in runs.items()}, subject.clock)
+
+
+def _unseen(surroundings: Surroundings) -> Iterator[Finding]:
+    """Say what the sender does not see; fail2ban's server and database have findings of their own."""
+    if "logins" in surroundings.unseen:
+        text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
+        yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:

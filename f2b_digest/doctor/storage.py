@@ -10,6 +10,8 @@ from f2b_digest import crosscheck, recorder
 from f2b_digest.config import Configuration
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import F2bDigestError, StoreError
+from f2b_digest.host import Snapshot
+from f2b_digest.sources import SourceError
 from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
 from f2b_digest.store.integrity import damage, fault
 from f2b_digest.store.opening import no_store, refusal
@@ -86,11 +88,13 @@ def user(number: int) -> str:
         return str(number)
 
 
-def compared(configuration: Configuration, path: Path, now: float) -> Iterator[Finding]:
-    """Compare the store with fail2ban's own database."""
+def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: float) -> Iterator[Finding]:
+    """Compare the store with fail2ban's own database, if there is one."""
     what, place = "fail2ban's database", configuration.fail2ban_database
     try:
-        known = crosscheck.look(path, configuration, now)
+        if theirs.connection is None:
+            raise SourceError(f"{place}: {theirs.reason}")
+        known = crosscheck.look(path, theirs.connection, configuration, now)
     except F2bDigestError as refused:
         todo = "run this as root, or set fail2ban_database; a send goes without the comparison"
         yield warning(what, str(refused), todo)

@@ -1,5 +1,9 @@
 """The attempts of a run: claimed, made in children side by side, settled. No SQL, no rendering, no network here."""
 
+# Names of hosts and headers need these codecs, and who delivers may not be able to read Python's own files any more.
+import encodings.ascii
+import encodings.idna
+import encodings.latin_1  # noqa: F401
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable

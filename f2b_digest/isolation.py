@@ -254,7 +254,7 @@ def _leave_parent(pipe: int) -> None:
 def _limit(memory: int) -> None:
     """Limit this process's data (heap, private mappings, stacks of threads) to its present size and so much more."""
     try:
-        present = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5]) * resource.getpagesize()
+        present = int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
     except OSError:
         log.warning("no limit of memory: /proc cannot be read", exc_info=True)
         return

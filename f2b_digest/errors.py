@@ -1,6 +1,5 @@
 """The exception tree, each class with its exit status; no messages are printed and nothing is caught here."""
 
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -81,6 +80,7 @@ def hint(word: str, names: Iterable[str], meant: object) -> str:
 
 def bug(error: BaseException) -> str:
     """Return a line on an error that nobody foresaw: its kind and place, and not its text, which may hold a secret."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    place, step = "an unknown place", error.__traceback__
+    while step:  # not by `traceback`, which every command would load for it
+        place, step = f"{Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}", step.tb_next
     return f"a bug in f2b-digest: {type(error).__name__} at {place}; please report it"

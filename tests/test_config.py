@@ -201,6 +201,9 @@ PLANTED: dict[str, tuple[str, object, str]] = {
     "a sender": ("channels.mail.from", "nobody", "channels.mail.from"),
     "sendmail and smtp": ("channels.mail.sendmail", "/usr/sbin/sendmail", "channels.mail"),
     "a user without a password": ("channels.second.smtp", "smtp://user@mail.example.org", "channels.second"),
+    "a server that is no text": ("channels.mail.smtp", 5, "channels.mail.smtp"),
+    "a format": ("channels.files.format", "pdf", "channels.files.format"),
+    "a folder that is no text": ("channels.files.folder", [], "channels.files.folder"),
     "a missing key": ("channels.phone.topic", None, "channels.phone.topic"),
 }
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 import sqlalchemy as sa
 
 from f2b_digest.digest import end_of_ban
-from f2b_digest.store.summary import BANTIME, UNBANNED, Selection, group, is_grouped, last_ban, wanted
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
+from f2b_digest.store.summary import Selection, group, is_grouped, wanted
 
 FREQUENT = 5
 """Bans of one address in one digest, from which on it is one that comes back."""

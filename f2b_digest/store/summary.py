@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, end_of_ban, moment
 from f2b_digest.store import atlas, campaigns, people, times
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
 from f2b_digest.surroundings import Geography
 
 MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
@@ -241,30 +242,6 @@ SELECT * FROM (
     FROM temp.address WHERE jail IN (SELECT jail FROM ({_JAILS}) LIMIT :jails)
 ) WHERE place <= :addresses
 """
-# The last ban of the rows of a table, and what bantime.increment made of it: fail2ban tells that later, with the ban's
-# own time. Its unban bears that too, rounded where fail2ban was restarted meanwhile, and that of the log where a ban of
-# the database ended there; the host's name may differ as well. When it was, `recorded_at` says.
-# CROSS JOIN is SQLite's way to have the few rows first: it would rather begin with a million events.
-_LAST_BAN = """
-CROSS JOIN event ON event.jail = {of}.jail AND event.ip = {of}.ip AND event.at = {of}.last AND {where}
-LEFT JOIN event AS prolong
-  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
-     AND prolong.host = event.host
-LEFT JOIN event AS unban
-  ON unban.jail = event.jail AND unban.ip = event.ip AND unban.kind = 'unban'
-     AND unban.at BETWEEN event.at - {before} AND event.at + {after} AND unban.recorded_at >= event.recorded_at
-"""
-ROUNDED, LATER = 1.0, 30.0
-"""Seconds by which an unban's time may be before and behind its ban's."""
-
-
-def last_ban(of: str, where: str) -> str:
-    """Return the joins that find the last ban of each row of a table, with what `BANTIME` and `UNBANNED` need."""
-    return _LAST_BAN.format(of=of, where=where, before=ROUNDED, after=LATER)
-
-
-BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
-UNBANNED = "min(unban.recorded_at)"
 _ADDRESSES = f"""
 SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.uncounted, worst.first, worst.last, {BANTIME},
        {UNBANNED}, known.since

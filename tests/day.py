@@ -97,6 +97,7 @@ WITNESS = """#!/bin/sh
     grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status
     ps -eo ruid=,euid=,args= | grep '[f]2b-digest send' | grep -v '/bin/sh -c'  # that is cron's own
 } >/tmp/witness
+exit 0
 """
 """A channel's program that tells who runs it, and as whom the sender's processes run then."""
 FILES = {

@@ -66,6 +66,7 @@ def test_a_day_in_the_life(wheels: tuple[Path, Path]) -> None:
         second = hear_of_the_rest(server)
         every_ban_is_told_once(server, [first, second])
         uninstall(server, before)
+        purge(server, before)
 
 
 # ---- what happens in it
@@ -180,7 +181,9 @@ def hear_of_the_rest(server: Server) -> EmailMessage:
     (server.root / "opt/f2b-digest").chmod(0o700)
     at_the_next_minute(server)
     nothing_is_left_to_set_up(server)
+    preview = well(server, "preview")
     mail = mails(server, 2)[1]
+    assert lasting(text_of(mail)) == lasting(preview)
     assert mail["X-F2B-Digest"].startswith(NEWER)
     assert "198.51.100.31" in text_of(mail)
     assert "were not recorded" in text_of(mail) or "was not recorded" in text_of(mail)
@@ -225,6 +228,19 @@ def uninstall(server: Server, before: dict[str, Any]) -> None:
     server.wait_for(lambda: minute.exists() and minute.stat().st_mtime > at, "cron's next minute", 70 + PATIENCE)
     assert len(STARTED.findall(server.read("var/log/cron.log"))) == ran
     assert not mails(server, 0, user="root"), "cron had something to say"
+
+
+def purge(server: Server, before: dict[str, Any]) -> None:
+    """Take away what `uninstall` left, and then the program, as the README says: nothing of it remains."""
+    well(server, "setup", "--purge", "--yes")
+    server.well("rm", "-r", "/opt/f2b-digest", "/usr/local/bin/f2b-digest")
+    assert server("id", OWNER).returncode != 0
+    assert not (server.root / FOLDER).exists()
+    after = server.tree("etc")
+    assert [name for name in set(after) - set(before) - ACCOUNT_FILES if OWNER in name] == []
+    server.well("fail2ban-client", "reload")
+    server.well("fail2ban-client", "set", "sshd", "banip", "198.51.100.72")
+    banned(server, ("sshd", "198.51.100.72"))
 
 
 # ---- what is asked of it

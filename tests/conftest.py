@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from f2b_digest import host, privileges
-from f2b_digest.cli import main
+from f2b_digest.cli import before, main
 from f2b_digest.config import Configuration
 from f2b_digest.host import logins, server
 from tests.store_making import NOON
@@ -144,7 +144,7 @@ def run(*arguments: str | Path) -> Ended:
 
 
 BECOME = privileges.become
-HANGS = 60.0
+HANGS = 30.0
 """Seconds."""
 
 
@@ -174,7 +174,8 @@ def forked(*arguments: str | Path) -> Ended:
 
 @pytest.fixture
 def apart(f2b_digest: Command) -> Command:
-    """Give the program as `f2b_digest` does, but in a child of this process."""
+    """Give the program as `f2b_digest` does, but in a child of this process, which need not load it all again."""
+    before.load(["en"])
     return forked
 
 

@@ -42,28 +42,46 @@ class Field:
         """The store's path."""
         return self.folder / "bans.sqlite3"
 
-    def forge(self, channel: str, **values: object) -> None:
+    def forge(self, channel: str, **values: object) -> "Field":
         """Make a delivery due again by this channel, with these values, as the owner can."""
         values = {"channel": channel, "status": "pending", "attempts": 0, "next_at": 0.0, "in_doubt": 0} | values
         with closing(sqlite3.connect(self.store)) as store:
             columns = ", ".join(f"{name} = ?" for name in values)
             store.execute(f"UPDATE delivery SET {columns} WHERE id = 1", tuple(values.values()))
             store.commit()
+        return self
 
-    def link(self, name: str, target: Path) -> None:
+    def link(self, name: str, target: Path) -> "Field":
         """Lay a link in the owner's folder."""
         with suppress(FileNotFoundError):
             (self.folder / name).unlink()
         (self.folder / name).symlink_to(target)
+        return self
 
-    def pipe(self, name: str) -> None:
+    def pipe(self, name: str) -> "Field":
         """Lay a pipe that nobody reads from."""
         with suppress(FileNotFoundError):
             (self.folder / name).unlink()
         os.mkfifo(self.folder / name)
+        return self
+
+    def write(self, name: str, content: bytes) -> "Field":
+        """Write a file in the owner's folder."""
+        (self.folder / name).write_bytes(content)
+        return self
+
+    def move(self, name: str) -> "Field":
+        """Move a file away."""
+        (self.folder / name).rename(self.folder / f"{name}.moved")
+        return self
+
+    def mkdir(self, name: str) -> "Field":
+        """Make a folder."""
+        (self.folder / name).mkdir()
+        return self
 
 
-def as_owner(work: Callable[[], None]) -> None:
+def as_owner(work: Callable[[], object]) -> None:
     """Do something as the owner, in a process of its own."""
     child = os.fork()
     if not child:
@@ -142,7 +160,7 @@ def swap(here: Field) -> None:
             (here.folder / "back").rename(here.store)
 
 
-def trigger(here: Field) -> None:
+def trigger(here: Field) -> Field:
     """Let the store's own statements do more: a trigger that forges the next delivery."""
     with closing(sqlite3.connect(here.store)) as store:
         store.execute(
@@ -150,6 +168,7 @@ def trigger(here: Field) -> None:
             f"identity = '../../{here.root.name}/evil' WHERE id = NEW.id; END"
         )
         store.commit()
+    return here
 
 
 def forged_program(here: Field) -> None:
@@ -166,31 +185,26 @@ WAYS: dict[str, Callable[[Field], object]] = {
     "variables of a command": forged_program,
     "a command as recipient": lambda f: f.forge("command", recipient=f"{f.loot}/bin/id"),
     "root's socket": lambda f: f.forge("syslog", recipient=str(f.root / "socket")),
-    "rows of a trigger": lambda f: (trigger(f), f.forge("file")),
-    "the folder of files as a link": lambda f: ((f.folder / "out").rename(f.folder / "o"), f.link("out", f.root)),
-    "the Maildir as a link": lambda f: ((f.folder / "Maildir").rename(f.folder / "M"), f.link("Maildir", f.root)),
+    "rows of a trigger": lambda f: trigger(f).forge("file"),
+    "the folder of files as a link": lambda f: f.move("out").link("out", f.root),
+    "the Maildir as a link": lambda f: f.move("Maildir").link("Maildir", f.root),
     "the store as a link": lambda f: f.link("bans.sqlite3", f.root / "store"),
     "the store as a link to nothing": lambda f: f.link("bans.sqlite3", f.root / "new"),
     "the store as a pipe": lambda f: f.pipe("bans.sqlite3"),
-    "the store as a folder": lambda f: (f.store.unlink(), f.store.mkdir()),
+    "the store as a folder": lambda f: f.move("bans.sqlite3").mkdir("bans.sqlite3"),
     "a store exchanged while root works": lambda f: None,
     "a mark as a link": lambda f: f.link("bans.sqlite3.damaged", f.root / "shadow"),
     "a mark as a pipe": lambda f: f.pipe("bans.sqlite3.damaged"),
-    "a damaged store and a mark as a link to nothing": lambda f: (
-        f.store.write_bytes(f.store.read_bytes()[:4096] + b"\xff" * 8192),
-        f.link("bans.sqlite3.damaged", f.root / "new"),
-    ),
+    "a damaged store and a mark as a link to nothing": lambda f: f.write(
+        "bans.sqlite3", f.store.read_bytes()[:4096] + b"\xff" * 8192
+    ).link("bans.sqlite3.damaged", f.root / "new"),
     "a spool as a link": lambda f: f.link("bans.sqlite3.spool", f.root / "shadow"),
     "a spool as a pipe": lambda f: f.pipe("bans.sqlite3.spool"),
     "a taken spool as a link": lambda f: f.link("bans.sqlite3.spool.taken", f.root / "shadow"),
-    "torn lines as a link": lambda f: (
-        (f.folder / "bans.sqlite3.spool").write_bytes(b'{"torn\n'),
-        f.link("bans.sqlite3.spool.torn", f.root / "empty"),
+    "torn lines as a link": lambda f: f.write("bans.sqlite3.spool", b'{"torn\n').link(
+        "bans.sqlite3.spool.torn", f.root / "empty"
     ),
-    "torn lines as a pipe": lambda f: (
-        (f.folder / "bans.sqlite3.spool").write_bytes(b'{"torn\n'),
-        f.pipe("bans.sqlite3.spool.torn"),
-    ),
+    "torn lines as a pipe": lambda f: f.write("bans.sqlite3.spool", b'{"torn\n').pipe("bans.sqlite3.spool.torn"),
     "a WAL as a link": lambda f: f.link("bans.sqlite3-wal", f.root / "shadow"),
     "a shared memory as a link": lambda f: f.link("bans.sqlite3-shm", f.root / "empty"),
     "a journal as a link": lambda f: f.link("bans.sqlite3-journal", f.root / "shadow"),
@@ -205,7 +219,7 @@ def test_the_owner_of_the_folder_gets_nothing_from_root(
     figures = request.config.stash.setdefault(OWNER_AGAINST_ROOT, {"tried": 0, "succeeded": 0})
     figures["tried"] += 1
     figures["succeeded"] += 1  # until the end of this test
-    as_owner(lambda: WAYS[way](field) and None)
+    as_owner(lambda: WAYS[way](field))
     before = images(field)
     racer = threading.Thread(target=as_owner, args=(lambda: swap(field),))
     if "exchanged" in way:

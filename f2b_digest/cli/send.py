@@ -80,6 +80,8 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
 def uptime() -> float:
     """Return the seconds since the system's boot, those it slept for included; no clock that is set changes them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def compared(
     program: Program, configuration: Configuration, store: Store, surroundings: Surroundings
 ) -> tuple[Known | None, Surroundings]:

@@ -13,6 +13,7 @@ cannot take in that time goes, as one line of JSON, to the spool file beside it.
 """
 
 import os
+import stat
 import sys
 import time
 
@@ -21,8 +22,9 @@ import time
 
 DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 KINDS = ("ban", "prolong", "unban", "start", "stop")
+SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
 
 STORE_WAIT = 0.6  # seconds for the store's write lock
 STORE_NAP = 0.02  # seconds at most between two looks at it
@@ -31,6 +33,9 @@ PATIENCE = 30.0  # seconds for the spool's lock where nobody waits for the appen
 DISK_WAIT = 1.0  # seconds until a jail goes on while a disk that hangs keeps the append
 SPOOL_RESERVE = 256 * 1024  # bytes kept free in the spool for the day the disk is full: about 800 bans
 TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
+LINE_LIMIT = 6 * 1024 * 1024  # bytes of one line of the spool; an event whose every text is at its limit needs 5 MB
+BATCH = 500, 1024 * 1024  # events, and bytes of lines, that one transaction takes from the spool
+BLOCK = 65536  # bytes that are read at once where the end of the spool's lines is looked for
 
 COLUMNS = (
     "kind", "host", "jail", "ip", "at", "recorded_at", "failures", "bantime", "bancount", "users", "matches",
@@ -55,11 +60,12 @@ CREATE TABLE IF NOT EXISTS event (
     UNIQUE (jail, ip, kind, at, host)
 )
 """
-# For what a digest compares with: a jail's bans of a time, and when an address came first. Without the history of
-# years they cost a ban some microseconds; with it, they make a digest's look back a matter of seconds.
+# For what a digest compares with: a jail's bans of a time, and when an address came first; and for what prune drops.
+# They cost a ban some microseconds, and make the price of a digest independent of the years before it.
 EVENT_INDEXES = (
     "CREATE INDEX IF NOT EXISTS event_when ON event (jail, at, history) WHERE kind = 'ban'",
     "CREATE INDEX IF NOT EXISTS event_who ON event (ip, at) WHERE kind = 'ban'",
+    "CREATE INDEX IF NOT EXISTS event_age ON event (recorded_at)",
 )
 INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, host) DO NOTHING".format(
     ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
@@ -71,7 +77,11 @@ class NotStored(Exception):
 
 
 class ForeignStore(Exception):
-    """The file is a database, but not one that this recorder may write to."""
+    """What is at the store's path is not a file that this recorder may write to."""
+
+
+class NoFolder(ForeignStore):
+    """The store's folder is not there, and is not the default one, which would be made."""
 
 
 def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, bantime=None, bancount=None, users=(),
@@ -93,8 +103,8 @@ def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, ban
 def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
     """Append one event to the store and return ""; or to its spool, and return why the store did not take it.
 
-    Waits at most `wait` seconds for the store's lock, and then `spool_wait` for the spool's. Creates the store,
-    with its folder, if there is none. Raises NotStored if neither took it.
+    Waits at most `wait` seconds for the store's lock, and then `spool_wait` for the spool's. Creates the store if
+    there is none, and its folder if that is the default one. Raises NotStored if neither took it.
     """
     until = time.monotonic() + wait
     try:
@@ -104,6 +114,8 @@ def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
         finally:
             connection.close()
         return ""
+    except NoFolder as refusal:
+        raise NotStored(str(refusal))
     except Exception as refusal:  # no sqlite3, no folder, locked, full, damaged, newer: each is the spool's case
         reason = _reason(refusal)
     try:
@@ -134,22 +146,24 @@ def _insert(connection, row, until):
 def connect(path, wait=STORE_WAIT):
     """Open the store for appending, in autocommit mode; create it if there is none.
 
-    Raises ForeignStore, OSError or sqlite3.Error.
+    Raises ForeignStore, NoFolder, OSError or sqlite3.Error.
     """
-    if _is_there(damage_mark(path)):
+    if is_there(damage_mark(path)):
         raise ForeignStore("{} was set aside as damaged".format(path))
     import _sqlite3 as sqlite3  # without the date adapters of sqlite3, which a shell door would load for nothing
 
-    if not os.path.exists(path):
-        _make_file(path)
-    refuse_foreign_link(path)
-    connection = sqlite3.connect(_uri(path), timeout=wait, isolation_level=None, uri=True)
+    if not is_there(path):
+        _make_store(path)
+    seen = look(path)
+    connection = sqlite3.connect(uri(path), timeout=wait, isolation_level=None, uri=True)
     try:
+        refuse_another(connection, path, seen)
         # In this order: both are set at once, maybe just now by another door.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         application = connection.execute("PRAGMA application_id").fetchone()[0]
-        if application == 0 and version == 0:
+        if application == 0 and version == 0:  # an empty file
             _make_schema(connection)
+            _sync(os.path.dirname(path))
         elif application != APPLICATION_ID:
             raise ForeignStore("{} is another program's database".format(path))
         # A newer version is no reason to refuse: an upgrade of the package must not stop a fail2ban that still runs
@@ -170,17 +184,38 @@ def damage_mark(path):
     return path + ".damaged"
 
 
-def _make_file(path):
-    """Create an empty file that belongs to whoever owns its folder, so that fail2ban (root) and `send` share it."""
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        os.makedirs(folder, 0o750, exist_ok=True)
+def look(path):
+    """Return what is at the store's path (as os.stat does) before SQLite opens it, or None if nothing is.
+
+    Raises ForeignStore for what nobody may open as a store: SQLite would wait at a FIFO for ever, and root would follow
+    a link that another user made to whatever that user wants changed.
+    """
+    refuse_foreign_link(path)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640)
-    except FileExistsError:  # another door was faster
+        seen = os.stat(path)
+    except FileNotFoundError:
+        return None
+    _refuse_foreign_file(path, seen)
+    for name in (path + "-wal", path + "-shm", path + "-journal"):
+        try:
+            beside = os.lstat(name)
+        except FileNotFoundError:
+            continue
+        _refuse_foreign_file(name, beside)
+    return seen
+
+
+def refuse_another(connection, path, seen):
+    """Raise ForeignStore if SQLite has another file open than the one that `look` saw: somebody changed it meanwhile.
+
+    Only root asks, and only in a folder that others may write to: nobody else can be led to a file that is not theirs.
+    Nothing was read or written by then.
+    """
+    if not _is_shared(os.path.dirname(path)):
         return
-    _give_to_owner(descriptor, folder)
-    os.close(descriptor)
+    opened = connection.execute("PRAGMA database_list").fetchone()[2]
+    if opened != os.path.realpath(path) or not _is_open(seen):
+        raise ForeignStore("{} was changed while it was opened".format(path))
 
 
 def refuse_foreign_link(path):
@@ -191,10 +226,128 @@ def refuse_foreign_link(path):
             raise ForeignStore("{} is a link that user {} made: not followed by root".format(path, owner))
 
 
-def _uri(path):
-    """Return a store as a URI that makes no file: `_make_file` does, and never behind a link."""
+def _refuse_foreign_file(path, status):
+    if not stat.S_ISREG(status.st_mode):
+        raise ForeignStore("{} is no regular file".format(path))
+    # Another name of one of root's own files, where the system lets everybody make such names.
+    if status.st_nlink > 1 and status.st_uid == 0 and _is_shared(os.path.dirname(path)):
+        raise ForeignStore("{} is root's, and has another name elsewhere".format(path))
+
+
+def _is_shared(folder):
+    """Say whether this is root in a folder in which others may change names."""
+    if os.geteuid() != 0:
+        return False
+    status = os.stat(folder or ".")
+    return status.st_uid != 0 or bool(status.st_mode & 0o022)
+
+
+def _is_open(seen):
+    """Say whether this process has a file open; true where the system does not tell."""
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except OSError:
+        return True
+    for number in numbers:
+        try:
+            if os.path.samestat(os.fstat(int(number)), seen):
+                return True
+        except OSError:  # closed meanwhile, as the one of listdir is
+            continue
+    return False
+
+
+# ---- making the store
+
+
+def _make_store(path):
+    """Make a store without events: after a power cut it is there as a whole, or not at all."""
+    folder = os.path.dirname(path) or "."
+    _need_folder(folder)
+    try:
+        image = _image()
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+    except (AttributeError, OSError):  # an older Python, or a file system without files that have no name
+        return _make_file(path, folder)
+    try:
+        _give_to_owner(descriptor, folder)
+        if os.write(descriptor, image) != len(image):
+            raise OSError("no space for a store")
+        os.fsync(descriptor)
+        # A folder's number makes Python follow the link to what is open here.
+        os.link("/proc/self/fd/{}".format(descriptor), path, src_dir_fd=descriptor, follow_symlinks=True)
+    except FileExistsError:  # another door was faster
+        pass
+    except OSError:
+        return _make_file(path, folder)
+    finally:
+        os.close(descriptor)
+    _sync(folder)
+
+
+def _image():
+    """Return the bytes of a store without events. Raises AttributeError before Python 3.11."""
+    import _sqlite3 as sqlite3
+
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        _make_schema(connection)
+        image = bytearray(connection.serialize())
+    finally:
+        connection.close()
+    image[18:20] = b"\2\2"  # it begins in WAL mode: a reader never meets a journal that only a writer may play back
+    return image
+
+
+def _make_file(path, folder):
+    """Create an empty file, for SQLite to make the store in."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    except FileExistsError:  # another door was faster
+        return
+    try:
+        _give_to_owner(descriptor, folder)
+    finally:
+        os.close(descriptor)
+
+
+def _need_folder(folder):
+    """Make the default store's folder if it is not there; any other must be: its name may be mistyped."""
+    if not os.path.isdir(folder):
+        if folder != os.path.dirname(DEFAULT_STORE):
+            raise NoFolder("there is no folder {}: make it, or correct the store's path".format(folder))
+        make_folder(folder)
+    _sync(os.path.dirname(os.path.abspath(folder)))  # whoever made it may not have come to that yet
+
+
+def make_folder(folder):
+    """Make a store's folder, closed to others, if it is not there; its name survives a power cut. Raises OSError."""
+    parent = os.path.dirname(os.path.abspath(folder))
+    if not os.path.isdir(parent):
+        make_folder(parent)
+    try:
+        os.mkdir(folder, 0o750)
+    except FileExistsError:
+        pass
+    _sync(parent)
+
+
+def _sync(folder):
+    """Wait until the names in a folder are on disk."""
+    try:
+        descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # who may not read it has not made a name in it that counts here
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def uri(path, mode="rw"):
+    """Return a store as a URI for SQLite that makes no file: `_make_store` does, and never behind a link."""
     name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return "file://" + name + "?mode=rw"
+    return "file://" + name + "?mode=" + mode
 
 
 def _give_to_owner(descriptor, folder):
@@ -246,16 +399,17 @@ def _spool(path, row, wait=SPOOL_WAIT):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    _sync(os.path.dirname(path))  # the spool may be new, and a line in a file without a name is lost
 
 
 def _locked_spool(path, wait=SPOOL_WAIT):
-    """Open the spool and lock it; `take_in` may rename it meanwhile, so the name is checked once it is locked."""
+    """Open the spool, which is made if there is none, and lock it. Raises OSError."""
     import fcntl
 
     name = spool_path(path)
     until = time.monotonic() + wait
     while time.monotonic() <= until:
-        descriptor = _no_link(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_regular(name, os.O_CREAT | os.O_RDWR)
         try:
             if os.fstat(descriptor).st_size == 0:
                 _give_to_owner(descriptor, os.path.dirname(name) or ".")
@@ -267,7 +421,7 @@ def _locked_spool(path, wait=SPOOL_WAIT):
                     if time.monotonic() > until:
                         raise OSError("locked by another writer")
                     time.sleep(0.005)
-            if _is_file(name, descriptor):
+            if _is_file(name, descriptor):  # an earlier version's `take_in` renames it
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -276,9 +430,18 @@ def _locked_spool(path, wait=SPOOL_WAIT):
     raise OSError("renamed again and again")
 
 
-def _no_link(name, flags):
-    """Open a file, but not through a link: the folder may belong to an unprivileged user, and root comes here."""
-    return os.open(name, flags | os.O_NOFOLLOW, 0o640)
+def open_regular(name, flags):
+    """Open a regular file, not through a link, and without waiting: an unprivileged user may own the folder.
+
+    Raises OSError.
+    """
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    try:
+        _refuse_foreign_file(name, os.fstat(descriptor))
+    except ForeignStore as refusal:
+        os.close(descriptor)
+        raise OSError(str(refusal))
+    return descriptor
 
 
 def _is_file(name, descriptor):
@@ -289,15 +452,18 @@ def _is_file(name, descriptor):
 
 
 def _end_of_data(descriptor):
-    """Return where the next line goes: behind it there are only the reserve's NULs, which JSON never holds."""
-    low, high = 0, os.fstat(descriptor).st_size
-    while low < high:
-        middle = (low + high) // 2
-        if os.pread(descriptor, 1, middle) == b"\0":
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    """Return where the next line goes: behind the last byte that is no NUL of the reserve; JSON holds none.
+
+    From the end, because a power cut may leave NULs in the place of a line that was never acknowledged.
+    """
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - BLOCK)
+        data = os.pread(descriptor, end - start, start).rstrip(b"\0")
+        if data:
+            return start + len(data)
+        end = start
+    return 0
 
 
 def reserve_spool(path):
@@ -315,93 +481,134 @@ def spooled(path):
     count = 0
     for name in (spool_path(path), spool_path(path) + ".taken"):
         try:
-            with open(name, "rb") as file:
-                count += sum(1 for line in file if line.strip(b"\0\n"))
+            count += sum(1 for _ in spool_lines(name))
         except OSError:
             continue
     return count
 
 
+def spool_lines(name, start=0, end=None):
+    """Yield the lines of a spool between two offsets, without the NULs of the reserve and of a torn line.
+
+    A line beyond `LINE_LIMIT`, which no event has, comes in parts. Raises OSError.
+    """
+    with os.fdopen(open_regular(name, os.O_RDONLY), "rb") as file:
+        file.seek(start)
+        rest = os.fstat(file.fileno()).st_size - start if end is None else end - start
+        while rest > 0:
+            line = file.readline(min(rest, LINE_LIMIT))
+            if not line:
+                return
+            rest -= len(line)
+            line = line.strip(b"\0\n")
+            if line:
+                yield line
+
+
+def event_of(line):
+    """Return the event of a spool's line, or None if the line is none."""
+    if not line.startswith(b"{"):
+        return None
+    import json
+
+    try:
+        fields = json.loads(line.decode())
+        users = json.loads(fields.pop("users") or "[]")
+        return event(users=users, **fields)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def take_in(path):
     """Move every spooled event into the store, each exactly once; return their number and that of the torn lines.
 
-    Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. A crash halfway is mended by
-    the next call: the taken file goes only when all of it is in the store, and the store ignores what it has.
-    Only one process may call this at a time: the caller holds the sender's lock. Raises sqlite3.Error, ForeignStore or
-    OSError; nothing is lost then.
+    Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. The spool is emptied only when
+    the store has all of it, so that a store that takes nothing (a full disk) costs the spool's reserve nothing; a crash
+    halfway is mended by the next call, for the store ignores what it has. One that is larger than memory is no trouble.
+    Only one process may call this at a time: the caller holds the sender's lock. Raises sqlite3.Error, ForeignStore,
+    NoFolder or OSError; nothing is lost then.
     """
     spool, taken = spool_path(path), spool_path(path) + ".taken"
     count, torn = 0, 0
-    while _is_there(taken) or _holds_events(spool):
-        if not _is_there(taken):
-            descriptor = _locked_spool(path, 5.0)
-            try:
-                os.rename(spool, taken)
-            finally:
-                os.close(descriptor)
-        events, rest = _parse(taken)
-        connection = connect(path, 5.0)
-        try:
-            for start in range(0, len(events), 500):  # short transactions: bans go on meanwhile
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(INSERT, events[start : start + 500])
-                connection.execute("COMMIT")
-        finally:
-            connection.close()
-        if rest:
-            _keep(spool + ".torn", rest)
+    if is_there(taken):  # an earlier version renamed the spool first, and died
+        count, torn = _store_lines(path, taken, 0, os.stat(taken).st_size)
         os.unlink(taken)
-        count, torn = count + len(events), torn + len(rest)
-    if count + torn:
-        try:
-            reserve_spool(path)  # the one there was went with the taken file
-        except OSError:  # a full disk: the next start of fail2ban or take_in tries again
-            pass
+        _sync(os.path.dirname(path))
+    start = 0
+    while is_there(spool):
+        end = _empty_spool(path, start)
+        if end == start:
+            break
+        taken_in = _store_lines(path, spool, start, end)  # bans go on meanwhile, and go behind `end`
+        count, torn, start = count + taken_in[0], torn + taken_in[1], end
     return count, torn
 
 
-def _is_there(name):
-    # Not os.path.exists(), which says no where the disk does not answer (EIO): a taken spool would be written over.
+def _empty_spool(path, start):
+    """Return where the spool's lines end; if all of them stand before `start`, empty it, and keep its reserve."""
+    descriptor = _locked_spool(path, 5.0)
     try:
-        os.stat(name)
+        end = _end_of_data(descriptor)
+        if 0 < end <= start:
+            os.ftruncate(descriptor, 0)
+            try:
+                os.posix_fallocate(descriptor, 0, SPOOL_RESERVE)
+            except OSError:  # the disk was filled just now: the next start of fail2ban tries again
+                pass
+            os.fsync(descriptor)
+            return start
+        return end
+    finally:
+        os.close(descriptor)
+
+
+def _store_lines(path, name, start, end):
+    """Put the events of a part of a spool into the store, and then keep its torn lines; return how many of each."""
+    count, torn = 0, 0
+    connection = connect(path, 5.0)
+    try:
+        for lines in _batches(spool_lines(name, start, end)):
+            events = [row for row in map(event_of, lines) if row]
+            connection.execute("BEGIN IMMEDIATE")  # short transactions: bans go on meanwhile
+            connection.executemany(INSERT, events)
+            connection.execute("COMMIT")
+            count, torn = count + len(events), torn + len(lines) - len(events)
+    finally:
+        connection.close()
+    if torn:
+        _keep(spool_path(path) + ".torn", (line for line in spool_lines(name, start, end) if not event_of(line)))
+    return count, torn
+
+
+def _batches(lines):
+    batch, size = [], 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if len(batch) >= BATCH[0] or size >= BATCH[1]:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def is_there(name):
+    """Say whether a name is taken, by whatever. Raises OSError."""
+    # Not os.path.exists(), which says no where the disk does not answer (EIO), or at the end of a broken link.
+    try:
+        os.lstat(name)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 
 
-def _holds_events(name):
-    try:
-        with open(name, "rb", opener=_no_link) as file:
-            return file.read(1) not in (b"", b"\0")
-    except FileNotFoundError:
-        return False
-
-
-def _parse(name):
-    """Return the events of a spool file, and the lines that are none."""
-    import json
-
-    events, rest = [], []
-    with open(name, "rb", opener=_no_link) as file:
-        lines = file.read().rstrip(b"\0").split(b"\n")
-    for line in lines:
-        if not line:
-            continue
-        try:
-            fields = json.loads(line.decode())
-            users = json.loads(fields.pop("users") or "[]")
-            events.append(event(users=users, **fields))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            rest.append(line)
-    return events, rest
-
-
 def _keep(name, lines):
-    with open(name, "ab", opener=_no_link) as file:
+    with os.fdopen(open_regular(name, os.O_CREAT | os.O_WRONLY | os.O_APPEND), "wb") as file:
         _give_to_owner(file.fileno(), os.path.dirname(name) or ".")
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
+    _sync(os.path.dirname(name))
 
 
 # ---- making any value storable
@@ -422,13 +629,20 @@ def _number(value, kind=int, default=None):
 
 
 def _names(users):
-    """Return user names as a JSON list, each once and in order, or None where there are none."""
-    names = [_text(name) for name in users if name]
+    """Return user names as a JSON list, each once and in order, or None where there are none.
+
+    Those beyond `TEXT_LIMIT` characters in all are left out, for an attacker can choose how many there are.
+    """
+    names, room = [], TEXT_LIMIT
+    for name in dict.fromkeys(_text(name) for name in users if name):
+        room -= len(name)
+        if room >= 0:
+            names.append(name)
     if not names:
         return None
     import json
 
-    return json.dumps(list(dict.fromkeys(names)), ensure_ascii=False)
+    return json.dumps(names, ensure_ascii=False)
 
 
 def _reason(error):
@@ -483,8 +697,11 @@ class Action:
         return True
 
     def flush(self):
-        """Say that all was unbanned, so that a stopping fail2ban does not call unban() for each address."""
-        return True
+        """Say that all is done where the jail stops: its next start restores the bans, so that they did not end.
+
+        Otherwise somebody unbans all, and fail2ban calls unban() for each address.
+        """
+        return not getattr(getattr(self._jail, "actions", None), "active", False)
 
     def start(self):
         """Record that the jail started, and set the spool's reserve aside."""

@@ -1,5 +1,6 @@
 """What a report's next digest is: which events it takes, of which period, what is made of them. Nothing is sealed."""
 
+import os
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.evidence import samples
 from f2b_digest.judgement import Evidence, OwnSide, judge
 from f2b_digest.store import Sealed, Selection, Store
-from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
+from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings, of_another
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
@@ -57,6 +58,17 @@ def due(configuration: Configuration, store: Store, name: str, now: float) -> tu
     return replace(selection, last_id=min(selection.last_id, running - 1)), end
 
 
+def is_fed(store: Store, surroundings: Surroundings) -> bool:
+    """Say whether this host's fail2ban feeds a store: what runs here says nothing of a store of other bans.
+
+    Where its actions name no store, or could not be asked, a store counts in which our action told of a jail's start
+    (nobody does so by hand) and that it recorded to lately: the alarm that a jail lost our action must not end with it.
+    """
+    if surroundings.stores:
+        return os.path.realpath(store.path) in surroundings.stores
+    return store.is_fed() and bool(store.starts_and_stops(("*",), 0.0))
+
+
 def compose(
     configuration: Configuration,
     store: Store,
@@ -74,6 +86,8 @@ def compose(
     report, zone = configuration.reports[name], zone_of(configuration, name)
     last = store.last_digest(name)
     past = selection.since is not None or selection.until is not None
+    if not is_fed(store, surroundings):
+        surroundings = of_another(surroundings)
     digest = store.summarise(
         selection,
         report=name,
@@ -90,6 +104,7 @@ def compose(
             digest,
             undelivered=_undelivered(configuration, store, name, last),
             crosscheck=known.of(selection, digest.totals.bans) if known else None,
+            unseen=surroundings.unseen,
         )
     try:
         digest = replace(digest, jails=_with_samples(digest, store, selection, surroundings))
@@ -133,9 +148,6 @@ def _evidence(
     report, zone = configuration.reports[digest.report], zone_of(configuration, digest.report)
     start, end = digest.start.timestamp(), digest.end.timestamp()
     windows = periods.previous(start, end, report.every, zone, report.period == "calendar")
-    # Where our action never recorded (a demo, imported logs), what runs on this host says nothing of the store.
-    if not store.is_fed():
-        surroundings = replace(surroundings, running=None)
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
     return Evidence(
@@ -182,5 +194,5 @@ def _undelivered(configuration: Configuration, store: Store, name: str, last: Se
             recipient=row.recipient, status=row.status, reason=row.error or "",
         )
         for row in store.undelivered()
-        if row.report == name and row.attempts and (row.status != "failed" or (row.settled_at or 0.0) >= told)
+        if row.report == name and row.error and (row.status != "failed" or (row.settled_at or 0.0) >= told)
     )  # fmt: skip

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel, ConfiguredPath
-from f2b_digest.errors import ConfigurationError
+from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.mistakes import Model, check
 from f2b_digest.surroundings import AnyNetwork
 from f2b_digest.words import known, language_of
 
@@ -24,7 +25,6 @@ AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
 PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
 """What a report's name says of its `every`."""
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def _zone(name: str) -> str:
@@ -41,13 +41,12 @@ def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
-def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
-    for text in texts:
-        try:
-            ip_network(text, strict=False)
-        except ValueError:
-            raise ValueError(f"{text!r} is no address or network like 192.0.2.7 or 192.0.2.0/24") from None
-    return texts
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address or network like 192.0.2.7 or 192.0.2.0/24") from None
+    return text
 
 
 def _age(text: str) -> str:
@@ -105,7 +104,7 @@ class Top(BaseModel):
     """fail2ban's own database, which each send compares with the store. Default: /var/lib/fail2ban/fail2ban.sqlite3.
     Example: "/var/lib/fail2ban/fail2ban.sqlite3".
     """
-    friends: Annotated[tuple[str, ...], AfterValidator(_networks)] = ()
+    friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
     language: str
     """Language of digests, "en" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
@@ -113,6 +112,13 @@ class Top(BaseModel):
     """Databases of countries and networks to use, instead of those found on this host.
     Example: ["/var/lib/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-ASN.mmdb"].
     """
+
+
+_COMMON: dict[str, Any] = {
+    name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
+}
+_OfAnyKind = create_model("_OfAnyKind", __config__=ConfigDict(extra="allow"), **_COMMON)
+"""What every channel has, whatever its kind."""
 
 
 @dataclass(frozen=True)
@@ -172,26 +178,16 @@ def _build(
     table: dict[str, Any], path: Path | None, defaults: dict[str, Any], context: dict[str, Any]
 ) -> Configuration:
     mistakes: list[str] = []
-
-    def check(model: type[Model], place: str, values: Any) -> Model | None:
-        try:
-            return model.model_validate(values, context=context)
-        except ValidationError as error:
-            mistakes.extend(_mistake(model, place, detail) for detail in error.errors())
-            return None
-
-    top = check(Top, "", defaults | {key: table[key] for key in table if key not in ("reports", "channels")})
-    channels: dict[str, Channel | None] = {}
-    for name, values in _tables(table, "channels", mistakes):
-        model = _kind(f"channels.{name}", values, mistakes)
-        channels[name] = check(model, f"channels.{name}.", values) if model else None
+    top = _checked(Top, "", defaults | _without(table, "reports", "channels"), context, mistakes)
+    channels = {
+        name: _channel(f"channels.{name}", values, context, mistakes)
+        for name, values in _tables(table, "channels", mistakes)
+    }
     reports = {
-        name: check(Report, f"reports.{name}.", {"every": PACES.get(name)} | values)
+        name: _checked(Report, f"reports.{name}", {"every": PACES.get(name)} | values, context, mistakes)
         for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
     }
-    mistakes += _between(table, channels, reports)
-    if not reports and "reports" in table and not mistakes:
-        mistakes.append("reports: there is none: add one like [reports.daily]")
+    mistakes += _between(table, channels)
     if mistakes or top is None:
         raise ConfigurationError([_one_line(f"{path}: {mistake}") for mistake in mistakes])
     return Configuration(
@@ -210,70 +206,68 @@ def _build(
     )
 
 
-def _between(
-    table: dict[str, Any], channels: Mapping[str, Channel | None], reports: Mapping[str, Report | None]
-) -> list[str]:
+def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}
+
+
+def _checked(
+    model: type[Model], place: str, values: Mapping[str, Any], context: dict[str, Any], mistakes: list[str]
+) -> Model | None:
+    """Return a table as an object, or None, and its mistakes among the others."""
+    made, found = check(model, values, context)
+    mistakes += [f"{'.'.join(filter(None, (place, key)))}: {text}" for key, text in found]
+    return made
+
+
+def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistakes: list[str]) -> Channel | None:
+    """Return a channel; one of a mistyped kind is checked as what was meant, for its other mistakes."""
+    kind = values.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        return _checked(KINDS[kind], place, values, context, mistakes)
+    problem = "is missing" if kind is None else f"there is no kind {kind!r}"
+    mistakes.append(f"{place}.kind: {problem} ({hint('known', KINDS, kind)})")
+    close = get_close_matches(kind, KINDS, 1) if isinstance(kind, str) else []
+    if close:
+        _checked(KINDS[close[0]], place, values | {"kind": close[0]}, context, mistakes)
+    else:
+        _checked(_OfAnyKind, place, _without(values, "kind"), context, mistakes)
+    return None
+
+
+def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> list[str]:
     """Return what is wrong between the keys of a report, and between reports and channels."""
-    mistakes = [
-        f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"'
-        for name, report in reports.items()
-        if report and report.period == "calendar" and report.every is None
-    ]
+    mistakes = ["reports: there is none: add one like [reports.daily]"] if table.get("reports") == {} else []
     for name, values in _tables(table, "reports", []):
+        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
+            mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
             if isinstance(channel, str) and channel not in channels:
-                hint = _known("known", channels, channel) or "there are no channels"
-                mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({hint})")
+                there_is = hint("known", channels, channel) or "there are no channels"
+                mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({there_is})")
     return mistakes
 
 
 def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the named tables below `key`; what is no table, or has no usable name, is a mistake."""
+    """Return the named tables below `key`; what is no table is a mistake, and a name that cannot be used is another."""
     tables = table.get(key, {})
     if not isinstance(tables, dict):
         mistakes.append(f"{key}: must be tables like [{key}.name]")
         return []
-    usable = []
+    found = []
     for name, values in tables.items():
         if not isinstance(values, dict):
             mistakes.append(f"{key}.{name}: must be a table like [{key}.name]")
-        elif not NAME.fullmatch(name):
+            continue
+        if not NAME.fullmatch(name):
             mistakes.append(f"{key}.{name}: a name has up to 40 letters, digits, '-', '_' and '.'")
-        else:
-            usable.append((name, values))
-    return usable
-
-
-def _kind(place: str, values: dict[str, Any], mistakes: list[str]) -> type[Channel] | None:
-    kind = values.get("kind")
-    if isinstance(kind, str) and kind in KINDS:
-        return KINDS[kind]
-    problem = "is missing" if kind is None else f"there is no kind {kind!r}"
-    mistakes.append(f"{place}.kind: {problem} ({_known('known', KINDS, kind)})")
-    return None
-
-
-def _mistake(model: type[BaseModel], place: str, detail: Any) -> str:
-    """Return one line for one of pydantic's errors; never the value, which can be a secret."""
-    location = [str(part) for part in detail["loc"]]
-    keys = [field.alias or name for name, field in model.model_fields.items()]
-    where = place + ".".join(location) if location else place.rstrip(".")
-    if detail["type"] == "extra_forbidden":
-        return f"{where}: unknown key ({_known('known', keys, location[-1])})"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}"
+        found.append((name, values))
+    return found
 
 
 def _one_line(text: str) -> str:
     """Return text with its line ends and control characters as escapes: a key of TOML can hold any."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _known(word: str, names: Any, meant: object = None) -> str:
-    """Return "did you mean …", or the list of names, or nothing if there are none."""
-    close = get_close_matches(meant, names, 1) if isinstance(meant, str) else []
-    return f"did you mean {close[0]}?" if close else f"{word}: {', '.join(names)}" if names else ""
 
 
 def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None]) -> list[str]:
@@ -283,7 +277,8 @@ def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None])
         values = [getattr(channel, name) for name in channel.secrets] + [getattr(channel, "headers", None)]
         if path and any(values):
             files.add(path)
-        files |= {getattr(channel, f"{name}_file") for name in channel.secrets} - {None}
+        held = [getattr(channel, f"{name}_file") for name in channel.secrets]
+        files |= {file.path for file in held if file}
     return [
         f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
         for file in sorted(files)

@@ -4,6 +4,7 @@ Nothing is sealed or printed here. The database keeps about a day, and forgets w
 may well know less than the store; that is no fault of anybody's.
 """
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,10 +22,13 @@ from f2b_digest.sources.files import Row, Tally
 from f2b_digest.store import Selection
 from f2b_digest.store.summary import matches
 
+log = logging.getLogger(__name__)
 ON_ITS_WAY = 5.0
 """Seconds after which a ban that fail2ban knows is in the store, in its spool, or lost: the action takes one."""
 YOUNG = 60.0
 """Seconds: a younger failure may belong to a ban whose action has not run yet."""
+LOOKED_BACK = 40 * 86400.0
+"""Seconds: fail2ban's database keeps a day, unless told otherwise, and every send looks."""
 OURS = "source IN ('action', 'shell')"
 """What fail2ban told while it banned; not what was imported, or added here."""
 
@@ -53,55 +57,70 @@ class Known:
         return CrossCheck(recorded, len(inside), len(inside & self.added), silent)
 
 
-def look(path: Path, configuration: Configuration, now: float) -> Known:
-    """Compare, and change nothing; jails that no report takes in do not count. Raises SourceError or StoreError."""
+def look(path: Path, theirs: sqlite3.Connection, configuration: Configuration, now: float) -> Known:
+    """Compare a store with fail2ban's database, and change nothing; jails that no report takes in do not count.
+
+    Raises SourceError or StoreError.
+    """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
             connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
-            since = _since(connection, now - configuration.keep)
+            since = _since(connection, now - min(configuration.keep, LOOKED_BACK))
             # A little earlier: the database rounds its times.
-            bans = _bans(configuration, (now if since is None else since) - BEFORE)
+            bans = _bans(theirs, configuration, (now if since is None else since) - BEFORE)
             return Known() if since is None else _compare(connection, bans, since, now - YOUNG)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from None
 
 
 def take_in(
-    path: Path, configuration: Configuration, clock: Callable[[], float], pause: Callable[[float], None] = time.sleep
+    path: Path,
+    theirs: sqlite3.Connection,
+    configuration: Configuration,
+    clock: Callable[[], float],
+    pause: Callable[[float], None] = time.sleep,
 ) -> Known | None:
     """Add what is missing to the store, pending, and return what is known; None where that cannot be found out.
 
-    The caller holds the sender's lock and has taken the spool in. Where something seems to be missing, a second look
-    some seconds later decides, for fail2ban writes to its database while our action is at work.
+    `theirs` is a copy of fail2ban's database. The caller holds the sender's lock and has taken the spool in. Where
+    something seems to be missing, a second look into the store some seconds later decides, for fail2ban writes to its
+    database while our action is at work.
     """
     try:
-        known = look(path, configuration, clock())
+        known = look(path, theirs, configuration, clock())
         if not known.missing:
+            log.info("fail2ban's database: nothing is missing in the store")
             return known
         pause(ON_ITS_WAY)
         recorder.take_in(str(path))
-        missing = look(path, configuration, clock()).missing
+        missing = look(path, theirs, configuration, clock()).missing
+        log.info("fail2ban's database: %s bans were missing in the store", len(missing))
         with closing(recorder.connect(str(path), 5.0)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(recorder.INSERT, missing)
             connection.execute("COMMIT")
         wanted = {row[1:5] for row in missing}
-        known = look(path, configuration, clock())
+        known = look(path, theirs, configuration, clock())
         return Known(known.events, (), _ids(path, wanted), _silent_jails(path, missing))
-    except (SourceError, StoreError, sqlite3.Error, OSError, recorder.ForeignStore):
-        return None  # not to be read by this user, or a store of which send itself says more
+    except (SourceError, StoreError, sqlite3.Error, OSError, recorder.ForeignStore) as error:
+        # Of a store that cannot be used, send itself says more.
+        log.info("no comparison with fail2ban's database: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return None
 
 
 def _since(connection: sqlite3.Connection, oldest: float) -> float | None:
     """Return from when on our action recorded; None if it never did. What is older may be imported, or was pruned."""
-    row = connection.execute(f"SELECT recorded_at FROM event WHERE {OURS} ORDER BY id LIMIT 1").fetchone()  # noqa: S608
+    recently = f"SELECT recorded_at FROM event WHERE recorded_at >= ? AND {OURS} ORDER BY recorded_at LIMIT 1"  # noqa: S608
+    ever = f"SELECT recorded_at FROM event WHERE recorded_at < ? AND {OURS} ORDER BY id LIMIT 1"  # noqa: S608
+    # Years of imported history are not read for it, unless the action has been silent for long.
+    row = connection.execute(recently, (oldest,)).fetchone() or connection.execute(ever, (oldest,)).fetchone()
     return None if row is None else max(row[0], oldest)
 
 
-def _bans(configuration: Configuration, since: float) -> Sequence[Row]:
-    """Return the database's bans since that time, read at once: fail2ban writes to it."""
-    wanted = configuration.jails.values()
-    rows = database.read(configuration.fail2ban_database, configuration.host, Tally(), history=False, since=since)
+def _bans(theirs: sqlite3.Connection, configuration: Configuration, since: float) -> Sequence[Row]:
+    """Return the database's bans since that time."""
+    wanted, path = configuration.jails.values(), configuration.fail2ban_database
+    rows = database.rows(theirs, path, configuration.host, Tally(), history=False, since=since)
     return [row for row in rows if any(matches(row[2], patterns) for patterns in wanted)]
 
 

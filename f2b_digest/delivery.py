@@ -3,32 +3,24 @@
 import json
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from f2b_digest import composition
+from f2b_digest import attempts, composition, places
 from f2b_digest import digest as digests
-from f2b_digest.channels.base import Channel, deadline
+from f2b_digest.attempts import LONGEST_WAIT, Clock, Outcome
+from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration
 from f2b_digest.crosscheck import Known
 from f2b_digest.digest import Digest
-from f2b_digest.errors import ConfigurationError, DeliveryError, TemplateError, bug
+from f2b_digest.errors import ConfigurationError, TemplateError
 from f2b_digest.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.render import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
 from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
+from f2b_digest.words import words_of
 
-Clock = Callable[[], float]
-"""Returns UTC epoch seconds."""
-
-FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 300.0, 4 * 3600.0, 5 * 86400.0
-"""Seconds: a mail queue's schedule. The first wait is longer than an attempt's deadline, so that an attempt that is
-under way is never begun a second time."""
-FEWEST_ATTEMPTS = 5
-"""Before a delivery is given up."""
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""
-RENDERING = 30.0
-"""Seconds that one rendering may take; the largest digest needs a tenth of one."""
 SIZES = (
     (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
 )  # fmt: skip
@@ -36,19 +28,23 @@ SIZES = (
 limits is taken."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one delivery, or of a channel's own templates."""
-
-    report: str
-    channel: str
-    recipient: str
-    status: str
-    """One of a delivery's; or "noted": something went wrong in the making of the digest, which went out."""
-    reason: str = ""
-
-
 # ---- rendering
+
+
+def renderer_of(configuration: Configuration) -> Renderer:
+    """Return a renderer that has read all templates, and speaks all languages, of a configuration."""
+    reports = configuration.reports.values()
+    for language in filter(None, (report.language for report in reports)):
+        words_of(language)
+    also = [report.templates for report in reports]
+    return Renderer(places.folder("templates"), configuration.templates, also=also, language=configuration.language)
+
+
+def renderer_for(renderer: Renderer, configuration: Configuration, report: str) -> Renderer:
+    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
+    known = configuration.reports.get(report)  # an old digest's may be gone
+    language = (known.language if known else None) or configuration.language
+    return renderer.preferring(known.templates if known else None).speaking(language)
 
 
 def fit(
@@ -57,26 +53,34 @@ def fit(
     """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
 
     Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
-    there is none, the digest as JSON does, if it is among the templates.
+    there is none, the digest as JSON does, if it is among the templates. Raises TemplateError where not.
     """
     names = tuple(templates)
     try:
-        for size in SIZES:
-            smaller = digests.cut(digest, *size) if size else digests.bare(digest)
-            with deadline(RENDERING):  # a template of the admin's may never end
-                parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
-            if DOCUMENT in names:
-                parts[DOCUMENT] = digests.to_json(smaller)
-            if fits(parts):
-                break
+        return renderer.apart(lambda: _largest(names, digest, renderer, fits)), digest
     except TemplateError as error:
         plainer = renderer.without(error.template)
         if plainer is None and DOCUMENT not in names:
             raise
         instead = "the built-in template was used" if plainer else "the digest was sent as JSON"
-        noted = replace(digest, notes=(*digest.notes, f"{' '.join(str(error).split())}; {instead}"))
+        note = f"{' '.join(str(error).split())}; {instead}"
+        noted = replace(digest, notes=tuple(dict.fromkeys((*digest.notes, note))))
         return fit(names if plainer else (DOCUMENT,), noted, plainer or renderer, fits)
-    return parts, digest
+
+
+def _largest(
+    names: tuple[str, ...], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
+) -> dict[str, str]:
+    """Render the largest of `SIZES` that fits, or the smallest. Raises TemplateError."""
+    parts: dict[str, str] = {}
+    for size in SIZES:
+        smaller = digests.cut(digest, *size) if size else digests.bare(digest)
+        parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
+        if DOCUMENT in names:
+            parts[DOCUMENT] = digests.to_json(smaller)
+        if fits(parts):
+            break
+    return parts
 
 
 def shown_by(channel: Channel, digest: Digest) -> Digest:
@@ -137,6 +141,7 @@ def send(
     notes = [
         note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, surroundings)
     ]
+    store.ran(names, clock())
     return notes + retry(configuration, store, clock)
 
 
@@ -163,7 +168,7 @@ def _seal(
     if not enough or not channels:  # what no channel would tell stays pending until there is more of it
         return []
     key = uuid.uuid4().hex
-    renderer = renderer.preferring(report.templates).speaking(report.language or configuration.language)
+    renderer = renderer_for(renderer, configuration, name)
     messages: list[tuple[str, Message]] = []
     notes: dict[str, Outcome] = {}
     for channel_name in channels:
@@ -186,7 +191,7 @@ def _seal(
 def retry(configuration: Configuration, store: Store, clock: Clock) -> list[Outcome]:
     """Try every delivery that is due; return the outcomes of the attempts. The caller holds the sender's lock."""
     due = store.deliveries(OPEN, due=clock(), longest=LONGEST_WAIT)
-    return _attempt_all(configuration, store, due, clock)
+    return attempts.try_all(configuration, store, due, clock)
 
 
 def resend(
@@ -197,61 +202,12 @@ def resend(
     Each is a delivery of its own, tried again like any other. The caller holds the sender's lock.
     """
     now = clock()
-    keys = {store.copy(row.id, recipient=to or row.recipient, now=now) for row in originals}
+    keys = {store.copy(row.id, recipient=to or _recipient(configuration, row), now=now) for row in originals}
     copies = [row for row in store.deliveries(OPEN, due=now) if row.id in keys]  # not those that another sender tries
-    return _attempt_all(configuration, store, copies, clock)
+    return attempts.try_all(configuration, store, copies, clock)
 
 
-def _attempt_all(
-    configuration: Configuration, store: Store, deliveries: Iterable[Delivery], clock: Clock
-) -> list[Outcome]:
-    outcomes = (_attempt(configuration.channels.get(row.channel), store, row, clock) for row in deliveries)
-    return [outcome for outcome in outcomes if outcome]
-
-
-def _attempt(channel: Channel | None, store: Store, delivery: Delivery, clock: Clock) -> Outcome | None:
-    """Claim one delivery, try it, and store the outcome; None if another sender has it."""
-    now = clock()
-    wait = min(FIRST_WAIT * 2 ** min(delivery.attempts, 20), LONGEST_WAIT)
-    message = store.claim(delivery.id, attempts=delivery.attempts, next_at=now + wait)
-    if message is None:
-        return None
-    result = _try(channel, delivery.channel, replace(message, at=now))
-    status, reason = result.status, result.reason
-    # Not by age alone: a clock that jumps ahead would end a delivery that had hardly begun.
-    if status == "deferred" and now + wait > delivery.made_at + GIVE_UP and delivery.attempts + 1 >= FEWEST_ATTEMPTS:
-        status, reason = "failed", f"given up after {GIVE_UP / 86400:.0f} days: {reason}"
-    store.settle(
-        delivery.id,
-        status=status,
-        error=reason or None,
-        in_doubt=message.in_doubt or result.in_doubt,
-        now=clock(),
-        remaining=result.remaining,
-    )
-    return Outcome(delivery.report, delivery.channel, delivery.recipient, status, reason)
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What one attempt led to."""
-
-    status: str
-    reason: str = ""
-    in_doubt: bool = False
-    remaining: bytes | None = None
-
-
-def _try(channel: Channel | None, name: str, message: Message) -> _Result:
-    if channel is None:
-        return _Result("deferred", f"there is no channel {name!r} in the configuration any more")
-    try:
-        with deadline():
-            return _Result("sent", channel.deliver(message) or "")
-    except DeliveryError as error:
-        status = "failed" if error.permanent else "deferred"
-        return _Result(status, error.reason, error.in_doubt, error.remaining)
-    except TimeoutError as error:
-        return _Result("deferred", str(error), in_doubt=True)
-    except Exception as error:  # a bug of one channel must not keep the others waiting; its text may hold a secret
-        return _Result("deferred", bug(error), in_doubt=True)
+def _recipient(configuration: Configuration, row: Delivery) -> str:
+    """Return who gets a delivery's bytes once more: whom the channel serves now, if it can only be that one."""
+    channel = configuration.channels.get(row.channel)
+    return row.recipient if channel is None or channel.any_recipient else channel.recipients[0]

@@ -14,6 +14,8 @@ DOCUMENT_VERSION = 1
 """Of the JSON form; a reader of an older one need not fear a new key."""
 PERMANENT = -1
 """fail2ban's ban time for a ban without an end."""
+IN_TIME = 30.0
+"""Seconds: an unban so shortly before a ban's end is that end; a log's times are later than fail2ban's own."""
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
@@ -25,7 +27,10 @@ class Totals:
     addresses: int = 0
     """Distinct banned ids, whatever their jails."""
     jails: int = 0
-    failures: int = 0
+    failures: int | None = 0
+    """Those that are known; None where they are of no ban."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,15 @@ class Address:
     ip: str
     """fail2ban's id: mostly an address, but a network or any text as well."""
     bans: int
-    failures: int
+    failures: int | None
+    """Those that are known; None where they are of no ban."""
     first: datetime
     last: datetime
     """The time of the last failure before the first and the last ban."""
     bantime: int | None
     """Seconds of the last ban, as finally prolonged; -1 is permanent; None where nobody said."""
     until: datetime | None
-    """When the last ban ends; None if never or unknown."""
+    """When the last ban ends, or was ended by an unban; None if never or unknown."""
     users: tuple[str, ...] = ()
     """Names that were tried, the most frequent first."""
     more_users: int = 0
@@ -63,6 +69,10 @@ class Address:
     asn: int | None = None
     network: str | None = None
     """The name of that network number's holder."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
+    lifted: bool = False
+    """Whether somebody unbanned it before its time: `until` says when."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Jail:
     name: str
     bans: int
     addresses: int
-    failures: int
+    failures: int | None
+    """Those that are known; None where they are of no ban."""
     worst: tuple[Address, ...] = ()
     left_out: LeftOut = LeftOut()
     before: int | None = None
@@ -81,6 +92,8 @@ class Jail:
     """Bans: the median of the periods that this one is compared with; None where there are too few."""
     samples: tuple[str, ...] = ()
     """Log lines that led to the last bans of the worst addresses: shortened, what would give somebody away masked."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,8 @@ class Campaign:
     country: str | None
     addresses: int
     bans: int
-    failures: int
+    failures: int | None
+    """Those that are known; None where they are of no ban."""
     jails: tuple[str, ...]
     """The one with the most bans first."""
     users: tuple[str, ...]
@@ -133,6 +147,8 @@ class Campaign:
     cidrs: tuple[str, ...]
     """What to block: the network itself; for a network number, the /24s and /48s that its addresses are in, those with
     the most addresses first, at most 256."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +280,8 @@ class Digest:
     """What went wrong in the making of this digest."""
     crosscheck: CrossCheck | None = None
     """None where that database could not be read, and in a preview."""
+    unseen: tuple[str, ...] = ()
+    """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's)."""
     facts: tuple[Fact, ...] = ()
     """What to know first: what needs somebody, then the news, each the most urgent first."""
     compared: Compared = Compared()
@@ -342,6 +360,13 @@ def moment(at: float, zone: tzinfo) -> datetime:
     return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND - 86400), zone)
 
 
-def ban_end(last: float, bantime: int | None, zone: tzinfo) -> datetime | None:
-    """Return when a ban ends, as fail2ban reckons: so many seconds after the last failure."""
-    return None if bantime is None or bantime < 0 else moment(last + bantime, zone)
+def end_of_ban(last: float, bantime: int | None, unbanned: float | None) -> tuple[float | None, bool]:
+    """Return when a ban ends or ended, None if never or unknown; and whether somebody lifted it before its time.
+
+    fail2ban reckons its seconds from the last failure; it unbans when they are over as well. Times are UTC epoch
+    seconds.
+    """
+    due = None if bantime is None or bantime < 0 else last + bantime
+    if unbanned is None or (due is not None and unbanned >= due - IN_TIME):
+        return due, False
+    return unbanned, bantime is not None

@@ -1,6 +1,6 @@
 """The exception tree, each class with its exit status; no messages are printed and nothing is caught here."""
 
-import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -29,10 +29,13 @@ class DamagedStoreError(StoreError):
 
 
 class TemplateError(F2bDigestError):
-    """A template cannot be rendered; the text names it, the line and the reason."""
+    """A template cannot be rendered; the text names it, the line and the reason.
 
-    def __init__(self, template: str, reason: str) -> None:
-        super().__init__(f"template {template}{reason}")
+    `template` is the one that was asked for; the fault can be in another that it takes in.
+    """
+
+    def __init__(self, template: str, text: str) -> None:
+        super().__init__(f"template {text}")
         self.template = template
 
 
@@ -46,19 +49,38 @@ class DeliveryError(F2bDigestError):
     `permanent` is true where trying again cannot help and the admin has to act. `reason` goes to the store, to
     `status` and to the terminal: it holds no secret and is one line. `in_doubt` is true where the other side may
     have taken the message all the same: its answer got lost. `remaining` is what is left to deliver where a part was
-    taken.
+    taken. `unreachable` is true where the other side gave no answer at all, so that nobody else gets one now either.
     """
 
-    def __init__(self, reason: str, *, permanent: bool, in_doubt: bool = False, remaining: bytes | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        permanent: bool,
+        in_doubt: bool = False,
+        remaining: bytes | None = None,
+        unreachable: bool = False,
+    ) -> None:
         self.reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:300]
         self.permanent = permanent
         self.in_doubt = in_doubt
         self.remaining = remaining
+        self.unreachable = unreachable
         super().__init__(self.reason)
 
 
-def bug(error: Exception) -> str:
+def hint(word: str, names: Iterable[str], meant: object) -> str:
+    """Return "did you mean …?", or else the list of names after a word, or nothing if there are none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - a command that records a ban makes no mistakes
+
+    known = list(names)
+    close = get_close_matches(meant, known, 1) if isinstance(meant, str) else []
+    return f"did you mean {close[0]}?" if close else f"{word}: {', '.join(known)}" if known else ""
+
+
+def bug(error: BaseException) -> str:
     """Return a line on an error that nobody foresaw: its kind and place, and not its text, which may hold a secret."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    place, step = "an unknown place", error.__traceback__
+    while step:  # not by `traceback`, which every command would load for it
+        place, step = f"{Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}", step.tb_next
     return f"a bug in f2b-digest: {type(error).__name__} at {place}; please report it"

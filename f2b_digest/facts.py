@@ -21,7 +21,7 @@ class OwnBanned:
     bans: int
     last: datetime
     until: datetime | None
-    """When the last ban ends; None if never or unknown."""
+    """When the last ban ends, or was ended by an unban; None if never or unknown."""
     why: Literal["own", "friend", "ignored", "login"]
     """own: this host's address, or a private network that it is in; friend: the configuration says so; ignored: in or
     beside what fail2ban's ignoreip takes out; login: somebody logged in from there in the period."""
@@ -30,7 +30,7 @@ class OwnBanned:
     user: str | None
     """Who logged in."""
     unban: str
-    """What to type in a shell."""
+    """What to type in a shell; empty where it was unbanned."""
     kind: Literal["own"] = "own"
     needs_you: Literal[True] = True
 

@@ -6,12 +6,14 @@ No file of fail2ban's is changed here: what a jail would do is tried on a copy o
 import ast
 import configparser
 import json
+import logging
 import re
+import shlex
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from typing import Any
 from f2b_digest import recorder
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban_client import Client
+from f2b_digest.recorder import SCRATCH_JAIL
+
+log = logging.getLogger(__name__)
 
 ACTION = "f2b-digest"
 SNIPPET = "jail.d/zz-f2b-digest.local"
 """Below fail2ban's folder: the last file that fail2ban reads, so that "known" is what all others say."""
-SCRATCH_JAIL = "f2b-digest-setup"
 ADDRESS = "192.0.2.1"
 """Set aside for documentation (RFC 5737); no jail that bans anything sees it."""
 PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")
@@ -31,8 +35,15 @@ PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")
 NAMED = re.compile(r"^(?![ \t]*[#;]).*?(?:^|[\s=])f2b-digest(?:\.py)?[ \t]*(?:\[|$)", re.MULTILINE)
 HEAD = """\
 # Written by `f2b-digest setup`: each enabled jail does what it did, and records its bans. Run it again after enabling a
-# jail. A change of yours here survives; setup then writes its own beside this file.
+# jail. A change of yours here survives; setup then says what differs.
 """
+ACTIONS_OF = re.compile(r"The jail .+ has the following actions:\n")
+PROPERTIES_OF = re.compile(r"The jail .+ has the following properties:\n")
+OPTIONS = ("dbpath", "store")
+"""What our Python action, and our shell action, call the store: no other action has either."""
+PROMPT = "fail2ban> "
+PATIENCE = 30.0
+"""Seconds for the answers to one kind of question."""
 Commands = list[list[Any]]
 """What fail2ban-client would tell the server of one jail."""
 
@@ -95,14 +106,14 @@ def plan_jails(folder: Path, store: str) -> Jails:
     """
     if not PLAIN_PATH.fullmatch(store):
         raise SetupError(f"store {store}: such a path cannot stand in fail2ban's configuration")
-    with tempfile.TemporaryDirectory(prefix="f2b-digest-") as scratch:
+    with _scratch_folder() as scratch:
         copy = Path(scratch) / "fail2ban"
         try:
             shutil.copytree(folder, copy, ignore_dangling_symlinks=True)
             (copy / SNIPPET).unlink(missing_ok=True)
             (copy / SNIPPET).parent.mkdir(exist_ok=True)
         except (OSError, shutil.Error) as error:
-            raise SetupError(f"{folder} cannot be read: {error}") from None
+            raise SetupError(f"{folder} cannot be copied to {copy}: {error}") from None
         before = effective(copy)
         missing = [jail for jail, commands in before.items() if not records(commands)]
         added = missing
@@ -114,6 +125,14 @@ def plan_jails(folder: Path, store: str) -> Jails:
         _snippet(added, store) if added else "", tuple(added),
         tuple(jail for jail in before if jail not in missing), tuple(jail for jail in missing if jail not in added),
     )  # fmt: skip
+
+
+def _scratch_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="f2b-digest-", ignore_cleanup_errors=True)
+    except OSError as refused:
+        reason = f"{refused.filename}: {refused.strerror}" if refused.filename else refused.strerror
+        raise SetupError(f"no temporary folder can be made ({reason}): set TMPDIR to a folder with room") from None
 
 
 def action_line(store: str) -> str:
@@ -131,7 +150,8 @@ def _only_adds(copy: Path, before: dict[str, Commands], jails: Sequence[str], st
     (copy / SNIPPET).write_text(_snippet(jails, store), encoding="utf-8")
     try:
         after = effective(copy)
-    except SetupError:
+    except SetupError as refused:
+        log.info("fail2ban does not take our lines for %s: %s", ", ".join(jails), refused)
         return False
     rest = {
         jail: [command for command in commands if jail not in jails or not _is_ours(command)]
@@ -155,8 +175,10 @@ def mail_options(folder: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(strict=False, inline_comment_prefixes=(";",), interpolation=None)
     for pattern in ("jail.conf", "jail.d/*.conf", "jail.local", "jail.d/*.local"):
         for file in sorted(folder.glob(pattern)):
-            with suppress(configparser.Error, OSError, UnicodeDecodeError):
+            try:
                 parser.read(file, encoding="utf-8")
+            except (configparser.Error, OSError, UnicodeDecodeError):
+                log.info("%s: its destemail and sender are left out", file, exc_info=True)
     defaults = parser.defaults()
     return {key: defaults[key] for key in ("destemail", "sender") if "%(" not in defaults.get(key, "%(")}
 
@@ -164,11 +186,41 @@ def mail_options(folder: Path) -> dict[str, str]:
 # ---- a server
 
 
-def recording(client: Client, jail: str) -> str:
-    """Return the store that a running jail records to; empty if it does not record."""
-    with suppress(SetupError):
-        return client("get", jail, "action", ACTION, "dbpath").strip()
-    return ""
+def stores(client: Client, jails: Sequence[str]) -> dict[str, str | None]:
+    """Return the store that each of these running jails records to; None where it has no action of ours.
+
+    Our actions are told by their options, for `actname` gives an action any name. Only options that are there are asked
+    for: what fail2ban does not know is an error in its log. Raises SetupError.
+    """
+    listed = _ask(client, [("get", jail, "actions") for jail in jails])
+    actions = [(jail, name) for jail, answer in zip(jails, listed, strict=True) for name in _after(ACTIONS_OF, answer)]
+    listed = _ask(client, [("get", jail, "actionproperties", name) for jail, name in actions])
+    ours = [
+        (jail, "action", name, option)
+        for (jail, name), answer in zip(actions, listed, strict=True)
+        for option in OPTIONS
+        if option in _after(PROPERTIES_OF, answer)
+    ]
+    answers = _ask(client, [("get", *words) for words in ours])
+    found = {words[0]: answer for words, answer in reversed([*zip(ours, answers, strict=True)])}
+    return {jail: found.get(jail) for jail in jails}
+
+
+def _after(head: re.Pattern[str], answer: str) -> list[str]:
+    """Return the names of a list; none where the answer is another one ("No actions for …")."""
+    found = head.match(answer)
+    return [name.strip() for name in answer[found.end() :].split(",") if name.strip()] if found else []
+
+
+def _ask(client: Client, questions: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the answers to questions; one program asks them all. Raises SetupError."""
+    if not questions:
+        return []
+    lines = "".join(shlex.join(question) + "\n" for question in questions)
+    said = client.converse(lines, PATIENCE).split(PROMPT)[1 : len(questions) + 1]
+    if len(said) != len(questions):
+        raise SetupError("fail2ban-client did not answer each question: is fail2ban just stopping?")
+    return [answer.strip() for answer in said]
 
 
 def try_a_ban(client: Client, action: Path, folder: Path) -> None:
@@ -178,7 +230,8 @@ def try_a_ban(client: Client, action: Path, folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="setup-", dir=folder, ignore_cleanup_errors=True) as scratch:
         store = f"{scratch}/bans.sqlite3"
-        client.succeeds("stop", SCRATCH_JAIL)  # of a setup that was killed
+        if SCRATCH_JAIL in client.jails():  # of a setup that was killed
+            client.succeeds("stop", SCRATCH_JAIL)
         client("add", SCRATCH_JAIL, "polling")
         try:
             client("set", SCRATCH_JAIL, "addaction", ACTION, str(action), json.dumps({"dbpath": store}))
@@ -205,7 +258,7 @@ def _has_ban(store: str) -> bool:
 @contextmanager
 def scratch_server() -> Iterator[Client]:
     """Give a fail2ban server with no jail and a configuration of its own, for a machine where none runs."""
-    with tempfile.TemporaryDirectory(prefix="f2b-digest-", ignore_cleanup_errors=True) as scratch:
+    with _scratch_folder() as scratch:
         folder = Path(scratch)
         settings = {"loglevel": "INFO", "logtarget": folder / "log", "dbfile": "None", "syslogsocket": "auto"}
         lines = [f"{key} = {value}" for key, value in settings.items()]

@@ -1,11 +1,13 @@
 """The program fail2ban-client: run here and nowhere else. What is made of its answers stands elsewhere."""
 
+import logging
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from f2b_digest.errors import SetupError
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "fail2ban-client"
 PATIENCE = 60.0
@@ -55,10 +57,12 @@ class Client:
 
     def succeeds(self, *words: str) -> bool:
         """Say whether a command is answered without an error."""
-        with suppress(SetupError):
+        try:
             self(*words)
-            return True
-        return False
+        except SetupError as refused:
+            log.info("%s", refused)
+            return False
+        return True
 
     def converse(self, lines: str, patience: float) -> str:
         """Return what it says, prompts and all, to commands of one line each; one program asks them all.

@@ -24,7 +24,8 @@ class Stamp:
     bans: int
     addresses: int = 0
     jails: int = 0
-    failures: int = 0
+    failures: int | None = 0
+    """None where nobody knows."""
 
     @property
     def identity(self) -> str:

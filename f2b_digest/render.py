@@ -4,36 +4,50 @@ Templates get the digest's document (see `digest.document`) and nothing else. Th
 templates may belong to somebody who may not run programs as the user of `f2b-digest send`.
 """
 
-import re
+import codecs
+import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from difflib import get_close_matches
 from functools import cached_property
-from ipaddress import ip_network
+from mmap import mmap
 from pathlib import Path
-from typing import Any
+from posixpath import normpath
+from typing import Any, TypeVar
 
+import jinja2.debug
 from jinja2 import (
-    BaseLoader,
-    ChoiceLoader,
-    FileSystemLoader,
     FunctionLoader,
     StrictUndefined,
+    TemplateNotFound,
     TemplateSyntaxError,
-    pass_context,
-    pass_eval_context,
 )
 from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.exceptions import SecurityError
-from jinja2.nodes import EvalContext
+from jinja2.ext import i18n
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import Markup, escape
 
+from f2b_digest import isolation, template_files
 from f2b_digest.errors import TemplateError
-from f2b_digest.look import MAIL, MAIL_WIDTH, STYLES, Look, fold, indent_of, painted
-from f2b_digest.words import SOURCE, Words, words_of
+from f2b_digest.filters import filters, sentences
+from f2b_digest.look import MAIL, Look, fold, indent_of
+from f2b_digest.words import SOURCE, words_of
 
+log = logging.getLogger(__name__)
+
+# What Jinja2 loads at the first string or error: Python's folder may be closed to the user that we are by then.
+assert jinja2.debug
+codecs.lookup("unicode-escape")
+
+RENDERING = 30.0
+"""Seconds that an admin's templates may take for one message; the largest digest needs a tenth of one."""
+LARGEST = 4_000_000
+"""Characters of a rendered text; mail takes 80,000."""
+LONGEST_NAME = 255
+"""Bytes of the name of a template that there is."""
 LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
@@ -42,6 +56,9 @@ SENTENCES = frozenset({"notes", "reason", "unban", "lines", "licence", "samples"
 """Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
+
+
+Rendered = TypeVar("Rendered")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -78,77 +95,141 @@ _COMPILED: defaultdict[tuple[str, Look], _Compiled] = defaultdict(_Compiled)
 """What this process has compiled, by language and screen: each report has a renderer of its own."""
 
 
+class _Unusable(Exception):
+    """A file of the admin's cannot be used as the template that it should be."""
+
+
 class Renderer:
-    """Renders templates from the admin's folder where it has them, else the built-in ones."""
+    """Renders templates from the admin's folders where they have them, else the built-in ones.
+
+    All files are read at once, so that it renders, and speaks its language, where no file can be opened any more.
+    """
 
     def __init__(
         self,
         built_in: Path,
         *own: Path | None,
-        broken: frozenset[str] = frozenset(),
+        also: Iterable[Path | None] = (),
         language: str = SOURCE,
         look: Look = MAIL,
     ) -> None:
-        """Take the folder of the built-in templates, and the admin's; of these, the `broken` templates do not count.
+        """Take the folder of the built-in templates, and the admin's, the first of which goes before all others.
 
-        A language that there is no catalogue for is English.
+        `also` are folders that `preferring` will be asked for. A language that there is no catalogue for is English.
         """
-        self._built_in, self._own, self._broken = built_in, tuple(folder for folder in own if folder), broken
+        self._built_in = template_files.read(built_in)
+        self._read = {path: template_files.read(path) for path in (*own, *also) if path}
+        self._own = tuple(self._read[path] for path in own if path)
+        self._broken: frozenset[str] = frozenset()
         self._language, self._look = language, look
+        self._asked: mmap | None = None
+        """Shared with the process of `apart`: the template that it renders."""
+        words_of(language)
 
     @cached_property
     def _environment(self) -> ImmutableSandboxedEnvironment:
-        loaders: list[BaseLoader] = [FileSystemLoader(self._built_in)]
-        if self._own:
-            loaders.insert(0, FunctionLoader(self._own_source))
         environment = _Sandbox(
-            loader=ChoiceLoader(loaders),
+            loader=FunctionLoader(self._source),
             autoescape=lambda name: name is not None and name.endswith(".html"),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
-            extensions=["jinja2.ext.i18n"],
+            extensions=[i18n],
             bytecode_cache=_COMPILED[self._language, self._look],
         )
         words = words_of(self._language)
         environment.newstyle_gettext = True  # type: ignore[attr-defined]
-        environment.globals.update(_sentences(words))
+        environment.globals.update(sentences(words))
         environment.globals.update(language=words.language.replace("_", "-"), width=self._look.columns)
-        environment.filters.update(_filters(words, self._look))
+        environment.filters.update(filters(words, self._look))
         return environment
+
+    @property
+    def folders(self) -> tuple[template_files.Folder, ...]:
+        """The admin's folders, of all reports, as they were read."""
+        return tuple(self._read.values())
+
+    @property
+    def built_in(self) -> frozenset[str]:
+        """The names of the built-in templates."""
+        return frozenset(self._built_in.texts)
+
+    def apart(self, work: Callable[[], Rendered]) -> Rendered:
+        """Do work that renders: where an admin's templates take part, in a process with a deadline and a memory limit.
+
+        A template that needed too much counts as broken from then on. Raises TemplateError.
+        """
+        if not any(folder.texts.keys() - self._broken for folder in self._own):
+            return work()
+        with mmap(-1, LONGEST_NAME) as asked:
+            self._asked = asked
+            try:
+                rendered: Rendered = isolation.run(work, seconds=RENDERING)
+            except isolation.Stopped as stopped:
+                name = asked[:].rstrip(b"\0").decode()
+                self._give_up(name, str(stopped))
+                raise TemplateError(name, f"{name or 'of your own'}: {stopped}") from None
+            finally:
+                self._asked = None
+        return rendered
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """Let no other message of this process wait for a template again; "" or one of ours: for any of the admin's."""
+        guilty = [folder for folder in self._own if name in folder.texts][:1]
+        for folder in guilty or self._own:
+            folder.faults[name if guilty else "."] = reason
 
     def without(self, template: str) -> "Renderer | None":
         """Return a renderer that takes a built-in template instead of the admin's, or None if there is none.
 
         Where the template itself is ours, something that it takes in is the admin's: then all are the built-in ones.
         """
-        if _source(self._built_in, template) is None or not self._own:
+        if not self._own or (template and template not in self._built_in.texts):
             return None
-        if self._own_source(template) is None:
-            return self._but(own=())
-        return self._but(broken=self._broken | {template})
+        readable = tuple(folder for folder in self._own if "." not in folder.faults)
+        if readable != self._own:
+            return self._but(_own=readable)
+        its_own = any(template in folder.texts or folder.fault(template) for folder in self._own)
+        if not its_own or template in self._broken:
+            return self._but(_own=())
+        return self._but(_broken=self._broken | {template})
 
     def preferring(self, folder: Path | None) -> "Renderer":
         """Return a renderer that looks into one more folder first."""
-        return self._but(own=(folder, *self._own)) if folder else self
+        if folder is None:
+            return self
+        return self._but(_own=(self._read.get(folder) or template_files.read(folder), *self._own))
 
     def speaking(self, language: str) -> "Renderer":
         """Return a renderer of another language: "fr", "fr_FR.UTF-8"; English if there is no such catalogue."""
-        return self._but(language=language) if language != self._language else self
+        return self._but(_language=language) if language != self._language else self
 
     def looking(self, look: Look) -> "Renderer":
         """Return a renderer for another screen."""
-        return self._but(look=look) if look != self._look else self
+        return self._but(_look=look) if look != self._look else self
 
-    def _but(self, *, own: tuple[Path, ...] | None = None, **changed: Any) -> "Renderer":
-        same: dict[str, Any] = {"broken": self._broken, "language": self._language, "look": self._look}
-        return Renderer(self._built_in, *(self._own if own is None else own), **(same | changed))
+    def _but(self, **changed: Any) -> "Renderer":
+        other = copy(self)
+        vars(other).pop("_environment", None)
+        vars(other).update(changed)
+        return other
 
-    def _own_source(self, name: str) -> str | None:
-        if name in self._broken:
-            return None
-        return next(filter(None, (_source(folder, name) for folder in self._own)), None)
+    def _source(self, name: str) -> str | None:
+        """Return a template's text, or None where there is no such template. Raises _Unusable."""
+        name = normpath(name)
+        for folder in self._own if name not in self._broken else ():
+            fault = folder.fault(name)
+            if fault:
+                raise _Unusable(fault)
+            if name in folder.texts:
+                return folder.texts[name]
+        return self._built_in.texts.get(name)
+
+    def _meant(self, name: str) -> str:
+        """Return the name that somebody may have meant, as a question, or ""."""
+        close = get_close_matches(name, {*self.built_in, *(known for folder in self._own for known in folder.texts)}, 1)
+        return f" (did you mean {close[0]}?)" if close else ""
 
     def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
         """Return each template's text. Raises TemplateError, which names the template and its line."""
@@ -156,25 +237,29 @@ class Renderer:
         return {name: self._render(name, harmless) for name in names}
 
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
+        if self._asked:
+            self._asked[:] = name.encode()[:LONGEST_NAME].ljust(LONGEST_NAME, b"\0")
         try:
             text = self._environment.get_template(name).render(document)
+        except _Unusable as error:
+            raise TemplateError(name, str(error)) from None
         except TemplateSyntaxError as error:
             place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
-            raise TemplateError(name, f"{place}: {error.message}") from None
+            raise TemplateError(name, f"{name}{place}: {error.message}") from None
+        except TemplateNotFound as error:
+            missing = "there is no such template" if error.name == name else f"there is no {error.name}"
+            raise TemplateError(name, f"{name}: {missing}{self._meant(str(error.name))}") from None
+        except MemoryError:
+            raise TemplateError(name, f"{name}: needs more than {isolation.MEMORY >> 20} MB of memory") from None
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
-            raise TemplateError(name, f": {type(error).__name__}: {error}") from None
+            log.debug("template %s cannot be rendered", name, exc_info=True)
+            raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
+        if len(text) > LARGEST:
+            raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
         width = self._look.width
         if width is None or not name.endswith(".txt"):
             return text
         return "\n".join(fold(line, width, indent_of(line) + 4) for line in text.split("\n"))
-
-
-def _source(folder: Path, name: str) -> str | None:
-    """Return a template's text, or None where the folder has no such file; a name cannot lead out of the folder."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return None
-    return path.read_text(encoding="utf-8")
 
 
 # ---- making text harmless
@@ -202,92 +287,6 @@ def _visible_text(text: str, longest: int) -> str:
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def nolink(text: str) -> Markup:
-    """Return text as HTML that mail programs do not turn into a link to where an attacker wants."""
-    if not re.search(r"[.:/@]", text) or _is_address(text):  # an address is there to be copied
-        return escape(text)
-    return Markup("&#8203;").join(  # a constant; what it joins is escaped
-        escape(part) for part in re.split(r"(?<=[.:/@])", text)
-    )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return "%" not in text  # a zone can be any text
-
-
-# ---- what templates say
-
-
-def _sentences(words: Words) -> dict[str, Any]:
-    """Return the functions behind `_(…)`, `ngettext(…)` and {% trans %}, for Jinja's "newstyle".
-
-    Numbers in a sentence are written as the language writes them. On a page, values are escaped; the sentence itself
-    is ours. A value is put in once: what it holds is never a place for another.
-    """
-
-    def said(context: Context, sentence: str, values: Mapping[str, Any]) -> str:
-        shown = {name: _counted(words, value) for name, value in values.items()}
-        return (Markup(sentence) if context.eval_ctx.autoescape else sentence) % shown  # noqa: S704 - the catalogue's
-
-    @pass_context
-    def gettext(context: Context, message: str, /, **values: Any) -> str:
-        return said(context, words.gettext(message), values)
-
-    @pass_context
-    def pgettext(context: Context, about: str, message: str, /, **values: Any) -> str:
-        return said(context, words.pgettext(about, message), values)
-
-    @pass_context
-    def ngettext(context: Context, one: str, many: str, value: float, /, **values: Any) -> str:
-        return said(context, words.ngettext(one, many, value), {"num": value} | values)
-
-    @pass_context
-    def npgettext(context: Context, about: str, one: str, many: str, value: float, /, **values: Any) -> str:
-        return said(context, words.npgettext(about, one, many, value), {"num": value} | values)
-
-    return {"gettext": gettext, "pgettext": pgettext, "ngettext": ngettext, "npgettext": npgettext}
-
-
-def _counted(words: Words, value: Any) -> Any:
-    return words.number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-
-
-def _filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
-    def counted(value: int, one: str, many: str) -> str:
-        """Say a count with a noun of the template's own language: built-in templates have ngettext."""
-        return f"{words.number(value)} {one if value == 1 else many}"
-
-    @pass_eval_context
-    def listed(context: EvalContext, items: Sequence[str]) -> str:
-        if context.autoescape:
-            return Markup(words.list_of([escape(item) for item in items]))  # noqa: S704 - all of it is escaped
-        return words.list_of(items)
-
-    def bar(value: int, most: int, width: int) -> str:
-        """Draw a bar, at least one long. The rest of its line has the width that it has in a mail."""
-        room = max(1, width + look.columns - MAIL_WIDTH)
-        return ("█" if look.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
-
-    def paint(text: str, style: str) -> str:
-        if style not in STYLES:
-            raise ValueError(f"there is no style {style!r} (known: {', '.join(STYLES)})")
-        return painted(text, style) if look.colour else text
-
-    def wrap(text: str, indent: int = 0, first: str = "") -> str:
-        """Break a text into lines: the first begins with `first`, the others with so many spaces."""
-        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), look.columns, indent)
-
-    return {
-        "bar": bar, "clock": words.clock, "date": words.date, "day": words.day, "duration": words.duration,
-        "listed": listed, "nolink": nolink, "number": words.number, "paint": paint, "plural": counted,
-        "span": words.span, "territory": words.territory, "weekday": words.weekday, "wrap": wrap,
-    }  # fmt: skip
 
 
 def plural(value: int, one: str, many: str) -> str:

@@ -1,7 +1,7 @@
 """What this host knows beside the store, as plain values. Nothing is asked, and no text made, here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
@@ -58,7 +58,19 @@ class Surroundings:
     """The jails that fail2ban runs now; empty if it does not answer; None if it could not be asked."""
     increments: bool | None = None
     """Whether some jail has bantime.increment."""
+    stores: tuple[str, ...] | None = None
+    """Where fail2ban's actions on this host record to, absolute, links followed; None where nobody told."""
+    unseen: tuple[str, ...] = ()
+    """What this host has and could not be looked at, of `UNSEEN`."""
     geography: Geography | None = None
 
 
+UNSEEN = ("server", "logins", "database")
+"""fail2ban's server, sshd's logins, and fail2ban's own database."""
 NOTHING_KNOWN = Surroundings()
+
+
+def of_another(known: Surroundings) -> Surroundings:
+    """Return what counts for a store that this host's fail2ban does not feed; logins only if it feeds no other."""
+    logins = () if known.stores else known.logins
+    return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins)

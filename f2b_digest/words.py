@@ -32,6 +32,7 @@ class Words:
         """Of the catalogue: "en", "fr", "pt_BR"."""
         self._translations = translations
         self._locale = Locale.parse(language)
+        self.number(1.5)  # Babel reads a language's file at its first use, when it may be closed to this user
 
     # ---- sentences
 
@@ -136,8 +137,9 @@ class Words:
         return str(self._locale.territories.get(code.upper(), code)) if code else ""
 
 
+@cache
 def known() -> tuple[str, ...]:
-    """Return the languages there are, English first."""
+    """Return the languages there are, English first; looked up once, as this user may later not be able to."""
     return (SOURCE, *sorted(file.parent.name for file in FOLDER.glob(f"*/{CATALOGUE}")))
 
 

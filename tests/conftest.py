@@ -1,23 +1,36 @@
 """Fixtures that several test files share."""
 
 import io
+import json
+import os
+import select
+import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from f2b_digest.cli import main
-from f2b_digest.surroundings import NOTHING_KNOWN
+from f2b_digest import host, privileges
+from f2b_digest.cli import before, main
+from f2b_digest.config import Configuration
+from f2b_digest.host import logins, server
 from tests.store_making import NOON
 
 LEFT_OUT = pytest.StashKey[int]()
 """How many slow tests a quick run leaves out."""
 PERIODS = pytest.StashKey[str]()
 """The line that tests/test_periods.py leaves for the end."""
+POWER_CUTS = pytest.StashKey[str]()
+"""The line that tests/powercut leaves for the end."""
+
+
+OWNER_AGAINST_ROOT = pytest.StashKey[dict[str, int]]()
+"""The figures of tests/test_owner_against_root.py."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=3000,
         metavar="N",
         help="steps in all of the machine in tests/model (default: %(default)s; 1000000 takes some hours)",
+    )
+    parser.addoption(
+        "--power-cuts",
+        type=int,
+        default=200,
+        metavar="N",
+        help="images of a power cut that tests/powercut opens (default: %(default)s; 2000 take a quarter of an hour)",
     )
     parser.addoption(
         "--full-load",
@@ -72,6 +92,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if figures := config.stash.get(PERIODS, ""):
         terminalreporter.section("periods")
         terminalreporter.line(figures)
+    if figures := config.stash.get(POWER_CUTS, ""):
+        terminalreporter.section("power cuts")
+        terminalreporter.line(figures)
+    if tried := config.stash.get(OWNER_AGAINST_ROOT, None):
+        terminalreporter.section("the owner of the folder against root")
+        terminalreporter.line(f"ways: tried {tried['tried']}, succeeded {tried['succeeded']}")
 
 
 @dataclass(frozen=True)
@@ -86,10 +112,24 @@ class Ended:
 Command = Callable[..., Ended]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def stays_root() -> Iterator[None]:
+    """Keep this process from becoming a store's owner, which is for good: such a test needs a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("f2b_digest.privileges.become", lambda owner: pytest.fail(f"the tests became {owner.name}"))
+        yield
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Give the path of a store that does not exist yet."""
     return tmp_path / "bans.sqlite3"
+
+
+def only_the_database(configuration: Configuration, *_: object) -> host.Gathered:
+    """Return what a host tells that has fail2ban's database and nothing else."""
+    database = host.Snapshot(configuration.fail2ban_database)
+    return host.Gathered(server.UNKNOWN, logins.Raw(), database, (), frozenset())
 
 
 @pytest.fixture
@@ -105,19 +145,58 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.delenv("LANGUAGE", raising=False)
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "UTC")
-    monkeypatch.setattr("f2b_digest.host.look", lambda *_: (NOTHING_KNOWN, []))
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])
-        out, err, status = io.StringIO(), io.StringIO(), 0
-        with redirect_stdout(out), redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as end:
-                status = int(end.code or 0)
-        return Ended(status, out.getvalue(), err.getvalue())
+    monkeypatch.setattr("f2b_digest.host.gather", only_the_database)
+    monkeypatch.setattr("f2b_digest.cli.send.uptime", lambda: NOON)  # this host has always been up
 
     return run
+
+
+def run(*arguments: str | Path) -> Ended:
+    """Run the program in this process."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+BECOME = privileges.become
+HANGS = 30.0
+"""Seconds."""
+
+
+def forked(*arguments: str | Path) -> Ended:
+    """Run the program in a child of this process: it may become a store's owner there."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        vars(privileges)["become"] = BECOME
+        try:
+            said = json.dumps(astuple(run(*arguments))).encode()
+        except BaseException:  # a bug of the program
+            said = json.dumps((1, "", traceback.format_exc())).encode()
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(said)
+        os._exit(0)
+    os.close(writer)
+    hangs = not select.select([reader], [], [], HANGS)[0]
+    if hangs:
+        os.kill(child, signal.SIGKILL)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    assert not hangs, f"{arguments} hangs"
+    return Ended(*json.loads(said))
+
+
+@pytest.fixture
+def apart(f2b_digest: Command) -> Command:
+    """Give the program as `f2b_digest` does, but in a child of this process, which need not load it all again."""
+    before.load(["en"])
+    return forked
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ class Fail2ban:
 
     def __init__(self, version: str) -> None:
         """Prepare a folder that the server, as nobody, may write to (pytest's own are closed to nobody)."""
-        self._environment = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {
+            "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC",
+        }  # fmt: skip
         if version == "1.0":
             self._programs = Path(program("fail2ban-server", "apt install fail2ban")).parent
             self._stock = Path("/etc/fail2ban")

@@ -1,5 +1,6 @@
 """Stores for the tests, made as fail2ban makes them: by the recorder. No test stands here."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from f2b_digest import recorder
+from tests.fail2ban_history import history
 
 NOON = 1_795_089_600.0
 """Thursday 19 November 2026, 12:00 UTC: when the tests' bans happen, unless they say otherwise."""
@@ -22,7 +24,8 @@ def event(
 
 
 def fill(path: Path, rows: Iterable[Row]) -> None:
-    """Append events in one transaction, into a store that is made if there is none."""
+    """Append events in one transaction, into a store that is made, with its folder, if there is none."""
+    recorder.make_folder(str(path.absolute().parent))
     with closing(recorder.connect(str(path))) as connection:
         connection.execute("PRAGMA synchronous=OFF")  # a test's store need not survive a power cut
         connection.execute("BEGIN")
@@ -37,10 +40,17 @@ def query(path: Path, sql: str, *values: object) -> list[Row]:
 
 
 def make_fail2ban_database(path: Path, bans: Iterable[tuple[str, str, float]] = ()) -> None:
-    """Make fail2ban's own database with these bans (jail, id, time), in place of one that is there."""
+    """Make fail2ban's own database with these bans (jail, id, time), in place of one that is there.
+
+    A real fail2ban wrote it, and one of its bans is what each of these is made from.
+    """
     path.unlink(missing_ok=True)
+    shutil.copy(history("1.0").database, path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE bans (jail, ip, timeofban, bantime, bancount, data)")
-        rows = [(jail, ip, round(at), 600, 1, '{"failures": 5, "matches": []}') for jail, ip, at in bans]
-        connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.execute("CREATE TEMP TABLE model AS SELECT * FROM bans WHERE ip = '192.0.2.1'")
+        connection.execute("DELETE FROM bans")
+        for jail, ip, at in bans:
+            connection.execute(
+                "INSERT INTO bans SELECT ?, ?, ?, bantime, bancount, data FROM temp.model", (jail, ip, round(at))
+            )
         connection.commit()

@@ -505,7 +505,7 @@ def test_a_store_that_is_pruned_takes_bans_meanwhile(house: House, monkeypatch: 
         pauses.append(seconds)
         house.ban(f"192.0.2.{len(pauses)}", days=31)
 
-    monkeypatch.setattr("f2b_digest.cli.prune.time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr("f2b_digest.cli.send.time", SimpleNamespace(sleep=pause))
     house.at(31)
     assert house.run("prune").status == 0
     assert len(pauses) >= 3

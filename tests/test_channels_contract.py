@@ -24,7 +24,8 @@ DEFAULTS = {"cli/preview.py": {"email", "ntfy"}}
 class Pigeon(Channel):
     """A kind that only this test knows."""
 
-    flown: ClassVar[list[bytes]] = []
+    flight: ClassVar[Path]
+    """Where the notes are kept that arrived: each flight is a process of its own."""
     kind: Literal["pigeon"]
     loft: str
     tired: bool = False
@@ -51,14 +52,21 @@ class Pigeon(Channel):
         """Fly."""
         if self.tired:
             raise DeliveryError("no wind today", permanent=False)
-        self.flown.append(message.body)
+        with self.flight.open("a") as notes:
+            notes.write(message.body.decode() + "\n")
+
+    @classmethod
+    def flown(cls) -> list[bytes]:
+        """Return the notes that arrived."""
+        return cls.flight.read_bytes().splitlines()
 
 
 @pytest.fixture
 def pigeon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Pigeon]:
     """Add the kind as a person would: a class, a line in the registry, a template."""
     monkeypatch.setitem(KINDS, "pigeon", Pigeon)
-    monkeypatch.setattr(Pigeon, "flown", [])
+    monkeypatch.setattr(Pigeon, "flight", tmp_path / "flown", raising=False)
+    Pigeon.flight.touch()
     note(tmp_path / "own", "{{ report }} {{ totals.bans }}{% for jail in jails %} {{ jail.name }}{% endfor %}")
     return Pigeon
 
@@ -103,7 +111,7 @@ def test_a_new_kind_works_everywhere(pigeon: type[Pigeon], f2b_digest: Command, 
     configure(path, {"out": {"kind": "pigeon", "loft": "roof"}})
     query(path, "UPDATE delivery SET next_at = 0")
     assert f2b_digest("--config", config, "retry").status == 0
-    assert [*pigeon.flown, out.read_bytes()] == [b"daily 3 sshd"] * 2
+    assert [*pigeon.flown(), out.read_bytes()] == [b"daily 3 sshd"] * 2
     assert "roof" in f2b_digest("--config", config, "history").out
     show = f2b_digest("--config", config, "show", "1", "--format", "raw", "--output", out)
     assert (show.status, out.read_bytes()) == (0, b"daily 3 sshd")
@@ -124,7 +132,7 @@ def test_a_new_kinds_limits_leave_rows_out(pigeon: type[Pigeon], f2b_digest: Com
     for number in range(10):
         ban(path, 1, jail=f"jail-{number}")
     f2b_digest("--config", configure(path, {"out": {"kind": "pigeon", "loft": "roof"}}), "send")
-    assert pigeon.flown == [b"daily 10 jail-0 jail-1 jail-2"]
+    assert pigeon.flown() == [b"daily 10 jail-0 jail-1 jail-2"]
 
 
 def test_no_other_module_names_a_kind() -> None:
@@ -172,7 +180,7 @@ def test_the_phone_only_buzzes_for_what_matters(pigeon: type[Pigeon], f2b_digest
         assert f2b_digest("--config", config, "send").status == 0
     deliveries = query(path, "SELECT digest_id, recipient FROM delivery ORDER BY id")
     assert deliveries == [(1, "mail"), (2, "mail"), (2, "phone")]
-    assert pigeon.flown == [b"daily 2 sshd", b"daily 3 sshd", b"daily 3 sshd"]
+    assert pigeon.flown() == [b"daily 2 sshd", b"daily 3 sshd", b"daily 3 sshd"]
 
 
 def test_what_no_channel_would_tell_stays_pending(pigeon: type[Pigeon], f2b_digest: Command, path: Path) -> None:
@@ -180,11 +188,11 @@ def test_what_no_channel_would_tell_stays_pending(pigeon: type[Pigeon], f2b_dige
     config = configure(path, {"phone": {"kind": "pigeon", "loft": "phone", "min_bans": 3}})
     ban(path, 2)
     assert f2b_digest("--config", config, "send").status == 0
-    assert (pigeon.flown, query(path, "SELECT id FROM digest")) == ([], [])
+    assert (pigeon.flown(), query(path, "SELECT id FROM digest")) == ([], [])
     assert "2 bans pending" in f2b_digest("--config", config, "status").out
     ban(path, 1, first=3)
     f2b_digest("--config", config, "send")
-    assert pigeon.flown == [b"daily 3 sshd"]
+    assert pigeon.flown() == [b"daily 3 sshd"]
 
 
 def test_a_quiet_digest_goes_to_channels_without_a_threshold(
@@ -209,7 +217,7 @@ def test_a_report_has_templates_of_its_own(pigeon: type[Pigeon], f2b_digest: Com
     out = path.parent / "previewed"
     f2b_digest("--config", config, "preview", "weekly", "--channel", "out", "--output", out)
     f2b_digest("--config", config, "send")
-    assert pigeon.flown == [b"daily 3 sshd", b"the week: 3"]
+    assert pigeon.flown() == [b"daily 3 sshd", b"the week: 3"]
     assert out.read_bytes() == b"the week: 3"
 
 

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import trustme
 
+from f2b_digest import places
 from f2b_digest.doctor import countries, schedule
-from f2b_digest.doctor.schedule import Job
+from f2b_digest.store import Store
 from tests.conftest import Command, Ended
-from tests.fail2ban_server import Fail2ban, as_the_server
+from tests.fail2ban_server import VERSIONS, Fail2ban, as_the_server
 from tests.faults.certificates import Certificates
 from tests.ntfy_server import NtfyServer
 from tests.parts import missing, program
@@ -53,14 +54,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Fail2ban]:
-    """Run a real fail2ban with a jail that records, one that does not, and one with our shell action."""
-    with Fail2ban("1.0") as server:
+@pytest.fixture(scope="module", params=VERSIONS)
+def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
+    """Run a real fail2ban with a jail that records, one that does not, one with our shell action, one without any."""
+    with Fail2ban(request.param) as server:
         server.jail("sshd")
         server.jail("web", server.python_action(actname="mine"))
         server.jail("shell", server.shell_action())
         server.jail("forgotten", "none")
+        server.jail("bare", "")
         server.write("conf/action.d/none.conf", "[Definition]\nactionban = true\n")
         server.start()
         yield server
@@ -103,7 +105,8 @@ def test_a_host_that_is_well_has_no_error(check: Check) -> None:
     assert (ended.status, ended.err) == (1, "")
     assert lines(ended, "error") == lines(ended, "warning") == []
     assert [line.split(":")[0] for line in lines(ended, "ok")] == [
-        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "countries", "channel out",
+        "program", "configuration", "disk", "store", "fail2ban's database", "report daily", "countries", "templates",
+        "channel out",
     ]  # fmt: skip
 
 
@@ -117,7 +120,6 @@ def test_fail2ban_down(check: Check) -> None:
     assert "systemctl start fail2ban" in line
 
 
-@pytest.mark.slow
 def test_an_action_is_missing_from_a_jail(server: Fail2ban, check: Check, config: Path) -> None:
     """Asked over the socket: the jails with an action of ours are told from the one without, whatever its name."""
     config.write_text(
@@ -125,20 +127,28 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check: Check, config
     )
     ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
     assert ended.status == 1
-    (line,) = [line for line in lines(ended, "error") if line.startswith("jail")]
-    assert line.startswith("jail forgotten: bans without our action; nothing recorded yet (add f2b-digest.py[…] to")
+    found = [line for line in lines(ended, "error") if line.startswith("jail")]
+    for line, jail in zip(sorted(found), ("bare", "forgotten"), strict=True):
+        assert line.startswith(f"jail {jail}: bans without our action; nothing recorded yet (add f2b-digest.py[…] to")
     for jail in ("sshd", "web", "shell"):
         assert f"jail {jail}: records; " in ended.out
+    assert " ERROR " not in server.messages()
 
 
-@pytest.mark.slow
 def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
     """What nobody sends is not recorded for anybody."""
     found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
     assert f"jail sshd: records to {server.store}, and this configuration reads {path}" in "\n".join(found)
 
 
-@pytest.mark.slow
+def test_a_store_that_cannot_be_read_says_nothing_of_jails(server: Fail2ban, check: Check, path: Path) -> None:
+    """After an upgrade, or a downgrade: what is not known is not told."""
+    query(path, "PRAGMA user_version=99")
+    ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
+    assert "jail forgotten: bans without our action (add f2b-digest.py[" in ended.out
+    assert "nothing recorded yet" not in ended.out
+
+
 def test_a_jail_that_is_gone(server: Fail2ban, check: Check, path: Path) -> None:
     """A jail that recorded a day ago and does not run is missed; what a script recorded is not.
 
@@ -317,7 +327,7 @@ def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> No
     then = time.time() - 3 * 86400
     fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
     (line,) = lines(check(), "error")
-    assert "2 bans are pending, the first since 3 days ago, though it is sent every 24 h" in line
+    assert "was never sent, though it is every 24 h; 2 bans wait, the first since 3 days ago" in line
 
 
 def test_a_timer_of_systemd(check: Check, root: Path) -> None:
@@ -328,18 +338,143 @@ def test_a_timer_of_systemd(check: Check, root: Path) -> None:
     (units / "f2b-digest-test.timer").write_text("[Timer]\nOnCalendar=daily\n")
     (units / "f2b-digest-test.service").write_text(f"[Service]\nExecStart={root}/bin/f2b-digest send daily\n")
     ended = check()
-    assert "f2b-digest-test.timer: daily, as root" in ended.out
+    assert "started by" in ended.out
     assert "timer: f2b-digest-test.timer is not active" in lines(ended, "error")[0]
 
 
+@pytest.mark.parametrize("times", ["Mon *-*-* 07:00:00", "Mon..Fri 07:00", "*-*-1,15 06:00", "hourly"])
+def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytest.MonkeyPatch, times: str) -> None:
+    """A healthy report is healthy whenever it comes; a template's enabled instance is what starts it."""
+    monkeypatch.setattr(schedule, "_is_active", lambda _: True)
+    (root / "etc/cron.d/f2b-digest").unlink()
+    units = root / "etc/systemd/system"
+    shutil.copytree(places.folder("cron"), units)
+    service = units / "f2b-digest-send@.service"
+    service.write_text(service.read_text().replace("/usr/local/bin/f2b-digest", str(root / "bin/f2b-digest")))
+    timer = units / "f2b-digest-send@.timer"
+    timer.write_text(timer.read_text().replace("OnCalendar=%i", f"OnCalendar={times}"))
+    assert "report daily: neither cron nor a timer sends it" in "\n".join(lines(check(), "error"))
+    (units / "timers.target.wants").mkdir()
+    (units / "timers.target.wants/f2b-digest-send@daily.timer").symlink_to(timer)
+    (units / "f2b-digest-retry.timer").unlink()
+    ended = check()
+    assert lines(ended, "error") == []
+    assert f"report daily: started by {timer}, as root; not sent yet" in ended.out
+
+
 @pytest.mark.parametrize(
-    ("when", "hours"),
-    [("@daily", 24), ("@weekly", 168), ("0 * * * *", 1), ("5 6 * * *", 24), ("0 6 * * 1", 168), ("0 8,20 * * *", 12),
-     ("0 0 1 * *", 744)],
-)  # fmt: skip
-def test_the_period_of_a_cron_line(when: str, hours: int) -> None:
-    """As far as one can tell without a calendar."""
-    assert Job(Path(), when, "root", "f2b-digest", "send", (), "").period == hours * 3600
+    ("times", "late"),
+    [
+        ("@weekly", []),
+        ("0 7 1,15 * *", []),
+        ("0 7 * * 1-5", []),
+    ],
+)
+def test_no_time_of_a_cron_line_is_read(check: Check, root: Path, times: str, late: list[str]) -> None:
+    """They are the admin's."""
+    rewrite(root, "@daily", times)
+    assert lines(check(), "error") == late
+
+
+DAYS = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("name", "ago", "words"),
+    [
+        ("daily", [3, 2, 1], ""),
+        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, though it is every 24 h"),
+        ("weekly", [9], ""),  # a quiet report seals nothing, and is sent
+        ("weekly", [11], "was last sent 11 days ago, though it is every 7 days"),
+        ("paris", [14, 7, 0.1], ""),  # nobody knows yet
+        ("paris", [29, 22, 15, 8], ""),
+        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, though it is every 7 days"),
+        # Working days only: on a Monday morning the last run is three days ago.
+        ("paris", [17, 16, 15, 14, 13, 10, 9, 8, 7, 6, 3], ""),
+        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, though it is every 1 h"),
+        ("paris", [1.2 - hour / 24 for hour in range(5)], ""),  # somebody tried it, a day ago
+    ],
+)
+def test_what_is_late_is_known_by_the_store(
+    check: Check, config: Path, path: Path, root: Path, name: str, ago: list[float], words: str
+) -> None:
+    """By when each report was sent, with or without a digest, and how often."""
+    config.write_text(config.read_text().replace("reports.daily", f"reports.{name}"))
+    rewrite(root, "send daily", f"send {name}")
+    with Store(path, read_only=False) as store:
+        for days in ago:
+            store.ran([name], time.time() - days * DAYS)
+    found = [line for line in lines(check(), "error") if line.startswith(f"report {name}")]
+    assert ([words in line for line in found] == [True]) if words else (found == []), found
+
+
+def test_a_send_that_tells_nothing_is_a_run(check: Check, config: Path, f2b_digest: Command, path: Path) -> None:
+    """Noted by every send, of the runs of an hour the last one, and no more than it takes to know how often."""
+    assert f2b_digest("--config", config, "send").status == 0
+    assert f2b_digest("--config", config, "send").status == 0
+    assert query(path, "SELECT report, at FROM run") == [("daily", pytest.approx(time.time(), abs=60))]
+    assert "report daily: started by" in (out := check().out)
+    assert "; last sent a moment ago, every 24 h as a rule" in out
+    with Store(path, read_only=False) as store:
+        for hour in range(1, 40):
+            store.ran(["daily"], time.time() + 3600 * hour)
+        assert len(store.runs("daily")) == 11
+        store.ran(["daily"], time.time())  # the clock is right again
+        assert max(store.runs("daily")) == pytest.approx(time.time(), abs=60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_installation_of_the_old_kind(check: Check, root: Path, path: Path) -> None:
+    """A cron line of the store's owner sends, and sees little: setup moves it over."""
+    for name in (path.parent, path):
+        os.chown(name, 1, 1)
+    rewrite(root, "root f2b-digest", "daemon f2b-digest")
+    found = [line for line in lines(check(), "warning") if line.startswith("cron")]
+    assert len(found) == 1
+    assert "daemon sends, who sees neither fail2ban's server and database nor the log-ins (f2b-digest setup" in found[0]
+    rewrite(root, "daemon f2b-digest", "root f2b-digest")
+    ended = check()
+    assert "as root, who becomes daemon" in ended.out
+    assert not [line for line in lines(ended, "warning") if line.startswith("cron")]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'f2b-digest: no store at /x' >&2; exit 1", "root cannot run f2b-digest: f2b-digest: no store at /x"),
+        ("exit 3", "root cannot run f2b-digest: exit status 3"),
+        ('[ "$PWD $HOME $1" = "/ /root status" ] && [ -z "$F2B" ] || exit 9', ""),
+    ],
+)
+def test_the_program_is_run_as_cron_would(
+    check: Check, root: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+) -> None:
+    """In its environment, in its folder, by its path and as its user: what fails there is an error here."""
+    monkeypatch.setenv("F2B", "of the admin's shell")
+    (root / "bin/f2b-digest").write_text(f"#!/bin/sh\n{script}\n")
+    found = [line for line in lines(check(), "error") if line.startswith("cron")]
+    assert ([words in line for line in found] == [True]) if words else (found == []), found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_runs_nothing_that_another_user_wrote(check: Check, root: Path) -> None:
+    """A table that others may write to, which cron refuses, and a user's own."""
+    ran, table = root / "ran", root / "etc/cron.d/f2b-digest"
+    (root / "bin/f2b-digest").write_text(f"#!/bin/sh\n: >{ran}\n")
+    table.chmod(0o664)
+    check()
+    assert not ran.exists()
+    table.chmod(0o644)
+    check()
+    assert ran.exists()
+    ran.unlink()
+    (root / "var/spool/cron/crontabs").mkdir(parents=True)
+    theirs = root / "var/spool/cron/crontabs/daemon"
+    theirs.write_text(f"@daily {root}/bin/f2b-digest send daily\n")
+    os.chown(theirs, 1, 1)
+    table.unlink()
+    check()
+    assert not ran.exists()
 
 
 # ---- channels

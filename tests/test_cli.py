@@ -59,7 +59,7 @@ def test_status_2_for_a_mistake_on_the_command_line(config: Path, path: Path) ->
     fill(path, [event()])
     ended = program("--config", config, "send", "dayly")
     assert (ended.status, ended.out) == (2, "")
-    assert "there is: daily" in ended.err
+    assert "no report 'dayly' (did you mean daily?)" in ended.err
 
 
 @pytest.mark.slow
@@ -123,6 +123,31 @@ def test_verbose_says_what_was_sent(f2b_digest: Command, config: Path, path: Pat
     """With -v a person sees each delivery."""
     fill(path, [event()])
     assert f2b_digest("-v", "--config", config, "send").out == f"daily: out to {config.parent / 'out'}: sent\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["sned"], 2, "no command 'sned' (did you mean send?)"),
+        (["x\x1b[2J"], 2, r"no command 'x\x1b[2J' (there is: record, preview, send,"),
+        (["send", "--verbos"], 2, "No such option '--verbos'"),
+        (["preview", "wekly"], 2, "no report 'wekly' (did you mean weekly?)"),
+        (["history", "dally"], 2, "no report 'dally' (did you mean daily?)"),
+        (["show", "1", "--format", "raw", "--channel", "oout"], 1, "by channel 'oout' is stored (did you mean out?)"),
+        (["resend", "1", "--channel", "uot"], 1, "digest 1 by channel 'uot' is stored (did you mean out?)"),
+        (["resend", "9", "--channel", "out"], 1, "(`f2b-digest history` lists digests)"),
+    ],
+)
+def test_a_name_that_is_not_there_tells_which_is_meant(
+    f2b_digest: Command, config: Path, path: Path, words: list[str], status: int, said: str
+) -> None:
+    """Of commands, reports and channels, wherever one can be typed."""
+    fill(path, [event()])
+    assert f2b_digest("--config", config, "send").status == 0
+    config.write_text(config.read_text() + "[reports.weekly]\n")
+    ended = f2b_digest("--config", config, *words)
+    assert (ended.status, ended.out) == (status, "")
+    assert said in ended.err
 
 
 # ---- what loads
@@ -273,6 +298,23 @@ def test_a_user_has_a_store_of_their_own(f2b_digest: Command, tmp_path: Path, mo
     assert (tmp_path / "state/f2b-digest/bans.sqlite3").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: Command, path: Path) -> None:
+    """The folder may be open to this user, and the file may not."""
+    fill(path, [event()])
+    path.parent.chmod(0o777)
+    for above in path.parents[1:3]:
+        above.chmod(0o755)
+    path.chmod(0o600)
+    code = (
+        "import os; from pathlib import Path; from f2b_digest.store import Store, opening\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        f"print(opening.explain(Path({str(path)!r}), 'unable to open database file'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path} cannot be opened by this user: run this as root\n"
+
+
 # ---- preview
 
 
@@ -317,7 +359,10 @@ def test_a_preview_of_any_past_period(
         (["--until", "2026-13-01"], "no time like"),
         (["--since", "1h", "--until", "2h"], "not before"),
         (["--format", "pdf"], "html"),
-        (["dayly"], "there is: daily"),
+        (["dayly"], "did you mean daily?"),
+        (["urgent"], "there is: daily"),
+        (["--channel", "oot"], "no channel 'oot' (did you mean out?)"),
+        (["--channel", "x"], "no channel 'x' (there is: out)"),
     ],
 )
 def test_a_preview_of_what_is_not_there_tells_what_is(

@@ -1,9 +1,16 @@
 """The configuration: what loads, what is refused, and how every mistake is told with its place and without secrets."""
 
+import json
+import tempfile
+import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from f2b_digest import config
 from f2b_digest.channels import KINDS
@@ -91,7 +98,9 @@ def test_a_full_configuration_loads(load: Load, tmp_path: Path) -> None:
     assert isinstance(phone, Ntfy)
     assert isinstance(files, File)
     assert mail.recipients == ("admin@example.org", "second@example.org")
-    assert (mail.password_file, phone.token_file) == (tmp_path / "smtp.password", tmp_path / "ntfy.token")
+    assert mail.password_file
+    assert phone.token_file
+    assert (mail.password_file.path, phone.token_file.path) == (tmp_path / "smtp.password", tmp_path / "ntfy.token")
     assert files.folder == tmp_path / "digests"
     daily, weekly = loaded.reports["daily"], loaded.reports["weekly"]
     assert (daily.channels, daily.jails, daily.quiet, daily.min_bans) == (("mail", "phone"), ("*",), "skip", 1)
@@ -158,8 +167,100 @@ def test_every_mistake_is_listed_at_once_with_its_place(load: Load) -> None:
     assert sorted(places) == sorted([
         "hots", "timezone", "store", "reports.daily.quiet", "reports.daily.min_bans", "reports.daily.jail",
         "reports.daily.channels", "reports.no name", "channels.mail.from", "channels.mail.to", "channels.phone.kind",
-        "channels.box.kind",
+        "channels.phone.url", "channels.phone.topic", "channels.box.kind",
     ])  # fmt: skip
+
+
+PLANTED: dict[str, tuple[str, object, str]] = {
+    # where it is, the value, and the place that the mistake names
+    "an unknown key": ("hots", "web1", "hots"),
+    "a zone": ("timezone", "Europe/Pari", "timezone"),
+    "an age": ("keep", "soon", "keep"),
+    "an empty host": ("host", "", "host"),
+    "a friend": ("friends.1", "192.0.2", "friends.1"),
+    "a report's zone": ("reports.daily.timezone", "Mars", "reports.daily.timezone"),
+    "a jail": ("reports.daily.jails", ["!sshd"], "reports.daily.jails"),
+    "quiet": ("reports.daily.quiet", "loud", "reports.daily.quiet"),
+    "a number": ("reports.daily.min_bans", 0, "reports.daily.min_bans"),
+    "a type": ("reports.weekly.campaign", "many", "reports.weekly.campaign"),
+    "a channel that is not there": ("reports.daily.channels", ["mial", "files"], "reports.daily.channels"),
+    "another in its list": ("reports.weekly.channels", ["fils"], "reports.weekly.channels"),
+    "a calendar without its pace": ("reports.noon.period", "calendar", "reports.noon.every"),
+    "a report that is no table": ("reports.odd", 5, "reports.odd"),
+    "a report's name": ("reports.no name.jails", ["*"], "reports.no name"),
+    "a report of that name": ("reports.no name.quiet", 1, "reports.no name.quiet"),
+    "a kind": ("channels.files.kind", "flie", "channels.files.kind"),
+    "a channel's number": ("channels.files.min_bans", -1, "channels.files.min_bans"),
+    "two places": ("channels.files.maildir", "Maildir", "channels.files"),
+    "two secrets": ("channels.phone.token", "hunter2", "channels.phone"),
+    "a login of two kinds": ("channels.hook.user", "me", "channels.hook"),
+    "two secrets of a hook": ("channels.hook.secret_file", "x", "channels.hook"),
+    "an address": ("channels.hook.url", "nowhere", "channels.hook.url"),
+    "a priority": ("channels.phone.priority", "high", "channels.phone.priority"),
+    "a recipient": ("channels.mail.to.1", "nobody", "channels.mail.to.1"),
+    "a sender": ("channels.mail.from", "nobody", "channels.mail.from"),
+    "sendmail and smtp": ("channels.mail.sendmail", "/usr/sbin/sendmail", "channels.mail"),
+    "a user without a password": ("channels.second.smtp", "smtp://user@mail.example.org", "channels.second"),
+    "a server that is no text": ("channels.mail.smtp", 5, "channels.mail.smtp"),
+    "a format": ("channels.files.format", "pdf", "channels.files.format"),
+    "a folder that is no text": ("channels.files.folder", [], "channels.files.folder"),
+    "a missing key": ("channels.phone.topic", None, "channels.phone.topic"),
+}
+
+
+def whole() -> dict[str, Any]:
+    """Return a configuration without a mistake, as a table."""
+    table = tomllib.loads(FULL)
+    table |= {"keep": "400d", "friends": ["192.0.2.1", "192.0.2.0/24"]}
+    table["reports"]["noon"] = {}
+    table["channels"]["second"] = {"kind": "email", "from": "a@b.org", "to": ["a@b.org"], "smtp": "smtp://b.org"}
+    table["channels"]["hook"] = {"kind": "webhook", "url": "https://b.org", "token": "hunter2", "secret": "hunter2"}
+    return table
+
+
+def written(value: object) -> str:
+    """Return a value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(value)
+
+
+def plant(table: Any, place: str, value: object) -> None:
+    """Put a value to a place in a table; None takes the key away."""
+    *above, last = (int(word) if word.isdigit() else word for word in place.split("."))
+    for key in above:
+        table = table.setdefault(key, {}) if isinstance(table, dict) else table[key]
+    if value is None:
+        del table[last]
+    else:
+        table[last] = value
+
+
+def test_the_configuration_in_which_mistakes_are_planted_has_none(load: Load) -> None:
+    """Else the next test would prove nothing."""
+    load("\n".join(f"{key} = {written(value)}" for key, value in whole().items()))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.sampled_from(sorted(PLANTED)), min_size=1))
+def test_no_mistake_hides_another(planted: set[str]) -> None:
+    """Whatever is wrong at once: as many lines as mistakes, each with its place."""
+    table = whole()
+    for name in sorted(planted):
+        plant(table, *PLANTED[name][:2])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.toml"
+        file.write_text("\n".join(f"{key} = {written(value)}" for key, value in table.items()))
+        with pytest.raises(ConfigurationError) as caught:
+            config.load(file, host="this-machine", timezone="Asia/Kolkata")
+    places = Counter(mistake.removeprefix(f"{file}: ").partition(":")[0] for mistake in caught.value.mistakes)
+    expected = Counter(PLANTED[name][2] for name in planted)
+    if {"a report's name", "a report of that name"} & planted:
+        expected["reports.no name"] = 1
+    assert places == expected
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +272,35 @@ def test_every_mistake_is_listed_at_once_with_its_place(load: Load) -> None:
             '[channels.m]\nkind = "email"\nfrm = "a@b.org"\nto = ["a@b.org"]\nfrom = "a@b.org"',
             "channels.m.frm: unknown key (did you mean from?)",
         ),
-        ('[channels.m]\nkind = "nfty"', "channels.m.kind: there is no kind 'nfty' (did you mean ntfy?)"),
+        (
+            '[channels.m]\nkind = "nfty"\nurl = "https://ntfy.example.org"\ntopic = "x"',
+            "channels.m.kind: there is no kind 'nfty' (did you mean ntfy?)",
+        ),
         (
             "[channels.m]\nfolder = 'x'",
             f"channels.m.kind: is missing (known: {', '.join(KINDS)})",
         ),
         (f'{CHANNEL}[reports.r]\nchannels = ["oot"]', "reports.r.channels: no channel 'oot' (did you mean out?)"),
         ('[reports.r]\nchannels = ["out"]', "reports.r.channels: no channel 'out' (there are no channels)"),
+        (f'{CHANNEL}min_bans = "many"', "channels.out.min_bans: must be a whole number"),
+        (f"{CHANNEL}min_bans = -1", "channels.out.min_bans: must be at least 0"),
+        (f"{CHANNEL}samples = 1.5", "channels.out.samples: must be true or false"),
+        (
+            '[channels.m]\nkind = "email"\nfrom = "a@b.org"\nto = "a@b.org"',
+            'channels.m.to: must be a list like ["…", "…"]',
+        ),
+        ('[channels.m]\nkind = "email"\nfrom = "a@b.org"\nto = []', "channels.m.to: must not be empty"),
+        ('[channels.m]\nkind = "email"\nto = ["a@b.org"]', "channels.m.from: is missing"),
+        (
+            '[channels.m]\nkind = "ntfy"\nurl = "https://b.org"\ntopic = "a b"',
+            'channels.m.topic: must be letters, digits, "-" and "_" only, at most 64',
+        ),
+        (
+            '[channels.m]\nkind = "free-mobile"\nuser = 12345678\nkey = "x"',
+            'channels.m.user: must be a text like "…"',
+        ),
+        ('[reports.r]\nquiet = "loud"', "reports.r.quiet: must be 'skip' or 'send'"),
+        ("host = 5", 'host: must be a text like "…"'),
         ('timezone = "Mars/Base"', "timezone: 'Mars/Base' is no time zone like Europe/Paris"),
         ('timezone = "../etc/passwd"', "timezone: '../etc/passwd' is no time zone like Europe/Paris"),
         ("[reports]", "reports: there is none: add one like [reports.daily]"),
@@ -198,7 +321,7 @@ def test_names_that_could_not_stand_in_a_file_name_or_a_message_id_are_refused(
     load: Load, name: str, table: str
 ) -> None:
     """Reports and channels have plain names."""
-    (mistake,) = mistakes(load, f'[{table}."{name}"]\n')
+    (mistake,) = mistakes(load, f'[{table}."{name}"]\n' + CHANNEL.partition("\n")[2] * (table == "channels"))
     assert "a name has up to 40 letters" in mistake
 
 

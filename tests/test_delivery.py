@@ -1,6 +1,8 @@
 """The life of a digest: sealed once, sent once to each recipient, tried again as a mail queue would, nothing lost."""
 
 import hashlib
+import mmap
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -20,9 +22,9 @@ from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from f2b_digest import composition, delivery, periods, recorder
+from f2b_digest.attempts import Outcome
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
-from f2b_digest.delivery import Outcome
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 from f2b_digest.render import Renderer
@@ -38,7 +40,10 @@ TEMPLATE = """{# Every address: jails. #}
 
 
 class Recording(Channel):
-    """A way out that keeps what was tried and what arrived, and fails as it is told to."""
+    """A way out that keeps what was tried and what arrived , and fails as it is told to.
+
+    It keeps them in memory that processes share, because each attempt is one of its own.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     templates: ClassVar[tuple[str, ...]] = ("list.txt",)
@@ -47,10 +52,9 @@ class Recording(Channel):
     to: tuple[str, ...] = ("admin",)
     trouble: dict[str, Exception] = Field(default_factory=dict)
     """What to raise, by recipient."""
-    meanwhile: Callable[[], None] | None = None
+    meanwhile: Callable[[], object] | None = None
     """What happens during a delivery."""
-    _tried: list[Message] = PrivateAttr(default_factory=list)
-    _arrived: list[Message] = PrivateAttr(default_factory=list)
+    _journal: mmap.mmap = PrivateAttr(default_factory=lambda: mmap.mmap(-1, 1 << 20))
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -67,17 +71,32 @@ class Recording(Channel):
 
     def deliver(self, message: Message) -> None:
         """Keep the message."""
-        self._tried.append(message)
+        self._write("tried", message)
         if self.meanwhile:
             self.meanwhile()
         if message.recipient in self.trouble:
             raise self.trouble[message.recipient]
-        self._arrived.append(message)
+        self._write("arrived", message)
+
+    def _write(self, what: str, message: Message) -> None:
+        content = pickle.dumps((*self._entries(), (what, message)))
+        self._journal[: len(content)] = content
+
+    def _entries(self) -> tuple[tuple[str, Message], ...]:
+        return pickle.loads(self._journal[:]) if self._journal[:1] != b"\0" else ()
+
+    def _read(self, what: str) -> list[Message]:
+        return [message for kind, message in self._entries() if kind == what]
+
+    @property
+    def tried(self) -> list[Message]:
+        """Return each message that was tried."""
+        return self._read("tried")
 
     @property
     def arrived(self) -> list[tuple[str, str]]:
         """Return each message that arrived as (recipient, text)."""
-        return [(message.recipient, message.body.decode()) for message in self._arrived]
+        return [(message.recipient, message.body.decode()) for message in self._read("arrived")]
 
 
 @dataclass
@@ -146,7 +165,8 @@ def test_a_second_send_sends_nothing(path: Path) -> None:
 
 def test_a_ban_that_arrives_while_sending_is_in_the_next_digest(path: Path) -> None:
     """The range is fixed when the digest is made: what comes later is neither lost nor sent twice."""
-    channel = Recording(meanwhile=lambda: fill(path, [event(ip="192.0.2.2")]))
+    meanwhile = f"from tests.store_making import *; fill(Path({str(path)!r}), [event(ip='192.0.2.2')])"
+    channel = Recording(meanwhile=lambda: subprocess.run([sys.executable, "-c", meanwhile], check=True))
     here = office(path, channel)
     here.ban("192.0.2.1")
     here.send()
@@ -309,7 +329,7 @@ def test_a_retry_sends_the_same_bytes_under_the_same_name(path: Path) -> None:
     channel.trouble.clear()
     here.now += 300
     here.retry()
-    first, second = (replace(message, at=0) for message in channel._tried)
+    first, second = (replace(message, at=0) for message in channel.tried)
     assert first == second
     assert first.identity
 

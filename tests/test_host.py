@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from f2b_digest import host
 from f2b_digest.config import Configuration
 from f2b_digest.fail2ban_client import CRON, Client
-from f2b_digest.host import logins, server
-from f2b_digest.surroundings import AnyNetwork, Login
+from f2b_digest.host import logins, programs, server
+from f2b_digest.surroundings import AnyNetwork, Login, Surroundings
 from tests.fail2ban_server import VERSIONS, Fail2ban
 from tests.parts import missing, program
 
@@ -89,7 +89,6 @@ def fail2ban(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
         yield running
 
 
-@pytest.mark.slow
 def test_a_running_fail2ban_tells_its_jails_and_whom_they_ignore(fail2ban: Fail2ban) -> None:
     """Of every jail, addresses and networks; a name is not resolved."""
     fail2ban.start()
@@ -99,7 +98,6 @@ def test_a_running_fail2ban_tells_its_jails_and_whom_they_ignore(fail2ban: Fail2
     assert answers.increments is False
 
 
-@pytest.mark.slow
 def test_one_jail_with_growing_ban_times_is_enough(fail2ban: Fail2ban) -> None:
     """It is the advice that this makes needless."""
     fail2ban.jail("sshd", bantime_increment="true")
@@ -107,7 +105,6 @@ def test_one_jail_with_growing_ban_times_is_enough(fail2ban: Fail2ban) -> None:
     assert server.ask(client_of(fail2ban)).increments is True
 
 
-@pytest.mark.slow
 def test_a_fail2ban_that_is_down_has_no_jails(fail2ban: Fail2ban) -> None:
     """Stopped, and killed so that its socket stayed."""
     assert server.ask(client_of(fail2ban)).running == ()
@@ -119,7 +116,6 @@ def test_a_fail2ban_that_is_down_has_no_jails(fail2ban: Fail2ban) -> None:
     assert server.ask(client_of(fail2ban)).running == ()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("closed", ["socket", "folder"])
 def test_one_who_may_not_ask_does_not_call_it_down(fail2ban: Fail2ban, closed: str, tmp_path: Path) -> None:
@@ -146,15 +142,17 @@ def test_a_host_without_fail2ban_is_unknown() -> None:
     assert server.ask(Client(environment={"PATH": "/nonexistent"})) == server.UNKNOWN
 
 
-@pytest.mark.slow
 def test_a_fail2ban_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its jails are known if it hangs later on."""
     monkeypatch.setattr(server, "DEADLINE", 0.3)
     script = tmp_path / "fail2ban-client"
     client = Client(environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     for text, answers in (
-        ("exec sleep 60", server.UNKNOWN),
-        ('[ "$1" = status ] && echo "Jail list: sshd" && exit 0\nexec sleep 60', server.Answers(("sshd",))),
+        ("exec sleep 60", server.Answers(None, asked=False)),
+        (
+            '[ "$1" = status ] && echo "Jail list: sshd" && exit 0\nexec sleep 60',
+            server.Answers(("sshd",), asked=False),
+        ),
     ):
         script.write_text(f"#!/bin/sh\n{text}\n")
         script.chmod(0o755)
@@ -163,7 +161,6 @@ def test_a_fail2ban_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: py
         assert time.monotonic() - started < 5
 
 
-@pytest.mark.slow
 def test_twenty_jails_cost_little_more_than_one() -> None:
     """Two programs are run, not forty: the time is less than a quarter of theirs."""
     with Fail2ban("1.0") as running:
@@ -257,7 +254,7 @@ def test_a_log_of_december_is_read_in_january(tmp_path: Path) -> None:
     """Its lines have no year."""
     january = 1_798_800_000.0  # 2027-01-01, 10:40 UTC
     line = "Dec 31 08:00:00 web1 sshd[1]: Accepted password for carol from 203.0.113.7 port 22 ssh2"
-    (login,) = logins.from_file(written(tmp_path / "auth.log", line), WEEKS, january)
+    (login,) = logins.from_file(os.open(written(tmp_path / "auth.log", line), os.O_RDONLY), january)
     assert login.at == time.mktime((2026, 12, 31, 8, 0, 0, 0, 0, -1))
 
 
@@ -352,12 +349,14 @@ def test_a_flood_of_logins_is_cut_to_the_newest(tmp_path: Path, monkeypatch: pyt
     assert [login.user for login in find(tmp_path, None, written(tmp_path / "auth.log", *lines))] == ["u4", "u3"]
 
 
-@pytest.mark.slow
-def test_programs_that_are_missing_or_hang_cost_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was said until the deadline counts."""
-    assert list(logins._lines([str(tmp_path / "none")])) == []
-    monkeypatch.setattr(logins, "DEADLINE", 0.5)
-    assert list(logins._lines(["/bin/sh", "-c", "echo one; printf half; exec sleep 60"])) == ["one", ""]
+def test_programs_that_are_missing_or_hang_cost_no_login(tmp_path: Path) -> None:
+    """What was said until the deadline, or the bound, counts: whole lines of it."""
+    assert programs.output([str(tmp_path / "none")], 1, 9) == (b"", True)
+    started = time.monotonic()
+    assert programs.output(["/bin/sh", "-c", "echo one; printf half; exec sleep 60"], 0.5, 9999) == (b"one\n", False)
+    text, complete = programs.output(["yes"], 30, 100_000)
+    assert (len(text) >= 100_000 - 2, len(text) < 200_000, complete) == (True, True, False)
+    assert time.monotonic() - started < 5
 
 
 IN_A_JOURNAL = """
@@ -399,7 +398,6 @@ def journal(folder: Path, root: str, nobody: str) -> Iterator[Path]:
     yield folder
 
 
-@pytest.mark.slow
 def test_sshds_logins_are_read_from_the_journal(tmp_path: Path) -> None:
     """Only root's: another user's program may call itself sshd. And not by a name that was refused."""
     root = [
@@ -423,6 +421,11 @@ def test_sshds_logins_are_read_from_the_journal(tmp_path: Path) -> None:
 # ---- all of it
 
 
+def look(configuration: Configuration, since: float = WEEKS, now: float = NOW) -> Surroundings:
+    """Gather, and read."""
+    return host.read(host.gather(configuration, since), configuration, since, now)[0]
+
+
 def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a part does, the others are there; nothing is said of geography."""
     friends = (ip_network("203.0.113.0/24"),)
@@ -431,17 +434,18 @@ def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def odd(*_: object) -> object:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(logins, "find", lambda *_: (Login("192.0.2.99", "alice", NOW), Login("192.0.2.5", "me", NOW)))
+    monkeypatch.setattr(logins, "parse", lambda *_: (Login("192.0.2.99", "alice", NOW), Login("192.0.2.5", "me", NOW)))
     monkeypatch.setattr(host, "own_networks", lambda: iter(networks("192.0.2.5", "192.168.0.0/24")))
     monkeypatch.setattr(server, "ask", odd)
-    found, _ = host.look(configuration, WEEKS, NOW)
+    found = look(configuration)
     assert (found.running, found.ignored, found.increments, found.geography) == (None, (), None, None)
     assert found.friends == friends
     assert [login.ip for login in found.logins] == ["192.0.2.99"], "a login from this host itself is none from another"
     assert "root" in found.users
-    for module, name in ((logins, "find"), (host, "own_networks"), (pwd, "getpwall")):
+    for module, name in ((logins, "parse"), (host, "own_networks"), (pwd, "getpwall")):
         monkeypatch.setattr(module, name, odd)
-    found, _ = host.look(configuration, WEEKS, NOW)
+    found = look(configuration)
+    assert found.unseen[:2] == ("server", "logins"), "what failed is told"
     assert (found.own, found.logins, found.users, found.friends) == ((), (), frozenset(), friends)
 
 
@@ -449,7 +453,7 @@ def test_this_host_is_looked_at_in_time() -> None:
     """As it is, with all that it has: well within the deadlines together."""
     started = time.monotonic()
     configuration = Configuration("web1", ZoneInfo("UTC"), None, None, {}, {})
-    found, _ = host.look(configuration, time.time() - 28 * 86400, time.time())
+    found = look(configuration, time.time() - 28 * 86400, time.time())
     assert time.monotonic() - started < 16
     assert ip_network("127.0.0.1") in found.own
     assert sys.platform != "linux" or found.users

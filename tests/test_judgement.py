@@ -370,14 +370,31 @@ def test_addresses_in_several_jails_are_news_but_not_for_recidive() -> None:
 
 
 def test_a_restart_of_all_jails_is_one_and_that_of_one_jail_is_none() -> None:
-    """Three jails start within seconds, twice; one of them alone once more."""
+    """Three jails start within seconds, after a crash and after an hour's downtime; one of them alone once more."""
     starts: dict[str, tuple[tuple[str, float], ...]] = {
-        jail: (("start", T0 + at), ("stop", T0 + HOUR), ("start", T0 + HOUR + at)) for at, jail in enumerate("abc")
+        jail: (("start", T0 - 9e5), ("start", T0 + at), ("stop", T0 + 60), ("start", T0 + HOUR + at))
+        for at, jail in enumerate("abc")
     }
     starts["a"] += (("start", T0 + 3 * HOUR),)
     known = replace(baseline(), last={"sshd": T0 - 60})
     (fact,) = facts(digest(), evidence(known, starts_and_stops=starts))
     assert (fact.kind, fact.times, fact.last) == ("restart", 2, START + timedelta(seconds=3602))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (("start", T0 + HOUR),),
+        (("start", T0 - 9e5), ("stop", T0 + HOUR), ("start", T0 + HOUR + 20)),
+        (("stop", T0 + HOUR), ("stop", T0 + HOUR + 1), ("start", T0 + HOUR + 2), ("start", T0 + HOUR + 3)),
+    ],
+    ids=["the first start of all", "a stop and a start", "told by the action and by the log"],
+)
+def test_a_restart_by_setup_or_by_hand_is_no_news(events: tuple[tuple[str, float], ...]) -> None:
+    """Who restarts it knows that: neither a restart nor a stop is told."""
+    known = baseline("sshd")
+    told = evidence(known, starts_and_stops={"sshd": events[1:] or (), "a": events, "b": events, "c": events})
+    assert kinds(digest(), told) == []
 
 
 # ---- advice

@@ -190,6 +190,8 @@ def test_a_large_prune_holds_no_ban_up(
     """While old events go, a jail and a process append as if nothing happened, and the file gets shorter."""
     count = 1_000_000 if request.config.getoption("--full-load") else 50_000
     fill_with_history(server, count)
+    before_boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 60
+    fill(server.store, [event(kind="stop", jail="jail0", ip="", at=before_boot, recorded_at=before_boot)])
     size = server.store.stat().st_size
     server.jail("jail0")
     server.start()

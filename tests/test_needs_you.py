@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest.cli import cli
-from tests.conftest import Command
+from tests.conftest import Command, Ended, forked
 from tests.fail2ban_server import Fail2ban
 from tests.scenarios.world import read
 from tests.store_making import event, fill
@@ -27,12 +26,11 @@ def test_the_line_in_the_digest_lifts_the_ban(tmp_path: Path, monkeypatch: pytes
         config = tmp_path / "config.toml"
         config.write_text(
             f'store = "{server.store}"\nfriends = ["203.0.113.0/24"]\nlanguage = "en"\n'
-            '[reports.daily]\nchannels = ["box"]\n[channels.box]\nkind = "file"\nfolder = "box"\n'
+            '[reports.daily]\nchannels = ["box"]\n[channels.box]\nkind = "file"\nfolder = "'
+            f'{server.store.parent}/box"\n'
         )
-        with pytest.raises(SystemExit) as end:
-            cli.main(["--config", str(config), "send"], standalone_mode=False)
-        assert not end.value.code
-        (file,) = (tmp_path / "box").iterdir()
+        assert forked("--config", config, "send") == Ended(0, "", "")
+        (file,) = (server.store.parent / "box").iterdir()
         mail = read(file)
         assert "203.0.113.77" in mail.subject
         assert "198.51.100.1 " not in mail.head
@@ -84,7 +82,7 @@ def test_a_database_of_addresses_that_cannot_be_read_is_told_and_stops_nothing(
 
 def test_the_demo_does_not_ask_the_host(f2b_digest: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bans are made up: who is banned there is nobody's friend, and no jail of it has to run here."""
-    monkeypatch.setattr("f2b_digest.host.look", lambda *_: pytest.fail("it asked"))
+    monkeypatch.setattr("f2b_digest.host.gather", lambda *_: pytest.fail("it asked"))
     ended = f2b_digest("demo", "--folder", tmp_path / "demo")
     assert (ended.status, ended.err) == (0, "")
     assert "Nothing needs you." in ended.out

@@ -208,9 +208,7 @@ def make_victims(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 @pytest.mark.parametrize("target", ["empty", "text", "store", "profile.sh"])
 @pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged"])
 @pytest.mark.parametrize("there", [False, True], ids=["no store", "a store"])
-def test_root_writes_to_no_file_behind_a_link(
-    trap: Path, f2b_digest: Command, name: str, target: str, there: bool
-) -> None:
+def test_root_writes_to_no_file_behind_a_link(trap: Path, apart: Command, name: str, target: str, there: bool) -> None:
     """Whatever the folder's owner lays there, an append and a send by root leave root's files alone."""
     before = make_victims(trap)
     store = trap / "bans.sqlite3"
@@ -224,7 +222,7 @@ def test_root_writes_to_no_file_behind_a_link(
         recorder.append(str(store), event(jail=text, ip=text, matches=text), 0.1)
     except recorder.NotStored as error:
         assert name == ".spool", error
-    f2b_digest("--store", store, "send")
+    apart("--store", store, "send")
     assert contents(trap) == before
 
 

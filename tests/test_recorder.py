@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -37,7 +38,8 @@ any_value = st.one_of(
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """Give the path of a store that is not there yet."""
+    """Give the path of a store that is not there yet, in a folder that is."""
+    (tmp_path / "store").mkdir()
     return str(tmp_path / "store" / "bans.sqlite3")
 
 
@@ -158,6 +160,7 @@ def test_eight_processes_lose_and_double_nothing(store: str) -> None:
 def test_many_doors_make_the_store_together(tmp_path: Path) -> None:
     """Whoever comes while another makes the store waits for it, and has no need of the spool."""
     for attempt in range(20):
+        (tmp_path / f"{attempt}").mkdir()
         path = str(tmp_path / f"{attempt}" / "bans.sqlite3")
         barrier = threading.Barrier(4)
         reasons: list[str] = []
@@ -205,28 +208,125 @@ class Killed(BaseException):
     """Stands for kill -9: nothing in the recorder may catch it and go on."""
 
 
-@pytest.mark.parametrize("moment", ["rename", "unlink"])
+@pytest.mark.parametrize("moment", ["before it is emptied", "after it is emptied"])
 def test_a_take_in_that_is_killed_is_mended_by_the_next(
-    moment: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before or after its commit, with bans spooled meanwhile, everything is in the store once."""
+    """Killed when the store has all of it, with bans spooled meanwhile, everything is in the store once."""
     recorder.connect(store).close()
     spool(store, ban("192.0.2.1"), ban("192.0.2.2"))
-    genuine = os.rename
+    genuine = os.ftruncate
 
-    def killed(*names: str) -> None:
-        if moment == "rename":
-            genuine(*names)
+    def killed(descriptor: int, size: int) -> None:
+        if moment == "after it is emptied":
+            genuine(descriptor, size)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(os, moment, killed)
+        patch.setattr(os, "ftruncate", killed)
         recorder.take_in(store)
-    assert recorder.spooled(store) == 2
+    assert recorder.spooled(store) == (2 if moment == "before it is emptied" else 0)
     spool(store, ban("192.0.2.3"))
-    assert recorder.spooled(store) == 3
+    recorder.take_in(store)
+    assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert recorder.spooled(store) == 0
+
+
+def test_a_spool_that_an_earlier_version_had_taken_is_taken_in(store: str) -> None:
+    """It renamed the spool before it knew what the store takes, and may have died then."""
+    spool(store, ban("192.0.2.1"))
+    Path(recorder.spool_path(store)).rename(recorder.spool_path(store) + ".taken")
+    spool(store, ban("192.0.2.2"))
+    assert recorder.spooled(store) == 2
+    assert recorder.take_in(store) == (2, 0)
+    assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2"]
+    assert not Path(recorder.spool_path(store) + ".taken").exists()
+
+
+def test_bans_that_are_spooled_while_it_is_taken_in_are_not_lost(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool is emptied only when no line stands behind those that the store has."""
+    recorder.connect(store).close()
+    spool(store, ban("192.0.2.1"))
+    genuine: Any = recorder._store_lines
+    late = [ban("192.0.2.2"), ban("192.0.2.3")]
+
+    def slow(*part: Any) -> Any:
+        done: Any = genuine(*part)
+        if late:
+            spool(store, late.pop(0))
+        return done
+
+    monkeypatch.setattr(recorder, "_store_lines", slow)
     assert recorder.take_in(store) == (3, 0)
     assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert recorder.spooled(store) == 0
+
+
+def test_a_store_that_takes_nothing_costs_the_spool_nothing(store: str) -> None:
+    """A full disk refuses the events; the spool and its reserve stay, so that later bans still have a place."""
+    recorder.connect(store).close()
+    spool(store, ban("192.0.2.1"))
+    recorder.reserve_spool(store)
+    before = Path(recorder.spool_path(store)).stat()
+    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'disk is full'); END")
+    for _ in range(2):
+        with pytest.raises(sqlite3.DatabaseError, match="full"):
+            recorder.take_in(store)
+    after = Path(recorder.spool_path(store)).stat()
+    assert (after.st_ino, after.st_blocks, after.st_size) == (before.st_ino, before.st_blocks, before.st_size)
+    assert recorder.spooled(store) == 1
+
+
+def test_what_stands_behind_a_torn_first_sector_is_taken_in(store: str) -> None:
+    """A power cut may leave NULs where a line began that nobody acknowledged; what was spooled later was."""
+    recorder.connect(store).close()
+    recorder.reserve_spool(store)
+    line = json.dumps(dict(zip(recorder.COLUMNS, ban("192.0.2.1", matches="x" * 600), strict=True))).encode() + b"\n"
+    with Path(recorder.spool_path(store)).open("r+b") as file:
+        file.write(bytes(512) + line[512:])
+    spool(store, ban("192.0.2.2"))
+    assert recorder.take_in(store) == (1, 1)
+    assert [row[3] for row in stored(store)] == ["192.0.2.2"]
+    assert recorder.spooled(store) == 0
+
+
+@pytest.mark.parametrize("open_bracket", ["[", '{"users":'], ids=["list", "users"])
+def test_a_line_that_is_nested_without_end_is_a_torn_line(store: str, open_bracket: str) -> None:
+    """Whoever owns the folder may write anything into the spool; it costs no other line, and no later send."""
+    spool(store, ban("192.0.2.1"))
+    with Path(recorder.spool_path(store)).open("ab") as file:
+        file.write(open_bracket.encode() * 200_000 + b"\n")
+    spool(store, ban("192.0.2.2"))
+    assert recorder.take_in(store) == (2, 1)
+    assert [row[3] for row in stored(store)] == ["192.0.2.1", "192.0.2.2"]
+    assert recorder.take_in(store) == (0, 0)
+
+
+HUGE = """if True:
+    import importlib.machinery, re, sys
+    recorder = importlib.machinery.SourceFileLoader("recorder", sys.argv[1]).load_module()
+    count = recorder.take_in(sys.argv[2])
+    most = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]
+    print(*count, int(most) // 1024)
+"""
+
+
+def test_a_large_spool_is_taken_in_line_by_line(store: str) -> None:
+    """Memory does not depend on the spool's size: 100 MB, half of it one line without an end, take less than 50."""
+    spool(store, ban("192.0.2.1", matches="x" * 4000))
+    line = Path(recorder.spool_path(store)).read_bytes().rstrip(b"\0")
+    with Path(recorder.spool_path(store)).open("wb") as file:
+        for number in range(12_000):
+            address = f"10.0.{number // 250}.{number % 250}".encode()
+            file.write(line.replace(b"192.0.2.1", address))
+        file.writelines(b"x" * 2**20 for _ in range(50))
+    command = [sys.executable, "-W", "ignore", "-c", HUGE, str(FILE), store]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    events, torn, megabytes = map(int, done.stdout.split())
+    assert (events, torn) == (12_000, 9)
+    assert megabytes <= 50
+    assert recorder.spooled(store) == 0
 
 
 def test_a_torn_line_is_kept_aside_and_costs_no_other(store: str) -> None:
@@ -287,7 +387,6 @@ def test_no_link_beside_the_store_is_followed(store: str, name: str, tmp_path: P
 
 def make_foreign(path: str, *statements: str) -> bytes:
     """Make a database that is not ours, and return its bytes."""
-    Path(path).parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -388,10 +487,103 @@ def test_the_files_belong_to_the_folders_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fail2bans_umask")
-def test_a_folder_that_is_made_is_closed_to_others(store: str) -> None:
-    """The store's folder is made with the store, and holds addresses and log lines: no business of other users."""
-    recorder.append(store, ban())
-    assert Path(store).parent.stat().st_mode & 0o007 == 0
+def test_the_defaults_folder_is_made_and_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default store's folder is made with the store, and holds addresses and log lines: not for other users."""
+    path = str(tmp_path / "lib" / "fail2ban" / "bans.sqlite3")
+    monkeypatch.setattr(recorder, "DEFAULT_STORE", path)
+    assert recorder.append(path, ban()) == ""
+    assert Path(path).parent.stat().st_mode & 0o007 == 0
+
+
+def test_any_other_folder_must_be_there(tmp_path: Path) -> None:
+    """A store's path that was mistyped is told, and makes nothing."""
+    with pytest.raises(recorder.NotStored, match=r"there is no folder .*/mistyped: make it, or correct"):
+        recorder.append(str(tmp_path / "mistyped" / "bans.sqlite3"), ban())
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what somebody else laid there
+
+
+WAITING = 10.0  # seconds after which a door counts as hanging
+
+
+@pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged"])
+def test_no_fifo_in_the_folder_makes_a_door_wait(store: str, name: str) -> None:
+    """Whoever owns the folder cannot hold a ban or a send up: what is no regular file is refused at once."""
+    code = """if True:
+        import importlib.machinery, sys
+        recorder = importlib.machinery.SourceFileLoader("recorder", sys.argv[1]).load_module()
+        row = recorder.event("ban", "ssh", "192.0.2.9", 1.0, "web1", "test")
+        for attempt in (recorder.append, recorder.take_in, recorder.spooled, recorder.reserve_spool):
+            try:
+                attempt(sys.argv[2], *([row] if attempt is recorder.append else []))
+            except Exception as refusal:
+                print(refusal)
+    """
+    if name not in ("", ".spool"):
+        recorder.append(store, ban())
+        spool(store, ban("192.0.2.2"))
+        with Path(recorder.spool_path(store)).open("ab") as file:
+            file.write(b"torn\n")
+    os.mkfifo(store + name)
+    command = [sys.executable, "-W", "ignore", "-c", code, str(FILE), store]
+    subprocess.run(command, capture_output=True, check=True, timeout=WAITING)
+
+
+def test_root_in_anothers_folder_is_never_led_to_another_file(tmp_path: Path) -> None:
+    """While the folder's owner swaps the store for a link as fast as can be, no file of root's becomes a store."""
+    if os.geteuid():
+        pytest.skip("only root can be misled")
+    folder, victim = tmp_path / "theirs", tmp_path / "roots"
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    victim.touch()
+    path = str(folder / "bans.sqlite3")
+    reading, writing = os.pipe()
+    swapper = os.fork()
+    if not swapper:
+        swap(path, str(victim), writing)
+    os.close(writing)
+    until, attempts, refused = time.monotonic() + RACING, 0, 0
+    while time.monotonic() < until:
+        attempts += 1
+        try:
+            recorder.connect(path, 0.0).close()
+        except (recorder.ForeignStore, OSError, sqlite3.Error):
+            refused += 1
+        assert victim.stat().st_size == 0
+    os.kill(swapper, signal.SIGTERM)
+    swaps = int(os.read(reading, 100))
+    os.close(reading)
+    os.waitpid(swapper, 0)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"theirs", "roots"}
+    assert refused
+    assert swaps > 2000
+
+
+NOBODY = 65534
+RACING = 4.0  # seconds
+
+
+def swap(path: str, victim: str, writing: int) -> NoReturn:
+    """Be the folder's owner: put a file and a link in the store's place in turn until told to end; write how often."""
+    swaps, running = 0, [True]
+    signal.signal(signal.SIGTERM, lambda *_: running.clear())
+    os.chdir(os.path.dirname(path))
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    name = os.path.basename(path)
+    while running:
+        os.symlink(victim, "link")
+        os.rename("link", name)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY))
+        os.rename("file", name)
+        swaps += 2
+        time.sleep(os.urandom(1)[0] / 255 * 0.0005)
+    os.write(writing, b"%d" % swaps)
+    os._exit(0)
 
 
 # ---- fail2ban's door
@@ -544,7 +736,6 @@ def test_a_python_without_sqlite_spools(store: str) -> None:
         action.start()
         action.ban({{"ip": "192.0.2.1", "time": 1.0}})
     """
-    Path(store).parent.mkdir()
     subprocess.run([sys.executable, "-W", "ignore", "-I", "-S", "-c", code], check=True)
     assert recorder.take_in(store) == (2, 0)
     assert [row[3] for row in stored(store)] == ["", "192.0.2.1"]

@@ -22,9 +22,10 @@ from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, document
 from f2b_digest.errors import TemplateError
+from f2b_digest.filters import nolink
 from f2b_digest.look import Look
 from f2b_digest.message import Stamp
-from f2b_digest.render import HIDDEN, Renderer, nolink
+from f2b_digest.render import HIDDEN, Renderer
 from tests import samples
 from tests.store_making import NOON
 

@@ -311,7 +311,9 @@ def test_every_number_of_a_digest_is_what_a_naive_count_finds(
             digest = summarise(store, selection)
             pending = store.pending(selection).bans
     bans = [e for e in stored if first_id <= e["id"] <= last_id and is_wanted(e, chosen)]
-    assert counts(digest.totals) == (len(bans), distinct(bans, "ip"), distinct(bans, "jail"), failures(bans))
+    known = failures(bans) if bans else 0
+    assert counts(digest.totals) == (len(bans), distinct(bans, "ip"), distinct(bans, "jail"), known)
+    assert digest.totals.uncounted == sum(ban["failures"] is None for ban in bans)
     assert pending == len(bans)
     by_jail = sorted(groups(bans, "jail"), key=lambda group: (-len(group), group[0]["jail"]))
     assert (digest.left_out.jails, digest.left_out.bans) == (len(by_jail[jails:]), sum(map(len, by_jail[jails:])))
@@ -331,7 +333,7 @@ def is_wanted(e: Stored, chosen: list[tuple[str, str]]) -> bool:
     return e["kind"] == "ban" and not e["history"] and taken_in and not taken_out
 
 
-def counts(totals: Totals) -> tuple[int, int, int, int]:
+def counts(totals: Totals) -> tuple[int, int, int, int | None]:
     """Return a digest's totals as a tuple."""
     return totals.bans, totals.addresses, totals.jails, totals.failures
 
@@ -341,9 +343,10 @@ def distinct(bans: list[Stored], key: str) -> int:
     return len({ban[key] for ban in bans})
 
 
-def failures(bans: list[Stored]) -> int:
-    """Add the failures up."""
-    return sum(ban["failures"] or 0 for ban in bans)
+def failures(bans: list[Stored]) -> int | None:
+    """Add up the failures that are known; None if none are."""
+    known = [ban["failures"] for ban in bans if ban["failures"] is not None]
+    return sum(known) if known else None
 
 
 def groups(bans: list[Stored], key: str) -> list[list[Stored]]:
@@ -353,7 +356,7 @@ def groups(bans: list[Stored], key: str) -> list[list[Stored]]:
 
 def badness(bans: list[Stored]) -> tuple[int, int, float, str]:
     """Return a key that sorts the worst address first: most bans, then failures, then the latest."""
-    return -len(bans), -failures(bans), -max(ban["at"] for ban in bans), bans[0]["ip"]
+    return -len(bans), -(failures(bans) or 0), -max(ban["at"] for ban in bans), bans[0]["ip"]
 
 
 def shown(address: Address) -> tuple[object, ...]:

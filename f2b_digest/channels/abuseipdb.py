@@ -17,7 +17,16 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, one_line
+from f2b_digest.channels.base import (
+    CertificateFile,
+    Channel,
+    ConfiguredPath,
+    EnvironmentVariable,
+    Health,
+    Overdue,
+    SecretFile,
+    one_line,
+)
 from f2b_digest.digest import moment
 from f2b_digest.errors import DeliveryError
 from f2b_digest.evidence import anonymous, names, words
@@ -75,24 +84,25 @@ def _check_network(text: str) -> str:
 
 
 def _check_categories(categories: dict[str, str]) -> dict[str, str]:
-    for jail, numbers in categories.items():
-        if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(",")):
-            raise ValueError(f'{jail}: {numbers!r} is not like "18,22" (1 to 23, see abuseipdb.com/categories)')
+    wrong = [
+        f"{jail}: {numbers!r}"
+        for jail, numbers in categories.items()
+        if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(","))
+    ]
+    if wrong:
+        raise ValueError(f'{", ".join(wrong)}: not like "18,22" (1 to 23, see abuseipdb.com/categories)')
     return categories
 
 
 class AbuseIPDB(Channel):
-    """Report the banned addresses to AbuseIPDB.
-
-    Only rows that failed are tried again; a row that the service has accepted is not sent twice on purpose.
-    """
+    """A failed or missing row is tried again alone; a row that the service has is never sent twice on purpose."""
 
     secrets: ClassVar[tuple[str, ...]] = ("key",)
 
     kind: Literal["abuseipdb"]
     key: SecretStr | None = None
     """API key. Example: "0123456789abcdef"."""
-    key_file: ConfiguredPath | None = None
+    key_file: SecretFile | None = None
     key_env: EnvironmentVariable | None = None
     categories: Annotated[dict[str, str], AfterValidator(_check_categories)] = Field(default_factory=dict)
     """AbuseIPDB categories by jail, in addition to the built-in table. Jails without any are not reported.
@@ -110,15 +120,23 @@ class AbuseIPDB(Channel):
     """CSV file for dry_run. Example: "abuseipdb.csv"."""
     url: str = SERVICE
     """Base address of the API."""
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _dry_run(self) -> Self:
         if self.dry_run != (self.dry_run_file is not None):
             raise ValueError("dry_run = true and dry_run_file go together")
+        return self
+
+    @model_validator(mode="after")
+    def _key(self) -> Self:
         if not self.dry_run and not self.has_secret("key"):
             raise ValueError("key, key_file or key_env is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _server(self) -> Self:
         http.check_server(self.url)
         return self
 
@@ -144,10 +162,13 @@ class AbuseIPDB(Channel):
         for address in json.loads(parts[ADDRESSES]):
             ip = _public(address["ip"])
             categories = (CATEGORIES | self.categories).get(address["jail"])
+            why = _not_for_strangers(address)
             if categories is None:
                 left_out.setdefault("jails without a category", []).append(address["jail"])
             elif ip is None or self._ignored(ip):
                 left_out.setdefault("private, reserved or ignored", []).append(address["ip"])
+            elif why:
+                left_out.setdefault(why, []).append(address["ip"])
             elif address["last"] < stamp.made_at - OLDEST:
                 left_out.setdefault("older than 60 days", []).append(address["ip"])
             elif str(ip) in earlier:
@@ -170,7 +191,7 @@ class AbuseIPDB(Channel):
 
     def _comment(self, address: Mapping[str, Any], stamp: Stamp) -> str:
         period = f"{_date(address['first'])} to {_date(address['last'])}"
-        text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {address['failures']} failures, {period}"
+        text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {_failures(address)}{period}"
         if self.comment == "matches" and address.get("matches"):
             private = (*names(stamp.host), *self.private)
             text += f": {redacted(address['matches'], address['ip'], private, address.get('users', ()))}"
@@ -179,6 +200,18 @@ class AbuseIPDB(Channel):
     def wire(self, body: bytes) -> bytes:
         """Return the rows as the service gets them."""
         return to_csv(json.loads(body)["rows"])
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the stored message holds no report."""
+        super().accept(message)
+        document = json.loads(message.body)
+        try:
+            whole = all(all(isinstance(field, str) for field in row) and len(row) == 4 for row in document["rows"])
+            document["left_out"].items()
+        except (TypeError, LookupError, AttributeError):
+            whole = False
+        if not whole:
+            raise ValueError("its message is no report of addresses")
 
     def deliver(self, message: Message) -> str | None:
         """Report the rows; return what the service did not take and what was left out.
@@ -202,7 +235,7 @@ class AbuseIPDB(Channel):
             for count, words in report(rows, key):
                 done += count
                 said += words
-        except (DeliveryError, TimeoutError) as error:
+        except (DeliveryError, Overdue) as error:
             taken = reported | {row[0]: message.at for row in rows[:done]}
             rest = document | {"rows": rows[done:], "reported": taken, "said": said}
             raise _part_of(error, len(taken), len(rows) - done, json.dumps(rest, ensure_ascii=False).encode()) from None
@@ -276,6 +309,20 @@ class _RowRefusedError(Exception):
         self.known = known
 
 
+def _not_for_strangers(address: Mapping[str, Any]) -> str:
+    """Return why an address is none to accuse in public, or nothing."""
+    if address["failures"] == 0 and not address.get("uncounted"):
+        return "banned by hand, without a failure"
+    return "unbanned before the time" if address.get("lifted") else ""
+
+
+def _failures(address: Mapping[str, Any]) -> str:
+    """Return the failures that are known, for a comment."""
+    if address["failures"] is None:
+        return ""
+    return f"{'at least ' if address.get('uncounted') else ''}{address['failures']} failures, "
+
+
 def _public(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address if the whole world can see it."""
     try:
@@ -318,12 +365,14 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _part_of(error: DeliveryError | TimeoutError, taken: int, left: int, rest: bytes) -> DeliveryError:
+def _part_of(error: DeliveryError | Overdue, taken: int, left: int, rest: bytes) -> DeliveryError:
     """Return an error that says how far the report got, with what is left of it."""
-    if isinstance(error, TimeoutError):
-        error = DeliveryError(str(error), permanent=False, in_doubt=True)
+    if isinstance(error, Overdue):
+        error = DeliveryError(str(error), permanent=False, in_doubt=True, unreachable=True)
     reason = f"{taken} of {taken + left} rows reported, then {error.reason}" if taken else error.reason
-    return DeliveryError(reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest)
+    return DeliveryError(
+        reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest, unreachable=error.unreachable
+    )
 
 
 def to_csv(rows: Sequence[Sequence[str]]) -> bytes:

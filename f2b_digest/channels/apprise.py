@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, masked, one_line
+from f2b_digest.channels.base import Channel, EnvironmentVariable, Health, SecretFile, masked, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -33,10 +33,7 @@ def _check_url(url: SecretStr) -> SecretStr:
 
 
 class Apprise(Channel):
-    """Send by any service that Apprise knows (extra f2b-digest[apprise]).
-
-    Apprise does not say why a delivery failed, so every failure is tried again.
-    """
+    """Apprise does not say why a delivery failed, so that every failure is tried again."""
 
     secrets: ClassVar[tuple[str, ...]] = ("url",)
 
@@ -44,7 +41,7 @@ class Apprise(Channel):
     samples: bool = False
     url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
     """Apprise URL of the service. It contains the service's secrets. Example: "mailtos://user:password@example.org"."""
-    url_file: ConfiguredPath | None = None
+    url_file: SecretFile | None = None
     url_env: EnvironmentVariable | None = None
     urgent_from: int | None = Field(default=None, ge=1)
     """From this many bans on, the notification is a warning. Example: 100."""
@@ -75,6 +72,12 @@ class Apprise(Channel):
         title = one_line(parts["apprise/title.txt"], 120)
         body = parts["apprise/body.txt"].strip()
         return f"{'warning' if urgent else 'info'}\n{title}\n{body}".encode("utf-8", "replace")
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the stored message has no kind and title."""
+        super().accept(message)
+        if message.body.decode().split("\n", 1)[0] not in ("info", "warning") or message.body.count(b"\n") < 2:
+            raise ValueError("its message is no notification")
 
     def deliver(self, message: Message) -> None:
         """Hand the notification to Apprise."""

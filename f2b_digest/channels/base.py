@@ -3,12 +3,16 @@
 A channel never reads the store, renders, retries, prints, or looks at the clock.
 """
 
+import logging
+import os
+import re
 import signal
-import ssl
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, ClassVar, Self
@@ -19,11 +23,14 @@ from f2b_digest.errors import DeliveryError
 from f2b_digest.evidence import flat
 from f2b_digest.message import Message, Stamp
 
-DEADLINE = 120
-"""Seconds that one delivery may take in all, whatever the other side does."""
+log = logging.getLogger(__name__)
 
-OUT_OF_DATE = frozenset({9, 10})
-"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+DEADLINE = 120.0
+"""Seconds that one delivery may take in all, whatever the other side does."""
+LARGEST_SECRET, LARGEST_BUNDLE = 64 * 1024, 4 * 2**20
+"""Bytes of a file with a secret, and of one with certificates."""
+IDENTITY = re.compile(r"(f2b-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
+"""What `Channel.identity` makes: it becomes the name of a file and a header."""
 
 
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
@@ -58,6 +65,43 @@ def _from_environment(value: object, info: ValidationInfo) -> object:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """A file that the configuration names, and what it held when the configuration was read."""
+
+    path: Path
+    held: SecretStr
+    trouble: str = ""
+    """Why it could not be read. Not every command needs it, or is run by somebody who may read it."""
+
+
+def _from_file(largest: int, value: object, info: ValidationInfo) -> object:
+    path = _beside_the_configuration(value, info)
+    if not isinstance(path, (str, Path)) or not str(path):
+        raise ValueError("must be the path of a file")
+    try:
+        return Contents(Path(path), SecretStr(_read(Path(path), largest)))
+    except (OSError, ValueError) as error:
+        log.debug("cannot read %s", path, exc_info=True)
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+        return Contents(Path(path), SecretStr(""), reason)
+
+
+def _read(path: Path, largest: int) -> str:
+    """Return a regular file's text, without waiting for anybody. Raises OSError, ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is no regular file")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"is larger than {largest >> 10} KiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+
+
+@dataclass(frozen=True)
 class Health:
     """What a channel found when it looked at its other side without sending anything."""
 
@@ -71,6 +115,10 @@ class Health:
 
 EnvironmentVariable = Annotated[Variable, BeforeValidator(_from_environment)]
 """The name of a variable that holds a secret."""
+SecretFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGEST_SECRET))]
+"""A path, relative to the configuration's folder, of a file that holds a secret in its first line."""
+CertificateFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGEST_BUNDLE))]
+"""A path, relative to the configuration's folder, of a file with certificates in PEM."""
 
 
 class Channel(BaseModel, ABC):
@@ -110,15 +158,22 @@ class Channel(BaseModel, ABC):
         return any(getattr(self, key) is not None for key in (name, f"{name}_file", f"{name}_env"))
 
     def reveal(self, name: str) -> str | None:
-        """Return a secret from the configuration, its file or the environment; None if it is not configured.
+        """Return a secret, as it was when the configuration was read; None if it is not configured.
 
-        A file is read at each delivery, so that a replaced one counts at once. Raises DeliveryError, to be tried again
-        unless the secret stands in the configuration.
+        Raises DeliveryError, to be tried again unless the secret stands in the configuration.
         """
         value, file, variable = (getattr(self, key) for key in (name, f"{name}_file", f"{name}_env"))
         if variable is not None and variable.value is None:
             raise DeliveryError(f"the environment has no variable {variable.name}", permanent=False)
         return read_secret(variable.value if variable is not None else value, file)
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError, which says why, if a stored message is none that this channel could have been given.
+
+        Who can write to the store can lay rows into it; a channel that acts on a recipient checks it, too.
+        """
+        if not IDENTITY.fullmatch(message.identity) or not message.identity.isprintable():
+            raise ValueError("its identity is none that is ever made here")
 
     @property
     @abstractmethod
@@ -163,60 +218,51 @@ class Channel(BaseModel, ABC):
         return Health("nothing to look at without sending")
 
 
+class Overdue(BaseException):
+    """The time for a block is over. No Exception: libraries take those for a refusal, and try another address."""
+
+
 @contextmanager
 def deadline(seconds: float = DEADLINE) -> Iterator[None]:
-    """Raise TimeoutError in the block after so many seconds, wherever it waits: connecting, reading, a subprocess.
+    """Raise DeliveryError at the end of the block if it is interrupted for taking more than so many seconds.
 
-    A time limit on each read does not help against a server that sends a byte now and then. Main thread only.
+    It rings once, as Overdue: for a channel that can say how far it came. What ends any wait for sure is the end of
+    the process, see f2b_digest.isolation. Main thread only.
     """
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"no end after {seconds:g} s")
+        raise Overdue(f"no end after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except Overdue as error:
+        raise DeliveryError(str(error), permanent=False, in_doubt=True, unreachable=True) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
-def read_secret(value: SecretStr | None, file: Path | None) -> str | None:
+def read_secret(value: SecretStr | None, file: Contents | None) -> str | None:
     """Return a secret that stands in the configuration or in the first line of a file, or None if neither is set.
 
-    Read at each delivery, so that a replaced file counts at once. Raises DeliveryError, to be tried again
-    where it stands in a file.
+    Raises DeliveryError, to be tried again where it stands in a file.
     """
     secret = value.get_secret_value() if value is not None else _first_line(file) if file is not None else None
     if secret is not None and not secret.isprintable():
-        place = "the token or password" if value is not None else f"secret file {file}"
+        place = "the token or password" if value is not None else f"secret file {file.path if file else ''}"
         raise DeliveryError(f"{place} holds a line end or a control character", permanent=value is not None)
     return secret
 
 
-def _first_line(file: Path) -> str:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise DeliveryError(f"secret file {file}: {reason}", permanent=False) from None
+def _first_line(file: Contents) -> str:
+    lines = file.held.get_secret_value().splitlines()
+    if file.trouble:
+        raise DeliveryError(f"secret file {file.path}: {file.trouble}", permanent=False)
     if not lines or not lines[0].strip():
-        raise DeliveryError(f"secret file {file} is empty", permanent=False)
+        raise DeliveryError(f"secret file {file.path} is empty", permanent=False)
     return lines[0].strip()
-
-
-def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Return a context that verifies by the certificates of a file, or by the system's. Raises DeliveryError."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise DeliveryError(f"ca_file {ca_file}: {error.strerror or error}", permanent=False) from None
-
-
-def passes(refused: ssl.SSLCertVerificationError) -> bool:
-    """Say whether a certificate was refused for its dates: a renewal mends that, or a clock that is set right."""
-    return refused.verify_code in OUT_OF_DATE
 
 
 def masked(text: str, *secrets: str) -> str:

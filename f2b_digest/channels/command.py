@@ -12,6 +12,9 @@ from f2b_digest.message import Message, Stamp
 
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
+VARIABLES = tuple(f"F2B_DIGEST_{name}" for name in ("REPORT", "HOST", "BANS", "ADDRESSES", "JAILS", "FAILURES", "ID"))
+"""What a stored message begins with, a line each. A program gets no other from the store: who can write there would
+choose what it loads."""
 
 
 def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -50,18 +53,20 @@ class Command(Channel):
 
     def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
         """Return the variables, a line each, an empty line, and the text."""
-        totals = {
-            "REPORT": stamp.report, "HOST": stamp.host, "BANS": stamp.bans, "ADDRESSES": stamp.addresses,
-            "JAILS": stamp.jails, "FAILURES": stamp.failures, "ID": stamp.uuid,
-        }  # fmt: skip
-        lines = [f"F2B_DIGEST_{name}={one_line(str(value), 300)}" for name, value in totals.items()]
+        failures = "" if stamp.failures is None else stamp.failures  # unknown
+        totals = (stamp.report, stamp.host, stamp.bans, stamp.addresses, stamp.jails, failures, stamp.uuid)
+        lines = [f"{name}={one_line(str(value), 300)}" for name, value in zip(VARIABLES, totals, strict=True)]
         return ("\n".join(lines) + "\n\n" + parts["command/input.txt"]).encode("utf-8", "replace")
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the program would get variables that it is not promised."""
+        super().accept(message)
+        _totals(message.body)
 
     def deliver(self, message: Message) -> None:
         """Run the program."""
-        lines, _, text = message.body.partition(b"\n\n")
-        totals = dict(line.split("=", 1) for line in lines.decode().split("\n"))
-        variables = process.environment() | totals
+        text = message.body.partition(b"\n\n")[2]
+        variables = process.environment() | _totals(message.body)
         if message.in_doubt:
             variables["F2B_DIGEST_POSSIBLE_DUPLICATE"] = "yes"
         status, said = process.run(self.command, text, variables, self.timeout)
@@ -75,3 +80,12 @@ class Command(Channel):
     def check(self) -> Health:
         """See that the program is there."""
         return Health(f"{process.find(self.command[0])} is there")
+
+
+def _totals(body: bytes) -> dict[str, str]:
+    """Return the variables that a message begins with. Raises ValueError where they are not ours."""
+    lines = body.partition(b"\n\n")[0].decode().split("\n")
+    totals = dict(line.partition("=")[::2] for line in lines)
+    if tuple(totals) != VARIABLES or not all(value.isprintable() for value in totals.values()):
+        raise ValueError("its message does not begin with the variables that every message begins with")
+    return totals

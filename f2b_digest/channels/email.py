@@ -2,13 +2,14 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels import mime, process, smtp
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health, trust
+from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile, one_line
+from f2b_digest.channels.tls import trust
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -21,7 +22,7 @@ Address = Annotated[str, AfterValidator(mime.check_address)]
 
 
 class Email(Channel):
-    """Send mail, text and HTML, by the sendmail program or an SMTP server: one per recipient."""
+    """One mail per recipient, with a text and an HTML alternative."""
 
     any_recipient: ClassVar[bool] = True
     secrets: ClassVar[tuple[str, ...]] = ("password",)
@@ -39,21 +40,29 @@ class Email(Channel):
     """
     password: SecretStr | None = None
     """Password for smtp. Example: "secret"."""
-    password_file: ConfiguredPath | None = None
+    password_file: SecretFile | None = None
     password_env: EnvironmentVariable | None = None
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Email":
-        if self.smtp is None:
-            if self.has_secret("password") or self.ca_file:
-                raise ValueError("password, password_file and ca_file need smtp")
-            if not shlex.split(self.sendmail):
-                raise ValueError("sendmail is empty")
-            return self
-        if "sendmail" in self.model_fields_set:
+    def _one_way(self) -> Self:
+        if self.smtp is None and (self.has_secret("password") or self.ca_file):
+            raise ValueError("password, password_file and ca_file need smtp")
+        if self.smtp is not None and "sendmail" in self.model_fields_set:
             raise ValueError("smtp and sendmail: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _program(self) -> Self:
+        if not shlex.split(self.sendmail):
+            raise ValueError("sendmail is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _smtp_server(self) -> Self:
+        if self.smtp is None:
+            return self
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
             raise ValueError("smtp is not like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
@@ -99,6 +108,12 @@ class Email(Channel):
             stamp=stamp,
             message_id=self.identity(stamp),
         )
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the recipient is no address, or could be taken for a program's option."""
+        super().accept(message)
+        if message.recipient.startswith("-") or mime.bare_address(message.recipient) != message.recipient:
+            raise ValueError(f"its recipient {one_line(message.recipient, 80)!r} is no address")
 
     def deliver(self, message: Message) -> None:
         """Hand the mail to the SMTP server or to sendmail."""

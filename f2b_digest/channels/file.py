@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from f2b_digest.channels import mime
-from f2b_digest.channels.base import Channel, ConfiguredPath, Health
+from f2b_digest.channels.base import Channel, ConfiguredPath, Health, one_line
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
 
@@ -40,6 +40,10 @@ class File(Channel):
     def _consistent(self) -> Self:
         if sum(place is not None for place in (self.folder, self.append, self.maildir)) != 1:
             raise ValueError("folder, append and maildir: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _suits(self) -> Self:
         if self.maildir and self.format not in (None, "eml"):
             raise ValueError("a Maildir holds mails: format is eml")
         if self.append and self.format not in (None, "text", "json"):
@@ -81,6 +85,12 @@ class File(Channel):
             stamp=stamp,
             message_id=f"{stamp.identity}@localhost",
         )
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the store names another place than the configuration."""
+        super().accept(message)
+        if message.recipient not in self.recipients:
+            raise ValueError(f"its recipient is {one_line(message.recipient, 80)!r}, not {self.recipients[0]!r}")
 
     def deliver(self, message: Message) -> None:
         """Write the file, or its end, and bring it to disk."""

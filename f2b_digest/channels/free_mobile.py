@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable, Health
+from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
 
@@ -51,29 +51,33 @@ def length(text: str) -> int:
 
 
 class FreeMobile(Channel):
-    """Send one SMS by Free Mobile's service in France. The key is sent in the body of a POST, never in a URL."""
+    """The key goes in the body of a POST, so that it stands in no URL and no log."""
 
     secrets: ClassVar[tuple[str, ...]] = ("key",)
 
     kind: Literal["free-mobile"]
     samples: bool = False
-    user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")]
+    user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")] = Field(title="8 digits in quotes")
     """Free Mobile's customer number, 8 digits. Example: "12345678"."""
     key: SecretStr | None = None
     """Key of the SMS service. Example: "secret"."""
-    key_file: ConfiguredPath | None = None
+    key_file: SecretFile | None = None
     key_env: EnvironmentVariable | None = None
     max_chars: int = Field(default=300, ge=40, le=999)
     """Longest SMS in characters; the network splits it into parts of 153."""
     url: str = SERVICE
     """Address of the service."""
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.has_secret("key"):
             raise ValueError("key, key_file or key_env is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
         if not self.url.startswith("https://"):
             raise ValueError("url must begin with https://")
         return self

@@ -1,21 +1,26 @@
 """One HTTP request with verified TLS, no redirects and a cap on the answer, for the channels that speak HTTP."""
 
 import html
+import http.client
 import json
+import logging
 import re
 import socket
 import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, quote_plus, urlsplit
 
 import urllib3
+import urllib3.connection
 
 from f2b_digest import __version__
-from f2b_digest.channels.base import masked, passes, trust
+from f2b_digest.channels.base import Contents, masked
+from f2b_digest.channels.tls import passes, trust
 from f2b_digest.errors import DeliveryError
+
+log = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 65536
 """Bytes of an answer that are read; a service's own words stand at its beginning."""
@@ -65,7 +70,7 @@ class Answer(NamedTuple):
 
 
 def post(
-    url: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None = None, most: int = ANSWER_LIMIT
+    url: str, body: bytes, headers: Mapping[str, str], ca_file: Contents | None = None, most: int = ANSWER_LIMIT
 ) -> Answer:
     """Send one POST and return the answer, of which at most so many bytes are read.
 
@@ -75,7 +80,7 @@ def post(
     return _request("POST", url, body, headers, ca_file, most)[0]
 
 
-def get(url: str, headers: Mapping[str, str], ca_file: Path | None = None) -> tuple[Answer, float | None]:
+def get(url: str, headers: Mapping[str, str], ca_file: Contents | None = None) -> tuple[Answer, float | None]:
     """Send one GET; return the answer, and the server's time in UTC epoch seconds if it told it.
 
     As for `post`, no redirect is followed, and DeliveryError is raised where there is no answer.
@@ -87,7 +92,7 @@ def get(url: str, headers: Mapping[str, str], ca_file: Path | None = None) -> tu
         return answer, None
 
 
-def reach(url: str, ca_file: Path | None = None) -> str:
+def reach(url: str, ca_file: Contents | None = None) -> str:
     """Connect to an address's server, with TLS where it says so, ask nothing, and return the host.
 
     For services where any request could be taken for a message. Raises DeliveryError.
@@ -102,26 +107,25 @@ def reach(url: str, ca_file: Path | None = None) -> str:
         reason = f"{parts.netloc}: certificate refused: {error.verify_message}"
         raise DeliveryError(reason, permanent=not passes(error)) from None
     except OSError as error:
-        raise DeliveryError(f"{parts.netloc}: {error.strerror or error}", permanent=False) from None
+        raise DeliveryError(f"{parts.netloc}: {error.strerror or error}", permanent=False, unreachable=True) from None
     return parts.netloc
 
 
 def _request(
-    method: str, url: str, body: bytes | None, headers: Mapping[str, str], ca_file: Path | None, most: int
+    method: str, url: str, body: bytes | None, headers: Mapping[str, str], ca_file: Contents | None, most: int
 ) -> tuple[Answer, str]:
     """Return the answer to one request, and its Date."""
     host = urlsplit(url).netloc
     context = trust(ca_file) if url.startswith("https:") else None
     try:
-        with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
+        with _Pools(ssl_context=context, retries=False) as pool:
             answer = pool.request(
                 method, url, body=body, headers={"User-Agent": f"f2b-digest/{__version__}", **headers},
                 timeout=TIMEOUT, redirect=False, preload_content=False,
             )  # fmt: skip
             try:
                 whole = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
-                read = Answer(answer.status, answer.read(most, decode_content=True), whole)
-                return read, answer.headers.get("Date", "")
+                return Answer(answer.status, _content(answer, most), whole), answer.headers.get("Date", "")
             finally:
                 answer.close()
     except urllib3.exceptions.SSLError as error:
@@ -131,9 +135,54 @@ def _request(
         # Anything but the certificate may have broken behind the request.
         raise DeliveryError(f"{host}: TLS: {error}", permanent=permanent, in_doubt=not refused) from None
     except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
-        raise DeliveryError(f"{host}: {_plain(error)}", permanent=False) from None
+        raise DeliveryError(f"{host}: {_plain(error)}", permanent=False, unreachable=True) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:  # it may have got the request
-        raise DeliveryError(f"{host}: {_unquoted(error)}", permanent=False, in_doubt=True) from None
+        late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+        raise DeliveryError(f"{host}: {_unquoted(error)}", permanent=False, in_doubt=True, unreachable=late) from None
+
+
+def _content(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
+    """Return the beginning of an answer's body. Raises urllib3's HTTPError."""
+    try:
+        return answer.read(most, decode_content=True)
+    except (ValueError, ArithmeticError, LookupError, AssertionError) as error:  # a chunk of fewer bytes than none
+        log.debug("an answer that urllib3 does not understand", exc_info=True)
+        raise urllib3.exceptions.ProtocolError("no HTTP", error) from None
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """The answer behind those that only announce it: Python knows 100 among them, and takes 103 for the end."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while 100 < status < 200 and status != 101:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _FinalResponse
+
+
+class _SecuredConnection(urllib3.connection.HTTPSConnection):
+    response_class = _FinalResponse
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecuredPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecuredConnection
+
+
+class _Pools(urllib3.PoolManager):
+    """Connections that wait for the final answer."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.pool_classes_by_scheme = {"http": _Pool, "https": _SecuredPool}
 
 
 def words(body: bytes, *secrets: str) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from pydantic import SecretStr, model_validator
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, EnvironmentVariable
+from f2b_digest.channels.base import Channel, EnvironmentVariable, SecretFile
 from f2b_digest.errors import DeliveryError
 
 
@@ -16,13 +16,13 @@ class Login(Channel):
 
     token: SecretStr | None = None
     """Access token, for "Authorization: Bearer". Example: "tk_0123456789"."""
-    token_file: ConfiguredPath | None = None
+    token_file: SecretFile | None = None
     token_env: EnvironmentVariable | None = None
     user: str | None = None
     """User name, for "Authorization: Basic". Example: "f2b"."""
     password: SecretStr | None = None
     """Password of user. Example: "secret"."""
-    password_file: ConfiguredPath | None = None
+    password_file: SecretFile | None = None
     password_env: EnvironmentVariable | None = None
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import ConfiguredPath, Health, masked, one_line
+from f2b_digest.channels.base import CertificateFile, Health, masked, one_line
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
@@ -44,25 +44,29 @@ ServerAddress = Annotated[str, AfterValidator(_check_server)]
 
 
 class Ntfy(Login):
-    """Publish one notification per digest to an ntfy topic."""
+    """One notification per digest."""
 
     kind: Literal["ntfy"]
     samples: bool = False
     url: ServerAddress
     """Address of the server, without a path. Example: "https://ntfy.example.org"."""
-    topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)]
+    topic: Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{1,64}$"), AfterValidator(_check_topic)] = Field(
+        title='letters, digits, "-" and "_" only, at most 64'
+    )
     """Topic: letters, digits, - and _, at most 64. Example: "Alertes_web1"."""
     priority: int = Field(default=3, ge=1, le=5)
     """Priority of the notification."""
     urgent_from: int | None = Field(default=None, ge=1)
     """From this many bans on, the priority is 5. Example: 100."""
-    tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = ()
+    tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = Field(
+        default=(), title="a word without spaces and commas"
+    )
     """ntfy tags, some of which are shown as emoji. Example: ["no_entry"]."""
     click: Link | None = None
     """Page to open on a tap. Example: "https://web1.example.org/"."""
     max_bytes: int = Field(default=4095, ge=100)
     """Longest message in bytes. A server turns a longer one into an attachment, or refuses it."""
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @property
@@ -99,6 +103,14 @@ class Ntfy(Login):
         if self.click:
             document["click"] = self.click
         return json.dumps(document, ensure_ascii=False).encode()
+
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the stored message is none for its topic."""
+        super().accept(message)
+        document = json.loads(message.body)
+        known = isinstance(document, dict) and isinstance(document.get("message"), str)
+        if not known or document.get("topic") != message.recipient:
+            raise ValueError("its message is none that is published to its recipient")
 
     def deliver(self, message: Message) -> None:
         """Publish, and believe only an answer that carries our message."""

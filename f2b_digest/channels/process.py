@@ -3,14 +3,16 @@
 import errno
 import os
 import pwd
-import selectors
+import select
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import BinaryIO
 
+from f2b_digest import isolation
 from f2b_digest.errors import DeliveryError
 
 SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EIO})
@@ -41,25 +43,25 @@ def find(program: str) -> str:
 def run(command: Sequence[str], given: bytes, variables: Mapping[str, str], timeout: float) -> tuple[int, str]:
     """Run a program with something on its standard input; return its exit status and what it said on standard error.
 
-    A negative status is the number of the signal that ended it. It, and what it started, is killed after `timeout`
+    Its standard input is a whole file: if this process is killed, the program does not take a part for all of it. A
+    negative status is the number of the signal that ended it. It, and what it started, is killed after `timeout`
     seconds. Raises DeliveryError if it does not start, or does not end.
     """
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=variables,
-            start_new_session=True,
-        )  # fmt: skip
-    except TimeoutError:
-        raise
+        with _file(given) as stdin, isolation.without_limit():
+            process = subprocess.Popen(
+                command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=variables,
+                process_group=0,
+            )  # fmt: skip
     except OSError as error:
         passes = error.errno in SCARCE
         raise DeliveryError(f"{command[0]}: {error.strerror}", permanent=not passes) from None
     with process:
         try:
-            said = _talk(process, given, timeout)
+            said = _listen(process, timeout)
         except subprocess.TimeoutExpired:
             reason = f"{command[0]}: no end after {timeout:g} s"
-            raise DeliveryError(reason, permanent=False, in_doubt=True) from None
+            raise DeliveryError(reason, permanent=False, in_doubt=True, unreachable=True) from None
         finally:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
@@ -67,45 +69,33 @@ def run(command: Sequence[str], given: bytes, variables: Mapping[str, str], time
     return process.returncode, said.decode("utf-8", "replace").strip() or "(it said nothing)"
 
 
-def _talk(process: subprocess.Popen[bytes], given: bytes, timeout: float) -> bytes:
-    """Feed a program until it ends; return the beginning of what it said. Raises TimeoutExpired.
+def _file(content: bytes) -> BinaryIO:
+    """Return a file that has no name, at its beginning."""
+    file = os.fdopen(os.memfd_create("message"), "r+b")
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _listen(process: subprocess.Popen[bytes], timeout: float) -> bytes:
+    """Wait until a program ends; return the beginning of what it said. Raises TimeoutExpired.
 
     Not by communicate(): that keeps all that a program says, and waits for children that it left behind.
     """
-    assert process.stdin
     assert process.stderr
-    end, said, rest = time.monotonic() + timeout, b"", memoryview(given)
-    os.set_blocking(process.stdin.fileno(), False)
-    with selectors.DefaultSelector() as ready:
-        ready.register(process.stdin, selectors.EVENT_WRITE)
-        ready.register(process.stderr, selectors.EVENT_READ)
-        while ready.get_map() and (left := end - time.monotonic()) > 0:
-            events = ready.select(min(left, GLANCE))
-            for key, _ in events:
-                if key.fileobj is process.stderr:
-                    piece = os.read(key.fd, 65536)
-                    said += piece[: WORDS_LIMIT - len(said)]
-                    if not piece:
-                        ready.unregister(process.stderr)
-                else:
-                    rest = rest[_fed(key.fd, rest) :]
-                    if not rest:
-                        ready.unregister(process.stdin)
-                        process.stdin.close()
-            if not events and process.poll() is not None:
+    end, said = time.monotonic() + timeout, b""
+    poll = select.poll()
+    poll.register(process.stderr, select.POLLIN)
+    while (left := end - time.monotonic()) > 0:
+        if poll.poll(1000 * min(left, GLANCE)):
+            piece = os.read(process.stderr.fileno(), 65536)
+            said += piece[: WORDS_LIMIT - len(said)]
+            if not piece:
                 break
+        elif process.poll() is not None:
+            break
     process.wait(max(0.0, end - time.monotonic()))
     return said
-
-
-def _fed(descriptor: int, rest: memoryview) -> int:
-    """Return how many bytes a program took: all, where it wants no more."""
-    try:
-        return os.write(descriptor, rest)
-    except BlockingIOError:
-        return 0
-    except BrokenPipeError:
-        return len(rest)
 
 
 def how_it_ended(status: int) -> str:

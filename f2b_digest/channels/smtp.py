@@ -1,18 +1,25 @@
 """One SMTP transaction for one recipient, step by step, so that each refusal keeps its step, its code and its words."""
 
 import base64
+import errno
 import re
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from f2b_digest.channels.base import masked, passes
+from f2b_digest.channels.base import Overdue, masked
+from f2b_digest.channels.tls import passes
 from f2b_digest.errors import DeliveryError
 
 TIMEOUT = 30
 """Seconds for each answer of the server."""
+REPLY_LIMIT = 65536
+"""Bytes of one reply, of all its lines."""
+UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 PORTS = {"smtp": 587, "smtps": 465}
 
 
@@ -43,9 +50,9 @@ def _session(address: str, password: str | None, context: ssl.SSLContext, name: 
     server: smtplib.SMTP
     try:
         if url.scheme == "smtps":
-            server = smtplib.SMTP_SSL(host, port, local_hostname=name, timeout=TIMEOUT, context=context)
+            server = _SecuredServer(host, port, local_hostname=name, timeout=TIMEOUT, context=context)
         else:
-            server = smtplib.SMTP(host, port, local_hostname=name, timeout=TIMEOUT)
+            server = _Server(host, port, local_hostname=name, timeout=TIMEOUT)
         with _closed(server):
             if url.scheme == "smtp":
                 _expect(*server.ehlo(), step="EHLO")
@@ -55,8 +62,47 @@ def _session(address: str, password: str | None, context: ssl.SSLContext, name: 
             if user and password is not None:
                 server.login(user, password)
             yield server
-    except Exception as error:
+    except (Exception, Overdue) as error:
         raise _sorted(error, f"{host}:{port}", _forms(user, password or "")) from None
+
+
+class _Reply:
+    """What a server says, of which one reply takes no more than so much memory."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.left = file, REPLY_LIMIT
+
+    def readline(self, most: int) -> bytes:
+        """Return a line. Raises OSError where the reply is too long."""
+        line: bytes = self._file.readline(most)
+        self.left -= len(line)
+        if self.left < 0:
+            raise OSError(f"a reply of more than {REPLY_LIMIT >> 10} KiB")
+        return line
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+
+
+class _Server(smtplib.SMTP):
+    """A connection whose replies have an end."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Return the next reply."""
+        if self.file is None and self.sock:
+            self.file = _Reply(self.sock.makefile("rb"))
+        if self.file:
+            self.file.left = REPLY_LIMIT
+        try:
+            return super().getreply()
+        except Overdue:
+            self.close()
+            raise
+
+
+class _SecuredServer(_Server, smtplib.SMTP_SSL):
+    """The same within TLS."""
 
 
 class _Refused(Exception):
@@ -83,7 +129,7 @@ def _data(server: smtplib.SMTP, body: bytes) -> None:
     server.send(lines + b".\r\n" if lines.endswith(b"\r\n") else lines + b"\r\n.\r\n")
     try:
         code, words = server.getreply()
-    except (smtplib.SMTPException, OSError) as error:
+    except (smtplib.SMTPException, OSError, Overdue) as error:
         raise _InDoubt(str(error)) from None
     if not (200 <= code < 300 or 400 <= code < 600):
         raise _InDoubt(f"the server's answer was no answer: {words.decode('utf-8', 'replace')}")
@@ -95,7 +141,7 @@ def _closed(server: smtplib.SMTP) -> Iterator[None]:
     """Close the connection; after a delivery say QUIT, whatever the server answers: the outcome is known by then."""
     try:
         yield
-        with suppress(Exception):
+        with suppress(Exception, Overdue):
             server.quit()
     finally:
         server.close()
@@ -106,7 +152,7 @@ def _forms(user: str, password: str) -> list[str]:
     return [base64.b64encode(each.encode()).decode() for each in (f"\0{user}\0{password}", password)] + [password]
 
 
-def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
+def _sorted(error: BaseException, server: str, secrets: list[str]) -> BaseException:
     """Return the DeliveryError for what went wrong; anything else is a bug and is returned as it is."""
     permanent = False
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -128,9 +174,25 @@ def _sorted(error: Exception, server: str, secrets: list[str]) -> Exception:
         reason, permanent = f"{error.smtp_code} {words}", 500 <= error.smtp_code < 600 and isinstance(said, bytes)
     elif type(error) is smtplib.SMTPException:  # no kind of login that both sides know, or challenges without end
         reason, permanent = str(error), "No suitable" in str(error)
-    elif isinstance(error, (smtplib.SMTPException, OSError, ValueError)):
+    elif isinstance(error, (smtplib.SMTPException, OSError, ValueError, Overdue)):
         reason = str(error) or type(error).__name__
     else:
         return error
     in_doubt = isinstance(error, _InDoubt)
-    return DeliveryError(f"{server}: {masked(reason, *secrets)}", permanent=permanent, in_doubt=in_doubt)
+    return DeliveryError(
+        f"{server}: {masked(reason, *secrets)}", permanent=permanent, in_doubt=in_doubt, unreachable=_is_lost(error)
+    )
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Say whether a server did not answer: no connection, or a time-out. One that hangs up may do so to one recipient.
+
+    smtplib turns some of these into errors of its own.
+    """
+    while isinstance(error, (OSError, _InDoubt, Overdue)):  # SMTPException is an OSError
+        if isinstance(error, (Overdue, TimeoutError, ConnectionRefusedError, socket.gaierror)) or (
+            error.errno in UNREACHABLE if isinstance(error, OSError) else False
+        ):
+            return True
+        error = error.__context__
+    return False

@@ -66,16 +66,22 @@ class Syslog(Channel):
         lines = (cut(one_line(line, LINE_LIMIT), LINE_LIMIT) for line in parts["syslog/lines.txt"].splitlines())
         return b"".join(f"<{priority}>f2b-digest: ".encode() + line + b"\n" for line in lines if line)
 
+    def accept(self, message: Message) -> None:
+        """Raise ValueError where the store names another place than the configuration."""
+        super().accept(message)
+        if message.recipient not in self.recipients:
+            raise ValueError(f"its recipient is {one_line(message.recipient, 80)!r}, not {self.recipients[0]!r}")
+
     def deliver(self, message: Message) -> None:
         """Send each line; a daemon's socket takes datagrams, or a stream."""
         rest = message.body.splitlines(keepends=True)
         try:
-            with _connected(message.recipient) as daemon:
+            with _connected(str(self.socket)) as daemon:
                 while rest:
                     daemon.sendall(rest[0].rstrip(b"\n") if daemon.type == socket.SOCK_DGRAM else rest[0])
                     del rest[0]
         except OSError as error:
-            reason = f"{message.recipient}: {error.strerror or error}"
+            reason = f"{self.socket}: {error.strerror or error}"
             raise DeliveryError(reason, permanent=False, remaining=b"".join(rest)) from None
 
     def check(self) -> Health:

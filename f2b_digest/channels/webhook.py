@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import ConfiguredPath, EnvironmentVariable, Health
+from f2b_digest.channels.base import CertificateFile, EnvironmentVariable, Health, SecretFile
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import DOCUMENT, Message, Stamp
@@ -23,18 +23,22 @@ def _check_url(url: SecretStr) -> SecretStr:
 
 
 def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    for name, value in headers.items():
-        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"{name!r} is no header's name")
-        if name.lower() in OURS:
-            raise ValueError(f"{name} is made from other keys")
-        if not value.get_secret_value().isprintable() or not value.get_secret_value().isascii():
-            raise ValueError(f"the value of {name} must be printable ASCII")
+    wrong = [fault for name, value in headers.items() if (fault := _header_fault(name, value.get_secret_value()))]
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return headers
 
 
+def _header_fault(name: str, value: str) -> str:
+    if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+        return f"{name!r} is not a header's name"
+    if name.lower() in OURS:
+        return f"{name} is made from other keys"
+    return "" if value.isprintable() and value.isascii() else f"the value of {name} must be printable ASCII"
+
+
 class Webhook(Login):
-    """POST the digest as JSON, or a chat message, to a URL. Any 2xx answer is a success."""
+    """Any answer of 2xx is a success."""
 
     secrets: ClassVar[tuple[str, ...]] = ("url", *Login.secrets, "secret")
 
@@ -43,13 +47,17 @@ class Webhook(Login):
     """URL to POST to. Treated as a secret: whoever knows a chat's webhook can write there.
     Example: "https://hooks.example.org/services/T00/B00/XXXX".
     """
-    url_file: ConfiguredPath | None = None
+    url_file: SecretFile | None = None
     url_env: EnvironmentVariable | None = None
-    template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = Field(
+        default=None, title='the name of a file below templates/webhook/, like "slack.json"'
+    )
     """Template below templates/webhook/: slack.json (also for Mattermost), discord.json, teams.json or your own.
     Without it, the digest is sent as JSON. Example: "slack.json".
     """
-    content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = "application/json; charset=utf-8"
+    content_type: Annotated[str, StringConstraints(pattern=r"^[ -~]+/[ -~]+$")] = Field(
+        default="application/json; charset=utf-8", title='like "text/plain; charset=utf-8"'
+    )
     """Content-Type header."""
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
     """Further HTTP headers. Example: { X-Team = "ops" }."""
@@ -57,11 +65,11 @@ class Webhook(Login):
     """Key for the signature header, F2B-Digest-Signature: sha256=HMAC-SHA256(secret, timestamp + "." + body).
     Example: "secret".
     """
-    secret_file: ConfiguredPath | None = None
+    secret_file: SecretFile | None = None
     secret_env: EnvironmentVariable | None = None
     max_bytes: int = Field(default=1_000_000, ge=1000)
     """Longest body in bytes; rows are left out until it fits."""
-    ca_file: ConfiguredPath | None = None
+    ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")

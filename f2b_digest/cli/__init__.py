@@ -6,20 +6,21 @@ Each command's module loads when the command runs, so that `--help` and `record`
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from f2b_digest import __version__, recorder
-from f2b_digest.errors import ConfigurationError, F2bDigestError
+from f2b_digest import __version__, privileges, recorder
+from f2b_digest.errors import ConfigurationError, F2bDigestError, hint
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from f2b_digest.config import Configuration
+    from f2b_digest.host import Gathered
     from f2b_digest.surroundings import Surroundings
 
 COMMANDS = {
@@ -44,7 +45,7 @@ SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
 
 
 class Program:
-    """The options before the command, and what the machine says."""
+    """The options before the command, what the machine says, and whose store it is."""
 
     # A plain class: dataclasses would be a fifth of what `record` loads.
     def __init__(self, config: Path | None, store: str | None, *, verbose: bool, asks_host: bool = True) -> None:
@@ -53,6 +54,7 @@ class Program:
         self.verbose = verbose
         self.asks_host = asks_host
         self.clock = time.time
+        self.gathered: Gathered | None = None
 
     def configuration(self) -> "Configuration":
         """Load the configuration, and print its warnings. Raises ConfigurationError."""
@@ -62,31 +64,79 @@ class Program:
         return loaded
 
     def quiet_configuration(self) -> "Configuration":
-        """Load the configuration, and leave its warnings to the caller. Raises ConfigurationError."""
+        """Load the configuration, and leave its warnings to the caller.
+
+        Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
+        """
         from f2b_digest import config
 
-        return config.load(
+        privileges.refuse_changeable(self.config)
+        loaded = config.load(
             self.config,
             host=os.uname().nodename,
             timezone=local_zone(),
             language=local_language(os.environ),
             environment=os.environ,
         )
+        privileges.refuse_changeable(loaded.templates, *(report.templates for report in loaded.reports.values()))
+        return loaded
 
-    def surroundings(self, configuration: "Configuration", now: float) -> "Surroundings":
-        """Ask this host what it knows beside the store, and print which database of addresses cannot be read.
+    def begin(self, configuration: "Configuration", *, looks: bool = False) -> Path:
+        """Become the store's owner for good, if this is root and the store is another user's; return the store's path.
 
-        Not for sample bans, which are not this host's.
+        Whatever only root may open is opened before: with `looks`, what this host knows beside the store. A command
+        opens the store, and whatever else an attacker may have written to, after this. Raises ConfigurationError, or
+        StoreError.
+        """
+        path = self.store_path(configuration.store)
+        if looks and self.asks_host:
+            from f2b_digest import host
+
+            self.gathered = host.gather(configuration, self._oldest_login(configuration))
+        self.become_owner(path, languages_of(configuration))
+        if self.gathered:
+            self.gathered.database.copy()
+        return path.absolute() if os.geteuid() else path
+
+    def becomes_another(self, configuration: "Configuration") -> bool:
+        """Say whether `begin` will become another user. Raises ConfigurationError or StoreError."""
+        return os.geteuid() == 0 and privileges.owner_of(self.store_path(configuration.store)) is not None
+
+    def become_owner(self, path: Path, languages: Iterable[str] | None = None) -> None:
+        """Become a store's owner for good, if this is root and the store is another user's. Raises StoreError.
+
+        All of the program that works in some languages is loaded before; for None, nothing is.
+        """
+        if os.geteuid() != 0 or privileges.owner_of(path) is None:
+            return
+        from f2b_digest.cli import before
+
+        if languages is not None:
+            before.load(languages)
+        before.keep_modules_open()
+        owner = privileges.become_owner(path)
+        if self.verbose and owner:
+            import logging
+
+            logging.getLogger(__name__).info("from here on as %s, who owns %s", owner.name, path.parent)
+
+    def _oldest_login(self, configuration: "Configuration") -> float:
+        from f2b_digest.periods import DAY, PACES
+
+        return self.clock() - DAY - max(PACES[report.every or "week"] for report in configuration.reports.values())
+
+    def surroundings(self, configuration: "Configuration") -> "Surroundings":
+        """Return what `begin` gathered of this host, and print which database of addresses cannot be read.
+
+        Nothing for sample bans, which are not this host's.
         """
         from f2b_digest.surroundings import NOTHING_KNOWN
 
-        if not self.asks_host:
+        if self.gathered is None:
             return NOTHING_KNOWN
         from f2b_digest import host
-        from f2b_digest.periods import DAY, PACES
 
-        longest = max(PACES[report.every or "week"] for report in configuration.reports.values())
-        known, notes = host.look(configuration, now - longest - DAY, now)
+        known, notes = host.read(self.gathered, configuration, self._oldest_login(configuration), self.clock())
         for note in notes:
             complain(note)
         return known
@@ -110,6 +160,11 @@ class Program:
             return folder / Path(name).expanduser()
         except RuntimeError:
             raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
+
+
+def languages_of(configuration: "Configuration") -> set[str]:
+    """Return the languages that the reports speak."""
+    return {configuration.language, *filter(None, (report.language for report in configuration.reports.values()))}
 
 
 def local_zone() -> str:
@@ -153,6 +208,15 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        if args and args[0] not in COMMANDS:
+            meant = hint("there is", COMMANDS, args[0])
+            raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
+        return super().resolve_command(context, args)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
         with formatter.section("Commands"):
@@ -168,10 +232,10 @@ class Commands(click.Group):
     help=f"Configuration. Default: $F2B_DIGEST_CONFIG, else {SYSTEM_CONFIGURATION} if there is one.",
 )
 @click.option("--store", metavar="PATH", help="Store, instead of the configuration's.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what was done.")
+@click.option("-v", "--verbose", count=True, help="Say what was done; -vv: and all that went wrong on the way.")
 @click.version_option(__version__, prog_name="f2b-digest")
 @click.pass_context
-def cli(context: click.Context, config: Path | None, store: str | None, verbose: bool) -> None:
+def cli(context: click.Context, config: Path | None, store: str | None, verbose: int) -> None:
     """One digest of what fail2ban banned, by mail and phone.
 
     \b
@@ -184,7 +248,12 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
     """  # noqa: D301 - click wants the character, not its name
     if config is None and SYSTEM_CONFIGURATION.exists():
         config = SYSTEM_CONFIGURATION
-    context.obj = Program(config, store, verbose=verbose, asks_host=context.obj is not SAMPLES)
+    if verbose:
+        from f2b_digest.cli import logs
+
+        logs.begin(verbose)
+        context.call_on_close(logs.end)
+    context.obj = Program(config, store, verbose=bool(verbose), asks_host=context.obj is not SAMPLES)
 
 
 def complain(line: str) -> None:
@@ -196,7 +265,7 @@ def complain(line: str) -> None:
 def report_named(configuration: "Configuration", name: str) -> str:
     """Return a report's name, or end with a usage error that tells the names there are."""
     if name not in configuration.reports:
-        raise click.UsageError(f"no report {name!r} (there is: {', '.join(configuration.reports)})")
+        raise click.UsageError(f"no report {name!r} ({hint('there is', configuration.reports, name)})")
     return name
 
 
@@ -215,3 +284,7 @@ def main() -> None:
         for line in str(error).splitlines():
             complain(line)
         sys.exit(error.exit_status)
+    except OSError as error:  # no file descriptor left, a disk that cannot be read: another run may find it well
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or type(error).__name__}: this system gave up in the middle; try again")
+        sys.exit(75)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import __version__, doctor, places
+from f2b_digest import __version__, delivery, doctor
 from f2b_digest.cli import Program
 from f2b_digest.doctor import Finding, Subject, ways
 from f2b_digest.errors import ConfigurationError
-from f2b_digest.render import Renderer, visible
+from f2b_digest.render import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
 LONGEST_TEXT = 4096
@@ -28,8 +28,8 @@ LONGEST_TEXT = 4096
 def command(program: Program, send: bool, as_json: bool, socket: Path | None) -> None:
     """Examine the installation, and say what to do.
 
-    The configuration and its secrets, the store, the action in each running jail, cron, the database of addresses, and
-    each channel, without sending anything. One line each: ok, warning or error.
+    The configuration and its secrets, the store, the action in each running jail, cron, the database of addresses, the
+    templates, and each channel, without sending anything. One line each: ok, warning or error.
 
     \b
     Exit status, for monitoring: 0 all is well; 1 an error; 3 warnings only;
@@ -51,11 +51,15 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
-    path = program.store_path(configuration.store)
+    renderer = delivery.renderer_of(configuration)
+    host = doctor.look(socket)  # before root becomes the store's owner, who may not ask
+    path = program.begin(configuration, looks=True)
+    theirs = program.gathered.database if program.gathered else None
+    known = program.surroundings(configuration)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    yield from doctor.examine(Subject(configuration, program.config, path, socket, program.clock))
+    subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs)
+    yield from doctor.examine(subject, host)
     if send:
-        renderer = Renderer(places.folder("templates"), configuration.templates).speaking(configuration.language)
         yield from ways.send_tests(configuration, renderer, program.clock)
 
 

@@ -1,7 +1,7 @@
 """`demo`: the whole path on a week of sample bans. Addresses are those set aside for documentation (RFC 5737, 3849)."""
 
+import os
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import SAMPLES, Program, cli
+from f2b_digest.cli import SAMPLES, Program, cli, local_language, scratch
+from f2b_digest.errors import F2bDigestError
 
 CONFIGURATION = """\
 host = "web1.example.org"
@@ -34,16 +35,21 @@ def command(program: Program, folder: Path | None) -> None:
     It needs no root, no fail2ban and no configuration, and it sends nothing out: the digest goes to a file.
     """
     if folder is None:
-        folder = Path(tempfile.mkdtemp(prefix="f2b-digest-demo-"))
+        folder = scratch.make("f2b-digest-demo-")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        program.become_owner(folder / "bans.sqlite3", [local_language(os.environ)])
         config = folder / "config.toml"
         config.write_text(f'store = "{folder.absolute()}/bans.sqlite3"\n' + CONFIGURATION, encoding="utf-8")
     except OSError as error:
         raise click.FileError(str(folder), error.strerror) from None
     bans = list(sample_week(program.clock()))
-    for ban in bans:
-        recorder.append(str(folder / "bans.sqlite3"), recorder.event(host="web1.example.org", source="demo", **ban))
+    try:
+        for ban in bans:
+            recorder.append(str(folder / "bans.sqlite3"), recorder.event(host="web1.example.org", source="demo", **ban))
+    except recorder.NotStored as error:
+        raise F2bDigestError(f"{folder} cannot hold the sample bans: {error}") from None
     click.echo(f"{len(bans)} sample events recorded in {folder}/bans.sqlite3\n")
     html = folder / "digest.html"
     for words in (

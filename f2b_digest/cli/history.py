@@ -28,7 +28,7 @@ def command(program: Program, report: str, limit: int, as_json: bool) -> None:
     """
     configuration = program.configuration()
     name = report_named(configuration, report) if report else None
-    with Store(program.store_path(configuration.store), read_only=True) as store:
+    with Store(program.begin(configuration), read_only=True) as store:
         digests = store.digests(name, most=limit)
         deliveries = store.deliveries(digests=[digest.id for digest in digests]) if digests else []
     rows = [_row(digest, [row for row in deliveries if row.digest == digest.id]) for digest in digests]

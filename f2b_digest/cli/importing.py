@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -14,7 +13,7 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.sources import AFTER, BEFORE, in_order, read
+from f2b_digest.sources import AFTER, BEFORE, KNOWN, SourceError, hold, read
 from f2b_digest.sources.files import Row, Tally
 
 BATCH = 1000
@@ -30,35 +29,42 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     """Take in the history that fail2ban left.
 
     PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order), or
-    sendmail-buffered's file. A ban that both tell, or that the store has, is taken once. Log times are read in the
-    configuration's time zone.
+    sendmail-buffered's file, also in the form of a home-made action ("DATE: sshd ban 192.0.2.7 after 3 failure(s)"). A
+    ban that both tell, or that the store has, is taken once. Log times are read in the configuration's time zone.
+    A file in which nothing is fail2ban's is refused, before anything is imported.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    paths = tuple(path.absolute() for path in paths)
+    hold(paths)
+    path = program.begin(configuration)
+    if not (program.store or configuration.store):  # the default: it need not be there yet
+        recorder.make_folder(str(path.parent))
     tally = Tally()
-    rows = events(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
+    rows = read(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
     with _progress(rows, sys.stderr.isatty()) as shown:
         added = write(path, shown, tally)
+    _tell_what_was_lost(tally)
     click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
-    if tally.damaged:
-        complain(f"{tally.damaged:,} damaged lines were left out; the first: {tally.first_damaged}")
-
-
-def events(paths: Iterable[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:
-    """Yield the events of files, in the order in which they complete each other. Raises SourceError."""
-    for path in in_order(list(paths)):
-        yield from read(path, host, zone, tally, history=history)
 
 
 def fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
     """Make a store of nothing but some files' bans, pending. Raises SourceError or StoreError."""
     tally = Tally()
-    write(path, events(sources, configuration.host, configuration.timezone, tally, history=False), tally)
-    if tally.damaged:
-        complain(f"{tally.damaged:,} damaged lines were left out; the first: {tally.first_damaged}")
+    write(path, read(sources, configuration.host, configuration.timezone, tally, history=False), tally)
+    _tell_what_was_lost(tally)
+
+
+def _tell_what_was_lost(tally: Tally) -> None:
+    """Name what looks like a ban and was not understood. Raises SourceError if nothing else was there."""
+    if not tally.damaged:
+        return
+    words = f"{tally.damaged:,} lines that look like a ban were not understood; the first: {tally.first_damaged}"
+    if not tally.bans:
+        raise SourceError(f"{words}. Known are: {KNOWN}")
+    complain(f"{words}. They were left out")
 
 
 @contextlib.contextmanager
@@ -95,11 +101,15 @@ def write(path: Path, rows: Iterable[Row], tally: Tally) -> int:
 
 def _batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
     batch = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except SourceError:  # a torn archive: what stands before the tear is not lost
+        yield batch
+        raise
     yield batch
 
 

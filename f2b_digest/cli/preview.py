@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,18 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import composition, delivery, periods, places, recorder
+from f2b_digest import composition, delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, report_named, terminal
+from f2b_digest.cli import Program, complain, report_named, scratch, terminal
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.digest import Digest, schema, to_json
+from f2b_digest.errors import StoreError, hint
 from f2b_digest.look import MAIL, Look, plain
 from f2b_digest.render import Renderer
+from f2b_digest.sources import hold
 from f2b_digest.store import Selection, Store
 
 FORMATS = ("text", "html", "ntfy", "json")
@@ -70,18 +71,21 @@ def command(
     renderer = renderer_for(configuration, name)
     look = look_of(form, output, colour)
     content: str | bytes
+    # A shell has expanded the pattern: the other words are paths as well.
+    sources = [] if source is None else [path.absolute() for path in (source, *map(Path, words))]
+    hold(sources)
     with contextlib.ExitStack() as stack:
-        if source is None:
-            path = program.store_path(configuration.store)
-        else:  # a shell has expanded the pattern: the other words are paths as well
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="f2b-digest-"))) / "bans.sqlite3"
-            fill(path, [source, *map(Path, words)], configuration)
+        target = opened(program, configuration, output)
+        path = program.begin(configuration, looks=True)
+        if sources:
+            path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
+            _fill(path, sources, configuration)
         store = stack.enter_context(Store(path, read_only=True))
         if since is None and until is None:
             selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
         else:
             selection, end = _past(configuration, name, since, until, now), now
-        surroundings = program.surroundings(configuration, now)
+        surroundings = program.surroundings(configuration)
         digest = composition.compose(configuration, store, name, selection, end, surroundings)
         if channel is None:
             content, noted = show(digest, form, renderer.looking(look))
@@ -91,24 +95,30 @@ def command(
             body, noted = delivery.make(way, digest, renderer, stamp, store, selection)
             content = way.wire(body)
         waiting = recorder.spooled(str(path))
-    if waiting:
-        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
-    for note in noted.notes:
-        complain(note)
-    write(output, content, colour=look.colour, pager=not no_pager)
+        if waiting:
+            complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+        for note in noted.notes:
+            complain(note)
+        write(target, content, colour=look.colour, pager=not no_pager)
+
+
+def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
+    """Make a scratch store of what files tell. Raises SourceError, or F2bDigestError where there is no room for it."""
+    try:
+        fill(path, sources, configuration)
+    except StoreError as error:
+        raise scratch.no_room(str(error).partition(";")[0]) from None
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
-    known = configuration.reports.get(report)
-    own = (known.templates if known else None, configuration.templates)
-    language = (known.language if known else None) or configuration.language
-    return Renderer(places.folder("templates"), *own, language=language)
+    """Return the renderer of a report, as `send` has it."""
+    return delivery.renderer_for(delivery.renderer_of(configuration), configuration, report)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:
     if name not in configuration.channels:
-        raise click.UsageError(f"no channel {name!r} (there is: {', '.join(configuration.channels) or 'none'})")
+        there_is = hint("there is", configuration.channels, name) or "there is none in the configuration"
+        raise click.UsageError(f"no channel {name!r} ({there_is})")
     return configuration.channels[name]
 
 
@@ -160,8 +170,21 @@ def look_of(form: str, output: Path | None, colour: terminal.Colour) -> Look:
     return MAIL if output or form != "text" else terminal.look_of(sys.stdout, os.environ, colour)
 
 
-def write(path: Path | None, content: str | bytes, *, colour: bool = False, pager: bool = False) -> None:
-    """Write to a file that a person named, or to the terminal. Raises click's FileError."""
+def opened(program: Program, configuration: Configuration, path: Path | None) -> Path | int | None:
+    """Return a file that an admin named, as `write` takes it: open, if root is about to become the store's owner.
+
+    What is in it stays until it is written. Raises click's FileError.
+    """
+    if path is None or not program.becomes_another(configuration):
+        return path
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise click.FileError(str(path), error.strerror) from None
+
+
+def write(path: Path | int | None, content: str | bytes, *, colour: bool = False, pager: bool = False) -> None:
+    """Write to a file that a person named (a path, or open), or to the terminal. Raises click's FileError."""
     if path is None:
         if isinstance(content, str):
             terminal.put(content, colour=colour, pager=pager)
@@ -169,7 +192,10 @@ def write(path: Path | None, content: str | bytes, *, colour: bool = False, page
             click.echo(content, nl=False)
         return
     try:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with open(path, "wb") as file:  # noqa: PTH123 - it may be a descriptor
+            with contextlib.suppress(OSError):
+                file.truncate()  # of a pipe there is nothing to cut
+            file.write(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise click.FileError(str(path), error.strerror) from None
 

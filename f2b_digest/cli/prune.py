@@ -1,11 +1,9 @@
 """`prune`: drop what is old and reported."""
 
-import time
-
 import click
 
 from f2b_digest.cli import Program
-from f2b_digest.cli.send import PATIENCE, only_sender, open_store
+from f2b_digest.cli.send import PATIENCE, only_sender, open_store, tidy
 from f2b_digest.render import plural
 
 
@@ -18,8 +16,8 @@ def command(program: Program) -> None:
     age. Never anything that is pending or undelivered. `send` does the same at its end.
     """
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        dropped = store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
+        dropped = tidy(store, configuration, program.clock())
     if program.verbose:
         click.echo(f"{plural(dropped, 'event', 'events')} dropped")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from f2b_digest import recorder
+from f2b_digest import privileges, recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.errors import ConfigurationError, StoreError
 
@@ -33,11 +33,14 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
     \b
     Example:   f2b-digest record --jail sshd --ip 192.0.2.7 --failures 5 --bantime 600
     """  # noqa: D301 - click wants the character, not its name
-    settings = _settings(program.config)
+    configured = settings(program.config)
     if matches == "-":
         matches = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    name = host or settings.get("host") or os.uname().nodename
-    path = program.store_path(settings.get("store"))
+    name = host or configured.get("host") or os.uname().nodename
+    path = program.store_path(configured.get("store"))
+    program.become_owner(path)
+    if not (program.store or configured.get("store")):  # the default: it need not be there yet
+        recorder.make_folder(str(path.parent))
     row = recorder.event(
         kind, jail, ip, program.clock() if at is None else at, name, "record", users=users, matches=matches, **numbers
     )
@@ -49,10 +52,11 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
         complain(f"the {kind} of {ip!r} is in {recorder.spool_path(str(path))}, for the next send: {reason}")
 
 
-def _settings(path: Path | None) -> dict[str, Any]:
+def settings(path: Path | None) -> dict[str, Any]:
     """Return the keys outside the configuration's tables, unchecked: loading all of it would take ten times as long."""
     if path is None:
         return {}
+    privileges.refuse_changeable(path)
     import tomllib
 
     try:

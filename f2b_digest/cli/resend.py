@@ -7,7 +7,7 @@ from f2b_digest.channels.mime import bare_address
 from f2b_digest.cli import Program
 from f2b_digest.cli.send import PATIENCE, only_sender, tell
 from f2b_digest.config import Configuration
-from f2b_digest.errors import F2bDigestError
+from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Delivery, Store
 
 
@@ -31,7 +31,7 @@ def command(program: Program, id: int, channel: str | None, to: str | None) -> N
         to = to if to is None else bare_address(to)
     except ValueError as error:
         raise click.UsageError(f"--to: {error}") from None
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
         originals = _originals(configuration, store, id, channel, to)
         outcomes = delivery.resend(configuration, store, originals, to, program.clock)
@@ -42,12 +42,12 @@ def _originals(
     configuration: Configuration, store: Store, key: int, channel: str | None, to: str | None
 ) -> list[Delivery]:
     """Return the deliveries to repeat, each channel's each recipient once. Raises where there is nothing to repeat."""
-    found = {
-        (row.channel, row.recipient): row for row in store.deliveries(digests=[key]) if channel in (None, row.channel)
-    }
+    stored = store.deliveries(digests=[key])
+    found = {(row.channel, row.recipient): row for row in stored if channel in (None, row.channel)}
     if not found:
         what = f"digest {key} by channel {channel!r}" if channel else f"digest {key}"
-        raise F2bDigestError(f"no delivery of {what} is stored; `f2b-digest history` lists what there is")
+        there_is = hint("there is", {row.channel: 0 for row in stored}, channel) or "`f2b-digest history` lists digests"
+        raise F2bDigestError(f"no delivery of {what} is stored ({there_is})")
     if store.document(key) is None and not all(store.message(row.id) for row in found.values()):
         raise F2bDigestError(f"the messages of digest {key} were pruned")
     if to is None:

@@ -4,22 +4,30 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from f2b_digest import crosscheck, delivery, places
+from f2b_digest import composition, crosscheck, delivery
+from f2b_digest.attempts import Outcome
 from f2b_digest.cli import Program, complain, report_named
-from f2b_digest.delivery import Outcome
+from f2b_digest.config import Configuration
+from f2b_digest.crosscheck import Known
 from f2b_digest.errors import StoreError
-from f2b_digest.render import Renderer
 from f2b_digest.store import Store, is_there
-from f2b_digest.store.opening import sender_lock, take_spool_in, verify
+from f2b_digest.store.integrity import OVERDUE, begin_week, is_due, verify, verify_all
+from f2b_digest.store.opening import sender_lock, take_spool_in
+from f2b_digest.surroundings import Surroundings
 
 TRY_AGAIN = 75
 FAILED = 1
 PATIENCE = 15 * 60
 """Seconds that a send waits for another: `send weekly` must not be skipped because cron began it with `send daily`."""
+
+
+LONGEST_SILENCE = 30 * 86400.0
+"""Seconds before the boot without any event or digest, from which on it is rather the clock than the host."""
 
 
 @click.command()
@@ -37,14 +45,57 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
-    path = program.store_path(configuration.store)
+    renderer = delivery.renderer_of(configuration)
+    path = program.begin(configuration, looks=True)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        renderer = Renderer(places.folder("templates"), configuration.templates)
-        known = crosscheck.take_in(path, configuration, program.clock)
-        surroundings = program.surroundings(configuration, program.clock())
+        surroundings = program.surroundings(configuration)
+        known, surroundings = compared(program, configuration, store, surroundings)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)
-        store.prune(program.clock() - configuration.keep, configuration.jails, time.sleep)
+        tidy(store, configuration, program.clock())
     tell(outcomes, program.verbose)
+
+
+def tidy(store: Store, configuration: Configuration, now: float) -> int:
+    """Drop what is old and reported, where that is sure; return the number of events.
+
+    Nothing is dropped by a clock that seems to have jumped: fail2ban records when it stops and starts, so that no long
+    time passes between a store's last row before the boot and the boot. A large store that nobody has checked for a
+    week is checked first: no digest waits for that any more.
+    """
+    begin_week(store.path, now)
+    if is_due(store.path, now, OVERDUE):
+        store.close()  # it opens itself again; the check may set the store aside
+        verify_all(store.path, now)
+    before = now - configuration.keep
+    silence = store.silence_before(now - uptime(), before)
+    if silence > LONGEST_SILENCE:
+        complain(
+            f"nothing is dropped from {store.path}: nothing was recorded for {silence / 86400:,.0f} days before this "
+            f"system's boot, so that its clock may have jumped; look at date(1); if it is right, the next boot mends it"
+        )
+        return 0
+    return store.prune(before, configuration.jails, time.sleep)
+
+
+def uptime() -> float:
+    """Return the seconds since the system's boot, those it slept for included; no clock that is set changes them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def compared(
+    program: Program, configuration: Configuration, store: Store, surroundings: Surroundings
+) -> tuple[Known | None, Surroundings]:
+    """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
+
+    Where the database is there and cannot be used, the surroundings say so.
+    """
+    theirs = program.gathered.database.connection if program.gathered else None
+    if theirs is None or not composition.is_fed(store, surroundings):
+        return None, surroundings
+    known = crosscheck.take_in(store.path, theirs, configuration, program.clock)
+    if known is None:
+        surroundings = replace(surroundings, unseen=(*surroundings.unseen, "database"))
+    return known, surroundings
 
 
 @contextmanager
@@ -74,6 +125,7 @@ def open_store(path: Path) -> Store:
     store = Store(path, read_only=False)  # if it cannot be opened, its own line says more
     if trouble:
         complain(trouble)
+    store.verify_pending()
     return store
 
 

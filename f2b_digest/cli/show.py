@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from f2b_digest.cli import Program, terminal
-from f2b_digest.cli.preview import FORMATS, look_of, renderer_for, show, write
+from f2b_digest.cli.preview import FORMATS, look_of, opened, renderer_for, show, write
 from f2b_digest.digest import from_json
-from f2b_digest.errors import F2bDigestError
+from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Store
 
 
@@ -34,18 +34,24 @@ def command(
     if channel is not None and form != "raw":
         raise click.UsageError("--channel goes with --format raw")
     configuration = program.configuration()
-    with Store(program.store_path(configuration.store), read_only=True) as store:
+    target = opened(program, configuration, output)
+    renderers = {name: renderer_for(configuration, name) for name in (*configuration.reports, "")}
+    with Store(program.begin(configuration), read_only=True) as store:
         document = store.document(id)
-        rows = [row for row in store.deliveries(digests=[id]) if channel in (None, row.channel)]
+        stored = store.deliveries(digests=[id])
+        rows = [row for row in stored if channel in (None, row.channel)]
         raw = store.message(rows[0].id) if rows and form == "raw" else b""
     if form == "raw":
         if not raw:
-            raise F2bDigestError(f"no message of digest {id}{f' by channel {channel!r}' if channel else ''} is stored")
-        write(output, raw)
+            by = f" by channel {channel!r}" if channel else ""
+            there_is = hint("there is", {row.channel: 0 for row in stored}, channel)
+            raise F2bDigestError(f"no message of digest {id}{by} is stored{f' ({there_is})' if there_is else ''}")
+        write(target, raw)
         return
     if document is None:
         raise F2bDigestError(f"no digest {id} is stored, or it was pruned; `f2b-digest history` lists what there is")
     digest = from_json(document)
     look = look_of(form, output, colour)
-    text, _ = show(digest, form, renderer_for(configuration, digest.report).looking(look))
-    write(output, text, colour=look.colour, pager=not no_pager)
+    renderer = renderers.get(digest.report) or renderers[""]
+    text, _ = show(digest, form, renderer.looking(look))
+    write(target, text, colour=look.colour, pager=not no_pager)

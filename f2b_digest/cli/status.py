@@ -14,7 +14,7 @@ from f2b_digest.cli import Program, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.render import plural, visible
 from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store
-from f2b_digest.store.opening import damage
+from f2b_digest.store.integrity import damage
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""
@@ -26,7 +26,7 @@ LONGEST_TEXT = 4096
 def command(program: Program, as_json: bool) -> None:
     """Show what is pending, what was not delivered, and why."""
     configuration = program.configuration()
-    path = program.store_path(configuration.store)
+    path = program.begin(configuration)
     with Store(path, read_only=True) as store:
         state = _state(configuration, store, path)
     click.echo(json.dumps(state, indent=2) if as_json else "\n".join(_lines(state, configuration)))

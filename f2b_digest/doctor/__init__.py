@@ -3,18 +3,26 @@
 Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`ways.send_tests`).
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from f2b_digest import composition
+from f2b_digest.attempts import Clock
 from f2b_digest.config import Configuration
-from f2b_digest.delivery import Clock
-from f2b_digest.doctor import countries, schedule, server, storage, ways
+from f2b_digest.doctor import countries, pace, schedule, server, storage, templates, ways
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import StoreError
+from f2b_digest.host import Snapshot
+from f2b_digest.periods import DAY
+from f2b_digest.render import Renderer
 from f2b_digest.store import Store
+from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings
 
-__all__ = ["Finding", "Subject", "error", "examine", "ok", "warning"]
+__all__ = ["Finding", "Host", "Subject", "error", "examine", "look", "ok", "warning"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,28 @@ class Subject:
     source: Path | None
     """Where the configuration was read; None is the built-in one."""
     store: Path
-    socket: Path | None
-    """fail2ban's; None is its own default."""
     clock: Clock
+    renderer: Renderer
+    """With all that the configuration names read."""
+    surroundings: Surroundings = NOTHING_KNOWN
+    database: Snapshot | None = None
+    """fail2ban's."""
 
 
-def examine(subject: Subject) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Host:
+    """What only root may see of the host: looked at before root becomes the store's owner."""
+
+    server: server.Answers
+    schedules: schedule.Schedules
+
+
+def look(socket: Path | None) -> Host:
+    """Ask fail2ban's server (by its socket; None is its own default), and look at what starts `send`. Takes seconds."""
+    return Host(server.look(socket), schedule.look())
+
+
+def examine(subject: Subject, host: Host) -> Iterator[Finding]:
     """Yield what there is to say, part by part; no part that cannot be examined keeps the next from it."""
     yield from _configuration(subject)
     usable = True
@@ -41,25 +65,40 @@ def examine(subject: Subject) -> Iterator[Finding]:
     try:
         store = Store(subject.store, read_only=True)
     except StoreError as refused:
+        log.debug("%s cannot be opened", subject.store, exc_info=True)
         if usable:
             yield error("store", str(refused))
     try:
-        yield from _rest(subject, store)
+        yield from _rest(subject, store, host)
     finally:
         if store:
             store.close()
 
 
-def _rest(subject: Subject, store: Store | None) -> Iterator[Finding]:
+def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding]:
     configuration, now = subject.configuration, subject.clock()
     if store:
         yield from storage.content(store, now)
-        yield from storage.compared(configuration, subject.store, now)
-    yield from server.examine(configuration, store, subject.store, subject.socket, now)
-    tables = schedule.read()
-    yield from schedule.examine(configuration, store, subject.store, tables, now)
+        if subject.database and composition.is_fed(store, subject.surroundings):
+            yield from storage.compared(configuration, subject.store, subject.database, now)
+            yield from _unseen(subject.surroundings)
+    yield from server.examine(configuration, store, subject.store, host.server, now)
+    runs = {name: pace.known(store, name, report) for name, report in configuration.reports.items()}
+    told = {name: run.told(now) if store else "" for name, run in runs.items()}
+    yield from schedule.examine(host.schedules, told, storage.owner(subject.store))
+    if store:
+        for name, run in runs.items():
+            yield from pace.examine(configuration, store, name, run, now)
     yield from countries.examine(configuration, now)
-    yield from ways.examine(configuration, {name: tables.period(name) for name in configuration.reports}, subject.clock)
+    yield from templates.examine(configuration, subject.renderer)
+    yield from ways.examine(configuration, {name: run.every or DAY for name, run in runs.items()}, subject.clock)
+
+
+def _unseen(surroundings: Surroundings) -> Iterator[Finding]:
+    """Say what the sender does not see; fail2ban's server and database have findings of their own."""
+    if "logins" in surroundings.unseen:
+        text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
+        yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """The store's file as the sending user finds it: integrity, owner, WAL, space, and the clock that its rows tell of."""
 
+import logging
 import os
 import pwd
 from collections.abc import Iterator
@@ -9,8 +10,13 @@ from f2b_digest import crosscheck, recorder
 from f2b_digest.config import Configuration
 from f2b_digest.doctor.finding import Finding, error, ok, warning
 from f2b_digest.errors import F2bDigestError, StoreError
+from f2b_digest.host import Snapshot
+from f2b_digest.sources import SourceError
 from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
-from f2b_digest.store.opening import damage, fault, no_store, refusal
+from f2b_digest.store.integrity import damage, fault
+from f2b_digest.store.opening import no_store, refusal
+
+log = logging.getLogger(__name__)
 
 LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
 """Bytes free on the store's disk: below the second, the next bans go to the spool's reserve, which is 256 KiB."""
@@ -65,6 +71,15 @@ def _owner(path: Path) -> Iterator[Finding]:
         yield warning("store", f"{path} can be read by everybody, log lines and user names too", f"chmod o= {path}")
 
 
+def owner(path: Path) -> str:
+    """Return who has the store's folder: whom root becomes before it opens the store; "" where there is none."""
+    try:
+        return user(path.parent.stat().st_uid)
+    except OSError:  # the store's own examination says so
+        log.debug("%s cannot be seen", path.parent, exc_info=True)
+        return ""
+
+
 def user(number: int) -> str:
     """Return a user's name."""
     try:
@@ -73,11 +88,13 @@ def user(number: int) -> str:
         return str(number)
 
 
-def compared(configuration: Configuration, path: Path, now: float) -> Iterator[Finding]:
-    """Compare the store with fail2ban's own database."""
+def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: float) -> Iterator[Finding]:
+    """Compare the store with fail2ban's own database, if there is one."""
     what, place = "fail2ban's database", configuration.fail2ban_database
     try:
-        known = crosscheck.look(path, configuration, now)
+        if theirs.connection is None:
+            raise SourceError(f"{place}: {theirs.reason}")
+        known = crosscheck.look(path, theirs.connection, configuration, now)
     except F2bDigestError as refused:
         todo = "run this as root, or set fail2ban_database; a send goes without the comparison"
         yield warning(what, str(refused), todo)

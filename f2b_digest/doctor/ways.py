@@ -2,14 +2,18 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from f2b_digest.channels.base import Channel, Health, deadline
+from f2b_digest import isolation
+from f2b_digest.attempts import Clock
+from f2b_digest.channels.base import DEADLINE, Channel, Health
 from f2b_digest.config import Configuration
-from f2b_digest.delivery import Clock, fit, stamp_of
+from f2b_digest.delivery import fit, stamp_of
 from f2b_digest.digest import Digest, Totals, moment
 from f2b_digest.doctor.finding import Finding, error, ok, span, warning
 from f2b_digest.errors import DeliveryError, F2bDigestError
+from f2b_digest.isolation import Stopped
 from f2b_digest.message import ADDRESSES, Message
 from f2b_digest.render import Renderer
 
@@ -25,9 +29,8 @@ def examine(configuration: Configuration, periods: Mapping[str, float], clock: C
     for name, channel in configuration.channels.items():
         what = f"channel {name}"
         try:
-            with deadline(PATIENCE):
-                health = channel.check()
-        except (DeliveryError, TimeoutError) as refused:
+            health: Health = isolation.run(channel.check, seconds=PATIENCE)
+        except (DeliveryError, Stopped) as refused:
             yield error(what, f"{channel.kind}: {refused}", "deliveries would fail; mend that, then check again")
             continue
         yield ok(what, f"{channel.kind}: {health.line}")
@@ -69,10 +72,9 @@ def _send(channel: Channel, name: str, test: Digest, renderer: Renderer, clock: 
     for recipient in channel.recipients:
         try:
             parts, _ = fit(channel.templates, test, renderer, lambda parts: channel.fits(parts, stamp))
-            body = channel.pack(parts, stamp)
-            with deadline():
-                channel.deliver(Message(recipient, body, channel.identity(stamp), at=clock()))
-        except (F2bDigestError, TimeoutError) as refused:
+            message = Message(recipient, channel.pack(parts, stamp), channel.identity(stamp), at=clock())
+            isolation.run(partial(channel.deliver, message), seconds=DEADLINE)
+        except (F2bDigestError, Stopped) as refused:
             yield recipient, refused
         else:
             yield recipient, None

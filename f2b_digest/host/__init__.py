@@ -1,7 +1,10 @@
 """What this host is asked about itself and its fail2ban, best effort; nothing is written, and no text made, here."""
 
+import logging
 import pwd
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +13,8 @@ from f2b_digest import geography
 from f2b_digest.config import Configuration
 from f2b_digest.fail2ban_client import CRON, Client
 from f2b_digest.host import logins, server
-from f2b_digest.surroundings import AnyNetwork, Login, Surroundings
+from f2b_digest.host.snapshot import Snapshot
+from f2b_digest.surroundings import UNSEEN, AnyNetwork, Login, Surroundings
 
 PRIVATE = tuple(
     ip_network(text)
@@ -20,44 +24,77 @@ PRIVATE = tuple(
     )
 )  # fmt: skip
 """RFC 1918, RFC 4193, link-local and loopback: who has such an address is a neighbour of one's own."""
+log = logging.getLogger(__name__)
+__all__ = ["Gathered", "Snapshot", "gather", "own_networks", "read"]
 Answer = TypeVar("Answer")
 
 
-def look(
-    configuration: Configuration, since: float, now: float, socket: Path | None = None
-) -> tuple[Surroundings, list[str]]:
-    """Return all that this host tells, and notes on databases of addresses that cannot be read.
+@dataclass(frozen=True)
+class Gathered:
+    """What this host told, as it came: of what an attacker may have written, nothing was parsed."""
 
-    What it does not tell is empty, or None.
+    server: server.Answers
+    logins: logins.Raw
+    database: Snapshot
+    own: tuple[AnyNetwork, ...]
+    users: frozenset[str]
+
+
+def gather(configuration: Configuration, since: float, socket: Path | None = None) -> Gathered:
+    """Ask this host all that only root may be able to ask; what it does not tell is empty.
 
     `since`, in UTC epoch seconds, is how old a login may be; `socket` is fail2ban's, None is its own default. Programs
-    are run, each with its deadline: 5 s for fail2ban, 5 s for `last` and 5 s for the journal.
+    are run side by side, each with its deadline, and have ended when this returns: 5 s for fail2ban, 10 s for `last`
+    and the journal. fail2ban cannot write to its database until `Snapshot.copy` is called.
     """
     client = Client(*(("-s", socket) if socket else ()), environment=CRON)
-    fail2ban = _best_effort(lambda: server.ask(client), server.UNKNOWN)
-    own: tuple[AnyNetwork, ...] = _best_effort(lambda: tuple(own_networks()), ())
-    hosts = {network.network_address for network in own if network.num_addresses == 1}
-    found: tuple[Login, ...] = _best_effort(lambda: logins.find(since, now), ())
+    with ThreadPoolExecutor(2) as pool:
+        told = pool.submit(_best_effort, "fail2ban", lambda: server.ask(client), server.Answers(None, asked=False))
+        seen = pool.submit(_best_effort, "logins", lambda: logins.gather(since), logins.Raw(unseen=True))
+        own: tuple[AnyNetwork, ...] = _best_effort("interfaces", lambda: tuple(own_networks()), ())
+        users: frozenset[str] = _best_effort("users", _users, frozenset())
+    return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users)
+
+
+def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[Surroundings, list[str]]:
+    """Return what was gathered, parsed, and notes on databases of addresses that cannot be read.
+
+    What this host does not tell is empty, or None.
+    """
+    hosts = {network.network_address for network in gathered.own if network.num_addresses == 1}
+    found: tuple[Login, ...] | None = _best_effort("logins", lambda: logins.parse(gathered.logins, since, now), None)
+    unseen = {
+        "server": not gathered.server.asked,
+        "logins": found is None or gathered.logins.unseen,
+        "database": gathered.database.unseen,
+    }
     places, notes = geography.find(configuration.geography)
     known = Surroundings(
-        own=own,
+        own=gathered.own,
         friends=configuration.friends,
-        ignored=fail2ban.ignored,
-        logins=tuple(login for login in found if ip_address(login.ip) not in hosts),
-        users=_best_effort(lambda: frozenset(entry.pw_name for entry in pwd.getpwall() if entry.pw_name), frozenset()),
-        running=fail2ban.running,
-        increments=fail2ban.increments,
+        ignored=gathered.server.ignored,
+        logins=tuple(login for login in found or () if ip_address(login.ip) not in hosts),
+        users=gathered.users,
+        running=gathered.server.running,
+        increments=gathered.server.increments,
+        stores=gathered.server.stores,
+        unseen=tuple(what for what in UNSEEN if unseen[what]),
         geography=places,
     )
     return known, notes
 
 
-def _best_effort(part: Callable[[], Answer], nothing: Answer) -> Answer:
+def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answer:
     """Return what a part finds, or nothing: whatever is odd on a host, a digest goes out without it."""
     try:
         return part()
     except Exception:
+        log.warning("this host's %s could not be looked at", what, exc_info=log.isEnabledFor(logging.DEBUG))
         return nothing
+
+
+def _users() -> frozenset[str]:
+    return frozenset(entry.pw_name for entry in pwd.getpwall() if entry.pw_name)
 
 
 def own_networks() -> Iterator[AnyNetwork]:

@@ -5,23 +5,30 @@ line counts that is sshd's from its tag on, and that says nothing else. wtmp's f
 """
 
 import json
+import logging
+import os
 import re
-import subprocess
+import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
-from f2b_digest.fail2ban_client import CRON
+from f2b_digest.host import programs
 from f2b_digest.surroundings import Login
 
+log = logging.getLogger(__name__)
 WTMP = Path("/var/log/wtmp")
 SYSLOG_FILES = tuple(map(Path, ("/var/log/auth.log.1", "/var/log/auth.log", "/var/log/secure.1", "/var/log/secure")))
 """Debian's and Red Hat's names."""
-DEADLINE = 5.0
+DEADLINE = 10.0
 """Seconds for each program; what it said until then counts, the newest first."""
+MOST = 32_000_000
+"""Bytes of each program's answer: twice what `LINES` take."""
 TAIL = 20_000_000
 """Bytes of each file that are read: its end."""
 AT_MOST = 10_000
@@ -41,6 +48,40 @@ _LAST = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Raw:
+    """What tells of logins, as it came; nothing of it was parsed."""
+
+    wtmp: bytes = b""
+    journal: bytes = b""
+    files: tuple[int, ...] = ()
+    """Descriptors of log files, which `parse` closes."""
+    unseen: bool = False
+    """sshd's lines are where this user may not read, or were not read to their end in time, and nowhere else."""
+
+
+def gather(
+    since: float,
+    wtmp: Path = WTMP,
+    files: Sequence[Path] = SYSLOG_FILES,
+    journal: Sequence[str | Path] = (),
+) -> Raw:
+    """Run `last` and journalctl, side by side, and open the log files that were written to since a time (UTC epoch s).
+
+    `journal` are options that tell journalctl where to look. Takes up to the deadline.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        told = pool.submit(_from_wtmp, wtmp)
+        said = pool.submit(programs.output, journal_command(since, journal), DEADLINE, MOST)
+        opened, closed = _open(files, since)
+    there, readable = _journal(journal)
+    seen = bool(opened) or (there and readable and said.result().complete)
+    if closed or (there and not seen):
+        log.info("logins: may not read %s", ", ".join([*closed, *(["the journal"] if there and not seen else [])]))
+    unseen = not seen and (bool(closed) or there)
+    return Raw(told.result(), said.result().text, tuple(opened), unseen)
+
+
 def find(
     since: float,
     now: float,
@@ -48,13 +89,17 @@ def find(
     files: Sequence[Path] = SYSLOG_FILES,
     journal: Sequence[str | Path] = (),
 ) -> tuple[Login, ...]:
+    """Gather, and parse."""
+    return parse(gather(since, wtmp, files, journal), since, now)
+
+
+def parse(raw: Raw, since: float, now: float) -> tuple[Login, ...]:
     """Return the newest login of each address and user since a time, newest first; times are UTC epoch seconds.
 
-    Logins from this host itself (loopback) do not count. `journal` are options that tell journalctl where to look.
-    Places that are missing, or closed to this user, have none.
+    Logins from this host itself (loopback) do not count.
     """
     newest: dict[tuple[str, str], float] = {}
-    for source in (from_wtmp(wtmp), from_journal(since, journal), *(from_file(file, since, now) for file in files)):
+    for source in (from_wtmp(raw.wtmp), from_journal(raw.journal), *(from_file(file, now) for file in raw.files)):
         with suppress(OSError):
             for login in source:
                 ip = _other_host(login.ip)
@@ -64,39 +109,72 @@ def find(
     return tuple(Login(ip, user, at) for (ip, user), at in latest)
 
 
-def from_wtmp(path: Path) -> Iterator[Login]:
-    """Yield what `last` of util-linux reads, the newest first."""
+def _from_wtmp(path: Path) -> bytes:
+    """Return what `last` of util-linux says, the newest first."""
     if not path.is_file():
-        return
+        return b""
     command = ["last", "-i", "-w", "--time-format", "iso", "-n", str(LINES), "-f", str(path)]
-    for line in _lines(command):
+    return programs.output(command, DEADLINE, MOST).text
+
+
+def _open(files: Sequence[Path], since: float) -> tuple[list[int], list[str]]:
+    """Open what is a file, no link followed; return descriptors, and the names of what may not be read."""
+    opened, closed = [], []
+    for file in files:
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            closed.append(str(file))
+        else:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+                opened.append(descriptor)
+            else:
+                os.close(descriptor)
+    return opened, closed
+
+
+def _journal(where: Sequence[str | Path] = ()) -> tuple[bool, bool]:
+    """Say whether there is a journal, and whether this user sees all of it: journalctl itself shows a part."""
+    folders = [Path(where[-1])] if where else [Path("/var/log/journal"), Path("/run/log/journal")]
+    files = [file for folder in folders for file in folder.glob("**/system.journal")]
+    return bool(files), all(os.access(file, os.R_OK) for file in files)
+
+
+def from_wtmp(said: bytes) -> Iterator[Login]:
+    """Yield the logins that `last` tells, the newest first."""
+    for line in _lines(said):
         if found := _LAST.fullmatch(line):
             with suppress(ValueError):
                 yield Login(found["ip"], found["user"], datetime.fromisoformat(found["time"]).timestamp())
 
 
-def from_journal(since: float, where: Sequence[str | Path] = ()) -> Iterator[Login]:
-    """Yield what sshd told the journal, the newest first.
+def journal_command(since: float, where: Sequence[str | Path] = ()) -> list[str]:
+    """Return what asks the journal for sshd's lines, the newest first.
 
     Only from processes of root, as the journal itself knows: no other user can speak as sshd.
     """
-    command = [
+    return [
         "journalctl", *map(str, where), "--quiet", "--no-pager", "--output=json", "--reverse", f"--lines={LINES}",
         "--output-fields=MESSAGE", f"--since=@{max(0, int(since))}", "--grep=^Accepted ",
         "SYSLOG_IDENTIFIER=sshd", "SYSLOG_IDENTIFIER=sshd-session", "_UID=0",
     ]  # fmt: skip
-    for line in _lines(command):
-        with suppress(ValueError, KeyError, TypeError):  # a message that is no text is a list of bytes
+
+
+def from_journal(said: bytes) -> Iterator[Login]:
+    """Yield the logins that journalctl tells, the newest first."""
+    for line in _lines(said):
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # a message that is no text is a list of bytes
             entry = json.loads(line)
             if found := _ACCEPTED.fullmatch(entry["MESSAGE"]):
                 yield Login(found["ip"], found["user"], int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
 
 
-def from_file(path: Path, since: float, now: float) -> Iterator[Login]:
-    """Yield what sshd told syslog in a file that was written to since, the oldest first. Raises OSError."""
-    if not path.is_file() or path.stat().st_mtime < since:
-        return
-    with path.open("rb") as file:
+def from_file(descriptor: int, now: float) -> Iterator[Login]:
+    """Yield what sshd told syslog in an open file, which is closed at the end, the oldest first. Raises OSError."""
+    with os.fdopen(descriptor, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL))
         lines = file.read(TAIL).split(b"\n")
@@ -136,16 +214,5 @@ def _other_host(text: str) -> str | None:
     return None if ip.is_loopback or ip.is_unspecified else str(ip)
 
 
-def _lines(command: Sequence[str]) -> Iterable[str]:
-    """Return what a program says until its end or the deadline; nothing if it cannot be run."""
-    try:
-        output = subprocess.run(
-            command, env=dict(CRON), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=DEADLINE, check=False,
-        ).stdout  # fmt: skip
-    except subprocess.TimeoutExpired as late:
-        output = late.stdout or b""
-        output = output[: output.rfind(b"\n") + 1]
-    except OSError:
-        return []
-    return output.decode("utf-8", "replace").split("\n")
+def _lines(said: bytes) -> list[str]:
+    return said.decode("utf-8", "replace").split("\n")

@@ -116,7 +116,7 @@ def own_banned(digest: Digest, own: OwnSide, bans: Sequence[Chosen]) -> Iterator
             why=why,
             near=near,
             user=user,
-            unban=f"fail2ban-client set {shlex.quote(row.jail)} unbanip {shlex.quote(row.ip)}",
+            unban="" if row.unbanned else f"fail2ban-client set {shlex.quote(row.jail)} unbanip {shlex.quote(row.ip)}",
         )
 
 

@@ -1,9 +1,10 @@
 """Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are judged in `chance`."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from f2b_digest.digest import Digest, moment
 from f2b_digest.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
@@ -20,6 +21,8 @@ JUST_NOW = 3600.0
 """Seconds: who banned within them is at work, whatever the program that asks it says."""
 DOWNTIME = 3600.0
 """Seconds between a stop and a start that excuse a silence; a restart at night does not."""
+AT_ONCE = 60.0
+"""Seconds: a start so soon after a stop is a restart that somebody made, by hand or by setup."""
 TOGETHER = 120.0
 """Seconds: jails that start within them start together."""
 
@@ -93,13 +96,16 @@ def at_work(digest: Digest, evidence: Evidence) -> Iterator[Fact]:
 
 
 def restarted(digest: Digest, evidence: Evidence) -> Restarted | None:
-    """Return how often fail2ban was started: most of its jails within two minutes of each other."""
+    """Return how often fail2ban was started after a crash or a downtime: most of its jails within two minutes.
+
+    Somebody who restarts it knows; so does who sets it up, which is the first start of all.
+    """
     start, end = digest.start.timestamp(), digest.end.timestamp()
     starts = sorted(
         (at, jail)
         for jail, rows in evidence.starts_and_stops.items()
-        for kind, at in rows
-        if kind == "start" and start <= at <= end
+        for at in _starts(rows, known=jail in evidence.baseline.last)
+        if start <= at <= end
     )
     groups: list[list[tuple[float, str]]] = []
     for each in starts:
@@ -109,6 +115,16 @@ def restarted(digest: Digest, evidence: Evidence) -> Restarted | None:
             groups.append([each])
     most = [group for group in groups if 2 * len({jail for _, jail in group}) >= len(evidence.starts_and_stops)]
     return Restarted(len(most), _moment(most[-1][-1][0], digest)) if most else None
+
+
+def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float]:
+    """Yield a jail's starts, but none at once after a stop, or after a start that may be the same, told twice.
+
+    The first of all counts where the jail is known to have banned before.
+    """
+    for (before, then), (kind, at) in pairwise([("", -math.inf), *rows]):
+        if kind == "start" and at - then > AT_ONCE and (before or known):
+            yield at
 
 
 def _lives(digest: Digest, evidence: Evidence) -> dict[str, _Life]:

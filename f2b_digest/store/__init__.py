@@ -14,21 +14,11 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.store import bans, baseline, pruning, summary
+from f2b_digest.store import bans, baseline, pruning, runs, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
-from f2b_digest.store.opening import (
-    HOW_TO_RECOVER,
-    begin,
-    check,
-    connect,
-    damage,
-    explain,
-    is_there,
-    no_store,
-    set_aside,
-    upgrade,
-)
+from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
+from f2b_digest.store.opening import begin, check, connect, explain, is_there, no_store, upgrade, view
 from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, event
@@ -92,9 +82,10 @@ class Store(Outbox):
             with self._transaction("BEGIN IMMEDIATE") as connection:
                 upgrade(connection, check(self.path, connection))  # another sender may have done it meanwhile
             return True
-        if has_archive or version < recorder.SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was made by an older f2b-digest: the next send or retry upgrades it")
-        return False
+        if has_archive:
+            with self._transaction() as connection:
+                view(connection, version)
+        return has_archive
 
     def __enter__(self) -> Self:
         return self
@@ -145,10 +136,11 @@ class Store(Outbox):
         """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
         query = (
             "SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED "
-            "WHERE source IN ('action', 'shell') AND jail <> '' GROUP BY jail ORDER BY jail"
+            "WHERE source IN ('action', 'shell') AND jail NOT IN ('', :scratch) GROUP BY jail ORDER BY jail"
         )
         with self._transaction() as connection:
-            return {jail: Last(kind, at) for jail, kind, at in connection.execute(sa.text(query))}
+            rows = connection.execute(sa.text(query), {"scratch": recorder.SCRATCH_JAIL})
+            return {jail: Last(kind, at) for jail, kind, at in rows}
 
     def is_fed(self) -> bool:
         """Say whether fail2ban's action records here: whether one of the newest thousand events is from it."""
@@ -161,6 +153,17 @@ class Store(Outbox):
         with self._transaction() as connection:
             recorded = connection.scalar(sa.select(event.c.recorded_at).order_by(event.c.id.desc()).limit(1)) or 0.0
         return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
+
+    def runs(self, report: str) -> list[float]:
+        """Return when a report was last sent, with or without a digest: the oldest first, in UTC epoch seconds."""
+        with self._transaction() as connection:
+            return runs.read(connection, report)
+
+    def ran(self, reports: Sequence[str], now: float) -> None:
+        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            for report in reports:
+                runs.note(connection, report, now)
 
     def first_recorded(self, first_id: int, since: float, until: float) -> int | None:
         """Return the id of the first event, from an id on, that was recorded in a time; both ends are included.
@@ -175,6 +178,27 @@ class Store(Outbox):
         )
         with self._transaction() as connection:
             return connection.scalar(query)
+
+    def verify_pending(self) -> None:
+        """Compare what no digest tells yet with the index that finds it; what follows must not miss any of it.
+
+        Sets the store aside and raises DamagedStoreError if there is a difference.
+        """
+        with self._transaction() as connection:
+            missing = summary.missing_in_index(connection)
+        if missing:
+            self.close()
+            raise set_aside(self.path, f"{missing} events are not in its index")
+
+    def silence_before(self, boot: float, before: float) -> float:
+        """Return for how many seconds nothing was recorded or sealed before the system's boot.
+
+        0 where nothing was recorded before `before`, or nothing before the boot. Times are UTC epoch seconds; the boot
+        is as the clock has it now, so that a clock that jumped since then moved it away from the rows before.
+        """
+        with self._transaction() as connection:
+            last = pruning.last_sign(connection, boot, before)
+        return 0.0 if last is None else boot - last
 
     # ---- the digest
 

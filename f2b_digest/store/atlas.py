@@ -44,7 +44,7 @@ def look_up(connection: sa.Connection, atlas: Atlas) -> None:
         connection.exec_driver_sql("INSERT INTO temp.place VALUES (?, ?, ?, ?)", found)
 
 
-_MOST = "SELECT rowid, ip FROM temp.who ORDER BY bans DESC, failures DESC, ip LIMIT :most"
+_MOST = "SELECT rowid, ip FROM temp.who ORDER BY bans DESC, coalesce(failures, 0) DESC, ip LIMIT :most"
 
 
 def where(connection: sa.Connection, atlas: Atlas, zone: tzinfo) -> Where | None:

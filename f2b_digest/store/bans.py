@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from f2b_digest.store.summary import BANTIME, LAST_BAN, Selection, group, is_grouped, wanted
+from f2b_digest.digest import end_of_ban
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
+from f2b_digest.store.summary import Selection, group, is_grouped, wanted
 
 FREQUENT = 5
 """Bans of one address in one digest, from which on it is one that comes back."""
@@ -31,7 +33,9 @@ class Chosen(NamedTuple):
     bans: int
     last: float
     until: float | None
-    """When the last ban ends; None if never or unknown."""
+    """When the last ban ends, or was ended by an unban; None if never or unknown."""
+    unbanned: bool = False
+    """Whether fail2ban told that it is over."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,16 @@ def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str
     cast("Any", connection.connection.driver_connection).create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
-    query = _CHOSEN.format(last_ban=LAST_BAN.format(of="own", where=where))
+    query = _CHOSEN.format(last_ban=last_ban("own", where))
     return [
-        Chosen(jail, ip, bans, last, None if bantime is None or bantime < 0 else last + bantime)
-        for jail, ip, bans, last, bantime in connection.execute(sa.text(query), values)
+        Chosen(jail, ip, bans, last, end_of_ban(last, bantime, unbanned)[0], unbanned is not None)
+        for jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)
     ]
 
 
 # As bytes, because a text need not be UTF-8.
 _CHOSEN = f"""
-SELECT own.jail, own.ip, own.bans, own.last, {BANTIME}
+SELECT own.jail, own.ip, own.bans, own.last, {BANTIME}, {UNBANNED}
 FROM (SELECT * FROM temp.address WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS own
 {{last_ban}}
 GROUP BY own.jail, own.ip ORDER BY own.jail, own.ip

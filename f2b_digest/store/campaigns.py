@@ -59,14 +59,15 @@ def find(connection: sa.Connection, least: int, atlas: Atlas) -> tuple[tuple[Cam
     users = _by_campaign(connection, _USERS, {"most": MOST_USERS})
     worst = _by_campaign(connection, _WORST, {})
     found = []
-    for key, network, asn, addresses, bans, failures in connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS}):
+    shown = connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS})
+    for key, network, asn, addresses, bans, failures, uncounted in shown:
         place = atlas.find(worst[key][0][0])
         names = users.get(key, [])
         campaign = Campaign(
             network=network, asn=place.asn if asn is None else asn, name=place.name, country=place.country,
             addresses=addresses, bans=bans, failures=failures, jails=tuple(jail for (jail,) in jails[key]),
             users=tuple(name for name, _ in names), more_users=names[0][1] - len(names) if names else 0,
-            cidrs=tuple(cidr for (cidr,) in cidrs[key]),
+            cidrs=tuple(cidr for (cidr,) in cidrs[key]), uncounted=uncounted,
         )  # fmt: skip
         found.append(campaign)
     return tuple(found), connection.execute(sa.text("SELECT count(*) FROM temp.campaign")).scalar_one()
@@ -82,19 +83,21 @@ def _by_campaign(connection: sa.Connection, query: str, values: dict[str, Any]) 
 
 _OF_A_NETWORK = """
 CREATE TEMP TABLE campaign AS
-SELECT network, NULL AS asn, count(*) AS addresses, sum(bans) AS bans, CAST(total(failures) AS INTEGER) AS failures
+SELECT network, NULL AS asn, count(*) AS addresses, sum(bans) AS bans,
+       CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END AS failures, sum(uncounted) AS uncounted
 FROM temp.who WHERE network IS NOT NULL GROUP BY network HAVING count(*) >= :least
 """
 _OF_A_NUMBER = """
 INSERT INTO temp.campaign
-SELECT NULL, asn, count(*), sum(bans), CAST(total(failures) AS INTEGER)
+SELECT NULL, asn, count(*), sum(bans),
+       CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END, sum(uncounted)
 FROM temp.place JOIN temp.who ON who.rowid = place.who
 WHERE asn IS NOT NULL AND who.network IS NOT NULL
   AND who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)
 GROUP BY asn HAVING count(*) >= :least
 """
 _SHOWN = """
-SELECT rowid, network, asn, addresses, bans, failures FROM temp.campaign
+SELECT rowid, network, asn, addresses, bans, failures, uncounted FROM temp.campaign
 ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
 """
 # No address is in two campaigns. A member of a network number's campaign is in no network's.

@@ -221,6 +221,13 @@ class Outbox(ABC):
             )  # fmt: skip
             return Message(*found)
 
+    def put_off(self, key: int, *, attempts: int, status: str, error: str, next_at: float, now: float) -> bool:
+        """Let a delivery wait without an attempt; false if another sender has it meanwhile."""
+        mine = (delivery.c.id == key) & (delivery.c.attempts == attempts) & delivery.c.status.in_(OPEN)
+        outcome = {"status": status, "error": error, "next_at": next_at, "settled_at": now}
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            return connection.execute(sa.update(delivery).where(mine).values(outcome)).rowcount == 1
+
     def settle(
         self, key: int, *, status: str, error: str | None, in_doubt: bool, now: float, remaining: bytes | None = None
     ) -> None:

@@ -23,8 +23,16 @@ _FIRST_UNDELIVERED = """
 SELECT min(first_id) FROM digest JOIN delivery ON delivery.digest_id = digest.id
 WHERE digest.report = :report AND delivery.status IN ('pending', 'deferred')
 """
+_LAST_SIGN = """
+SELECT max(at) FROM (
+    SELECT max(recorded_at) AS at FROM event WHERE recorded_at < :boot
+    UNION ALL
+    SELECT max(sealed_at) FROM digest WHERE sealed_at < :boot
+) WHERE EXISTS (SELECT 1 FROM event WHERE recorded_at < :before)
+"""
 _OLD_EVENTS = f"""
-SELECT id FROM event WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY id LIMIT {STEP}
+SELECT id FROM event INDEXED BY event_age
+WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY recorded_at LIMIT {STEP}
 """
 _OLD_DIGESTS = """
 SELECT id FROM digest
@@ -35,6 +43,12 @@ AND NOT EXISTS (
 )
 ORDER BY id LIMIT 20
 """
+
+
+def last_sign(connection: sa.Connection, boot: float, before: float) -> float | None:
+    """Return the last time before `boot` at which anything was recorded or sealed, if anything was before `before`."""
+    last: float | None = connection.scalar(sa.text(_LAST_SIGN), {"boot": boot, "before": before})
+    return last
 
 
 def first_undelivered(connection: sa.Connection, report: str) -> int | None:

@@ -6,7 +6,7 @@ that are made here: `address` (by jail and id), `who` (by id) and `worst` (what 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -14,8 +14,10 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, ban_end, moment
+from f2b_digest import recorder
+from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, end_of_ban, moment
 from f2b_digest.store import atlas, campaigns, people, times
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
 from f2b_digest.surroundings import Geography
 
 MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
@@ -141,21 +143,38 @@ def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str,
     for table in ("address", "grouped"):
         connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
     connection.execute(sa.text(_GROUP.format(where=where)), values)
-    rows = connection.execute(sa.text(_REPORTED), {"most": MOST_REPORTED})
+    query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
+    rows = connection.execute(sa.text(query), {"most": MOST_REPORTED})
     return [
         {
-            "jail": row.jail, "ip": row.ip, "bans": row.bans, "failures": row.failures, "first": row.first,
-            "last": row.last, "users": json.loads(row.users or "[]"), "matches": row.matches,
+            "jail": row.jail, "ip": row.ip, "bans": row.bans, "failures": row.failures, "uncounted": row.uncounted,
+            "first": row.first, "last": row.last, "lifted": end_of_ban(row.last, row.bantime, row.unbanned)[1],
+            "users": json.loads(row.users or "[]"), "matches": row.matches,
         }
         for row in rows
     ]  # fmt: skip
+
+
+def missing_in_index(connection: sa.Connection) -> int:
+    """Return how many events that no digest tells yet are missing in the index that keeps events from coming twice."""
+    return int(connection.scalar(sa.text(_MISSING_IN_INDEX)) or 0)
+
+
+_MISSING_IN_INDEX = """
+SELECT count(*) FROM event AS pending NOT INDEXED
+WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS (
+    SELECT 1 FROM event AS same INDEXED BY sqlite_autoindex_event_1
+    WHERE same.jail = pending.jail AND same.ip = pending.ip AND same.kind = pending.kind AND same.at = pending.at
+      AND same.host = pending.host AND same.id = pending.id
+)
+"""
 
 
 def wanted(
     connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
 ) -> tuple[str, dict[str, Any]]:
     """Return the condition for the bans of a selection, or for its events of another kind, and the values in it."""
-    conditions = [f"event.kind = '{kind}'", "event.history = 0"]
+    conditions = [f"event.kind = '{kind}'", "event.history = 0", f"event.jail <> '{recorder.SCRATCH_JAIL}'"]
     values: dict[str, Any] = {}
     if selection.since is None and selection.until is None:
         conditions.append("event.id BETWEEN :first_id AND :last_id")
@@ -174,8 +193,9 @@ def wanted(
 
 
 def jails(connection: sa.Connection, patterns: Sequence[str]) -> list[str]:
-    """Return the jails of any event that a report's patterns take in, in order."""
-    return [name for name in connection.scalars(sa.text(_ALL_JAILS)) if matches(name, patterns)]
+    """Return the jails of any event that a report's patterns take in, in order; not our scratch jail."""
+    names = connection.scalars(sa.text(_ALL_JAILS))
+    return [name for name in names if name != recorder.SCRATCH_JAIL and matches(name, patterns)]
 
 
 # From each jail to the next in the index: SELECT DISTINCT would read the whole of it.
@@ -189,47 +209,42 @@ SELECT jail FROM each WHERE jail IS NOT NULL
 """
 
 
-# total() and not sum(), which is an error beyond 64 bits: one absurd row must not stop every digest.
-_GROUP = """
+# total() and not sum(), which is an error beyond 64 bits: one absurd row must not stop every digest. A ban whose
+# failures nobody knows has none: their sum is that of the others, and unknown where there are no others.
+FAILURES = "CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END"
+_GROUP = f"""
 CREATE TEMP TABLE address AS
-SELECT jail, ip, count(*) AS bans, CAST(total(failures) AS INTEGER) AS failures, min(at) AS first, max(at) AS last
-FROM event WHERE {where} GROUP BY jail, ip
+SELECT jail, ip, count(*) AS bans, {FAILURES} AS failures, count(*) - count(failures) AS uncounted,
+       min(at) AS first, max(at) AS last
+FROM event WHERE {{where}} GROUP BY jail, ip
 """
 # An id has a network only if it is an address: as bytes, because a text need not be UTF-8.
-_WHO = """
+_WHO = f"""
 CREATE TEMP TABLE who AS
-SELECT ip, count(*) AS jails, sum(bans) AS bans, CAST(total(failures) AS INTEGER) AS failures, min(first) AS first,
-       network_of(CAST(ip AS BLOB)) AS network
+SELECT ip, count(*) AS jails, sum(bans) AS bans, {FAILURES} AS failures, sum(uncounted) AS uncounted,
+       min(first) AS first, network_of(CAST(ip AS BLOB)) AS network
 FROM temp.address GROUP BY ip
 """
-_TOTALS = """
+_TOTALS = f"""
 SELECT coalesce(sum(bans), 0), (SELECT count(*) FROM temp.who), count(DISTINCT jail),
-       CAST(total(failures) AS INTEGER), min(first)
+       CASE WHEN count(*) THEN {FAILURES} ELSE 0 END, coalesce(sum(uncounted), 0), min(first)
 FROM temp.address
 """
-_JAILS = """
-SELECT jail, sum(bans) AS bans, count(*) AS addresses, CAST(total(failures) AS INTEGER) AS failures
+_JAILS = f"""
+SELECT jail, sum(bans) AS bans, count(*) AS addresses, {FAILURES} AS failures, sum(uncounted) AS uncounted
 FROM temp.address GROUP BY jail ORDER BY bans DESC, jail
 """
 _WORST = f"""
 CREATE TEMP TABLE worst AS
 SELECT * FROM (
-    SELECT jail, ip, bans, failures, first, last,
-           row_number() OVER (PARTITION BY jail ORDER BY bans DESC, failures DESC, last DESC, ip) AS place
+    SELECT jail, ip, bans, failures, uncounted, first, last,
+           row_number() OVER (PARTITION BY jail ORDER BY bans DESC, coalesce(failures, 0) DESC, last DESC, ip) AS place
     FROM temp.address WHERE jail IN (SELECT jail FROM ({_JAILS}) LIMIT :jails)
 ) WHERE place <= :addresses
 """
-# The last ban of the rows of a table, and what bantime.increment made of it: fail2ban tells that later, with the ban's
-# own time. CROSS JOIN is SQLite's way to have the few rows first: it would rather begin with a million events.
-LAST_BAN = """
-CROSS JOIN event ON event.jail = {of}.jail AND event.ip = {of}.ip AND event.at = {of}.last AND {where}
-LEFT JOIN event AS prolong
-  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
-     AND prolong.host = event.host
-"""
-BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
 _ADDRESSES = f"""
-SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.first, worst.last, {BANTIME}, known.since
+SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.uncounted, worst.first, worst.last, {BANTIME},
+       {UNBANNED}, known.since
 FROM temp.worst
 JOIN (
     SELECT ip, CASE WHEN since < first THEN since END AS since FROM (
@@ -240,12 +255,13 @@ JOIN (
 {{last_ban}}
 GROUP BY worst.jail, worst.ip ORDER BY worst.jail, place
 """
-_REPORTED = """
-SELECT address.jail, address.ip, address.bans, address.failures, address.first, address.last,
-       CASE WHEN json_valid(event.users) THEN event.users END AS users, event.matches
+_REPORTED = f"""
+SELECT address.jail, address.ip, address.bans, address.failures, address.uncounted, address.first, address.last,
+       CASE WHEN json_valid(event.users) THEN event.users END AS users, event.matches, {BANTIME} AS bantime,
+       {UNBANNED} AS unbanned
 FROM temp.address
-JOIN event ON event.jail = address.jail AND event.ip = address.ip AND event.kind = 'ban' AND event.at = address.last
-GROUP BY address.jail, address.ip ORDER BY address.bans DESC, address.failures DESC, address.ip LIMIT :most
+{{last_ban}}
+GROUP BY address.jail, address.ip ORDER BY address.bans DESC, coalesce(address.failures, 0) DESC, address.ip LIMIT :most
 """
 _USERS = """
 SELECT jail, ip, name, names FROM (
@@ -275,23 +291,26 @@ def _jails(
         users.setdefault((jail, ip), []).append(name)
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
-    for jail, ip, bans, failures, first, last, bantime, since in connection.execute(
-        sa.text(_ADDRESSES.format(last_ban=LAST_BAN.format(of="worst", where=where))), values
+    for jail, ip, bans, failures, uncounted, first, last, bantime, unbanned, since in connection.execute(
+        sa.text(_ADDRESSES.format(last_ban=last_ban("worst", where))), values
     ):
         tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
+        until, lifted = end_of_ban(last, bantime, unbanned)
         address = Address(
             ip=ip, bans=bans, failures=failures, first=moment(first, zone), last=moment(last, zone), bantime=bantime,
-            until=ban_end(last, bantime, zone), users=tried, more_users=names.get((jail, ip), 0) - len(tried),
+            until=None if until is None else moment(until, zone), users=tried,
+            more_users=names.get((jail, ip), 0) - len(tried),
             known_since=None if since is None else moment(since, zone), country=place.country, asn=place.asn,
-            network=place.name,
+            network=place.name, uncounted=uncounted, lifted=lifted,
         )  # fmt: skip
         worst.setdefault(jail, []).append(address)
     return [
-        _jail(name, bans, addresses, failures, tuple(worst.get(name, ())))
-        for name, bans, addresses, failures in connection.execute(sa.text(_JAILS)).fetchmany(MOST_JAILS)
+        _jail(Jail(name, bans, addresses, failures, tuple(worst.get(name, ())), uncounted=uncounted))
+        for name, bans, addresses, failures, uncounted in connection.execute(sa.text(_JAILS)).fetchmany(MOST_JAILS)
     ]
 
 
-def _jail(name: str, bans: int, addresses: int, failures: int, worst: tuple[Address, ...]) -> Jail:
-    named = sum(address.bans for address in worst)
-    return Jail(name, bans, addresses, failures, worst, LeftOut(addresses=addresses - len(worst), bans=bans - named))
+def _jail(jail: Jail) -> Jail:
+    """Return a jail with the count of what is beyond its worst addresses."""
+    named = sum(address.bans for address in jail.worst)
+    return replace(jail, left_out=LeftOut(addresses=jail.addresses - len(jail.worst), bans=jail.bans - named))

@@ -1,5 +1,7 @@
 """The store's tables as SQLAlchemy sees them. No query stands here, and the DDL of `event` is the recorder's."""
 
+from typing import NamedTuple
+
 import sqlalchemy as sa
 
 from f2b_digest import recorder
@@ -60,14 +62,41 @@ delivery = sa.Table(
     sqlite_autoincrement=True,
 )
 
+
+class Step(NamedTuple):
+    """From one schema version to the next, as statements."""
+
+    events: tuple[str, ...] = ()
+    """Of every store. The table of events does not change: an older recorder goes on appending."""
+    archive: tuple[str, ...] = ()
+    """Of a store that has tables of digests and deliveries; where there are none yet, they are made as they are now."""
+
+
 UPGRADES = {
-    1: (
-        "ALTER TABLE digest ADD COLUMN document TEXT",
-        "ALTER TABLE delivery RENAME COLUMN sent_at TO settled_at",
-        "ALTER TABLE delivery ADD COLUMN made_at REAL NOT NULL DEFAULT 0",
-        "ALTER TABLE delivery ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0",
-        "UPDATE delivery SET made_at = (SELECT sealed_at FROM digest WHERE digest.id = digest_id)",
+    1: Step(
+        archive=(
+            "ALTER TABLE digest ADD COLUMN document TEXT",
+            "ALTER TABLE delivery RENAME COLUMN sent_at TO settled_at",
+            "ALTER TABLE delivery ADD COLUMN made_at REAL NOT NULL DEFAULT 0",
+            "ALTER TABLE delivery ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0",
+            "UPDATE delivery SET made_at = (SELECT sealed_at FROM digest WHERE digest.id = digest_id)",
+        )
     ),
-    2: recorder.EVENT_INDEXES,
+    2: Step(events=recorder.EVENT_INDEXES[:2]),
+    3: Step(events=recorder.EVENT_INDEXES[2:]),
 }
-"""From each schema version to the next. The table of events does not change: an older recorder goes on appending."""
+"""By the version that each step starts from."""
+
+VIEWS = {
+    1: (
+        "CREATE TEMP VIEW digest AS SELECT *, NULL AS document FROM main.digest",
+        """
+        CREATE TEMP VIEW delivery AS
+        SELECT id, digest_id, channel, recipient, message, identity, status, attempts, next_at, error,
+               (SELECT sealed_at FROM main.digest WHERE digest.id = digest_id) AS made_at, sent_at AS settled_at,
+               0 AS in_doubt
+        FROM main.delivery
+        """,
+    )
+}
+"""By version, how the archive of an older store is read as if it were of this version, where nothing may be written."""

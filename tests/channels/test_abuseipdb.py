@@ -18,9 +18,10 @@ import pytest
 from pydantic import ValidationError
 
 from f2b_digest import delivery, places
+from f2b_digest.attempts import Outcome
 from f2b_digest.channels.abuseipdb import BULK_BYTES, BULK_LINES, CATEGORIES, AbuseIPDB, pieces, redacted, to_csv
+from f2b_digest.channels.base import Overdue
 from f2b_digest.config import Configuration, Report
-from f2b_digest.delivery import Outcome
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message
 from f2b_digest.render import Renderer
@@ -198,6 +199,32 @@ def office(path: Path, http: HttpService) -> Office:
 
 
 # ---- what is reported
+
+
+def test_a_ban_by_hand_and_a_lifted_one_accuse_nobody(office: Office, service: Service) -> None:
+    """A ban without a failure is somebody's own; one that somebody lifted was a mistake. What ran out was neither."""
+    office.ban("8.8.8.1", failures=0, bantime=3600, recorded_at=NOON)
+    office.ban("8.8.8.2", "8.8.8.3", "8.8.8.4", bantime=600, recorded_at=NOON)
+    office.ban("8.8.8.5", failures=None, bantime=600)
+    ends = {"8.8.8.1": 60, "8.8.8.2": 60, "8.8.8.3": 600}
+    fill(office.path, [event("unban", ip=ip, at=NOON, recorded_at=NOON + after) for ip, after in ends.items()])
+    office.now += 900
+    (outcome,) = office.send()
+    assert sorted(service.ips) == ["8.8.8.3", "8.8.8.4", "8.8.8.5"]
+    assert "banned by hand, without a failure: 8.8.8.1" in (outcome.reason or "")
+    assert "unbanned before the time: 8.8.8.2" in (outcome.reason or "")
+    comments = {row[0]: row[3] for row in service.rows}
+    assert "1x banned, 5 failures, 2026" in comments["8.8.8.4"]
+    assert "1x banned, 2026" in comments["8.8.8.5"]
+
+
+def test_failures_that_are_known_in_part_are_said_so(office: Office, service: Service) -> None:
+    """Of two bans, one was imported from a log that does not know."""
+    office.ban("8.8.8.8")
+    office.now += 60
+    office.ban("8.8.8.8", failures=None)
+    office.send()
+    assert "2x banned, at least 5 failures" in service.rows[0][3]
 
 
 def test_each_address_is_one_row_with_the_categories_of_its_jails(office: Office, service: Service) -> None:
@@ -443,7 +470,7 @@ def test_the_deadline_keeps_what_was_done(
         nonlocal count
         count += 1
         if count == 3:
-            raise TimeoutError("no end after 120 s")
+            raise Overdue("no end after 120 s")
         return {}
 
     office.ban(*IPS[:5])

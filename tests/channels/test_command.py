@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from f2b_digest.channels import process
-from f2b_digest.channels.base import deadline
+from f2b_digest.channels.base import Overdue, deadline
 from f2b_digest.channels.command import Command
 from f2b_digest.errors import DeliveryError
 from f2b_digest.message import Message, Stamp
@@ -162,7 +162,7 @@ def test_the_deadline_of_the_delivery_ends_it_too() -> None:
     """No program keeps the sender's lock."""
     channel = shell("sleep 60")
     before = time.monotonic()
-    with pytest.raises(TimeoutError), deadline(0.3):
+    with pytest.raises(DeliveryError, match=r"no end after 0\.3 s"), deadline(0.3):
         channel.deliver(message(channel))
     assert time.monotonic() - before < 5
 
@@ -171,11 +171,11 @@ def test_a_start_that_the_deadline_ends_is_not_for_good(monkeypatch: pytest.Monk
     """A program on a file system that does not answer may answer tomorrow."""
 
     def hanging(*_: object, **__: object) -> None:
-        raise TimeoutError("no end after 120 s")
+        raise Overdue("no end after 120 s")
 
     monkeypatch.setattr("subprocess.Popen", hanging)
     channel = runs("/bin/true")
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Overdue):
         channel.deliver(message(channel))
 
 

@@ -192,4 +192,9 @@ def test_a_file_is_looked_for_beside_the_configuration() -> None:
         "email"
     ]
     channel = Email.model_validate(settings, context={"folder": Path("/etc/f2b-digest")})
-    assert (channel.password_file, channel.ca_file) == (Path("/etc/f2b-digest/smtp.password"), Path("/etc/ca.pem"))
+    assert channel.password_file
+    assert channel.ca_file
+    assert (channel.password_file.path, channel.ca_file.path) == (
+        Path("/etc/f2b-digest/smtp.password"),
+        Path("/etc/ca.pem"),
+    )

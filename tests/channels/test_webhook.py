@@ -216,7 +216,7 @@ def test_a_token_that_no_header_can_carry_is_refused_unseen(service: HttpService
     [
         ({"headers": {"Authorization": "x"}}, "made from other keys"),
         ({"headers": {"X-A": "b\r\nX-B: c"}}, "printable ASCII"),
-        ({"headers": {"X A": "b"}}, "no header's name"),
+        ({"headers": {"X A": "b"}}, "is not a header's name"),
         ({"content_type": "text/plain\r\nX: y"}, "pattern"),
         ({"url": "https://user:s3cret@example.org/"}, "holds a user"),
         ({"url": "https://bob:s3cret/"}, "Port is no number"),

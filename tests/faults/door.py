@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NoReturn, Self
+from typing import BinaryIO, NoReturn, Self
 
 from tests import raw_server
 
@@ -33,7 +33,7 @@ class Gone(OSError):
 
 
 class Door:
-    """One port; `with` opens and shuts it. `visit` announces each connection."""
+    """One port; `with` opens and shuts it. `visit` announces each connection, one after the other."""
 
     def __init__(self, fault: Fault, victim: str, play: Play) -> None:
         """Prepare; `play` gets each connection, with the fault if it is to fail there."""
@@ -45,9 +45,16 @@ class Door:
 
     def __enter__(self) -> Self:
         self._open()
+        self._reception = socket.create_server(("127.0.0.1", 0))
+        self._desk = self._reception.getsockname()
+        self._receptionist = threading.Thread(target=self._receive_visitors, args=(self._reception,))
+        self._receptionist.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._reception.shutdown(socket.SHUT_RDWR)
+        self._receptionist.join(PATIENCE)
+        self._reception.close()
         self._shut()
 
     def fail(self, fault: Fault) -> None:
@@ -56,6 +63,25 @@ class Door:
 
     @contextmanager
     def visit(self, visitor: str) -> Iterator[None]:
+        """Announce a visitor, from whatever process, and come when it is its turn; the visit ends with the block."""
+        with socket.create_connection(self._desk) as bell:
+            bell.sendall(visitor.encode() + b"\n")
+            bell.recv(1)
+            yield
+
+    def _receive_visitors(self, desk: socket.socket) -> None:
+        with suppress(OSError):  # shut
+            while True:
+                with desk.accept()[0] as bell, bell.makefile("rb") as said, suppress(ConnectionError):
+                    self._serve_visitor(bell, said)
+
+    def _serve_visitor(self, bell: socket.socket, said: BinaryIO) -> None:
+        with self._awaiting(said.readline().decode().strip()):
+            bell.sendall(b"!")
+            said.read()  # until the visitor has gone
+
+    @contextmanager
+    def _awaiting(self, visitor: str) -> Iterator[None]:
         """Let one visitor come: the victim's first visit meets the fault."""
         self._current = None
         if visitor == self._victim:

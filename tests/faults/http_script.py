@@ -6,6 +6,7 @@ No test stands here. Whatever it says beside ntfy's own answer repeats the secre
 import json
 import socket
 import ssl
+from typing import Self
 
 from tests import raw_server
 from tests.faults.certificates import Certificates
@@ -16,7 +17,10 @@ GARBAGE = b"\x00\xff Authorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
 
 
 class ScriptedNtfy(Door):
-    """A web server; `requests` holds the body of each request that it read, `taken` those that it published."""
+    """A web server; `requests` holds the body of each request that it read, `taken` those that it published.
+
+    `behind` is one more, which always works, for the channel behind the victim; its requests are among these.
+    """
 
     def __init__(self, fault: Fault, victim: str, certificates: Certificates, stranger: str) -> None:
         """Prepare a server that fails the first connection that is announced for the victim.
@@ -29,6 +33,20 @@ class ScriptedNtfy(Door):
         self._topic, self._stranger = victim, stranger
         self._certificates = certificates
         self._context = None if fault.stage == "connect" else certificates.good
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self._victim:  # the other channel's requests come at the same time
+            nobody, stranger = "", self._stranger
+            self.behind = ScriptedNtfy(Fault("", ""), nobody, self._certificates, stranger)
+            self.behind.requests, self.behind.taken, self.behind._context = self.requests, self.taken, self._context
+            self.behind.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._victim:
+            self.behind.__exit__()
+        super().__exit__()
 
     @property
     def url(self) -> str:

@@ -96,7 +96,7 @@ class Lab:
         outcomes = Outcomes(scenario.name, "none", 1)
         with closing(sqlite3.connect(self._host.store if self._host.store.exists() else ":memory:")) as reader:
             reader.execute("SELECT count(*) FROM sqlite_master")  # so that nobody is the last to close the store
-            ended = scenario.step(self._host, lambda process: strace.attached(process, self._trace, threads=True))
+            ended = scenario.step(self._host, lambda process: strace.attached(process, self._trace))
         calls = strace.calls(self._trace)
         self._judge(scenario, ended, outcomes, killed=False)
         return outcomes, [call for call in calls if self._matters(call.line)]
@@ -151,7 +151,7 @@ class Lab:
         store = str(self._host.store)
         beside = ("", "-wal", "-shm", "-journal", ".damaged", ".spool", ".spool.taken", ".spool.torn")
         paths = [Path(store + name) for name in beside] if fault.on_store else []
-        return strace.attached(process, self._trace, inject=inject, paths=paths, threads=scenario.threads)
+        return strace.attached(process, self._trace, inject=inject, paths=paths)
 
     def _list(self, scenario: Scenario, fault: Fault) -> tuple[list[Call], list[int]]:
         """Return the calls of a run without a fault, and which of them are points."""
@@ -266,7 +266,8 @@ def _copy(channel: str, recipient: bytes, mail: Message) -> Copy:
 def _sane(scenario: Scenario, ended: Ended, *, killed: bool) -> list[str]:
     """Return what is wrong with how a run ended and what it said."""
     if killed:
-        return [] if ended.status == -9 else [f"it was not killed: {ended}"]
+        child = ended.status == 75 and "killed by signal 9" in ended.err and not scenario.threads
+        return [] if ended.status == -9 or child else [f"it was not killed: {ended}"]
     problems = []
     if ended.status not in (0, 1, 75):
         problems.append(f"exit status: {ended}")
@@ -312,9 +313,9 @@ def _spooled(store: Path) -> tuple[set[str], int]:
     ips, torn = set(), 0
     for name in (recorder.spool_path(str(store)), recorder.spool_path(str(store)) + ".taken"):
         if Path(name).exists():
-            events, rest = recorder._parse(name)
-            ips |= {row[recorder.COLUMNS.index("ip")] for row in events}
-            torn += len(rest)
+            events = [recorder.event_of(line) for line in recorder.spool_lines(name)]
+            ips |= {row[recorder.COLUMNS.index("ip")] for row in events if row}
+            torn += events.count(None)
     return ips, torn
 
 

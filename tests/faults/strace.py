@@ -11,7 +11,7 @@ from tests.parts import missing, program
 
 WRITING = ("write", "writev", "pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "mkdir", "mkdirat")
 """Calls that can need space, beside those that make a file."""
-NAMING = ("unlink", "unlinkat", "rename", "renameat", "renameat2", "fchmod", "fchown", "flock")
+NAMING = ("link", "linkat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "fchmod", "fchown", "flock")
 TALKING = ("connect", "sendto", "sendmsg", "shutdown")
 OPENING = ("openat",)
 READING = ("read", "pread64", "fstat", "stat", "lstat", "newfstatat")
@@ -70,12 +70,10 @@ class Fault:
 
 
 @contextmanager
-def attached(
-    process: int, output: Path, *, inject: Iterable[str] = (), paths: Iterable[Path] = (), threads: bool = False
-) -> Iterator[None]:
+def attached(process: int, output: Path, *, inject: Iterable[str] = (), paths: Iterable[Path] = ()) -> Iterator[None]:
     """Trace a waiting process, which may go on in the block, and wait until it has ended.
 
-    With `paths`, only calls on these are seen, counted and injected. With `threads`, those it starts are traced too.
+    Its threads and children are traced too. With `paths`, only calls on these are seen, counted and injected.
     """
     command = [
         program("strace", "apt-get install strace"),
@@ -84,7 +82,7 @@ def attached(
         f"--trace={','.join('?' + name for name in TRACED)}",
         *inject,
         *(f"--trace-path={path}" for path in paths),
-        *(["-f"] if threads else []),
+        "-f",
         f"--attach={process}",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
@@ -105,6 +103,7 @@ ERRORS = (
     Fault("ENOSPC once", "error=ENOSPC", WRITING),
     Fault("ENOSPC from then on", "error=ENOSPC", WRITING, lasting=True, on_store=True),
 )
+_KILLED = re.compile(r"(?:(?P<thread>\d+) +)?\+\+\+ killed by SIGKILL \+\+\+")
 _CALL = re.compile(r"(?:(?P<thread>\d+) +)?(?P<name>\w+)\(")
 
 
@@ -125,6 +124,8 @@ def struck(output: Path) -> str:
     """Return the line of a trace that shows the fault, or nothing."""
     lines = output.read_text(errors="replace").splitlines()
     hit = [line for line in lines if "(INJECTED)" in line]
-    if not hit and any("+++ killed by SIGKILL +++" in line for line in lines):
-        hit = [line for line in lines if _CALL.match(line)][-1:]
+    killed = [match["thread"] for line in lines if (match := _KILLED.match(line))]
+    if not hit and killed:  # the first; its children follow it
+        found = ((line, _CALL.match(line)) for line in lines)
+        hit = [line for line, match in found if match and match["thread"] == killed[0]][-1:]
     return hit[0] if hit else ""

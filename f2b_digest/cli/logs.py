@@ -1,0 +1,48 @@
+"""The package's own log, for -v and -vv: it goes to standard error, which systemd puts into the journal.
+
+What libraries log is left out: it may hold an address with a secret in it.
+"""
+
+import logging
+import sqlite3
+import traceback
+from types import TracebackType
+
+from f2b_digest.cli import complain
+from f2b_digest.errors import F2bDigestError
+
+TELLING = (F2bDigestError, OSError, sqlite3.Error)
+"""Exceptions whose text holds no secret; of any other, only the kind is told."""
+
+
+def begin(verbosity: int) -> None:
+    """Log to standard error: with 1 what is done, with 2 also each fault that was passed over, with its traceback."""
+    log = logging.getLogger("f2b_digest")
+    log.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+    log.handlers[:] = [_Lines()]
+    log.propagate = False
+
+
+def end() -> None:
+    """Log nowhere again."""
+    logging.getLogger("f2b_digest").handlers.clear()
+
+
+class _Lines(logging.Handler):
+    """Prints each record as lines of trouble are printed: no character of it acts on a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, and where it has an exception and -vv asks for it, the way there."""
+        complain(record.getMessage())
+        if record.exc_info and record.exc_info[1] and logging.getLogger("f2b_digest").isEnabledFor(logging.DEBUG):
+            for line in _way(record.exc_info[1], record.exc_info[2]):
+                complain(line)
+
+
+def _way(error: BaseException, place: TracebackType | None) -> list[str]:
+    lines = [
+        f"  {frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(place)
+    ]
+    text = f": {error}" if isinstance(error, TELLING) else ""
+    return [*lines, f"  {type(error).__name__}{text}"]

@@ -1,0 +1,57 @@
+"""`setup`: install on this machine, in one go and again at any time; or take it back. The command and its options.
+
+What an installation consists of stands in `installation`, what fail2ban says of it in `fail2ban`.
+"""
+
+import os
+from pathlib import Path
+
+import click
+
+from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli.setup import machine
+from f2b_digest.cli.setup.install import install
+from f2b_digest.cli.setup.job import Job
+from f2b_digest.cli.setup.machine import Scheduler
+from f2b_digest.cli.setup.uninstall import purge as remove_all
+from f2b_digest.cli.setup.uninstall import take_back
+from f2b_digest.errors import SetupError
+from f2b_digest.installation import Tree
+
+USER = "f2b-digest"
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show every file and command, and do nothing.")
+@click.option("--uninstall", is_flag=True, help="Take it all back, but the store and the configuration.")
+@click.option("--purge", is_flag=True, help="Take it all back, the store, the configuration and the user too.")
+@click.option("--yes", is_flag=True, help="Do not ask: restart fail2ban's jails, or remove.")
+@click.option("--user", default=USER, show_default=True, help="Who owns the store; made if need be.")
+@click.option("--scheduler", type=click.Choice(["cron", "systemd"]), help="Default: cron where there is one.")
+@click.option("--program", "path", metavar="PATH", help="What cron calls. Default: this program's own path.")
+@click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="Install into this tree: no user is made, no program run.")  # fmt: skip
+@click.pass_obj
+def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: bool, user: str,
+            scheduler: Scheduler | None, path: str | None, root: Path | None) -> None:  # fmt: skip
+    """Install on this machine, or take it back.
+
+    A system user for the store, its folder, the action and a line in every enabled jail, a first configuration, and
+    cron's file or systemd's timers, which start the program as root; it becomes that user by itself. What is right
+    already stays, and so does what you changed. A ban in a scratch jail, which keeps nobody out, shows that it works;
+    then fail2ban's jails are restarted, if you agree. Run it again after enabling a jail, and after an upgrade.
+
+    \b
+    Example:   f2b-digest setup --dry-run
+    """  # noqa: D301 - click wants the character, not its name
+    if program.config not in (None, SYSTEM_CONFIGURATION):
+        raise click.UsageError(f"setup works with {SYSTEM_CONFIGURATION}, which cron reads: without --config")
+    job = Job(Tree(root or Path("/")), root is None, dry_run, yes, user)
+    if job.live and not dry_run and os.geteuid() != 0:
+        raise SetupError("setup changes this machine and needs root; --dry-run shows what it would do")
+    if purge:
+        remove_all(job, machine.store(program, job.tree))
+    elif uninstall:
+        take_back(job)
+    else:
+        install(job, machine.store(program, job.tree), path or machine.own_path(), scheduler)

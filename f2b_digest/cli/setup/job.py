@@ -1,0 +1,102 @@
+"""What was asked of `setup`, and what installing and taking back share: programs run, questions, the steps shown."""
+
+import logging
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from f2b_digest import installation
+from f2b_digest.cli import complain
+from f2b_digest.errors import SetupError
+from f2b_digest.installation import CRON_FILE, File, Step, Tree, crontab
+
+log = logging.getLogger(__name__)
+
+FAIL2BAN = "/etc/fail2ban"
+SYSTEMD = Path("/run/systemd/system")
+"""Is there where systemd runs (sd_booted(3))."""
+UNITS = "/etc/systemd/system/"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for."""
+
+    tree: Tree
+    live: bool
+    """The tree is the running system: users are made, and programs run."""
+    dry: bool
+    yes: bool
+    user: str
+    """Who owns the store."""
+
+    @property
+    def jails(self) -> Path:
+        """fail2ban's folder."""
+        return self.tree.at(FAIL2BAN)
+
+    def run(self, *words: str) -> None:
+        """Run a program, and say so; in a dry run or a tree, only say it. Raises SetupError."""
+        if self.dry or not self.live:
+            click.echo(f"{'would run' if self.dry else 'to run there'}  {' '.join(words)}")
+            return
+        click.echo(f"run    {' '.join(words)}")
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise SetupError(f"{words[0]}: {error.strerror}") from None
+        if done.returncode:
+            raise SetupError(f"{' '.join(words)}: {' '.join(done.stderr.split()) or 'failed'}")
+
+    def systemctl(self, *words: str) -> None:
+        """Run systemctl; where systemd does not run, say what to do once it does."""
+        if self.live and not self.dry and not SYSTEMD.is_dir():
+            complain(f"systemd does not run here; once it does: systemctl {' '.join(words)}")
+        else:
+            self.run("systemctl", *words)
+
+    def agreed(self, question: str) -> bool:
+        """Ask, unless --yes was given; nobody there to ask means no."""
+        if self.yes:
+            return True
+        try:
+            return click.confirm(question)
+        except click.Abort:
+            log.info("nobody answered: %s", question)
+            click.echo()
+            return False
+
+    def show(self, steps: list[Step]) -> None:
+        """Print what is done to the files, and which stay."""
+        for step in steps:
+            path = self.tree.at(step.path)
+            if step.verb in ("keep", "leave"):
+                complain(f"{path} was changed by hand and stays{f'; it {step.why}' if step.why else ''}")
+                continue
+            verb = {"move": "change"}.get(step.verb, step.verb)
+            click.echo(f"{'would ' if self.dry else ''}{verb:6} {path}{f'  ({step.why})' if step.why else ''}")
+            if self.dry and step.file and step.verb != "chmod" and step.path not in installation.ACTIONS:
+                lines = step.file.content.decode(errors="replace").splitlines()
+                click.echo("".join(f"    {line}\n" for line in lines), nl=False)
+
+    def retired(self, steps: list[Step]) -> list[Step]:
+        """Return the steps, but that what a person changed in cron's file starts our program no longer."""
+        return [self._off(step) if step.verb == "leave" and step.path == CRON_FILE else step for step in steps]
+
+    def _off(self, step: Step) -> Step:
+        text = (self.tree.read(CRON_FILE) or b"").decode("utf-8", "surrogateescape")
+        content = crontab.turned_off(text).encode("utf-8", "surrogateescape")
+        why = f"you changed it: its lines that start f2b-digest are turned off; then:  rm {self.tree.at(CRON_FILE)}"
+        return Step("move", CRON_FILE, File(CRON_FILE, content), why)
+
+    def stop_timers(self, steps: list[Step]) -> None:
+        """Stop the timers that go, or that stay because a person changed them."""
+        if any(step.path.startswith(UNITS) and step.verb in ("remove", "leave") for step in steps):
+            self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"]))
+
+
+def has(steps: list[Step], verb: str, start: str) -> bool:
+    """Say whether a step of this kind is about a path that starts so."""
+    return any(step.verb == verb and step.path.startswith(start) for step in steps)

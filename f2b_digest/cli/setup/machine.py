@@ -1,0 +1,98 @@
+"""What the machine says to `setup`: programs, scheduler, the configuration that is there. Nothing is changed here."""
+
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from f2b_digest import config, fail2ban, installation, recorder
+from f2b_digest.channels import KINDS
+from f2b_digest.cli import Program, local_language, local_zone
+from f2b_digest.cli.setup.job import Job
+from f2b_digest.errors import ConfigurationError
+from f2b_digest.installation import File, Tree
+
+log = logging.getLogger(__name__)
+
+PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/lib")
+Scheduler = Literal["cron", "systemd"]
+
+
+def own_path() -> str:
+    """Return this program's path, for a scheduler that has no PATH of ours."""
+    called = shutil.which(sys.argv[0])
+    if called and Path(called).name == "f2b-digest":
+        return str(Path(called).absolute())
+    beside = Path(sys.executable).with_name("f2b-digest")
+    return str(beside) if beside.exists() else f"{sys.executable} -m f2b_digest"
+
+
+def find(tree: Tree, name: str) -> str | None:
+    """Return where a tree has a program."""
+    found = (f"/{folder}/{name}" for folder in PROGRAM_FOLDERS if tree.at(f"/{folder}/{name}").exists())
+    return next(found, None)
+
+
+def has_program(tree: Tree, program: str) -> bool:
+    """Say whether a tree has what a cron line or a unit calls."""
+    word = program.split(maxsplit=1)[0]
+    return tree.at(word).exists() if word.startswith("/") else find(tree, word) is not None
+
+
+def scheduler(tree: Tree) -> Scheduler:
+    """Return what starts programs here: cron where there is one."""
+    if find(tree, "cron") or find(tree, "crond") or not find(tree, "systemctl"):
+        return "cron"
+    return "systemd"
+
+
+def store(program: Program, tree: Tree) -> str:
+    """Return the store's path: --store, else that of the configuration that is there, else the default."""
+    text = tree.read(installation.CONFIGURATION)
+    try:
+        configured = tomllib.loads(text.decode()).get("store") if text else None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{tree.at(installation.CONFIGURATION)}: {error}"]) from None
+    base = Path.cwd() if program.store else Path(installation.CONFIGURATION).parent
+    path = str(base / program.store_path(configured or recorder.DEFAULT_STORE))
+    known = configured or (recorder.DEFAULT_STORE if text else path)
+    if program.store and path != known:
+        raise ConfigurationError([f"{tree.at(installation.CONFIGURATION)}: store: is not {path}, as --store says"])
+    return path
+
+
+def reports(tree: Tree) -> list[str]:
+    """Return the reports of the configuration that is there, or of the first one."""
+    path = tree.at(installation.CONFIGURATION)
+    if not path.exists():
+        return ["daily"]
+    return list(config.load(path, host="localhost", timezone="UTC", environment=os.environ).reports)
+
+
+def first_configuration(job: Job, store_path: str) -> File:
+    """Return a configuration of what fail2ban and the machine say; what is no address gives way to root's."""
+    host = os.uname().nodename
+    options = fail2ban.mail_options(job.jails)
+    sender = options.get("sender", "").replace("<fq-hostname>", socket.getfqdn()).replace("<sh-hostname>", host)
+    to = re.split(r"[,\s]+", options.get("destemail", "").strip())
+    choices = ((sender, to), (f"root@{host}", to), (f"root@{host}", ["root@localhost"]))
+    sender, to = next((each for each in choices if _can_mail(*each)), ("root@localhost", ["root@localhost"]))
+    return installation.first_configuration(
+        timezone=local_zone(), language=local_language(os.environ), store=store_path,
+        sendmail=find(job.tree, "sendmail"), sender=sender, to=to,
+    )  # fmt: skip
+
+
+def _can_mail(sender: str, to: list[str]) -> bool:
+    """Say whether the channel takes these addresses."""
+    try:
+        KINDS["email"].model_validate({"kind": "email", "from": sender, "to": to})
+    except ValueError:
+        log.info("not used as addresses: %r, %r", sender, to)
+        return False
+    return True

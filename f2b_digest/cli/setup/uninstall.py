@@ -1,0 +1,180 @@
+"""`setup --uninstall`: what setup wrote goes, and with --purge also the store, the configuration and the user."""
+
+import logging
+import os
+import pwd
+from pathlib import Path
+
+import click
+
+from f2b_digest import fail2ban, installation
+from f2b_digest.cli import complain
+from f2b_digest.cli.setup.job import UNITS, Job, has
+from f2b_digest.doctor import schedule
+from f2b_digest.errors import SetupError
+from f2b_digest.fail2ban_client import Client
+from f2b_digest.installation import CONFIGURATION, CRON_FILE, MANIFEST, Manifest, Step, crontab
+
+log = logging.getLogger(__name__)
+
+HOMELESS = "/nonexistent"
+"""The home of a user whom setup made."""
+
+
+def take_back(job: Job) -> None:
+    """Remove what setup wrote and nobody changed since; the store, the configuration and the user stay."""
+    manifest = job.tree.manifest()
+    steps, users = _steps(job, manifest)
+    if users:
+        complain(f"{users[0]} names our action: fail2ban needs its file, which stays")
+    job.show(steps)
+    _do(job, steps, manifest)
+    if not job.dry:
+        click.echo(f"the store, {CONFIGURATION} and the user {job.user} stay; --purge removes them too")
+        _reload(job, steps)
+    _tell_other_tables(job)
+
+
+def _steps(job: Job, manifest: Manifest) -> tuple[list[Step], list[Path]]:
+    """Return what goes, and the files of jails that will still name our action, whose file then has to stay."""
+    steps = job.retired(job.tree.plan([], manifest))
+    removed = [job.tree.at(step.path) for step in steps if step.verb == "remove"]
+    users = fail2ban.names_us(job.jails, without=removed)
+    return [step for step in steps if not (users and step.path in installation.ACTIONS)], users
+
+
+def _do(job: Job, steps: list[Step], manifest: Manifest) -> None:
+    job.stop_timers(steps)
+    if job.dry:
+        return
+    kept = {path: known for path, known in manifest.files.items() if path in installation.ACTIONS}
+    job.tree.apply(steps, manifest)
+    manifest.files = {path: known for path, known in kept.items() if path in manifest.files}
+    job.tree.settle()  # a folder that holds a copy is not empty
+    job.tree.save(manifest)
+    job.tree.settle()
+    if has(steps, "remove", UNITS):
+        job.systemctl("daemon-reload")
+
+
+def _reload(job: Job, steps: list[Step]) -> None:
+    client = Client()
+    if not (job.live and has(steps, "remove", "/") and client.succeeds("ping")):
+        return
+    if job.agreed("Reload fail2ban now, so that its jails let go of the action (bans stay)?"):
+        click.echo("run    fail2ban-client reload")
+        client("reload")
+    else:
+        click.echo("its jails let go of the action at the next  fail2ban-client reload")
+
+
+def _tell_other_tables(job: Job) -> None:
+    """Name what still starts the program: it would fail there again and again, and cron mails each time."""
+    if not job.live:
+        return
+    own = {job.tree.at(CRON_FILE)} if job.dry else set()
+    for table in sorted({found.table for found in schedule.read()[0]} - own):
+        complain(f"{table} still starts f2b-digest: take its line away, or it fails there each time")
+
+
+# ---- everything
+
+
+def purge(job: Job, store: str) -> None:
+    """Remove all that setup made, after it was listed and agreed to. No link is followed, and no foreign file goes.
+
+    Raises SetupError, before anything is removed, where fail2ban's jails would go on recording.
+    """
+    manifest = job.tree.manifest()
+    steps, users = _steps(job, manifest)
+    if users:
+        line = fail2ban.ACTION
+        raise SetupError(
+            f"{', '.join(map(str, users))}: take the lines of {line} out, then run this again: jails use it"
+        )
+    steps = [_gone(job, step) for step in steps]
+    job.show(steps)
+    files = _files(job, store)
+    user = _made_user(job, manifest)
+    for path in files:
+        click.echo(f"{'would ' if job.dry else ''}remove {path}")
+    if user:
+        click.echo(f"{'would ' if job.dry else ''}remove the user {user}")
+    if not job.dry and not job.agreed("Remove all this? It cannot be undone."):
+        click.echo("nothing was removed")
+        return
+    _do(job, steps, manifest)
+    if not job.dry:
+        _let_go(job)
+        folders = manifest.folders
+        for path in files:
+            _unlink(path)
+        for folder in sorted(
+            {str(Path(store).parent), str(Path(CONFIGURATION).parent), *folders}, key=len, reverse=True
+        ):
+            _tell_kept(job, folder, made=folder in (*folders, str(Path(CONFIGURATION).parent)))
+    if user:
+        job.run("userdel", user)
+    _tell_other_tables(job)
+    click.echo("the program itself goes as it came; as installed by the documentation:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest")
+
+
+def _gone(job: Job, step: Step) -> Step:
+    """Return the step that removes what a person changed, unless it starts something else, too."""
+    text = (job.tree.read(step.path) or b"").decode(errors="replace")
+    if step.verb == "remove" or (step.path == CRON_FILE and not crontab.is_only_ours(text)):
+        return step
+    return Step("remove", step.path)
+
+
+def _files(job: Job, store: str) -> list[Path]:
+    """Return the store's files and the configuration, as far as they are there."""
+    names = [*(str(Path(store).parent / name) for name in installation.store_files(store)), CONFIGURATION, MANIFEST]
+    return [path for path in map(job.tree.at, names) if path.is_symlink() or path.is_file()]
+
+
+def _made_user(job: Job, manifest: Manifest) -> str:
+    """Return the user whom setup made, or ""; one of an earlier version is known by name and home."""
+    try:
+        account = pwd.getpwnam(manifest.user or job.user)
+    except KeyError:
+        return ""
+    ours = manifest.user or (account.pw_name == "f2b-digest" and account.pw_dir == HOMELESS)
+    return account.pw_name if job.live and ours else ""
+
+
+def _let_go(job: Job) -> None:
+    """Reload fail2ban: an action that is still loaded would make the store again at the next ban."""
+    client = Client()
+    if job.live and client.succeeds("ping"):
+        click.echo("run    fail2ban-client reload")
+        client("reload")
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file in a folder that may be another user's: a link goes, what it leads to stays."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as refused:
+        log.debug("%s cannot be opened", path.parent, exc_info=True)
+        if path.exists():
+            complain(f"{path} stays: {refused.strerror}")
+        return
+    try:
+        os.unlink(path.name, dir_fd=folder)
+    except FileNotFoundError:
+        log.debug("%s is gone", path)
+    except OSError as refused:
+        complain(f"{path} stays: {refused.strerror}")
+    finally:
+        os.close(folder)
+
+
+def _tell_kept(job: Job, folder: str, *, made: bool) -> None:
+    """Remove a folder that setup made, if nothing is left in it; say what is."""
+    path = job.tree.at(folder)
+    if path.is_symlink() or not path.is_dir():
+        return
+    if made and not installation.remove_folder(path):
+        names = ", ".join(sorted(entry.name for entry in path.iterdir())[:10])
+        complain(f"{path} stays: it holds what setup did not make: {names}")

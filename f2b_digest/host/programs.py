@@ -1,0 +1,55 @@
+"""Programs of this host, run to a deadline and a bound: what they say is bytes, and is not parsed here."""
+
+import logging
+import os
+import select
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from f2b_digest.fail2ban_client import CRON
+
+log = logging.getLogger(__name__)
+CHUNK = 65536
+
+
+class Output(NamedTuple):
+    """What a program said: whole lines."""
+
+    text: bytes
+    complete: bool
+    """It came to its end, or is not there at all; its exit status says nothing (nothing found is 1)."""
+
+
+def output(command: Sequence[str], deadline: float, most: int) -> Output:
+    """Run a program with cron's environment until its end, so many seconds or so many bytes; then it is killed."""
+    try:
+        program = subprocess.Popen(
+            command, env=dict(CRON), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            cwd="/",
+        )  # fmt: skip
+    except FileNotFoundError:
+        return Output(b"", True)
+    except OSError as error:
+        log.info("%s: %s", command[0], error.strerror)
+        return Output(b"", False)
+    with program:
+        try:
+            text, complete = _read(program, time.monotonic() + deadline, most)
+        finally:
+            program.kill()
+    log.info("%s said %s bytes%s", command[0], f"{len(text):,}", "" if complete else " and was ended")
+    return Output(text if complete else text[: text.rfind(b"\n") + 1], complete)
+
+
+def _read(program: "subprocess.Popen[bytes]", until: float, most: int) -> tuple[bytes, bool]:
+    assert program.stdout
+    text = bytearray()
+    while len(text) < most and (left := until - time.monotonic()) > 0:
+        if select.select([program.stdout], [], [], left)[0]:
+            chunk = os.read(program.stdout.fileno(), CHUNK)
+            if not chunk:
+                return bytes(text), True
+            text += chunk
+    return bytes(text), False

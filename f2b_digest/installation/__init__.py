@@ -1,0 +1,25 @@
+"""The files of an installation: what they are, how they come to be and go, and what of them is the admin's by now.
+
+Paths are those of the installed system; a `Tree` says where that system lies. Nothing is asked or printed here, and no
+program is run.
+"""
+
+from f2b_digest.installation import crontab
+from f2b_digest.installation.files import (
+    ACTIONS,
+    CONFIGURATION,
+    CRON_FILE,
+    RETRY_TIMER,
+    actions,
+    cron_file,
+    first_configuration,
+    store_files,
+    timers,
+    units,
+)
+from f2b_digest.installation.tree import MANIFEST, File, Manifest, Step, Tree, remove_folder
+
+__all__ = [
+    "ACTIONS", "CONFIGURATION", "CRON_FILE", "MANIFEST", "RETRY_TIMER", "File", "Manifest", "Step", "Tree", "actions",
+    "cron_file", "crontab", "first_configuration", "remove_folder", "store_files", "timers", "units",
+]  # fmt: skip

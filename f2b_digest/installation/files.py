@@ -1,0 +1,124 @@
+"""What an installation consists of: fail2ban's action, cron's file or systemd's units, a first configuration."""
+
+import json
+import re
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+from f2b_digest import places
+from f2b_digest.installation import crontab
+from f2b_digest.installation.tree import File, essence
+
+CONFIGURATION = "/etc/f2b-digest/config.toml"
+ACTIONS = ("/etc/fail2ban/action.d/f2b-digest.py", "/etc/fail2ban/action.d/f2b-digest.conf")
+CRON_FILE = "/etc/cron.d/f2b-digest"
+RETRY_TIMER = "/etc/systemd/system/f2b-digest-retry.timer"
+UNITS = ("send@.service", "send@.timer", "retry.service", "retry.timer")
+IsThere = Callable[[str], bool]
+"""Says whether the system has a program."""
+
+
+def actions() -> list[File]:
+    """Return the files for fail2ban's action.d."""
+    return [File(path, (places.folder("action.d") / Path(path).name).read_bytes()) for path in ACTIONS]
+
+
+def cron_file(program: str, reports: Collection[str], is_there: IsThere) -> File:
+    """Return the file for cron, with a line for each of `daily` and `weekly` that is among the reports.
+
+    In a person's version the times stay. Its lines run as root, and call `program` where theirs is gone.
+    """
+    text = (places.folder("cron") / "f2b-digest").read_text(encoding="utf-8")
+    for report in ("daily", "weekly"):
+        text = re.sub(
+            rf"^#?@{report}\b", f"@{report}" if report in reports else f"#@{report}", text, flags=re.MULTILINE
+        )
+    command = program.replace("%", r"\%")  # cron's line end
+    text = text.replace("root  f2b-digest ", f"root  {command} ")
+    moved = partial(crontab.moved, program=program, is_there=is_there)
+    return File(CRON_FILE, text.encode(), moved=moved, essence=crontab.essence)
+
+
+def units(program: str, is_there: IsThere) -> list[File]:
+    """Return systemd's units, for a machine without cron; what is said of cron's file holds for them too."""
+    files = []
+    for name in UNITS:
+        text = (places.folder("cron") / f"f2b-digest-{name}").read_text(encoding="utf-8")
+        text = text.replace("/usr/local/bin/f2b-digest ", f"{program.replace('%', '%%')} ")
+        moved = partial(_moved_unit, program=program, is_there=is_there)
+        files.append(File(f"/etc/systemd/system/f2b-digest-{name}", text.encode(), moved=moved, essence=_unit_essence))
+    return files
+
+
+def _moved_unit(text: str, program: str, is_there: IsThere) -> str:
+    text = re.sub(r"^User[ \t]*=.*$", "User=root", text, flags=re.MULTILINE)
+    started = re.search(rf"^ExecStart[ \t]*=[ \t]*[-@:+!]*{crontab.COMMAND.pattern}", text, re.MULTILINE)
+    if started and not is_there(started["program"].replace("%%", "%")):
+        text = text[: started.start("program")] + program.replace("%", "%%") + text[started.end("program") :]
+    return text
+
+
+def _unit_essence(line: str) -> str:
+    """Return what a line of a unit amounts to: the time is the admin's."""
+    if line.startswith("OnCalendar"):
+        return "OnCalendar"
+    if line.startswith("ExecStart"):
+        found = crontab.COMMAND.search(line)
+        return " ".join(["ExecStart", found["verb"], *found["reports"].split()]) if found else line
+    return essence(line)
+
+
+def store_files(store: str) -> list[str]:
+    """Return the names that a store and what stands beside it have in its folder."""
+    name = Path(store).name
+    ends = ("", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged")
+    return [name + end for end in ends]
+
+
+def timers(reports: Collection[str]) -> list[str]:
+    """Return the timers to enable: systemd knows the names `daily` and `weekly` as times."""
+    return [f"f2b-digest-send@{name}.timer" for name in ("daily", "weekly") if name in reports] + [
+        "f2b-digest-retry.timer"
+    ]
+
+
+def first_configuration(
+    *, timezone: str, language: str, store: str, sendmail: str | None, sender: str, to: list[str]
+) -> File:
+    """Return a configuration to begin with; without a sendmail, its mail waits for an SMTP server's name.
+
+    It names zone and language, for cron's environment is not the admin's. Root alone reads it: it may hold
+    passwords.
+    """
+    lines = [
+        "# Begun by `f2b-digest setup`, which never changes it again: it is yours. `f2b-digest config` prints every key.",
+        f"timezone = {_toml(timezone)}",
+        f"language = {_toml(language)}",
+        f"store = {_toml(store)}",
+        "",
+        "[reports.daily]",
+        f"channels = [{_toml('mail') if sendmail else ''}]",
+        "",
+    ]
+    mail = [
+        "[channels.mail]",
+        'kind = "email"',
+        f"from = {_toml(sender)}",
+        f"to = [{', '.join(map(_toml, to))}]",
+    ]
+    if sendmail:
+        lines += [*mail, f"sendmail = {_toml(sendmail)}"]
+    else:
+        lines += [
+            '# No sendmail was found: name a mail server below, and write channels = ["mail"] above.',
+            *(
+                f"# {line}"
+                for line in [*mail, 'smtp = "smtp://user@mail.example.org:587"', 'password_file = "smtp.password"']
+            ),
+        ]
+    return File(CONFIGURATION, "\n".join([*lines, ""]).encode(), 0o600, first=True)
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

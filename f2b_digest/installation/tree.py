@@ -1,0 +1,272 @@
+"""A system's files: the steps from what is there to what an installation has, done, undone, and taken back.
+
+What a person changed is told by its hash in the manifest, and stays. Nothing is asked or printed here, no program runs.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from f2b_digest.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "/etc/f2b-digest/setup.json"
+"""What setup wrote. Not in the store's folder: its owner must not tell root what to delete."""
+SHOWN = 2
+"""Lines of a difference that are told."""
+
+
+def unchanged(text: str) -> str:
+    """Return the text."""
+    return text
+
+
+def essence(line: str) -> str:
+    """Return what counts of a line: "" for a comment."""
+    return "" if line.lstrip().startswith(("#", ";")) else " ".join(line.split())
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that an installation has."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+    first: bool = False
+    """Written where there is none, and the admin's from then on: never changed, never taken back."""
+    former_group: int | None = None
+    """An earlier setup let this group read it; nobody but its owner does now."""
+    moved: Callable[[str], str] = unchanged
+    """Returns a person's version with what has to change in it, and nothing else."""
+    essence: Callable[[str], str] = essence
+    """Returns what a line amounts to: lines of one essence differ only in what is the admin's to choose."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change, or one file that a person changed and that stays: in an installation ("keep"), or beyond it."""
+
+    verb: Literal["write", "move", "chmod", "keep", "remove", "leave"]
+    path: str
+    file: File | None = None
+    """What is written."""
+    why: str = ""
+    """How a file that stays differs."""
+
+
+@dataclass
+class Manifest:
+    """What setup made: each file with its hash, the folders, and the user."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    user: str = ""
+
+
+class Tree:
+    """A system's files, below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._undo: list[Callable[[], object]] = []
+        self._kept: list[Path] = []
+
+    def at(self, path: str) -> Path:
+        """Return where a path of the system is."""
+        return self.root / path.lstrip("/")
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is none. Raises SetupError."""
+        try:
+            return self.at(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SetupError(f"{self.at(path)}: {error.strerror}") from None
+
+    def manifest(self) -> Manifest:
+        """Return what an earlier setup wrote. Raises SetupError."""
+        text = self.read(MANIFEST)
+        try:
+            return Manifest(**json.loads(text)) if text else Manifest()
+        except (ValueError, TypeError):
+            raise SetupError(
+                f"{self.at(MANIFEST)} is damaged: move it away, and what is there counts as yours"
+            ) from None
+
+    # ---- the plan
+
+    def plan(self, files: Iterable[File], manifest: Manifest) -> list[Step]:
+        """Return the steps to these files from what is there; what setup wrote before and is not among them goes."""
+        files = list(files)
+        steps = [step for file in files for step in self._steps(file, manifest)]
+        return steps + list(self._stale(manifest, {file.path for file in files}))
+
+    def _steps(self, file: File, manifest: Manifest) -> Iterator[Step]:
+        present = self.read(file.path)
+        if present is None:
+            yield Step("write", file.path, file)
+        elif file.first:
+            yield from self._closed(file)
+        elif present != file.content:
+            if hash_of(present) == manifest.files.get(file.path):
+                yield Step("write", file.path, file)
+            else:
+                yield from self._a_persons(file, present.decode("utf-8", "surrogateescape"))
+
+    def _closed(self, file: File) -> Iterator[Step]:
+        status = self.at(file.path).stat()
+        if status.st_gid == file.former_group and status.st_mode & 0o077 == 0o040:
+            yield Step("chmod", file.path, file)
+
+    def _a_persons(self, file: File, present: str) -> Iterator[Step]:
+        """Yield what a file that a person changed needs, and how it differs beside that."""
+        moved = file.moved(present)
+        if moved != present:
+            mode = stat.S_IMODE(self.at(file.path).stat().st_mode)
+            yield Step("move", file.path, File(file.path, moved.encode("utf-8", "surrogateescape"), mode))
+        why = difference(moved, file.content.decode(), file.essence)
+        if why:
+            yield Step("keep", file.path, why=why)
+
+    def _stale(self, manifest: Manifest, wanted: set[str]) -> Iterator[Step]:
+        for path, known in sorted(manifest.files.items(), reverse=True):  # jail.d before action.d
+            present = self.read(path)
+            if path not in wanted and present is not None:
+                yield Step("remove" if hash_of(present) == known else "leave", path)
+
+    # ---- the deed
+
+    def apply(self, steps: Iterable[Step], manifest: Manifest) -> None:
+        """Do the steps, and keep the manifest up to date. `take_back` undoes them."""
+        for step in steps:
+            if step.verb == "chmod":
+                self._close(self.at(step.path))
+            elif step.file:
+                self.make_folder(str(Path(step.path).parent), manifest)
+                self.replace(step.file)
+                if step.verb == "write" and not step.file.first:
+                    manifest.files[step.path] = hash_of(step.file.content)
+            elif step.verb == "remove":
+                self._keep(self.at(step.path))
+                self.at(step.path).unlink()
+                del manifest.files[step.path]
+
+    def save(self, manifest: Manifest) -> None:
+        """Store the manifest, if it changed; without files, take it and the folders that setup made away."""
+        if manifest.files:
+            content = json.dumps(vars(manifest), indent=1, sort_keys=True).encode() + b"\n"
+            if content != self.read(MANIFEST):
+                self.replace(File(MANIFEST, content))
+            return
+        self.at(MANIFEST).unlink(missing_ok=True)
+        for folder in sorted(manifest.folders, key=len, reverse=True):
+            remove_folder(self.at(folder))  # not if it holds the configuration, the store, or something of the admin's
+
+    def make_folder(self, path: str, manifest: Manifest) -> None:
+        """Make a folder and those above it, and note which."""
+        if path == "/" or self.at(path).is_dir():
+            return
+        self.make_folder(str(Path(path).parent), manifest)
+        folder = self.at(path)
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)  # whatever the umask
+        manifest.folders.append(path)
+        self._undo.append(lambda: remove_folder(folder))
+
+    def take_back(self) -> None:
+        """Undo every change that was made through this object."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        self._kept.clear()
+
+    def settle(self) -> None:
+        """Forget how to undo."""
+        for kept in self._kept:
+            kept.unlink(missing_ok=True)
+        self._undo.clear()
+        self._kept.clear()
+
+    def _close(self, path: Path) -> None:
+        """Let nobody but its owner read a file."""
+        status = path.stat()
+
+        def open_again() -> None:
+            os.chown(path, -1, status.st_gid)
+            path.chmod(stat.S_IMODE(status.st_mode))
+
+        self._undo.append(open_again)
+        path.chmod(0o600)
+        os.chown(path, -1, 0)
+
+    def _keep(self, path: Path) -> None:
+        if not path.exists():
+            self._undo.append(lambda: path.unlink(missing_ok=True))
+            return
+        kept = path.with_name(f".{path.name}.before-setup")  # hidden: no program reads it
+        shutil.copy2(path, kept)
+        self._undo.append(lambda: kept.replace(path))
+        self._kept.append(kept)
+        owner = path.stat()
+        if os.geteuid() == 0:
+            os.chown(kept, owner.st_uid, owner.st_gid)
+
+    def replace(self, file: File) -> None:
+        """Write a file whole or not at all; it is root's."""
+        path = self.at(file.path)
+        self._keep(path)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as new:
+                new.write(file.content)
+                os.fchmod(new.fileno(), file.mode)
+                if os.geteuid() == 0:
+                    os.fchown(new.fileno(), 0, 0)
+                new.flush()
+                os.fsync(new.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+
+
+def hash_of(content: bytes) -> str:
+    """Return what the manifest knows a file's content by."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def remove_folder(folder: Path) -> bool:
+    """Remove a folder if it is empty, and say whether it is gone."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        log.info("%s stays: it is not empty", folder, exc_info=True)
+        return False
+    return True
+
+
+def difference(present: str, wanted: str, essence: Callable[[str], str]) -> str:
+    """Return in a few words how a file differs from what setup would write, or "" where that is the admin's choice."""
+    here, there = present.splitlines(), wanted.splitlines()
+    known, needed = {"", *map(essence, here)}, {"", *map(essence, there)}
+    lacks = [line for line in there if essence(line) not in known]
+    has = [line for line in here if essence(line) not in needed]
+    return ", and ".join(_told(word, lines) for word, lines in (("lacks", lacks), ("has", has)) if lines)
+
+
+def _told(word: str, lines: list[str]) -> str:
+    shown = " and ".join(f"`{' '.join(line.split())}`" for line in lines[:SHOWN])
+    return f"{word} {shown}" + (f" and {len(lines) - SHOWN} more lines" if len(lines) > SHOWN else "")

@@ -1,0 +1,283 @@
+"""Work done in forked children, each with a deadline and a memory limit. Nothing of digests, channels or stores."""
+
+import ctypes
+import gc
+import logging
+import math
+import os
+import pickle
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from f2b_digest.errors import F2bDigestError, bug
+
+log = logging.getLogger(__name__)
+
+MEMORY = 96 * 2**20
+"""Bytes of data that a child may take beyond what this process has when it is forked."""
+LARGEST_RESULT = 32 * 2**20
+"""Bytes of a pickled result."""
+REAPING = 1.0
+"""Seconds that a killed child is waited for; one that hangs in the kernel is left to it."""
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+class Stopped(Exception):
+    """A child ended without a result: not started, deadline, memory limit, signal, or a bug.
+
+    The text is one line without secrets.
+    """
+
+
+class NotStartedError(Stopped):
+    """There is no child: the system has no process or file descriptor left for it."""
+
+
+class OverdueError(Stopped):
+    """The child was killed at its deadline."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one child led to."""
+
+    key: Any
+    value: Any = None
+    error: Exception | None = None
+
+    def result(self) -> Any:
+        """Return what the work returned, or raise its F2bDigestError as it was; anything else is Stopped."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+@dataclass
+class _Child:
+    key: Any
+    pid: int
+    seconds: float
+    ends: float
+    """The deadline, on the monotonic clock."""
+    said: bytearray = field(default_factory=bytearray)
+
+
+def run(work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> Any:
+    """Do some work in a child of its own and return its result, which can be pickled.
+
+    `seconds` is wall-clock time, after which the child and all it started are killed; `memory` the bytes it may take
+    beyond the present. Raises the work's F2bDigestError, or Stopped.
+    """
+    with Children() as children:
+        children.start(None, work, seconds=seconds, memory=memory)
+        return children.wait().result()
+
+
+class Children:
+    """Children that work side by side; those that still run are killed at the end of the block.
+
+    A child shares nothing with this process but what it had when it was forked: it flushes no buffer, runs no exit
+    handler, has no descriptor but the standard ones (so neither a lock nor a database stays open in it), leads a
+    session of its own, and is killed by the kernel when this process dies.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[int, _Child] = {}
+        """By the descriptor of their pipe."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        for pipe in tuple(self._running):
+            self._end(pipe, everything=True)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, key: Any, work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> None:
+        """Begin some work; `key` comes back with its outcome. Raises NotStartedError."""
+        try:
+            pipe, end = os.pipe()
+            try:
+                parent, pid = os.getpid(), os.fork()
+            except OSError:
+                os.close(pipe)
+                os.close(end)
+                raise
+        except OSError as error:
+            raise NotStartedError(f"this system cannot start one process more: {error.strerror}") from None
+        if not pid:
+            _be_child(work, end, parent, memory)
+        os.close(end)
+        self._running[pipe] = _Child(key, pid, seconds, time.monotonic() + seconds)
+
+    def wait(self) -> Finished:
+        """Return what the next child led to that ends, of those that run, or is killed at its deadline."""
+        poll = select.poll()
+        for pipe in self._running:
+            poll.register(pipe, select.POLLIN)
+        while True:
+            now = time.monotonic()
+            first = min(self._running, key=lambda pipe: self._running[pipe].ends)
+            if self._running[first].ends <= now:
+                return self._overdue(first)
+            for pipe, _ in poll.poll(math.ceil((self._running[first].ends - now) * 1000)):
+                finished = self._heard(pipe)
+                if finished:
+                    return finished
+
+    def _overdue(self, pipe: int) -> Finished:
+        child = self._running[pipe]
+        self._end(pipe, everything=True)
+        log.info("killed process %d at its deadline of %g s", child.pid, child.seconds)
+        return Finished(child.key, error=OverdueError(f"no end after {child.seconds:g} s"))
+
+    def _heard(self, pipe: int) -> Finished | None:
+        """Take what a child says; return its outcome once it has said all."""
+        child = self._running[pipe]
+        part = os.read(pipe, 1 << 16)
+        child.said += part
+        if part and len(child.said) <= LARGEST_RESULT:
+            return None
+        outcome = _read(child) if not part else None
+        status = self._end(pipe, everything=outcome is None)
+        return outcome or Finished(child.key, error=Stopped(_how_it_ended(child, status)))
+
+    def _end(self, pipe: int, *, everything: bool) -> int | None:
+        """Kill a child, with `everything` all of its session's processes too; return its wait status, if there is one.
+
+        A child that has reported may have left a program of its own at work: a mail system's queue runner.
+        """
+        child = self._running.pop(pipe)
+        os.close(pipe)
+        status = None if everything else _reaped(child.pid)
+        if status is None:
+            for pid in (child.pid, *_of_session(child.pid)):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            status = _reaped(child.pid)
+        return status
+
+
+@contextmanager
+def without_limit() -> Iterator[None]:
+    """Let a program that a child starts in this block have the memory that any program has."""
+    now, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (now, most))
+
+
+def _of_session(leader: int) -> Iterator[int]:
+    """Yield the processes of a session, in whatever groups they are."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[3]) == leader:
+                yield int(file.parent.name)
+
+
+def _reaped(pid: int) -> int | None:
+    """Return a child's wait status; None if it does not end in time, or somebody else took it."""
+    until = time.monotonic() + REAPING
+    while True:
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if ended or time.monotonic() > until:
+            return status if ended else None
+        time.sleep(0.002)
+
+
+def _read(child: _Child) -> Finished | None:
+    """Return what a child reported; None if it is no whole report."""
+    try:
+        kind, content, *rest = pickle.loads(child.said)  # noqa: S301 - by our own code, under our own user
+        if kind is None:
+            return Finished(child.key, content)
+        error = kind.__new__(kind, *content)
+        error.__dict__.update(*rest)
+        return Finished(child.key, error=error)
+    except Exception:  # it was killed in the middle of it
+        log.debug("no whole report of process %d", child.pid, exc_info=True)
+        return None
+
+
+def _how_it_ended(child: _Child, status: int | None) -> str:
+    if len(child.said) > LARGEST_RESULT:
+        return f"a result of more than {LARGEST_RESULT >> 20} MB"
+    if status is not None and os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"killed by signal {number} ({signal.strsignal(number)})"
+    return "ended without a result"
+
+
+# ---- in the child
+
+
+def _be_child(work: Callable[[], Any], pipe: int, parent: int, memory: int) -> NoReturn:
+    """Do the work, report, and end, past everything that this process would do at its end."""
+    try:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:  # else it died before the kernel knew
+            _leave_parent(pipe)
+            _limit(memory)
+            _write(pipe, _report(work, memory))
+    finally:
+        os._exit(0)
+
+
+def _leave_parent(pipe: int) -> None:
+    """Drop what belongs to the parent: session, signal handlers, descriptors; its objects are never collected here."""
+    gc.freeze()
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _limit(memory: int) -> None:
+    """Limit this process's data (heap, private mappings, stacks of threads) to its present size and so much more."""
+    try:
+        present = int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
+    except OSError:
+        log.warning("no limit of memory: /proc cannot be read", exc_info=True)
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = present + memory
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
+def _report(work: Callable[[], Any], memory: int) -> bytes:
+    """Do the work; return its outcome pickled: (None, value), or an error's class, arguments and attributes."""
+    try:
+        return pickle.dumps((None, work()))
+    except F2bDigestError as error:
+        return pickle.dumps((type(error), error.args, vars(error)))
+    except MemoryError:
+        log.debug("out of memory", exc_info=True)
+        return pickle.dumps((Stopped, (f"needed more than {memory >> 20} MB of memory",), {}))
+    except BaseException as error:  # nobody foresaw it; its text may hold a secret
+        log.debug("a bug", exc_info=True)
+        return pickle.dumps((Stopped, (bug(error),), {}))
+
+
+def _write(pipe: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(pipe, rest) :]

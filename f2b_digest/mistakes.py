@@ -1,0 +1,102 @@
+"""What is wrong with a table of the configuration: every mistake at once, a line each. No table is known here."""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError, create_model, model_validator
+
+from f2b_digest.errors import hint
+
+log = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=BaseModel)
+PLAIN = {
+    "tuple_type": 'must be a list like ["…", "…"]',
+    "string_type": 'must be a text like "…"',
+    "path_type": 'must be a path like "…"',
+    "dict_type": "must be a table",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "missing": "is missing",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must have at most {max_length} characters",
+    "literal_error": "must be {expected}",
+}
+"""pydantic's types of errors in the words of a configuration; others keep their own text."""
+
+
+class _UnknownError(Exception):
+    """A rule asked for the value of a key that is wrong."""
+
+
+class _Wrong:
+    """Stands for a value that was given and cannot be used: it is not None, and nothing else is known of it."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise _UnknownError
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __gt__ = __le__ = __ge__ = _refuse
+    __hash__ = __str__ = __iter__ = __len__ = __contains__ = __getattr__ = __fspath__ = _refuse
+
+
+def check(model: type[Model], values: Mapping[str, Any], context: Any) -> tuple[Model | None, list[tuple[str, str]]]:
+    """Return a table as an object, or None and every mistake: its key, or "" where it is between keys, and what it is.
+
+    A mistake never repeats a value, which can be a secret.
+    """
+    try:
+        return model.model_validate(values, context=context), []
+    except ValidationError as error:
+        found = [detail for detail in error.errors(include_url=False) if detail["loc"]]
+    mistakes = [(".".join(map(str, detail["loc"])), _text(model, detail)) for detail in found]
+    bad = {str(detail["loc"][0]) for detail in found}
+    return None, mistakes + [("", line) for line in _broken_rules(model, values, bad, context)]
+
+
+def _broken_rules(model: type[Model], values: Mapping[str, Any], bad: Collection[str], context: Any) -> Iterator[str]:
+    """Yield what is wrong between the keys of a table.
+
+    pydantic asks the validators of a whole model in vain as long as one key is wrong, and stops at the first that
+    refuses. Here each is asked, before a stand-in without validators whose wrong keys hold `_Wrong`.
+    """
+    rules = model.__pydantic_decorators__.model_validators
+    names = {field.alias or name: name for name, field in model.model_fields.items()}
+    wrong: Any = {names[key]: (Any, ...) for key in bad if key in names}
+    quiet: Any = {name: model_validator(mode="after")(_accept) for name in rules}
+    stand_in = create_model(model.__name__, __base__=model, __validators__=quiet, **wrong)
+    rest = {key: value for key, value in values.items() if key not in bad}
+    table = stand_in.model_validate(rest | {name: _Wrong() for name in wrong}, context=context)
+    for rule in rules.values():
+        try:
+            rule.func(table)
+        except _UnknownError:
+            log.debug("%s cannot be asked of a table with wrong keys", rule.func)
+        except ValueError as refused:
+            yield str(refused)
+
+
+def _accept(table: Any) -> Any:
+    return table
+
+
+def _text(model: type[BaseModel], detail: Any) -> str:
+    """Return what one of pydantic's errors says."""
+    if detail["type"] == "extra_forbidden":
+        keys = [field.alias or name for name, field in model.model_fields.items()]
+        return f"unknown key ({hint('known', keys, detail['loc'][-1])})"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"must be {model.model_fields[detail['loc'][0]].title}"
+    if detail["type"] in PLAIN:
+        return PLAIN[detail["type"]].format(**detail.get("ctx", {}))
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"

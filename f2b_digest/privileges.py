@@ -1,0 +1,224 @@
+"""Whose a store is, and how root becomes that user for good. Standard library only; nothing is read or printed here.
+
+Root walks to a store's folder through folders that only root can change, and no further: the first folder of another
+user ends the walk, and from there on it is that user who works.
+"""
+
+import os
+import pwd
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from f2b_digest.errors import ConfigurationError, StoreError
+
+MOST_LINKS = 40
+"""As the kernel follows."""
+MOST_FILES = 10_000
+"""Of a folder that is looked through; no folder of templates has as many."""
+UMASK = 0o027
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user a store belongs to."""
+
+    uid: int
+    gid: int
+    name: str
+    """The number, where the user has no name."""
+    home: str
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A link, folder or file on the way to a path, itself not followed."""
+
+    path: Path
+    status: os.stat_result
+
+
+def owner_of(store: Path, *, links: int = 0) -> Owner | None:
+    """Return whom root has to become to work on a store; None where it stays root, or the folder is not there.
+
+    Raises StoreError where somebody else than root could change the way to a store of root's.
+    """
+    folder, last = store.absolute().parent, None
+    for last in _steps(folder):
+        if last.status.st_uid:
+            return _user(last.status)
+        reason = "" if stat.S_ISLNK(last.status.st_mode) else _open_to_others(last, sticky=True)
+        if reason:
+            raise StoreError(f"{store}: {reason}")
+    if last is None or str(last.path) != os.path.realpath(folder):
+        return None
+    reason = _open_to_others(last, sticky=False)
+    if reason:
+        raise StoreError(f"{store}: {reason}, or choose a folder that only one user may write to")
+    return _owner_behind_link(store, links)
+
+
+def _owner_behind_link(store: Path, links: int) -> Owner | None:
+    """Return the owner of the folder that a store really is in, where root's folder holds a link of root's to it."""
+    try:
+        target, maker = store.readlink(), store.lstat().st_uid
+    except OSError:
+        return None
+    if maker or links > MOST_LINKS:
+        raise StoreError(f"{store}: is a link that user {maker} made, or leads in a circle: root does not follow it")
+    return owner_of(store.absolute().parent / target, links=links + 1)
+
+
+def become_owner(store: Path) -> Owner | None:
+    """Become the user to whom a store belongs, if this is root and the store is not root's; see `become`.
+
+    Raises StoreError.
+    """
+    owner = owner_of(store) if os.geteuid() == 0 else None
+    if owner:
+        become(owner)
+        _refuse_folder_of_another(store, owner)
+    return owner
+
+
+def _refuse_folder_of_another(store: Path, owner: Owner) -> None:
+    """Raise StoreError where a store's folder is not its owner's, but only below a folder of that user."""
+    try:
+        found = store.parent.stat().st_uid
+    except OSError:  # who opens the store says so
+        return
+    if found != owner.uid:
+        raise StoreError(
+            f"{store}: its folder belongs to {user(found)}, and lies in a folder of {owner.name}, who could exchange "
+            f"it: chown {owner.name} {store.parent}, or choose another place"
+        )
+
+
+def changeable(path: Path) -> str:
+    """Say who but root could change a file or folder, and what to do; "" for nobody, and for what is not there.
+
+    A folder counts with all that is in it.
+    """
+    last: _Step | None = None
+    for step in _steps(path.absolute()):
+        last = step
+        if reason := _foreign(step):
+            return reason
+    if last is None or not stat.S_ISDIR(last.status.st_mode):
+        return ""
+    return _open_to_others(last, sticky=False) or next(filter(None, map(_foreign, _below(last.path))), "")
+
+
+def refuse_changeable(*paths: Path | None) -> None:
+    """Raise ConfigurationError, with a line each, for files and folders that root uses and others may write to.
+
+    Whoever is not root may use what they like.
+    """
+    if os.geteuid() == 0:
+        reasons = {reason: None for path in paths if path for reason in [changeable(path)] if reason}
+        if reasons:
+            raise ConfigurationError([f"root does not use what others may change: {reason}" for reason in reasons])
+
+
+def _foreign(step: _Step) -> str:
+    if step.status.st_uid:
+        return f"{step.path} belongs to {user(step.status.st_uid)} (chown root {step.path})"
+    return "" if stat.S_ISLNK(step.status.st_mode) else _open_to_others(step, sticky=True)
+
+
+def _open_to_others(step: _Step, *, sticky: bool) -> str:
+    """Say that others than its owner may write to a file or folder; with `sticky`, not to one like /tmp."""
+    mode = step.status.st_mode
+    if (sticky and mode & stat.S_ISVTX and stat.S_ISDIR(mode)) or not mode & (0o022 if step.status.st_gid else 0o002):
+        return ""
+    return f"others than root may write to {step.path} (chmod go-w {step.path})"
+
+
+def _steps(path: Path) -> Iterator[_Step]:
+    """Yield each link, folder and file on the way to an absolute path, links followed; ends where there is no more.
+
+    Raises StoreError for links without end.
+    """
+    here, rest, links = Path("/"), list(path.parts[1:]), 0
+    yield _Step(here, here.lstat())
+    while rest:
+        name = rest.pop(0)
+        if name == "..":
+            here = here.parent
+            continue
+        try:
+            status = (here / name).lstat()
+        except OSError:
+            return
+        yield _Step(here / name, status)
+        if not stat.S_ISLNK(status.st_mode):
+            here /= name
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise StoreError(f"{path}: its links lead in a circle")
+        target = (here / name).readlink()
+        rest = [*(target.parts[1:] if target.is_absolute() else target.parts), *rest]
+        here = Path("/") if target.is_absolute() else here
+
+
+def _below(folder: Path) -> Iterator[_Step]:
+    """Yield what is in a folder, no link followed."""
+    count = 0
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            count += 1
+            if count > MOST_FILES:
+                raise ConfigurationError([f"{folder}: holds more than {MOST_FILES} files"])
+            yield _Step(Path(place, name), Path(place, name).lstat())
+
+
+def user(number: int) -> str:
+    """Return a user's name, or the number where there is none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _user(status: os.stat_result) -> Owner:
+    try:
+        entry = pwd.getpwuid(status.st_uid)
+    except KeyError:
+        return Owner(status.st_uid, status.st_gid, str(status.st_uid), "/", (status.st_gid,))
+    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return Owner(entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir, tuple(groups))
+
+
+def become(owner: Owner) -> None:
+    """Become a user for good, groups too; the environment names it, and the working folder is /. Raises StoreError.
+
+    no_new_privs stays off: a mail system's sendmail may have to become its group.
+    """
+    try:
+        os.setgroups(owner.groups)
+        os.setresgid(owner.gid, owner.gid, owner.gid)
+        os.setresuid(owner.uid, owner.uid, owner.uid)
+    except OSError as error:
+        raise StoreError(f"cannot become {owner.name}, who owns the store: {error.strerror}") from None
+    if _can_return() or os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
+        raise StoreError(f"became {owner.name}, who owns the store, and could still be root: nothing was done")
+    os.umask(UMASK)
+    os.chdir("/")
+    os.environ.update(HOME=owner.home, USER=owner.name, LOGNAME=owner.name)
+    if not os.access(os.environ.get("TMPDIR", "/"), os.W_OK):
+        os.environ.pop("TMPDIR", None)
+    tempfile.tempdir = None
+
+
+def _can_return() -> bool:
+    for turn in (os.setuid, os.seteuid, os.setgid, os.setegid):
+        try:
+            turn(0)
+        except OSError:
+            continue
+        return True
+    return False

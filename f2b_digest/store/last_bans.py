@@ -1,0 +1,26 @@
+"""The last ban of each row of a table, its final time, and its end, as joins of SQL. Nothing is run here."""
+
+# The last ban of the rows of a table, and what bantime.increment made of it: fail2ban tells that later, with the ban's
+# own time. Its unban bears that too, rounded where fail2ban was restarted meanwhile, and that of the log where a ban of
+# the database ended there; the host's name may differ as well. When it was, `recorded_at` says.
+# CROSS JOIN is SQLite's way to have the few rows first: it would rather begin with a million events.
+_LAST_BAN = """
+CROSS JOIN event ON event.jail = {of}.jail AND event.ip = {of}.ip AND event.at = {of}.last AND {where}
+LEFT JOIN event AS prolong
+  ON prolong.jail = event.jail AND prolong.ip = event.ip AND prolong.kind = 'prolong' AND prolong.at = event.at
+     AND prolong.host = event.host
+LEFT JOIN event AS unban
+  ON unban.jail = event.jail AND unban.ip = event.ip AND unban.kind = 'unban'
+     AND unban.at BETWEEN event.at - {before} AND event.at + {after} AND unban.recorded_at >= event.recorded_at
+"""
+ROUNDED, LATER = 1.0, 30.0
+"""Seconds by which an unban's time may be before and behind its ban's."""
+
+
+def last_ban(of: str, where: str) -> str:
+    """Return the joins that find the last ban of each row of a table, with what `BANTIME` and `UNBANNED` need."""
+    return _LAST_BAN.format(of=of, where=where, before=ROUNDED, after=LATER)
+
+
+BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
+UNBANNED = "min(unban.recorded_at)"

@@ -92,7 +92,7 @@ def first_configuration(
     passwords.
     """
     lines = [
-        "# Begun by `f2b-digest setup`, which never changes it again: it is yours. `f2b-digest config` prints every key.",
+        "# Begun by `f2b-digest setup`, which never changes it again. `f2b-digest config` prints every key.",
         f"timezone = {_toml(timezone)}",
         f"language = {_toml(language)}",
         f"store = {_toml(store)}",

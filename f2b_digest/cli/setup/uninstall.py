@@ -116,7 +116,9 @@ def purge(job: Job, store: str) -> None:
     if user:
         job.run("userdel", user)
     _tell_other_tables(job)
-    click.echo("the program itself goes as it came; as installed by the documentation:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest")
+    click.echo(
+        "the program stays; installed as documented, remove it with:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest"
+    )
 
 
 def _gone(job: Job, step: Step) -> Step:

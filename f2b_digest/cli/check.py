@@ -12,7 +12,7 @@ import click
 from f2b_digest import __version__, doctor, places
 from f2b_digest.cli import Program
 from f2b_digest.doctor import Finding, Subject, ways
-from f2b_digest.errors import ConfigurationError
+from f2b_digest.errors import ConfigurationError, StoreError
 from f2b_digest.render import Renderer, visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
@@ -52,7 +52,11 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
     renderer = Renderer(places.folder("templates"), configuration.templates).speaking(configuration.language)
-    path = program.begin(configuration, looks=True)
+    try:
+        path = program.begin(configuration, looks=True)
+    except StoreError as refused:
+        yield doctor.error("store", str(refused))
+        return
     theirs = program.gathered.database if program.gathered else None
     known = program.surroundings(configuration)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")

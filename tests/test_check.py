@@ -72,7 +72,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
 def recorded(path: Path) -> Path:
     """Give a store with a ban of now."""
     now = time.time()
-    fill(path, [event(at=now, recorded_at=now)])
+    rows = (event("start", ip="", at=now - 1, recorded_at=now - 1), event(at=now, recorded_at=now))
+    fill(path, [(*row[:11], "action", 0) for row in rows])
     return path
 
 
@@ -236,6 +237,7 @@ def test_a_full_disk(check: Check, config: Path, path: Path, tmp_path: Path) -> 
     """Said before bans go to the spool."""
     (tmp_path / "small").mkdir()
     with small_disk(tmp_path / "small"):
+        (tmp_path / "small").chmod(0o755)
         shutil.copy(path, tmp_path / "small")
         with pytest.raises(OSError, match="No space"):
             (tmp_path / "small/rest").write_bytes(b"x" * 2**20)

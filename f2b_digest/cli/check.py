@@ -12,7 +12,7 @@ import click
 from f2b_digest import __version__, delivery, doctor
 from f2b_digest.cli import Program
 from f2b_digest.doctor import Finding, Subject, ways
-from f2b_digest.errors import ConfigurationError
+from f2b_digest.errors import ConfigurationError, StoreError
 from f2b_digest.render import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
@@ -53,7 +53,11 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
     configuration = program.quiet_configuration()
     renderer = delivery.renderer_of(configuration)
     host = doctor.look(socket)  # before root becomes the store's owner, who may not ask
-    path = program.begin(configuration, looks=True)
+    try:
+        path = program.begin(configuration, looks=True)
+    except StoreError as refused:
+        yield doctor.error("store", str(refused))
+        return
     theirs = program.gathered.database if program.gathered else None
     known = program.surroundings(configuration)
     yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")

@@ -45,7 +45,7 @@ EMPTY = {
     "/dev": "755", "/run": "755", "/tmp": "1777", "/var/tmp": "1777", "/var/log": "755", "/var/spool": "755",
     "/var/mail": "2777", "/var/lib/fail2ban": "755,size=160m", "/var/lib/postfix": "755", "/home": "755", "/opt": "755",
     "/etc/cron.d": "755", "/etc/cron.hourly": "755", "/etc/cron.daily": "755", "/etc/cron.weekly": "755",
-    "/etc/f2b-digest": "755", "/etc/fail2ban/jail.d": "755", "/etc/rsyslog.d": "755", "/etc/ssh": "755",
+    "/etc/fail2ban/jail.d": "755", "/etc/rsyslog.d": "755", "/etc/ssh": "755",
 }  # fmt: skip
 BOOT = """
 set -eu
@@ -54,6 +54,7 @@ mount -t tmpfs -o mode=755 tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" overlay "$work/root"
 cd "$work/root"
+rm -rf etc/f2b-digest  # in the overlay only, and no mount: purge takes it away
 while [ "$1" != -- ]; do
     mkdir -p ".$2"; mount -t tmpfs -o "mode=$1" tmpfs ".$2"; shift 2
 done

@@ -119,7 +119,7 @@ def judge(warm: Warm, target: Path, known: set[str], figures: Counter[str]) -> l
     if lost:
         figures["lost"] += len(lost)
         problems.append(f"lost: {sorted(lost)}")
-    if known and query(store, "SELECT count(*) FROM event WHERE id > (SELECT max(last_id) FROM digest)") != [(0,)]:
+    if there and query(store, "SELECT count(*) FROM event WHERE id > (SELECT max(last_id) FROM digest)") != [(0,)]:
         problems.append("not all was told")
     copies = mails(target / "away")
     for key, times in Counter(key for key, _ in copies).items():

@@ -72,7 +72,7 @@ def _unit_essence(line: str) -> str:
 def store_files(store: str) -> list[str]:
     """Return the names that a store and what stands beside it have in its folder."""
     name = Path(store).name
-    ends = ("", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged")
+    ends = ("", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged", ".checked")
     return [name + end for end in ends]
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
+from f2b_digest.analysis import Evidence, OwnSide, judge
 from f2b_digest.config import Configuration, Report
-from f2b_digest.crosscheck import Known
-from f2b_digest.digest import Digest, Jail, Undelivered, moment
 from f2b_digest.errors import F2bDigestError, bug
-from f2b_digest.evidence import samples
-from f2b_digest.judgement import Evidence, OwnSide, judge
+from f2b_digest.model.digest import Digest, Jail, Undelivered, moment
+from f2b_digest.model.host_context import NOTHING_KNOWN, Surroundings, of_another
+from f2b_digest.reconcile import Known
 from f2b_digest.store import Sealed, Selection, Store
-from f2b_digest.surroundings import NOTHING_KNOWN, Surroundings, of_another
+from f2b_digest.text.redaction import samples
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""

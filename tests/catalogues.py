@@ -1,4 +1,4 @@
-"""The catalogues of f2b_digest/locale, held beside what templates and code say.
+"""The catalogues of f2b_digest/rendering/locale, held beside what templates and code say.
 
 `python -m tests.catalogues` takes new sentences into each catalogue, untranslated, and drops those that nobody says
 any more; `python -m tests.catalogues de` makes a new one. What is missing or wrong is printed.
@@ -16,11 +16,12 @@ from babel.messages.extract import DEFAULT_KEYWORDS, extract
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
-from f2b_digest import places, words
+from f2b_digest import resources
+from f2b_digest.rendering import i18n
 
 OPTIONS = {"trim_blocks": "true", "lstrip_blocks": "true", "keep_trailing_newline": "true", "silent": "false",
            "newstyle_gettext": "true"}  # fmt: skip
-"""As in f2b_digest.render: white space is a part of a sentence."""
+"""As in f2b_digest.rendering.renderer: white space is a part of a sentence."""
 HEAD = """msgid ""
 msgstr ""
 "Project-Id-Version: f2b-digest\\n"
@@ -31,14 +32,14 @@ msgstr ""
 "Plural-Forms: %s\\n"
 
 """
-TEMPLATES = places.folder("templates")
-CODE = Path(words.__file__)
+TEMPLATES = resources.folder("templates")
+CODE = Path(i18n.__file__)
 PERCENT = re.compile(r"%(?!%|\(\w+\)s)(?<!%%)")
 """A percent sign that is no place for a value, and not doubled."""
 
 
 def said(templates: Path = TEMPLATES) -> Catalog:
-    """Return every sentence of the templates and of f2b_digest.words, in English, with the files that say it."""
+    """Return every sentence of the templates and of rendering.i18n, in English, with the files that say it."""
     catalogue = Catalog(project="f2b-digest")
     for file in (*sorted(file for file in templates.rglob("*") if file.is_file()), CODE):
         method: Any = "python" if file == CODE else babel_extract
@@ -51,7 +52,7 @@ def said(templates: Path = TEMPLATES) -> Catalog:
 
 def read(language: str) -> Catalog:
     """Return a language's catalogue."""
-    with (words.FOLDER / language / words.CATALOGUE).open("rb") as file:
+    with (i18n.FOLDER / language / i18n.CATALOGUE).open("rb") as file:
         return read_po(file, locale=language)
 
 
@@ -60,7 +61,7 @@ def updated(language: str, source: Catalog) -> str:
     catalogue, file = read(language), io.BytesIO()
     catalogue.update(source, no_fuzzy_matching=True)
     write_po(file, catalogue, width=100, omit_header=True, ignore_obsolete=True, include_lineno=False)
-    head = (words.FOLDER / language / words.CATALOGUE).read_text(encoding="utf-8").partition("\n\n")[0]
+    head = (i18n.FOLDER / language / i18n.CATALOGUE).read_text(encoding="utf-8").partition("\n\n")[0]
     return f"{head.rstrip()}\n\n{file.getvalue().decode().strip()}\n"
 
 
@@ -76,9 +77,9 @@ def faults(catalogue: Catalog, source: Catalog) -> Iterator[str]:
             yield f"fuzzy: {_key(message)}"
         if source.get(_key(message), message.context) is None:
             yield f"nobody says it: {_key(message)}"
-        places_of = [set(words.PLACEHOLDER.findall(text)) for text in _texts(message.id)]
+        places_of = [set(i18n.PLACEHOLDER.findall(text)) for text in _texts(message.id)]
         for text in (*_texts(message.id), *filter(None, _texts(message.string))):
-            if set(words.PLACEHOLDER.findall(text)) not in places_of or PERCENT.search(text.replace("%%", "")):
+            if set(i18n.PLACEHOLDER.findall(text)) not in places_of or PERCENT.search(text.replace("%%", "")):
                 yield f"other places for values: {text}"
         if message.pluralizable and len(_texts(message.string)) != catalogue.num_plurals:
             yield f"not {catalogue.num_plurals} forms: {_key(message)}"
@@ -100,13 +101,13 @@ def main(new: list[str]) -> None:
     """Update the catalogues, and make the new ones."""
     source = said()
     for language in new:
-        file = words.FOLDER / language / words.CATALOGUE
+        file = i18n.FOLDER / language / i18n.CATALOGUE
         if not file.exists():
             file.parent.mkdir(exist_ok=True)
             file.write_text(HEAD % (language, Catalog(language).plural_forms), encoding="utf-8")
-    for language in words.known()[1:]:
+    for language in i18n.known()[1:]:
         text = updated(language, source)
-        (words.FOLDER / language / words.CATALOGUE).write_text(text, encoding="utf-8")
+        (i18n.FOLDER / language / i18n.CATALOGUE).write_text(text, encoding="utf-8")
         for fault in faults(read(language), source):
             print(f"{language}: {fault}")  # noqa: T201 - what it is for
 

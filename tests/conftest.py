@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import pytest
 
 from f2b_digest import host, privileges
-from f2b_digest.cli import before, main
+from f2b_digest.cli import main, preload
 from f2b_digest.config import Configuration
-from f2b_digest.host import logins, server
+from f2b_digest.fail2ban import server
+from f2b_digest.host import logins
 from tests.store_making import NOON
 
 LEFT_OUT = pytest.StashKey[int]()
@@ -195,7 +196,7 @@ def forked(*arguments: str | Path) -> Ended:
 @pytest.fixture
 def apart(f2b_digest: Command) -> Command:
     """Give the program as `f2b_digest` does, but in a child of this process, which need not load it all again."""
-    before.load(["en"])
+    preload.load(["en"])
     return forked
 
 

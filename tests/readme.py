@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from click.testing import CliRunner
 
-from f2b_digest import composition, places, recorder
+from f2b_digest import composition, recorder, resources
 from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.cli.demo import sample_week
 from f2b_digest.cli.preview import show
 from f2b_digest.config import Report, load
-from f2b_digest.digest import CrossCheck, Digest
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import CrossCheck, Digest
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests import samples
 
@@ -38,7 +38,7 @@ def sample_digest() -> Digest:
 
 def sample_text() -> str:
     """Return the beginning of a digest in which there is something to tell, as its mail has it."""
-    text, _ = show(samples.telling(), "text", Renderer(places.folder("templates")))
+    text, _ = show(samples.telling(), "text", Renderer(resources.folder("templates")))
     return text.partition("\n\nfail2ban on ")[0].rstrip("\n")
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from f2b_digest.digest import (
+from f2b_digest.model.digest import (
     Address,
     Bar,
     Campaign,
@@ -24,7 +24,7 @@ from f2b_digest.digest import (
     When,
     Where,
 )
-from f2b_digest.facts import (
+from f2b_digest.model.facts import (
     Block,
     Concerted,
     Drop,

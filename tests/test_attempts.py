@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from f2b_digest import attempts
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Report
+from f2b_digest.delivery import attempts
 from tests import raw_server
 from tests.conftest import Command
 from tests.raw_server import RawServer

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest import places
+from f2b_digest import resources
 from f2b_digest.cli.preview import show
-from f2b_digest.digest import Digest
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import Digest
+from f2b_digest.rendering.renderer import Renderer
 from tests import parts, readme, samples
 
 CHROMIUM = (
@@ -43,7 +43,7 @@ DIGESTS: dict[str, Callable[[], Digest]] = {
 def look(tmp_path: Path, width: int, digest: Digest) -> list[object]:
     """Return what the browser made of a digest in a window of some width."""
     chromium = parts.program("chromium", "apt-get install chromium")
-    text, _ = show(digest, "html", Renderer(places.folder("templates")))
+    text, _ = show(digest, "html", Renderer(resources.folder("templates")))
     (tmp_path / "digest.html").write_text(text)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))
     command = [

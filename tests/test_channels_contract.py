@@ -11,7 +11,7 @@ import pytest
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 from tests.channels.test_conformance import row_of
 from tests.conftest import Command
 from tests.store_making import event, fill, query

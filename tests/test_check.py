@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import trustme
 
-from f2b_digest import places
-from f2b_digest.doctor import countries, schedule
+from f2b_digest import resources
+from f2b_digest.checks import geoip, schedule
 from f2b_digest.store import Store
 from tests.conftest import Command, Ended
 from tests.fail2ban_server import VERSIONS, Fail2ban, as_the_server
@@ -50,7 +50,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "bin/f2b-digest").chmod(0o755)
     (root / "etc/cron.d/f2b-digest").write_text(CRON.format(bin=root / "bin"))
     monkeypatch.setattr(schedule, "ROOT", root)
-    monkeypatch.setattr(countries, "ROOT", root)
+    monkeypatch.setattr(geoip, "ROOT", root)
     return root
 
 
@@ -168,7 +168,7 @@ def test_a_jail_that_is_gone(server: Fail2ban, check: Check, path: Path) -> None
 def test_a_fail2ban_that_hangs(check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It has a time limit."""
     program("fail2ban-client", "apt install fail2ban")
-    monkeypatch.setattr("f2b_digest.doctor.server.PATIENCE", 0.01)
+    monkeypatch.setattr("f2b_digest.checks.fail2ban.PATIENCE", 0.01)
     assert "it does not answer within 0.01 s" in check().out
 
 
@@ -350,7 +350,7 @@ def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytes
     monkeypatch.setattr(schedule, "_is_active", lambda _: True)
     (root / "etc/cron.d/f2b-digest").unlink()
     units = root / "etc/systemd/system"
-    shutil.copytree(places.folder("cron"), units)
+    shutil.copytree(resources.folder("cron"), units)
     service = units / "f2b-digest-send@.service"
     service.write_text(service.read_text().replace("/usr/local/bin/f2b-digest", str(root / "bin/f2b-digest")))
     timer = units / "f2b-digest-send@.timer"
@@ -647,7 +647,7 @@ def test_warnings_alone_have_a_status_of_their_own(
     check: Check, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0 when all is well, 3 for warnings, 1 for an error."""
-    monkeypatch.setattr("f2b_digest.doctor.server.examine", lambda *_: iter(()))
+    monkeypatch.setattr("f2b_digest.checks.fail2ban.examine", lambda *_: iter(()))
     assert check().status == 0
     path.chmod(0o644)
     assert check().status == 3

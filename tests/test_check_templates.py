@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest import places, render
-from f2b_digest.digest import document
-from f2b_digest.doctor.sample import digests
-from f2b_digest.render import Renderer
-from f2b_digest.words import known
+from f2b_digest import resources
+from f2b_digest.checks.sample import digests
+from f2b_digest.model.digest import document
+from f2b_digest.rendering import renderer
+from f2b_digest.rendering.i18n import known
+from f2b_digest.rendering.renderer import Renderer
 from tests.conftest import Command
 
-TEMPLATES = places.folder("templates")
+TEMPLATES = resources.folder("templates")
 BUILT_IN = sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.glob("*/*"))
 HOOK = 'kind = "webhook"\nurl = "http://127.0.0.1:9/"\n'
 
@@ -83,7 +84,7 @@ def test_a_template_that_breaks_on_some_day(
     f2b_digest: Command, config: Path, own: Path, source: bytes, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether on a day with everything, with nothing known, or with nothing at all: one line, before it happens."""
-    monkeypatch.setattr(render, "RENDERING", 2.0)
+    monkeypatch.setattr(renderer, "RENDERING", 2.0)
     (own / "email/body.txt").write_bytes(source)
     (line,) = told(f2b_digest, config)
     assert "email/body.txt" in line

@@ -19,7 +19,7 @@ Ban = tuple[str, str, float]
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the second look follow at once."""
-    monkeypatch.setattr("f2b_digest.crosscheck.ON_ITS_WAY", 0.0)
+    monkeypatch.setattr("f2b_digest.reconcile.ON_ITS_WAY", 0.0)
 
 
 def record(path: Path, bans: Iterable[Ban], source: str = "action", host: str = "web1", **more: bool) -> None:

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from f2b_digest import composition, delivery, periods, recorder
-from f2b_digest.attempts import Outcome
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
+from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
-from f2b_digest.render import Renderer
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests.conftest import Command, Ended
 from tests.store_making import NOON, event, fill, query

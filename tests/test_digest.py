@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f2b_digest import composition, delivery, places
+from f2b_digest import composition, delivery, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Configuration, Report
-from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, cut, from_json, to_json
-from f2b_digest.message import Stamp
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, cut, from_json, to_json
+from f2b_digest.model.host_context import Geography, Place
+from f2b_digest.model.message import Stamp
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Selection, Store
-from f2b_digest.surroundings import Geography, Place
 from tests.conftest import Command
 from tests.store_making import NOON, Row, event, fill
 
@@ -401,7 +401,7 @@ def text_of(digest: Digest) -> str:
     """Return the text of the mail."""
     channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
     stamp = Stamp("uuid", "daily", "mail", "web1", NOON, 1)
-    renderer = Renderer(places.folder("templates"))
+    renderer = Renderer(resources.folder("templates"))
     return delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))[0][
         "email/body.txt"
     ]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from f2b_digest.evidence import SAMPLE_LIMIT, samples
-from f2b_digest.surroundings import AnyNetwork
+from f2b_digest.model.host_context import AnyNetwork
+from f2b_digest.text.redaction import SAMPLE_LIMIT, samples
 from tests.conftest import Command
 from tests.parts import unpacked
 from tests.store_making import event, fill

@@ -18,9 +18,9 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]
 
-from f2b_digest.geography import find
-from f2b_digest.geography.reading import country, name, network
-from f2b_digest.surroundings import Geography, Place
+from f2b_digest.geoip import find
+from f2b_digest.geoip.reading import country, name, network
+from f2b_digest.model.host_context import Geography, Place
 from tests.parts import PARTS, missing, unpacked
 
 CI_FETCHES = "see .ci/run for how it is fetched"
@@ -356,12 +356,12 @@ def test_a_hostile_name_is_one_short_printable_line(tmp_path: Path) -> None:
 def test_without_a_database_nothing_is_known_and_no_reader_imported(tmp_path: Path) -> None:
     """A host that has none pays a look into a few folders."""
     code = (
-        "import sys, pathlib; from f2b_digest.geography import find;"
+        "import sys, pathlib; from f2b_digest.geoip import find;"
         "assert find(root=pathlib.Path(sys.argv[1])) == (None, []);"
         "print([name for name in sys.modules if name in ('maxminddb', 'mmap') or 'geography.' in name])"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True)
-    assert done.stdout == "['f2b_digest.geography.reading']\n"
+    assert done.stdout == "['f2b_digest.geoip.reading']\n"
 
 
 def test_the_first_kind_that_a_host_has_is_used(dbip: Path, libloc: Path, tor: list[Path], tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest import delivery, places
+from f2b_digest import delivery, resources
 from f2b_digest.channels import KINDS
-from f2b_digest.digest import document, schema, to_json
-from f2b_digest.message import Stamp
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import document, schema, to_json
+from f2b_digest.model.message import Stamp
+from f2b_digest.rendering.renderer import Renderer
 from tests import samples
 from tests.conftest import Command
 from tests.readme import sample_digest
@@ -43,7 +43,7 @@ def published() -> str:
 @cache
 def seen() -> dict[str, bytes]:
     """Return the digests as people see them, the sample's notification as it is published, and its JSON."""
-    digest, renderer = sample_digest(), Renderer(places.folder("templates"))
+    digest, renderer = sample_digest(), Renderer(resources.folder("templates"))
     files = {
         "digest.json": to_json(digest, indent=2).encode(),
     }

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 
 from f2b_digest import host
 from f2b_digest.config import Configuration
-from f2b_digest.fail2ban_client import CRON, Client
-from f2b_digest.host import logins, programs, server
-from f2b_digest.surroundings import AnyNetwork, Login, Surroundings
+from f2b_digest.fail2ban import server
+from f2b_digest.fail2ban.client import CRON, Client
+from f2b_digest.host import logins, programs
+from f2b_digest.model.host_context import AnyNetwork, Login, Surroundings
 from tests.fail2ban_server import VERSIONS, Fail2ban
 from tests.parts import missing, program
 

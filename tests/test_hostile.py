@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.render import HIDDEN
+from f2b_digest.rendering.renderer import HIDDEN
 from tests.conftest import Command
 from tests.raw_server import WebServer, says
 from tests.store_making import NOON, event, fill, query

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from f2b_digest import recorder, sources
+from f2b_digest import recorder
+from f2b_digest.fail2ban import history as fail2ban_history
 from tests.conftest import Command
 from tests.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, USERS, history
 from tests.fail2ban_server import VERSIONS
@@ -323,11 +324,11 @@ def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: 
     packed.write_bytes(gzip.compress(LOG.encode()))
     make_fail2ban_database(base, [("sshd", "192.0.2.9", NOON)])
     paths = [log, packed, base]
-    sources.hold(paths)
+    fail2ban_history.hold(paths)
     for path in paths:
         path.unlink()
-    tally = sources.Tally()
-    rows = list(sources.read(paths, "web1", ZoneInfo("UTC"), tally, history=True))
+    tally = fail2ban_history.Tally()
+    rows = list(fail2ban_history.read(paths, "web1", ZoneInfo("UTC"), tally, history=True))
     assert [row[3] for row in rows if row[0] == "ban"].count("192.0.2.1") == 2
     assert [row[3] for row in rows if row[11] == "database"] == ["192.0.2.9"]
 

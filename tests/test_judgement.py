@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from f2b_digest.digest import (
+from f2b_digest.analysis import Evidence, OwnSide, judge
+from f2b_digest.model.digest import (
     Address,
     Campaign,
     CrossCheck,
@@ -22,9 +23,8 @@ from f2b_digest.digest import (
     from_json,
     to_json,
 )
-from f2b_digest.judgement import Evidence, OwnSide, judge
+from f2b_digest.model.host_context import Login, Surroundings
 from f2b_digest.store import Baseline, Chosen, Rebans
-from f2b_digest.surroundings import Login, Surroundings
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)

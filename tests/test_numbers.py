@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from f2b_digest.digest import Campaign, Digest
-from f2b_digest.store import Baseline, Rebans, Selection, Store, campaigns, people, summary
-from f2b_digest.surroundings import Geography, Place
+from f2b_digest.model.digest import Campaign, Digest
+from f2b_digest.model.host_context import Geography, Place
+from f2b_digest.store import Baseline, Rebans, Selection, Store, campaigns, summary
+from f2b_digest.store import users as store_users
 from tests.store_making import Row, event, fill
 
 MOST = {"jails": 4, "addresses": 5}
@@ -201,7 +202,7 @@ def test_the_ids_of_several_jails(case: Case) -> None:
     rows = case.all("SELECT ip, count(DISTINCT jail) AS jails, count(*) AS bans FROM ban GROUP BY ip HAVING jails > 1 "
                     "ORDER BY jails DESC, bans DESC, ip")  # fmt: skip
     assert case.digest.several_in_all == len(rows)
-    assert [(each.ip, len(each.jails), each.bans) for each in case.digest.several] == rows[: people.MOST_SEVERAL]
+    assert [(each.ip, len(each.jails), each.bans) for each in case.digest.several] == rows[: store_users.MOST_SEVERAL]
     for each in case.digest.several:
         jails = "SELECT jail FROM ban WHERE ip = :ip GROUP BY jail ORDER BY count(*) DESC, jail"
         assert [(jail,) for jail in each.jails] == case.all(jails, ip=each.ip)

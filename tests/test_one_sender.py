@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest.store.opening import sender_lock
+from f2b_digest.store.connection import sender_lock
 from tests.conftest import Command
 from tests.parts import program as system_program
 from tests.store_making import event, fill, query

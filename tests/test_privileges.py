@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from f2b_digest import delivery, places, recorder
+from f2b_digest import delivery, recorder, resources
 from tests.conftest import Command, Ended
 from tests.raw_server import RawServer, WebServer, says, silent
 from tests.smtp_server import USER, SmtpServer
@@ -73,7 +73,7 @@ def folder(shared: Path, request: pytest.FixtureRequest) -> Path:
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
     folder.chmod(request.param)
-    shutil.copytree(places.folder("templates"), shared / "templates")  # nobody may not be able to read the checkout
+    shutil.copytree(resources.folder("templates"), shared / "templates")  # nobody may not be able to read the checkout
     (shared / "config.toml").write_text(
         f'store = "{folder}/bans.sqlite3"\nhost = "web1"\ntimezone = "UTC"\ntemplates = "templates"\n'
         f'[reports.daily]\nchannels = ["out"]\n[channels.out]\nkind = "file"\nfolder = "{folder}/out"\n'

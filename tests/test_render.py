@@ -16,20 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, meta, nodes
 
-from f2b_digest import delivery, places
+from f2b_digest import delivery, resources
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, document
 from f2b_digest.errors import TemplateError
-from f2b_digest.filters import nolink
-from f2b_digest.look import Look
-from f2b_digest.message import Stamp
-from f2b_digest.render import HIDDEN, Renderer
+from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, document
+from f2b_digest.model.message import Stamp
+from f2b_digest.rendering.filters import nolink
+from f2b_digest.rendering.layout import Look
+from f2b_digest.rendering.renderer import HIDDEN, Renderer
 from tests import samples
 from tests.store_making import NOON
 
-TEMPLATES = places.folder("templates")
+TEMPLATES = resources.folder("templates")
 BUILT_IN = sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.glob("*/*"))
 BUILT_IN_ONES = Renderer(TEMPLATES)
 MOMENT = datetime(2026, 11, 19, 12, tzinfo=UTC)
@@ -319,7 +319,7 @@ def test_own_templates_replace_the_built_in_ones_one_by_one(own: Path) -> None:
 def test_a_broken_own_template_is_named_with_what_is_wrong(own: Path, source: str, words: str) -> None:
     """The admin reads which file, and which line or name; nothing reaches beyond the sandbox."""
     (own / "email/body.txt").write_text(source)
-    renderer = Renderer(places.folder("templates"), own)
+    renderer = Renderer(resources.folder("templates"), own)
     with pytest.raises(TemplateError, match=r"email/body\.txt") as caught:
         renderer.render(["email/body.txt"], document(digest_of("192.0.2.1")))
     assert words in str(caught.value)

@@ -15,19 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest import config, fail2ban, places, recorder
+from f2b_digest import config, recorder, resources
 from f2b_digest.cli.setup.machine import own_path
+from f2b_digest.fail2ban import jails as fail2ban_jails
 from tests.conftest import Command, Ended
 from tests.fail2ban_server import VERSIONS
 from tests.machine import Machine
 from tests.parts import program
 
 Setup = Callable[..., Ended]
-SNIPPET = f"etc/fail2ban/{fail2ban.SNIPPET}"
+SNIPPET = f"etc/fail2ban/{fail2ban_jails.SNIPPET}"
 ACTION = "etc/fail2ban/action.d/f2b-digest.py"
 CRON = "etc/cron.d/f2b-digest"
 CONFIGURATION = "etc/f2b-digest/config.toml"
-LINE = fail2ban.action_line(recorder.DEFAULT_STORE)
+LINE = fail2ban_jails.action_line(recorder.DEFAULT_STORE)
 JAILS = """
 [DEFAULT]
 destemail = admin@example.org
@@ -72,7 +73,7 @@ def files(tree: Path) -> dict[str, tuple[int, float, bytes]]:
 
 def actions(tree: Path) -> dict[str, list[str]]:
     """Return the names of each enabled jail's actions, as fail2ban reads them."""
-    jails = fail2ban.effective(tree / "etc/fail2ban")
+    jails = fail2ban_jails.effective(tree / "etc/fail2ban")
     return {jail: [command[3] for command in jails[jail] if command[2:3] == ["addaction"]] for jail in jails}
 
 
@@ -96,7 +97,7 @@ def test_every_enabled_jail_keeps_its_actions_and_gets_ours(setup: Setup, tree: 
 def test_a_jail_that_records_already_is_left_alone(setup: Setup, tree: Path) -> None:
     """By the Python action, by the shell one, or by an action of the admin's that calls the program."""
     (tree / "etc/fail2ban/action.d/mine.conf").write_text("[Definition]\nactionban = f2b-digest record --ip=<ip>\n")
-    shutil.copy(places.folder("action.d") / "f2b-digest.conf", tree / "etc/fail2ban/action.d")
+    shutil.copy(resources.folder("action.d") / "f2b-digest.conf", tree / "etc/fail2ban/action.d")
     add_jail(
         tree, f"[sshd]\naction = {LINE}\n[recidive]\naction = f2b-digest\n[apache-auth]\nenabled = true\naction=mine"
     )
@@ -349,7 +350,7 @@ def test_a_file_that_was_there_before_survives(setup: Setup, tree: Path) -> None
     """What setup did not write is never overwritten, and not taken back even where it is the same."""
     (tree / "etc/cron.d").mkdir()
     (tree / CRON).write_text("# mine\n")
-    shutil.copy(places.folder("action.d") / "f2b-digest.py", tree / ACTION)
+    shutil.copy(resources.folder("action.d") / "f2b-digest.py", tree / ACTION)
     setup()
     setup("--uninstall")
     assert (tree / CRON).read_text() == "# mine\n"
@@ -367,7 +368,7 @@ def test_a_newer_version_replaces_what_setup_wrote(setup: Setup, tree: Path) -> 
     known["files"] |= {f"/{ACTION}": older, f"/{CRON}": older}
     manifest.write_text(json.dumps(known))
     assert setup().err == ""
-    assert (tree / ACTION).read_bytes() == (places.folder("action.d") / "f2b-digest.py").read_bytes()
+    assert (tree / ACTION).read_bytes() == (resources.folder("action.d") / "f2b-digest.py").read_bytes()
 
 
 def test_the_action_stays_while_a_jail_names_it(setup: Setup, tree: Path) -> None:
@@ -500,7 +501,7 @@ def test_what_fail2ban_refuses_is_taken_back(
     real = program("fail2ban-client", "apt install fail2ban")
     client = tmp_path / "bin/fail2ban-client"
     client.parent.mkdir()
-    refusal = f'[ "$3" = -t ] && [ -e "$2/{fail2ban.SNIPPET}" ] && exit 255\n[ "$3" = -t ] && exit 0'
+    refusal = f'[ "$3" = -t ] && [ -e "$2/{fail2ban_jails.SNIPPET}" ] && exit 255\n[ "$3" = -t ] && exit 0'
     client.write_text(f'#!/bin/sh\n{refusal}\nexec {real} "$@"\n')
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
@@ -568,8 +569,8 @@ def test_another_store_goes_everywhere(f2b_digest: Command, tree: Path) -> None:
     """--store reaches the jails and the configuration, also where its path has a percent sign."""
     f2b_digest("--store", "/srv/50%/bans.sqlite3", "setup", "--root", tree)
     assert config.load(tree / CONFIGURATION, host="web1", timezone="UTC").store == "/srv/50%/bans.sqlite3"
-    jails = fail2ban.effective(tree / "etc/fail2ban")
-    assert all(fail2ban.records_to(commands, "/srv/50%/bans.sqlite3") for commands in jails.values())
+    jails = fail2ban_jails.effective(tree / "etc/fail2ban")
+    assert all(fail2ban_jails.records_to(commands, "/srv/50%/bans.sqlite3") for commands in jails.values())
     assert f2b_digest("--store", "/else.sqlite3", "setup", "--root", tree).status == 78
     assert f2b_digest("--store", "/srv/a;b", "setup", "--root", tree).status == 78
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from f2b_digest import recorder
-from f2b_digest.digest import Address, Digest, Totals
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.digest import Address, Digest, Totals
+from f2b_digest.model.message import Message, Stamp
 from f2b_digest.store import Selection, Store, summary, tables
 from tests.conftest import Command
 from tests.store_making import NOON, Row, event, fill, query

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest import delivery, isolation, places, render, template_files
+from f2b_digest import delivery, isolation, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.webhook import Webhook
 from f2b_digest.errors import TemplateError
-from f2b_digest.render import Renderer
+from f2b_digest.rendering import renderer as rendering_renderer
+from f2b_digest.rendering import template_files
+from f2b_digest.rendering.renderer import Renderer
 from tests import samples
 from tests.conftest import Command
 from tests.store_making import event, fill, query
 
-TEMPLATES = places.folder("templates")
+TEMPLATES = resources.folder("templates")
 MAIL = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
 BODY, SUBJECT = "email/body.txt", "email/subject.txt"
 DIGEST = samples.telling()
@@ -208,7 +210,7 @@ BLOATED = {
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
 def test_a_template_without_end_ends_at_its_deadline(own: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     """Whatever Jinja2 swallows while it compiles; and the next message does not wait for that template again."""
-    monkeypatch.setattr(render, "RENDERING", 2.0)
+    monkeypatch.setattr(rendering_renderer, "RENDERING", 2.0)
     (own / SUBJECT).write_text(source)
     renderer = Renderer(TEMPLATES, own)
     begun = time.monotonic()
@@ -224,7 +226,7 @@ def test_a_template_without_end_ends_at_its_deadline(own: Path, monkeypatch: pyt
 
 def test_what_all_templates_take_in_may_have_no_end(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then nobody knows which file it was, and the built-in ones are used."""
-    monkeypatch.setattr(render, "RENDERING", 2.0)
+    monkeypatch.setattr(rendering_renderer, "RENDERING", 2.0)
     (own / "shared").mkdir()
     (own / "shared/facts.txt").write_text(ENDLESS["loops"])
     begun = time.monotonic()
@@ -294,7 +296,7 @@ def test_built_in_templates_start_no_process(own: Path, monkeypatch: pytest.Monk
 
 def test_a_template_of_ones_own_without_a_built_in_one_gives_json(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A webhook's template that never ends: its receiver gets the digest as JSON."""
-    monkeypatch.setattr(render, "RENDERING", 2.0)
+    monkeypatch.setattr(rendering_renderer, "RENDERING", 2.0)
     (own / "webhook").mkdir()
     (own / "webhook/mine.json").write_text(ENDLESS["a constant"])
     hook = Webhook.model_validate({"kind": "webhook", "url": "https://example.org", "template": "mine.json"})

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from f2b_digest import delivery, places
-from f2b_digest.digest import Bar, Compared, Digest, When, document
-from f2b_digest.facts import Fact, FirstDigest, OwnBanned
-from f2b_digest.render import Renderer
+from f2b_digest import delivery, resources
+from f2b_digest.model.digest import Bar, Compared, Digest, When, document
+from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned
+from f2b_digest.rendering.renderer import Renderer
 from tests import samples
 from tests.test_render import Page
 
-RENDERER = Renderer(places.folder("templates"))
+RENDERER = Renderer(resources.folder("templates"))
 TEXT, HTML, SUBJECT, TITLE = "email/body.txt", "email/body.html", "email/subject.txt", "ntfy/title.txt"
 PHONE, SMS, LOG, CHAT = "ntfy/message.txt", "free-mobile/sms.txt", "syslog/lines.txt", "shared/chat.txt"
 
@@ -183,7 +183,7 @@ def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
     """The admin's own words of the facts cannot be rendered: the digest goes out with ours, and says so."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/facts.txt").write_text("{% macro headline() %}{{ 1 / 0 }}{% endmacro %}")
-    renderer = Renderer(places.folder("templates"), tmp_path)
+    renderer = Renderer(resources.folder("templates"), tmp_path)
     parts, noted = delivery.fit(["email/subject.txt"], samples.quiet(), renderer, lambda _: True)
     assert "nothing was banned" in parts["email/subject.txt"]
     assert "the built-in template was used" in noted.notes[0]

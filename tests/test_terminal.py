@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.cli.terminal import readable
-from f2b_digest.look import RESET, Look, fold, painted, plain
-from f2b_digest.render import Renderer
+from f2b_digest.cli.console import readable
+from f2b_digest.rendering.layout import RESET, Look, fold, painted, plain
+from f2b_digest.rendering.renderer import Renderer
 from tests import parts
 
 Seen = Callable[..., str]

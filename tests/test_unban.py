@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.surroundings import Surroundings
+from f2b_digest.model.host_context import Surroundings
 from tests.conftest import Command
 from tests.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, history
 from tests.fail2ban_server import VERSIONS, Fail2ban

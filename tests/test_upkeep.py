@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from f2b_digest import attempts, recorder
+from f2b_digest import recorder
 from f2b_digest.cli import retry
+from f2b_digest.delivery import attempts
 from f2b_digest.store import Store, integrity
 from tests.conftest import Command
 from tests.store_making import NOON, event, fill, query

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from f2b_digest.digest import Digest, Jail, Totals
-from f2b_digest.judgement import Evidence, judge
+from f2b_digest.analysis import Evidence, judge
+from f2b_digest.model.digest import Digest, Jail, Totals
 from f2b_digest.store import Baseline, Rebans
 from tests.usual_weeks import History, epoch, history
 

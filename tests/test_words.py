@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 from babel.messages.catalog import Catalog
 
-from f2b_digest import config, delivery, places, words
+from f2b_digest import config, delivery, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.free_mobile import to_gsm_7
 from f2b_digest.cli import local_language
 from f2b_digest.cli.preview import renderer_for
-from f2b_digest.digest import document
-from f2b_digest.message import Stamp
-from f2b_digest.render import Renderer, visible
-from f2b_digest.words import Words, language_of, words_of
+from f2b_digest.model.digest import document
+from f2b_digest.model.message import Stamp
+from f2b_digest.rendering import i18n
+from f2b_digest.rendering.i18n import Words, language_of, words_of
+from f2b_digest.rendering.renderer import Renderer, visible
 from tests import catalogues, samples
 from tests.readme import sample_digest
 
@@ -33,12 +34,12 @@ HOSTILE = ["%(host)s", "%s", "%", "{{ 7 * 7 }}", "{host}", "<b>&", "\\1"]
 # ---- catalogues
 
 
-@pytest.mark.parametrize("language", words.known()[1:])
+@pytest.mark.parametrize("language", i18n.known()[1:])
 def test_no_catalogue_lacks_a_sentence(language: str) -> None:
     """Nor has it one too much, a fuzzy one, or one that lost a value; its file is as the tool writes it."""
     source = catalogues.said()
     assert list(catalogues.faults(catalogues.read(language), source)) == []
-    file = words.FOLDER / language / words.CATALOGUE
+    file = i18n.FOLDER / language / i18n.CATALOGUE
     assert file.read_text() == catalogues.updated(language, source), "run python -m tests.catalogues"
 
 
@@ -120,11 +121,11 @@ def test_the_tool_keeps_translations_and_drops_what_nobody_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whoever changes a sentence loses no other one; the head stays as the translator wrote it."""
-    monkeypatch.setattr(words, "FOLDER", tmp_path)
+    monkeypatch.setattr(i18n, "FOLDER", tmp_path)
     (tmp_path / "fr").mkdir()
     head = '# By Zoé.\nmsgid ""\nmsgstr ""\n"Language: fr\\n"\n"Plural-Forms: nplurals=2; plural=(n > 1);\\n"\n'
     old = '\nmsgid "kept"\nmsgstr "gardé"\n\nmsgid "gone"\nmsgstr "parti"\n'
-    (tmp_path / "fr" / words.CATALOGUE).write_text(head + old)
+    (tmp_path / "fr" / i18n.CATALOGUE).write_text(head + old)
     source = Catalog()
     source.add("new")
     source.add("kept")
@@ -142,7 +143,7 @@ def test_catalogues_are_in_the_wheel(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "build", "-q", "--wheel", "--outdir", tmp_path, root], check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
-    assert {f"f2b_digest/locale/{language}/{words.CATALOGUE}" for language in words.known()[1:]} <= names
+    assert {f"f2b_digest/rendering/locale/{language}/{i18n.CATALOGUE}" for language in i18n.known()[1:]} <= names
 
 
 # ---- which language
@@ -165,14 +166,14 @@ def test_a_language_is_known_by_its_usual_names(name: str, language: str | None)
 @pytest.mark.parametrize("text", ["no catalogue", 'msgid "a"\nmsgstr[0] "', '"Plural-Forms: nplurals=x"', "\xff\0"])
 def test_a_broken_catalogue_is_english(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     """A language is never worth a digest."""
-    monkeypatch.setattr(words, "FOLDER", tmp_path)
+    monkeypatch.setattr(i18n, "FOLDER", tmp_path)
     (tmp_path / "de").mkdir()
-    (tmp_path / "de" / words.CATALOGUE).write_text(text, encoding="latin-1")
-    words._words_of.cache_clear()
+    (tmp_path / "de" / i18n.CATALOGUE).write_text(text, encoding="latin-1")
+    i18n._words_of.cache_clear()
     try:
         assert words_of("de").duration(86400) == "1 day"
     finally:
-        words._words_of.cache_clear()
+        i18n._words_of.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_an_unknown_language_is_warned_of(tmp_path: Path) -> None:
 def test_english_loads_no_catalogue() -> None:
     """A server in English does not pay for the other languages."""
     code = (
-        "import sys; from f2b_digest.words import words_of; words_of('en').duration(5);"
+        "import sys; from f2b_digest.rendering.i18n import words_of; words_of('en').duration(5);"
         "assert not [name for name in sys.modules if name.startswith('babel.messages')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -352,8 +353,8 @@ def test_the_digest_goes_out_in_every_language() -> None:
     digest = sample_digest()
     channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
     stamp = Stamp("0" * 32, "weekly", "mail", digest.host, digest.end.timestamp(), digest.totals.bans)
-    renderer = Renderer(places.folder("templates"))
-    for language in words.known()[1:]:
+    renderer = Renderer(resources.folder("templates"))
+    for language in i18n.known()[1:]:
         speaking = renderer.speaking(language)
         parts, noted = delivery.fit(channel.templates, digest, speaking, lambda parts: channel.fits(parts, stamp))
         assert noted.notes == ()
@@ -371,7 +372,7 @@ OTHERS_WORDS = re.compile(r"^ *> .*(\n {4}\S.*)*|^.* : journal : .*|f2b-digest|I
 
 def said_in(language: str) -> Iterator[str]:
     """Yield what the texts say of each fact and each advice there is, without what others wrote."""
-    renderer = Renderer(places.folder("templates"), language=language)
+    renderer = Renderer(resources.folder("templates"), language=language)
     names = ("email/subject.txt", "email/body.txt", "ntfy/message.txt", "free-mobile/sms.txt", "syslog/lines.txt")
     facts = samples.every_fact()
     for digest in (

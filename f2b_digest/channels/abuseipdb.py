@@ -27,10 +27,10 @@ from f2b_digest.channels.base import (
     SecretFile,
     one_line,
 )
-from f2b_digest.digest import moment
 from f2b_digest.errors import DeliveryError
-from f2b_digest.evidence import anonymous, names, words
-from f2b_digest.message import ADDRESSES, EARLIER, Message, Stamp
+from f2b_digest.model.digest import moment
+from f2b_digest.model.message import ADDRESSES, EARLIER, Message, Stamp
+from f2b_digest.text.redaction import anonymous, names, words
 
 SERVICE = "https://api.abuseipdb.com/api/v2"
 BULK_FROM = 20

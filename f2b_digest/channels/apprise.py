@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from f2b_digest.channels.base import Channel, EnvironmentVariable, Health, SecretFile, masked, one_line
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 INSTEAD = {"ntfy": "ntfy", "ntfys": "ntfy", "freemobile": "free-mobile"}
 """Schemes for which we have a channel that loses nothing: Apprise's cut a long message, or give its title away."""

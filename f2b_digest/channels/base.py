@@ -20,8 +20,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 
 from f2b_digest.errors import DeliveryError
-from f2b_digest.evidence import flat
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.text.redaction import flat
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from f2b_digest.channels import process
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""

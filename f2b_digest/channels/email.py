@@ -11,7 +11,7 @@ from f2b_digest.channels import mime, process, smtp
 from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile, one_line
 from f2b_digest.channels.tls import trust
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})

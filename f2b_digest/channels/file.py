@@ -12,7 +12,7 @@ from pydantic import model_validator
 from f2b_digest.channels import mime
 from f2b_digest.channels.base import Channel, ConfiguredPath, Health, one_line
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import DOCUMENT, Message, Stamp
+from f2b_digest.model.message import DOCUMENT, Message, Stamp
 
 TEMPLATES = {
     "eml": mime.TEMPLATES,

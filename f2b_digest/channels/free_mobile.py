@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 from f2b_digest.channels import http
 from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 SERVICE = "https://smsapi.free-mobile.fr/sendmsg"
 REASONS = {

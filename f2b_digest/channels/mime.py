@@ -17,7 +17,7 @@ from io import BytesIO
 
 from f2b_digest import __version__
 from f2b_digest.channels.base import one_line
-from f2b_digest.message import Stamp
+from f2b_digest.model.message import Stamp
 
 TEMPLATES = ("email/subject.txt", "email/body.txt", "email/body.html")
 BODY_LIMIT = 80_000

@@ -10,7 +10,7 @@ from f2b_digest.channels import http
 from f2b_digest.channels.base import CertificateFile, Health, masked, one_line
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 TITLE_LIMIT = 120
 """Characters; a phone shows one line."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from f2b_digest.channels.base import Channel, ConfiguredPath, Health, cut, one_line
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 FACILITIES = {
     "user": 1, "mail": 2, "daemon": 3, "auth": 4, "syslog": 5, "news": 7, "cron": 9, "authpriv": 10,

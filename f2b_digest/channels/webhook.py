@@ -12,7 +12,7 @@ from f2b_digest.channels import http
 from f2b_digest.channels.base import CertificateFile, EnvironmentVariable, Health, SecretFile
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import DOCUMENT, Message, Stamp
+from f2b_digest.model.message import DOCUMENT, Message, Stamp
 
 OURS = frozenset({"content-type", "authorization", "idempotency-key", "f2b-digest-timestamp", "f2b-digest-signature"})
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from f2b_digest.config import Configuration
     from f2b_digest.host import Gathered
-    from f2b_digest.surroundings import Surroundings
+    from f2b_digest.model.host_context import Surroundings
 
 COMMANDS = {
     "record": "Append one event to the store.",
@@ -109,11 +109,11 @@ class Program:
         """
         if os.geteuid() != 0 or privileges.owner_of(path) is None:
             return
-        from f2b_digest.cli import before
+        from f2b_digest.cli import preload
 
         if languages is not None:
-            before.load(languages)
-        before.keep_modules_open()
+            preload.load(languages)
+        preload.keep_modules_open()
         owner = privileges.become_owner(path)
         if self.verbose and owner:
             import logging
@@ -130,7 +130,7 @@ class Program:
 
         Nothing for sample bans, which are not this host's.
         """
-        from f2b_digest.surroundings import NOTHING_KNOWN
+        from f2b_digest.model.host_context import NOTHING_KNOWN
 
         if self.gathered is None:
             return NOTHING_KNOWN
@@ -179,7 +179,7 @@ def local_zone() -> str:
 
 def local_language(environment: Mapping[str, str]) -> str:
     """Return the first language of an environment that there are words for, as GNU gettext looks; else English."""
-    from f2b_digest.words import SOURCE, language_of
+    from f2b_digest.rendering.i18n import SOURCE, language_of
 
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
     if locale.partition(".")[0] in ("C", "POSIX"):  # LANGUAGE alone does not count

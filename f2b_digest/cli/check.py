@@ -1,4 +1,4 @@
-"""`check`: the doctor. It prints what the examinations of f2b_digest.doctor found; the store is opened read-only."""
+"""`check`: the doctor. It prints what the examinations of f2b_digest.checks found; the store is opened read-only."""
 
 import json
 import platform
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import __version__, delivery, doctor
+from f2b_digest import __version__, checks, delivery
+from f2b_digest.checks import Finding, Subject, channels
 from f2b_digest.cli import Program
-from f2b_digest.doctor import Finding, Subject, ways
 from f2b_digest.errors import ConfigurationError, StoreError
-from f2b_digest.render import visible
+from f2b_digest.rendering.renderer import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
 LONGEST_TEXT = 4096
@@ -41,7 +41,7 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
         shown = list(_shown(findings, as_json))
     except ConfigurationError as mistaken:
         unusable = CONFIGURATION
-        shown = list(_shown((doctor.error("configuration", line) for line in mistaken.mistakes), as_json))
+        shown = list(_shown((checks.error("configuration", line) for line in mistaken.mistakes), as_json))
     states = {finding.state for finding in shown}
     if as_json:
         state = "error" if "error" in states else "warning" if "warning" in states else "ok"
@@ -52,19 +52,19 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
     renderer = delivery.renderer_of(configuration)
-    host = doctor.look(socket)  # before root becomes the store's owner, who may not ask
+    host = checks.look(socket)  # before root becomes the store's owner, who may not ask
     try:
         path = program.begin(configuration, looks=True)
     except StoreError as refused:
-        yield doctor.error("store", str(refused))
+        yield checks.error("store", str(refused))
         return
     theirs = program.gathered.database if program.gathered else None
     known = program.surroundings(configuration)
-    yield doctor.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
+    yield checks.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
     subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs)
-    yield from doctor.examine(subject, host)
+    yield from checks.examine(subject, host)
     if send:
-        yield from ways.send_tests(configuration, renderer, program.clock)
+        yield from channels.send_tests(configuration, renderer, program.clock)
 
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:

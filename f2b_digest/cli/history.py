@@ -10,7 +10,7 @@ import click
 
 from f2b_digest.cli import Program, report_named, zone_of
 from f2b_digest.config import Configuration
-from f2b_digest.render import plural, visible
+from f2b_digest.rendering.renderer import plural, visible
 from f2b_digest.store import Delivery, Sealed, Store
 
 

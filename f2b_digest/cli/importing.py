@@ -13,8 +13,8 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.sources import AFTER, BEFORE, KNOWN, SourceError, hold, read
-from f2b_digest.sources.files import Row, Tally
+from f2b_digest.fail2ban.files import Row, Tally
+from f2b_digest.fail2ban.history import AFTER, BEFORE, KNOWN, SourceError, hold, read
 
 BATCH = 1000
 """Events of one transaction: some 20 ms, so that no ban waits for an import."""

@@ -16,14 +16,14 @@ from f2b_digest import composition, delivery, periods, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, report_named, scratch, terminal
+from f2b_digest.cli import Program, complain, console, report_named, scratch
 from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
-from f2b_digest.digest import Digest, schema, to_json
 from f2b_digest.errors import StoreError, hint
-from f2b_digest.look import MAIL, Look, plain
-from f2b_digest.render import Renderer
-from f2b_digest.sources import hold
+from f2b_digest.fail2ban.history import hold
+from f2b_digest.model.digest import Digest, schema, to_json
+from f2b_digest.rendering.layout import MAIL, Look, plain
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Selection, Store
 
 FORMATS = ("text", "html", "ntfy", "json")
@@ -41,11 +41,11 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
               help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
-@terminal.options
+@console.options
 @click.pass_obj
 def command(
     program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None, since: str | None,
-    until: str | None, source: Path | None, colour: terminal.Colour, no_pager: bool,
+    until: str | None, source: Path | None, colour: console.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
     """Show what send would send, and change nothing.
 
@@ -165,9 +165,9 @@ def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
-def look_of(form: str, output: Path | None, colour: terminal.Colour) -> Look:
+def look_of(form: str, output: Path | None, colour: console.Colour) -> Look:
     """Return the look for what goes to a terminal as text; a file and the other formats get what is sent."""
-    return MAIL if output or form != "text" else terminal.look_of(sys.stdout, os.environ, colour)
+    return MAIL if output or form != "text" else console.look_of(sys.stdout, os.environ, colour)
 
 
 def opened(program: Program, configuration: Configuration, path: Path | None) -> Path | int | None:
@@ -187,7 +187,7 @@ def write(path: Path | int | None, content: str | bytes, *, colour: bool = False
     """Write to a file that a person named (a path, or open), or to the terminal. Raises click's FileError."""
     if path is None:
         if isinstance(content, str):
-            terminal.put(content, colour=colour, pager=pager)
+            console.put(content, colour=colour, pager=pager)
         else:
             click.echo(content, nl=False)
         return

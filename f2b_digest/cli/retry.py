@@ -83,7 +83,7 @@ def _retry(program: Program) -> None:
     from f2b_digest import delivery
     from f2b_digest.cli.send import tell
     from f2b_digest.store import Store, is_there
-    from f2b_digest.store.opening import sender_lock
+    from f2b_digest.store.connection import sender_lock
 
     configuration = program.configuration()
     path = program.begin(configuration)

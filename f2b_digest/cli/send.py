@@ -9,16 +9,16 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import composition, crosscheck, delivery
-from f2b_digest.attempts import Outcome
+from f2b_digest import composition, delivery, reconcile
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
-from f2b_digest.crosscheck import Known
+from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import StoreError
+from f2b_digest.model.host_context import Surroundings
+from f2b_digest.reconcile import Known
 from f2b_digest.store import Store, is_there
+from f2b_digest.store.connection import sender_lock, take_spool_in
 from f2b_digest.store.integrity import OVERDUE, begin_week, is_due, verify, verify_all
-from f2b_digest.store.opening import sender_lock, take_spool_in
-from f2b_digest.surroundings import Surroundings
 
 TRY_AGAIN = 75
 FAILED = 1
@@ -92,7 +92,7 @@ def compared(
     theirs = program.gathered.database.connection if program.gathered else None
     if theirs is None or not composition.is_fed(store, surroundings):
         return None, surroundings
-    known = crosscheck.take_in(store.path, theirs, configuration, program.clock)
+    known = reconcile.take_in(store.path, theirs, configuration, program.clock)
     if known is None:
         surroundings = replace(surroundings, unseen=(*surroundings.unseen, "database"))
     return known, surroundings

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from f2b_digest.cli import Program, terminal
+from f2b_digest.cli import Program, console
 from f2b_digest.cli.preview import FORMATS, look_of, opened, renderer_for, show, write
-from f2b_digest.digest import from_json
 from f2b_digest.errors import F2bDigestError, hint
+from f2b_digest.model.digest import from_json
 from f2b_digest.store import Store
 
 
@@ -16,11 +16,11 @@ from f2b_digest.store import Store
 @click.option("--format", "form", type=click.Choice((*FORMATS, "raw")), default="text", show_default=True)
 @click.option("--channel", metavar="NAME", help="With --format raw: whose message. Default: the first one.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
-@terminal.options
+@console.options
 @click.pass_obj
 def command(
     program: Program, id: int, form: str, channel: str | None, output: Path | None,  # noqa: A002
-    colour: terminal.Colour, no_pager: bool,
+    colour: console.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
     """Show a digest of the archive.
 

@@ -12,7 +12,7 @@ import click
 from f2b_digest import composition, recorder
 from f2b_digest.cli import Program, zone_of
 from f2b_digest.config import Configuration
-from f2b_digest.render import plural, visible
+from f2b_digest.rendering.renderer import plural, visible
 from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store
 from f2b_digest.store.integrity import damage
 

@@ -9,12 +9,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
-from f2b_digest import geography
+from f2b_digest import geoip
 from f2b_digest.config import Configuration
-from f2b_digest.fail2ban_client import CRON, Client
-from f2b_digest.host import logins, server
-from f2b_digest.host.snapshot import Snapshot
-from f2b_digest.surroundings import UNSEEN, AnyNetwork, Login, Surroundings
+from f2b_digest.fail2ban import server
+from f2b_digest.fail2ban.client import CRON, Client
+from f2b_digest.fail2ban.snapshot import Snapshot
+from f2b_digest.host import logins
+from f2b_digest.model.host_context import UNSEEN, AnyNetwork, Login, Surroundings
 
 PRIVATE = tuple(
     ip_network(text)
@@ -68,7 +69,7 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         "logins": found is None or gathered.logins.unseen,
         "database": gathered.database.unseen,
     }
-    places, notes = geography.find(configuration.geography)
+    places, notes = geoip.find(configuration.geography)
     known = Surroundings(
         own=gathered.own,
         friends=configuration.friends,

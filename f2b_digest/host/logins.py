@@ -19,7 +19,7 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 from f2b_digest.host import programs
-from f2b_digest.surroundings import Login
+from f2b_digest.model.host_context import Login
 
 log = logging.getLogger(__name__)
 WTMP = Path("/var/log/wtmp")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from f2b_digest.fail2ban_client import CRON
+from f2b_digest.fail2ban.client import CRON
 
 log = logging.getLogger(__name__)
 CHUNK = 65536

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from f2b_digest import places
+from f2b_digest import resources
 from f2b_digest.installation import crontab
 from f2b_digest.installation.tree import File, essence
 
@@ -21,7 +21,7 @@ IsThere = Callable[[str], bool]
 
 def actions() -> list[File]:
     """Return the files for fail2ban's action.d."""
-    return [File(path, (places.folder("action.d") / Path(path).name).read_bytes()) for path in ACTIONS]
+    return [File(path, (resources.folder("action.d") / Path(path).name).read_bytes()) for path in ACTIONS]
 
 
 def cron_file(program: str, reports: Collection[str], is_there: IsThere) -> File:
@@ -29,7 +29,7 @@ def cron_file(program: str, reports: Collection[str], is_there: IsThere) -> File
 
     In a person's version the times stay. Its lines run as root, and call `program` where theirs is gone.
     """
-    text = (places.folder("cron") / "f2b-digest").read_text(encoding="utf-8")
+    text = (resources.folder("cron") / "f2b-digest").read_text(encoding="utf-8")
     for report in ("daily", "weekly"):
         text = re.sub(
             rf"^#?@{report}\b", f"@{report}" if report in reports else f"#@{report}", text, flags=re.MULTILINE
@@ -44,7 +44,7 @@ def units(program: str, is_there: IsThere) -> list[File]:
     """Return systemd's units, for a machine without cron; what is said of cron's file holds for them too."""
     files = []
     for name in UNITS:
-        text = (places.folder("cron") / f"f2b-digest-{name}").read_text(encoding="utf-8")
+        text = (resources.folder("cron") / f"f2b-digest-{name}").read_text(encoding="utf-8")
         text = text.replace("/usr/local/bin/f2b-digest ", f"{program.replace('%', '%%')} ")
         moved = partial(_moved_unit, program=program, is_there=is_there)
         files.append(File(f"/etc/systemd/system/f2b-digest-{name}", text.encode(), moved=moved, essence=_unit_essence))

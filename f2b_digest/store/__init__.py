@@ -12,17 +12,17 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from f2b_digest import recorder
-from f2b_digest.digest import Digest
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.store import bans, baseline, pruning, runs, summary
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.host_context import Geography
+from f2b_digest.store import bans, baseline, retention, runs, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
+from f2b_digest.store.connection import begin, check, connect, explain, is_there, no_store, upgrade, view
 from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
-from f2b_digest.store.opening import begin, check, connect, explain, is_there, no_store, upgrade, view
 from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
 from f2b_digest.store.summary import Selection
 from f2b_digest.store.tables import delivery, event
-from f2b_digest.surroundings import Geography
 
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "Baseline", "Chosen", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed",
@@ -197,7 +197,7 @@ class Store(Outbox):
         is as the clock has it now, so that a clock that jumped since then moved it away from the rows before.
         """
         with self._transaction() as connection:
-            last = pruning.last_sign(connection, boot, before)
+            last = retention.last_sign(connection, boot, before)
         return 0.0 if last is None else boot - last
 
     # ---- the digest
@@ -259,13 +259,13 @@ class Store(Outbox):
         transactions.
         """
         dropped, needed = 0, self._first_needed(reports)
-        while ids := self._old(lambda connection: pruning.old_events(connection, before, needed)):
+        while ids := self._old(lambda connection: retention.old_events(connection, before, needed)):
             with self._short_transaction(pause) as connection:
-                pruning.drop_events(connection, ids)
+                retention.drop_events(connection, ids)
             dropped += len(ids)
-        while ids := self._old(lambda connection: pruning.old_digests(connection, before)):
+        while ids := self._old(lambda connection: retention.old_digests(connection, before)):
             with self._short_transaction(pause) as connection:
-                pruning.drop_messages(connection, ids)
+                retention.drop_messages(connection, ids)
         self._give_space_back(pause)
         return dropped
 
@@ -277,7 +277,7 @@ class Store(Outbox):
             last = self.last_digest(name)
             pending = Selection(first_id=last.last_id + 1 if last else 1, last_id=newest, jails=tuple(jails))
             with self._transaction() as connection:
-                found = summary.first(connection, pending), pruning.first_undelivered(connection, name)
+                found = summary.first(connection, pending), retention.first_undelivered(connection, name)
             first += [key for key in found if key is not None]
         return min(first)
 
@@ -296,12 +296,12 @@ class Store(Outbox):
     def _give_space_back(self, pause: Callable[[float], None]) -> None:
         """Shorten the file by what was dropped; if somebody keeps the lock, the next time will do."""
         with self._transaction() as connection:
-            pages = pruning.free_pages(connection)
+            pages = retention.free_pages(connection)
         raw = self._engine.raw_connection()
         try:
-            for _ in range(0, pages, pruning.PAGES):
+            for _ in range(0, pages, retention.PAGES):
                 start = time.monotonic()
-                pruning.give_pages_back(cast("sqlite3.Connection", raw.driver_connection))
+                retention.give_pages_back(cast("sqlite3.Connection", raw.driver_connection))
                 pause(2 * (time.monotonic() - start))
         except sqlite3.OperationalError:
             pass

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from f2b_digest.digest import end_of_ban
+from f2b_digest.model.digest import end_of_ban
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
 from f2b_digest.store.summary import Selection, group, is_grouped, wanted
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from f2b_digest.digest import Campaign
-from f2b_digest.store.atlas import Atlas
+from f2b_digest.model.digest import Campaign
+from f2b_digest.store.geo import Atlas
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""

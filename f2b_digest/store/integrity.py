@@ -14,7 +14,7 @@ from pathlib import Path
 
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.store.opening import connect
+from f2b_digest.store.connection import connect
 
 HOW_TO_RECOVER = 'new bans wait in its spool; see "When the store is damaged" in docs/recovery.md'
 LONGEST_REASON = 4096

@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from f2b_digest import recorder
-from f2b_digest.digest import Address, Digest, Jail, LeftOut, Totals, end_of_ban, moment
-from f2b_digest.store import atlas, campaigns, people, times
+from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, end_of_ban, moment
+from f2b_digest.model.host_context import Geography
+from f2b_digest.store import campaigns, geo, timeline
+from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
-from f2b_digest.surroundings import Geography
 
 MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
 """Rows that are fetched; what is beyond them is counted."""
@@ -81,12 +82,12 @@ def summarise(
     group(connection, selection)
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
     start = (end if first is None else min(first, end)) if start is None else start
-    places = atlas.Atlas(geography)
+    places = geo.Atlas(geography)
     jails = _jails(connection, where, values, zone, places)
-    people.gather(connection, where, values)
-    atlas.look_up(connection, places)
+    store_users.gather(connection, where, values)
+    geo.look_up(connection, places)
     found, found_in_all = campaigns.find(connection, campaign, places)
-    several, several_in_all = people.several(connection)
+    several, several_in_all = store_users.several(connection)
     return Digest(
         report=report,
         host=host,
@@ -97,15 +98,15 @@ def summarise(
         jails=tuple(jails),
         left_out=LeftOut(jails=totals[2] - len(jails), bans=totals[0] - sum(jail.bans for jail in jails)),
         notes=places.notes,
-        compared=people.newcomers(connection),
+        compared=store_users.newcomers(connection),
         several=several,
         several_in_all=several_in_all,
         campaigns=found,
         campaigns_in_all=found_in_all,
         campaign_from=campaign,
-        users=people.users(connection, users),
-        when=times.when(connection, where, values, zone=zone, start=start, end=end) if totals[0] else None,
-        where=atlas.where(connection, places, zone),
+        users=store_users.users(connection, users),
+        when=timeline.when(connection, where, values, zone=zone, start=start, end=end) if totals[0] else None,
+        where=geo.where(connection, places, zone),
     )
 
 
@@ -280,7 +281,7 @@ SELECT jail, ip, name, names FROM (
 
 
 def _jails(
-    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: atlas.Atlas
+    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.Atlas
 ) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}

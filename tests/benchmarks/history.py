@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from f2b_digest import recorder
-from f2b_digest.message import Stamp
+from f2b_digest.model.message import Stamp
 from f2b_digest.store import Selection, Store
 from tests.benchmarks.ban_cost import compare, line
 from tests.store_making import fill

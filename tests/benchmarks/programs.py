@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from f2b_digest import recorder
-from f2b_digest.message import Stamp
+from f2b_digest.model.message import Stamp
 from f2b_digest.store import Selection, Store
 
 PROGRAM = str(Path(sys.executable).parent / "f2b-digest")

@@ -17,14 +17,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from f2b_digest import delivery, places
-from f2b_digest.attempts import Outcome
+from f2b_digest import delivery, resources
 from f2b_digest.channels.abuseipdb import BULK_BYTES, BULK_LINES, CATEGORIES, AbuseIPDB, pieces, redacted, to_csv
 from f2b_digest.channels.base import Overdue
 from f2b_digest.config import Configuration, Report
+from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message
-from f2b_digest.render import Renderer
+from f2b_digest.model.message import Message
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests.channels.http_service import Answer, HttpService, Request, as_json, says
 from tests.conftest import Command
@@ -182,7 +182,7 @@ class Office:
     def send(self) -> list[Outcome]:
         """Send the report."""
         with Store(self.path, read_only=False) as store:
-            renderer = Renderer(places.folder("templates"))
+            renderer = Renderer(resources.folder("templates"))
             return delivery.send(self.configuration, store, renderer, ["daily"], lambda: self.now)
 
     def retry(self, after: float = 301.0) -> list[Outcome]:

@@ -14,7 +14,7 @@ import trustme
 
 from f2b_digest.channels.apprise import Apprise
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 from tests import parts
 from tests.raw_server import Play, RawServer, WebServer, reset, says
 
@@ -164,7 +164,7 @@ def test_a_failure_prints_nothing_of_its_own() -> None:
         code = f"""
 from f2b_digest.channels.apprise import Apprise
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message
+from f2b_digest.model.message import Message
 try:
     Apprise(kind="apprise", url="json://127.0.0.1:{server.port}").deliver(Message("json", b"info\\nt\\nb", "x"))
 except DeliveryError:

@@ -10,7 +10,7 @@ from f2b_digest.channels import process
 from f2b_digest.channels.base import Overdue, deadline
 from f2b_digest.channels.command import Command
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 
 STAMP = Stamp(
     uuid="0f" * 16, report="daily", channel="script", host="web1", made_at=1_700_000_000.0, bans=118, addresses=19,

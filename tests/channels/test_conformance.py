@@ -18,11 +18,11 @@ from zoneinfo import ZoneInfo
 import pytest
 import trustme
 
-from f2b_digest import composition, delivery, places
+from f2b_digest import composition, delivery, resources
 from f2b_digest.channels import KINDS
 from f2b_digest.config import Configuration, Report
-from f2b_digest.digest import Digest
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import Digest
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Selection, Store
 from tests.channels.test_settings import GOOD
 from tests.conftest import Command
@@ -269,7 +269,7 @@ def test_every_kind_packs_the_hostile_digest(kind: str, hostile: Hostile) -> Non
     bodies = []
     with Store(hostile.path, read_only=True) as store:
         for _ in range(2):
-            renderer = Renderer(places.folder("templates"))
+            renderer = Renderer(resources.folder("templates"))
             body, noted = delivery.make(channel, hostile.digest, renderer, stamp, store, hostile.selection)
             assert noted.notes == hostile.digest.notes, "a built-in template broke"
             bodies.append(body)

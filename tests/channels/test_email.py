@@ -18,7 +18,7 @@ from f2b_digest.channels import smtp
 from f2b_digest.channels.base import deadline
 from f2b_digest.channels.email import Email
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 from tests import parts, raw_server
 from tests.postfix_server import Postfix
 from tests.raw_server import RawServer

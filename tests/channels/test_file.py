@@ -18,7 +18,7 @@ import pytest
 
 from f2b_digest.channels.file import File
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import DOCUMENT, Message, Stamp
+from f2b_digest.model.message import DOCUMENT, Message, Stamp
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="archive", host="web1", made_at=1_700_000_000.0, bans=3)
 NAME = f"{STAMP.uuid}.archive.eml"

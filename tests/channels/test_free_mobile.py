@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from f2b_digest import delivery, places
+from f2b_digest import delivery, resources
 from f2b_digest.channels.free_mobile import GSM_7, GSM_7_TWICE, FreeMobile, length, to_gsm_7
-from f2b_digest.digest import Digest
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.rendering.renderer import Renderer
 from tests.channels.http_service import Answer, HttpService, Request, saved, says
 from tests.conftest import Command
 from tests.readme import sample_digest
@@ -79,7 +79,7 @@ def refusal(channel: FreeMobile) -> DeliveryError:
 
 def rendered(digest: Digest, channel: FreeMobile) -> str:
     """Return the SMS of a digest, made as `send` makes it."""
-    renderer = Renderer(places.folder("templates"))
+    renderer = Renderer(resources.folder("templates"))
 
     def fits(parts: Mapping[str, str]) -> bool:
         return channel.fits(parts, STAMP)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from f2b_digest.channels import mime
 from f2b_digest.channels.base import one_line
 from f2b_digest.channels.email import Email
-from f2b_digest.message import Stamp
+from f2b_digest.model.message import Stamp
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="mail", host="web1.example.org", made_at=1_700_000_000.0, bans=3)
 HEADERS = {

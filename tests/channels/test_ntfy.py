@@ -15,7 +15,7 @@ from f2b_digest.channels import http
 from f2b_digest.channels.base import deadline
 from f2b_digest.channels.ntfy import PERMANENT, Ntfy
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
+from f2b_digest.model.message import Message, Stamp
 from tests import ntfy_server, raw_server
 from tests.ntfy_server import NtfyServer
 from tests.raw_server import Play, WebServer, says

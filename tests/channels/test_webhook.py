@@ -13,12 +13,12 @@ import pytest
 import trustme
 from pydantic import ValidationError
 
-from f2b_digest import delivery, places
+from f2b_digest import delivery, resources
 from f2b_digest.channels.webhook import Webhook
-from f2b_digest.digest import Digest, document, schema, to_json
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
-from f2b_digest.render import Renderer
+from f2b_digest.model.digest import Digest, document, schema, to_json
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.rendering.renderer import Renderer
 from tests import samples
 from tests.channels.http_service import Answer, HttpService, Request, saved, says
 from tests.conftest import Command
@@ -61,7 +61,7 @@ def refusal(channel: Webhook) -> DeliveryError:
 
 def packed(digest: Digest, channel: Webhook) -> bytes:
     """Return the body of a digest, made as `send` makes it."""
-    renderer = Renderer(places.folder("templates"))
+    renderer = Renderer(resources.folder("templates"))
     parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, STAMP))
     return channel.pack(parts, STAMP)
 

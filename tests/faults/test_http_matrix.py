@@ -17,14 +17,14 @@ import pytest
 import urllib3
 from pydantic import PrivateAttr
 
-from f2b_digest import attempts
-from f2b_digest.attempts import Outcome
 from f2b_digest.channels import http
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.config import Report
-from f2b_digest.message import Message
-from f2b_digest.places import folder
+from f2b_digest.delivery import attempts
+from f2b_digest.delivery.attempts import Outcome
+from f2b_digest.model.message import Message
+from f2b_digest.resources import folder
 from tests.faults.certificates import Certificates
 from tests.faults.door import Fault
 from tests.faults.http_script import TOKEN, ScriptedNtfy

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from pydantic import PrivateAttr
 
-from f2b_digest import attempts
-from f2b_digest.attempts import Outcome
 from f2b_digest.channels import smtp
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Report
+from f2b_digest.delivery import attempts
+from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message
-from f2b_digest.places import folder
+from f2b_digest.model.message import Message
+from f2b_digest.resources import folder
 from tests.faults.certificates import Certificates
 from tests.faults.door import Fault
 from tests.faults.smtp_script import ANSWERS, GARBAGE, PASSWORD, SECRETS, USER, Copy, ScriptedServer

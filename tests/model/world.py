@@ -17,14 +17,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict
 
-from f2b_digest import composition, delivery, places, recorder
+from f2b_digest import composition, delivery, recorder, resources
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import DeliveryError
-from f2b_digest.message import Message, Stamp
-from f2b_digest.render import Renderer
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
-from f2b_digest.store.opening import sender_lock, take_spool_in
+from f2b_digest.store.connection import sender_lock, take_spool_in
 from tests.model.reference import Bans, Event, Model
 from tests.store_making import NOON, event
 
@@ -174,7 +174,7 @@ class World:
         self.happened: Counter[str] = Counter()
         self.wrong: list[AssertionError] = []
         """What was found during a delivery."""
-        self.renderer = List(places.folder("templates"))
+        self.renderer = List(resources.folder("templates"))
         self.attempting: list[int] = []
         """The deliveries that are being tried; a second sender's come last, and end first."""
         self.attempts: dict[int, list[tuple[float, int]]] = defaultdict(list)

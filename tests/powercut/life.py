@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from f2b_digest import recorder
-from f2b_digest.surroundings import NOTHING_KNOWN
+from f2b_digest.model.host_context import NOTHING_KNOWN
 from tests.store_making import NOON, event
 
 DAY = 86400.0

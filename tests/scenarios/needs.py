@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from f2b_digest.crosscheck import Known
+from f2b_digest.model.host_context import Login
+from f2b_digest.reconcile import Known
 from f2b_digest.store import Store
-from f2b_digest.surroundings import Login
 from tests.scenarios.book import NEEDS, scenario
 from tests.scenarios.world import DAY, USUAL, World, network
 

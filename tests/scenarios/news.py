@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from f2b_digest.surroundings import Geography, Place
+from f2b_digest.model.host_context import Geography, Place
 from tests.scenarios.book import NEEDS, scenario
 from tests.scenarios.world import DAY, World
 

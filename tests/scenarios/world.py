@@ -10,11 +10,11 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from f2b_digest import config, delivery, places, recorder
-from f2b_digest.crosscheck import Known
-from f2b_digest.render import Renderer
+from f2b_digest import config, delivery, recorder, resources
+from f2b_digest.model.host_context import AnyNetwork, Surroundings
+from f2b_digest.reconcile import Known
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
-from f2b_digest.surroundings import AnyNetwork, Surroundings
 from tests.store_making import NOON, Row, fill
 
 DAY = 86400.0
@@ -123,7 +123,7 @@ class World:
         before = set(box.iterdir()) if box.exists() else set()
         with Store(self.store, read_only=False) as store:
             delivery.send(
-                configuration, store, Renderer(places.folder("templates")), [self.name], lambda: self.now,
+                configuration, store, Renderer(resources.folder("templates")), [self.name], lambda: self.now,
                 known=self.known, surroundings=surroundings,
             )  # fmt: skip
         new = set(box.iterdir()) - before if box.exists() else set()

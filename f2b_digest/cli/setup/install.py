@@ -11,13 +11,15 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import fail2ban, installation, recorder
+from f2b_digest import installation, recorder
+from f2b_digest.checks import schedule
+from f2b_digest.checks import store as checks_store
 from f2b_digest.cli import complain
 from f2b_digest.cli.setup import machine
 from f2b_digest.cli.setup.job import FAIL2BAN, SYSTEMD, UNITS, Job, has
-from f2b_digest.doctor import schedule, storage
 from f2b_digest.errors import SetupError
-from f2b_digest.fail2ban_client import Client
+from f2b_digest.fail2ban import jails as fail2ban_jails
+from f2b_digest.fail2ban.client import Client
 from f2b_digest.installation import CRON_FILE, File, Manifest, Step, crontab
 
 log = logging.getLogger(__name__)
@@ -58,11 +60,11 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
 
 
 def _files(
-    job: Job, jails: fail2ban.Jails | None, program: str, scheduler: machine.Scheduler, reports: list[str]
+    job: Job, jails: fail2ban_jails.Jails | None, program: str, scheduler: machine.Scheduler, reports: list[str]
 ) -> list[File]:
     files = installation.actions() if jails else []
     if jails and jails.snippet:
-        files.append(File(f"{FAIL2BAN}/{fail2ban.SNIPPET}", jails.snippet.encode()))
+        files.append(File(f"{FAIL2BAN}/{fail2ban_jails.SNIPPET}", jails.snippet.encode()))
 
     def is_there(name: str) -> bool:
         return machine.has_program(job.tree, name)
@@ -72,9 +74,9 @@ def _files(
     return files + installation.units(program, is_there)
 
 
-def _jails(job: Job, store: str) -> fail2ban.Jails | None:
+def _jails(job: Job, store: str) -> fail2ban_jails.Jails | None:
     if (job.jails / "jail.conf").exists():
-        return fail2ban.plan_jails(job.jails, store)
+        return fail2ban_jails.plan_jails(job.jails, store)
     if job.live:
         raise SetupError(f"no fail2ban here ({FAIL2BAN}/jail.conf is missing): install it first")
     click.echo(f"no {FAIL2BAN}/jail.conf in this tree: its action and jails are left out")
@@ -129,7 +131,7 @@ def _announce_store(job: Job, store: str) -> None:
     if job.live and not Path(store).exists():
         click.echo(f"would make   {store}")
     if job.live:
-        click.echo(f"would ban    {fail2ban.ADDRESS} in a scratch jail without any other action")
+        click.echo(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail without any other action")
 
 
 def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
@@ -146,7 +148,7 @@ def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
         for path in [*folder.iterdir(), folder]:  # last the folder: while it is root's, nobody lays a trap in it
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
     elif owner != user.pw_uid:
-        name = storage.user(owner)
+        name = checks_store.user(owner)
         raise SetupError(f"{folder} belongs to {name}: run `setup --user {name}`, or give it to {job.user}")
 
 
@@ -157,28 +159,28 @@ def _try_a_ban(folder: Path) -> None:
     action = Path(installation.ACTIONS[0])
     client = Client()
     if client.succeeds("ping"):
-        fail2ban.try_a_ban(client, action, folder)
-        click.echo(f"a ban of {fail2ban.ADDRESS} in a scratch jail of the running fail2ban was recorded")
+        fail2ban_jails.try_a_ban(client, action, folder)
+        click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch jail of the running fail2ban was recorded")
     else:
-        with fail2ban.scratch_server() as server:
-            fail2ban.try_a_ban(server, action, folder)
-        click.echo(f"a ban of {fail2ban.ADDRESS} in a scratch fail2ban was recorded")
+        with fail2ban_jails.scratch_server() as server:
+            fail2ban_jails.try_a_ban(server, action, folder)
+        click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch fail2ban was recorded")
 
 
 def _tell_jails(job: Job, store: str) -> list[str]:
     """Say which jails record and which cannot be made to; return those that record to this store by our action."""
-    now = fail2ban.effective(job.jails)
-    deaf = [jail for jail, commands in now.items() if not fail2ban.records(commands)]
+    now = fail2ban_jails.effective(job.jails)
+    deaf = [jail for jail, commands in now.items() if not fail2ban_jails.records(commands)]
     click.echo(f"enabled jails that record their bans: {', '.join(jail for jail in now if jail not in deaf) or 'none'}")
     _tell_deaf(deaf, store)
-    return [jail for jail, commands in now.items() if fail2ban.records_to(commands, store)]
+    return [jail for jail, commands in now.items() if fail2ban_jails.records_to(commands, store)]
 
 
 def _tell_deaf(jails: list[str], store: str) -> None:
     for jail in jails:
         complain(
             f"jail {jail}: its actions cannot be added to from outside; "
-            f"where they stand, add the line  {fail2ban.action_line(store)}"
+            f"where they stand, add the line  {fail2ban_jails.action_line(store)}"
         )
 
 
@@ -216,11 +218,11 @@ def _restart(job: Job, jails: list[str], store: str, *, changed: bool) -> bool:
 def _deaf(client: Client, jails: list[str], store: str) -> list[str]:
     """Return which jails do not record to the store now, or do not run."""
     running = set(client.jails())
-    stores = fail2ban.stores(client, [jail for jail in jails if jail in running])
+    stores = fail2ban_jails.stores(client, [jail for jail in jails if jail in running])
     return [jail for jail in jails if stores.get(jail) != store]
 
 
-def _announce_restart(job: Job, jails: fail2ban.Jails | None, store: str, *, changed: bool) -> None:
+def _announce_restart(job: Job, jails: fail2ban_jails.Jails | None, store: str, *, changed: bool) -> None:
     """Say what a live run would go on to do."""
     if not jails:
         return

@@ -10,11 +10,12 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from f2b_digest import config, fail2ban, installation, recorder
+from f2b_digest import config, installation, recorder
 from f2b_digest.channels import KINDS
 from f2b_digest.cli import Program, local_language, local_zone
 from f2b_digest.cli.setup.job import Job
 from f2b_digest.errors import ConfigurationError
+from f2b_digest.fail2ban import jails
 from f2b_digest.installation import File, Tree
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def reports(tree: Tree) -> list[str]:
 def first_configuration(job: Job, store_path: str) -> File:
     """Return a configuration of what fail2ban and the machine say; what is no address gives way to root's."""
     host = os.uname().nodename
-    options = fail2ban.mail_options(job.jails)
+    options = jails.mail_options(job.jails)
     sender = options.get("sender", "").replace("<fq-hostname>", socket.getfqdn()).replace("<sh-hostname>", host)
     to = re.split(r"[,\s]+", options.get("destemail", "").strip())
     choices = ((sender, to), (f"root@{host}", to), (f"root@{host}", ["root@localhost"]))

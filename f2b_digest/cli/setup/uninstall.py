@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import fail2ban, installation
+from f2b_digest import installation
+from f2b_digest.checks import schedule
 from f2b_digest.cli import complain
 from f2b_digest.cli.setup.job import UNITS, Job, has
-from f2b_digest.doctor import schedule
 from f2b_digest.errors import SetupError
-from f2b_digest.fail2ban_client import Client
+from f2b_digest.fail2ban import jails
+from f2b_digest.fail2ban.client import Client
 from f2b_digest.installation import CONFIGURATION, CRON_FILE, MANIFEST, Manifest, Step, crontab
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def _steps(job: Job, manifest: Manifest) -> tuple[list[Step], list[Path]]:
     """Return what goes, and the files of jails that will still name our action, whose file then has to stay."""
     steps = job.retired(job.tree.plan([], manifest))
     removed = [job.tree.at(step.path) for step in steps if step.verb == "remove"]
-    users = fail2ban.names_us(job.jails, without=removed)
+    users = jails.names_us(job.jails, without=removed)
     return [step for step in steps if not (users and step.path in installation.ACTIONS)], users
 
 
@@ -88,7 +89,7 @@ def purge(job: Job, store: str) -> None:
     manifest = job.tree.manifest()
     steps, users = _steps(job, manifest)
     if users:
-        line = fail2ban.ACTION
+        line = jails.ACTION
         raise SetupError(
             f"{', '.join(map(str, users))}: take the lines of {line} out, then run this again: jails use it"
         )

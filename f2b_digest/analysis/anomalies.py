@@ -1,0 +1,162 @@
+"""The facts that are news: more, fewer, new, together. Counts are judged in `chance`."""
+
+from collections.abc import Iterator, Mapping
+
+from f2b_digest.analysis.inputs import Evidence
+from f2b_digest.analysis.statistics import unusual, usual
+from f2b_digest.model.digest import Digest, Jail, User
+from f2b_digest.model.facts import Concerted, Drop, Fact, NewJail, Roaming, Surge, Targeted
+
+MOST = 3
+"""Surges, drops, or new jails in one digest."""
+SHARE_OF_A_JAIL = 0.5
+"""Of all that is above (below) the usual: where one jail makes up so much of it, the jail is told, not the total."""
+FEWEST_TRYING = 10
+"""Addresses that must try a name before it is news; twice what makes a campaign, if that is more."""
+SHARE, SHARE_OF_A_USER, SHARE_OF_A_COMMON_NAME = 0.2, 0.05, 0.5
+"""Of the digest's addresses, that try a name; one of this host's users; one that is tried everywhere."""
+MANY_TRYING = 50
+"""Addresses that must try a name that is tried everywhere."""
+COMMON = frozenset(
+    """
+    admin administrator ansible apache backup centos contact debian demo deploy dev developer docker elastic es ftp
+    ftpuser git gitlab guest hadoop info jenkins mail minecraft mysql nagios nginx nobody odoo operator oracle pi
+    postgres postmaster sales server solana steam student sshd support svn sysadmin system teamspeak temp test test1
+    tester testuser tomcat ubnt ubuntu user user1 vagrant validator web webmaster www www-data zabbix
+    """.split()  # noqa: SIM905 - a list of seventy quoted words reads no better
+)
+"""Names that any host with an open port sees tried each week."""
+ROOT = "root"
+"""Tried by most addresses on most days: never news."""
+RECIDIVE = "recidive"
+"""How the jails begin that ban who was banned elsewhere: an address in one of them roams no further for it."""
+SEVERAL, IN_MANY_JAILS = 3, 3
+"""Addresses in several jails, or jails of one of them, that are news."""
+
+
+def surges(digest: Digest, evidence: Evidence) -> Iterator[Surge]:
+    """Yield the jails with far more bans than usual, those with the most bans beyond it first; or the total."""
+    baseline, total = evidence.baseline, digest.totals.bans
+    found = [
+        Surge(jail.name, jail.bans, median, baseline.windows[jail.name][0])
+        for jail, median in _usual(digest, evidence, "surge")
+    ]
+    found.sort(key=lambda fact: fact.bans - fact.usual, reverse=True)
+    median = usual(baseline.all)
+    if median is not None and unusual(total, baseline.all) == "surge":
+        beyond = sum(fact.bans - fact.usual for fact in found)
+        if beyond < SHARE_OF_A_JAIL * (total - median):
+            yield Surge(None, total, median, baseline.all[0])
+    yield from found[:MOST]
+
+
+def drops(digest: Digest, evidence: Evidence) -> Iterator[Drop]:
+    """Yield the jails with far fewer bans than usual, those with the most bans missing first; or the total.
+
+    The total is not told where one jail explains it: such a jail, or one that did not ban at all.
+    """
+    baseline, total = evidence.baseline, digest.totals.bans
+    found = [
+        Drop(jail.name, jail.bans, median, baseline.windows[jail.name][0])
+        for jail, median in _usual(digest, evidence, "drop")
+    ]
+    found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
+    median = usual(baseline.all)
+    if median is not None and unusual(total, baseline.all) == "drop":
+        banned = {jail.name for jail in digest.jails if jail.bans}
+        missing = sum(fact.usual - fact.bans for fact in found) + sum(
+            usual(windows) or 0.0 for jail, windows in baseline.windows.items() if jail not in banned
+        )
+        if missing < SHARE_OF_A_JAIL * (median - total):
+            yield Drop(None, total, median, baseline.all[0])
+    yield from found[:MOST]
+
+
+def new_jails(digest: Digest, evidence: Evidence) -> Iterator[NewJail]:
+    """Yield the jails that never banned before, if there was a before."""
+    baseline = evidence.baseline
+    if evidence.first or not baseline.last:
+        return
+    fresh = (jail for jail in digest.jails if jail.name not in baseline.last and not any(_windows(evidence, jail)))
+    for _, jail in zip(range(MOST), fresh, strict=False):
+        yield NewJail(jail.name, jail.bans)
+
+
+def concerted(digest: Digest) -> Concerted | None:
+    """Return the largest campaign."""
+    if not digest.campaigns:
+        return None
+    most = digest.campaigns[0]
+    return Concerted(
+        network=most.network,
+        asn=most.asn,
+        name=most.name,
+        addresses=most.addresses,
+        bans=most.bans,
+        users=most.users,
+        more_users=most.more_users,
+        campaigns=digest.campaigns_in_all,
+    )
+
+
+def targeted(digest: Digest) -> Targeted | None:
+    """Return the user name that most addresses tried, of those that are not tried everywhere and always.
+
+    There is no history of names, so that their share of the addresses decides: a guesser goes through a list, and each
+    name of it comes from few. One of this host's users needs a smaller share.
+    """
+    if digest.users is None:
+        return None
+    named = {user.name: user for user in (*digest.users.existing, *digest.users.most)}
+    found = [user for user in named.values() if _is_target(user, digest)]
+    if not found:
+        return None
+    most = max(found, key=lambda user: (user.addresses, user.bans))
+    return Targeted(most.name, most.addresses, most.bans, most.exists)
+
+
+def roaming(digest: Digest) -> Roaming | None:
+    """Return the addresses that were banned in several jails, recidive not counted, if they are more than two or three.
+
+    Where there is a recidive jail, only those are counted that the digest names: the others may be in no third one.
+    """
+    real = [(each, _without_recidive(each.jails)) for each in digest.several]
+    real = [(each, jails) for each, jails in real if len(jails) > 1]
+    if not real:
+        return None
+    most, jails = max(real, key=lambda pair: (len(pair[1]), pair[0].bans))
+    everywhere = any(jail.name.startswith(RECIDIVE) for jail in digest.jails)
+    addresses = len(real) if everywhere else digest.several_in_all
+    return Roaming(addresses, most.ip, jails) if addresses >= SEVERAL or len(jails) >= IN_MANY_JAILS else None
+
+
+def only(*facts: Fact | None) -> Iterator[Fact]:
+    """Yield those that there are."""
+    yield from (fact for fact in facts if fact is not None)
+
+
+def _usual(digest: Digest, evidence: Evidence, what: str) -> Iterator[tuple[Jail, float]]:
+    """Yield the jails with so unusual a count, and what is usual."""
+    for jail in digest.jails:
+        windows = _windows(evidence, jail)
+        median = usual(windows)
+        if median is not None and unusual(jail.bans, windows) == what:
+            yield jail, median
+
+
+def _windows(evidence: Evidence, jail: Jail) -> tuple[int, ...]:
+    windows: Mapping[str, tuple[int, ...]] = evidence.baseline.windows
+    return windows.get(jail.name, ())
+
+
+def _is_target(user: User, digest: Digest) -> bool:
+    if user.name == ROOT:
+        return False
+    fewest, share = max(FEWEST_TRYING, 2 * digest.campaign_from), SHARE_OF_A_USER if user.exists else SHARE
+    if user.name.lower() in COMMON:
+        fewest, share = max(fewest, MANY_TRYING), SHARE_OF_A_COMMON_NAME
+    return user.addresses >= max(fewest, share * digest.totals.addresses)
+
+
+def _without_recidive(jails: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(jail for jail in jails if not jail.startswith(RECIDIVE))

@@ -1,0 +1,206 @@
+"""Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are judged in `chance`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from f2b_digest.analysis.inputs import Evidence
+from f2b_digest.analysis.statistics import silence_is_no_chance, together, usual
+from f2b_digest.model.digest import Digest, moment
+from f2b_digest.model.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
+
+RESTARTING = 600.0
+"""Seconds: a younger stop may be a restart that is under way."""
+REMEMBERED = 7 * 86400.0
+"""Seconds: a jail that went without a stop is told for a week after its last sign of life, and then was taken out."""
+KNOWN = 28 * 86400.0
+"""Seconds: a jail without a sign of life for so long is no longer one of this host's."""
+JUST_NOW = 3600.0
+"""Seconds: who banned within them is at work, whatever the program that asks it says."""
+DOWNTIME = 3600.0
+"""Seconds between a stop and a start that excuse a silence; a restart at night does not."""
+AT_ONCE = 60.0
+"""Seconds: a start so soon after a stop is a restart that somebody made, by hand or by setup."""
+TOGETHER = 120.0
+"""Seconds: jails that start within them start together."""
+
+
+@dataclass(frozen=True)
+class _Life:
+    """What is known of one jail up to the digest's end; times are UTC epoch seconds."""
+
+    last_ban: float | None
+    events: tuple[tuple[str, float], ...]
+    """Its starts and stops, oldest first."""
+    end: float
+    banned: bool
+    """Whether it banned in the period."""
+
+    @property
+    def last(self) -> tuple[str, float] | None:
+        """Its last start or stop."""
+        return self.events[-1] if self.events else None
+
+    @property
+    def stopped(self) -> float | None:
+        """When it was stopped; None if it banned or started since, or if nobody said."""
+        if self.last is None or self.last[0] != "stop" or (self.last_ban or 0.0) > self.last[1]:
+            return None
+        return self.last[1]
+
+    @property
+    def sign(self) -> float | None:
+        """The last thing that was recorded of it."""
+        return max((at for at in (self.last_ban, self.last and self.last[1]) if at is not None), default=None)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is one of this host's jails still."""
+        return self.sign is not None and self.sign > self.end - KNOWN
+
+    @property
+    def quiet_since(self) -> float | None:
+        """Since when it could have banned and did not; None if it never banned. A time of which it was down is over."""
+        if self.last_ban is None:
+            return None
+        pairs = zip((("stop", -math.inf), *self.events), self.events, strict=False)
+        back = [at for (_, before), (kind, at) in pairs if kind == "start" and at - before > DOWNTIME]
+        return max((self.last_ban, *back))
+
+
+def at_work(digest: Digest, evidence: Evidence) -> Iterator[Fact]:
+    """Yield that fail2ban is down, or else which jails are stopped or silent.
+
+    Of a past period only silence is told: what runs is known of now alone.
+    """
+    lives = _lives(digest, evidence)
+    end = digest.end.timestamp()
+    if evidence.complete and _down(digest, evidence, lives):
+        since = max((life.sign for life in lives.values() if life.sign is not None), default=None)
+        known = sum(life.known for life in lives.values())
+        yield Fail2banDown(known, usual(evidence.baseline.all), None if since is None else _moment(since, digest))
+        return
+    stopped = dict(_stopped(digest, evidence, lives)) if evidence.complete else {}
+    windows = evidence.baseline.windows
+    for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
+        yield JailStopped(jail, _moment(since, digest), usual(windows.get(jail, ())))
+    silent = [
+        JailSilent(jail, _usual_bans(digest, evidence, jail), _moment(life.last_ban, digest))
+        for jail, life in lives.items()
+        if not life.banned and jail not in stopped and life.last_ban is not None
+        if life.stopped is None and _silent(evidence, {jail: life}, end)
+    ]
+    yield from sorted(silent, key=lambda fact: fact.usual, reverse=True)
+
+
+def restarted(digest: Digest, evidence: Evidence) -> Restarted | None:
+    """Return how often fail2ban was started after a crash or a downtime: most of its jails within two minutes.
+
+    Somebody who restarts it knows; so does who sets it up, which is the first start of all.
+    """
+    start, end = digest.start.timestamp(), digest.end.timestamp()
+    starts = sorted(
+        (at, jail)
+        for jail, rows in evidence.starts_and_stops.items()
+        for at in _starts(rows, known=jail in evidence.baseline.last)
+        if start <= at <= end
+    )
+    groups: list[list[tuple[float, str]]] = []
+    for each in starts:
+        if groups and each[0] <= groups[-1][0][0] + TOGETHER:
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    most = [group for group in groups if 2 * len({jail for _, jail in group}) >= len(evidence.starts_and_stops)]
+    return Restarted(len(most), _moment(most[-1][-1][0], digest)) if most else None
+
+
+def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float]:
+    """Yield a jail's starts, but none at once after a stop, or after a start that may be the same, told twice.
+
+    The first of all counts where the jail is known to have banned before.
+    """
+    for (before, then), (kind, at) in pairwise([("", -math.inf), *rows]):
+        if kind == "start" and at - then > AT_ONCE and (before or known):
+            yield at
+
+
+def _lives(digest: Digest, evidence: Evidence) -> dict[str, _Life]:
+    """Return what is known of each jail of the report that ever banned, or was started or stopped."""
+    bans = dict(evidence.baseline.last)
+    for jail in digest.jails:
+        times = [address.last.timestamp() for address in jail.worst]
+        # Without an address the end stands for the last ban: a jail that banned in the period is not stopped lightly.
+        bans[jail.name] = max(times) if times else digest.end.timestamp()
+    events = evidence.starts_and_stops
+    names = sorted({*bans, *evidence.baseline.daily, *events})
+    end = digest.end.timestamp()
+    banned = {jail.name for jail in digest.jails if jail.bans}
+    return {name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned) for name in names}
+
+
+def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> bool:
+    """Return whether fail2ban does not run, unless something was started or stopped just now.
+
+    It says so itself, by not answering. Where it could not be asked: each jail was stopped; or those that were not are
+    silent together, which chance does not explain, and none of them was started in the period.
+    """
+    end = digest.end.timestamp()
+    if any(life.last is not None and life.last[1] > end - RESTARTING for life in lives.values()):
+        return False
+    running = evidence.surroundings.running
+    if running is not None:  # it may also run where the program cannot see it, in a container: who bans is not down
+        return not running and all((life.last_ban or 0.0) <= end - JUST_NOW for life in lives.values())
+    known = {jail: life for jail, life in lives.items() if life.known}
+    rest = {jail: life for jail, life in known.items() if life.stopped is None}
+    if not rest:
+        return bool(known)
+    since = digest.start.timestamp()
+    at_rest = all(not life.banned and (life.sign or 0.0) < since for life in rest.values())
+    return len(known) > 1 and at_rest and _silent(evidence, rest, end)
+
+
+def _stopped(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
+    """Yield the jails that were stopped, and when; once only, for it may be meant so.
+
+    Where fail2ban says what runs, a jail that runs is not stopped, and one that was started and does not run now is,
+    if it did not ban in the period: an end by a crash leaves no stop.
+    """
+    running = evidence.surroundings.running
+    start, end = digest.start.timestamp(), digest.end.timestamp()
+    for jail, life in lives.items():
+        if running is not None and jail in running:
+            continue
+        stop = life.stopped
+        if stop is not None and start - RESTARTING < stop <= end - RESTARTING:
+            yield jail, stop
+        elif running is not None and life.last is not None and life.last[0] == "start":
+            sign = life.sign or 0.0
+            if end - REMEMBERED < sign <= end - RESTARTING and not life.banned:
+                yield jail, sign
+
+
+def _usual_bans(digest: Digest, evidence: Evidence, jail: str) -> float:
+    """Return a jail's usual bans in a period as long as the digest's; from the usual day where periods are too few."""
+    known = usual(evidence.baseline.windows.get(jail, ()))
+    if known is not None:
+        return known
+    days = (digest.end - digest.start).total_seconds() / 86400
+    return (usual(evidence.baseline.daily.get(jail, ())) or 0.0) * days
+
+
+def _silent(evidence: Evidence, lives: Mapping[str, _Life], end: float) -> bool:
+    """Return whether these jails' silence, from their last ban (or a long downtime's end) on, is beyond chance."""
+    since = max((life.quiet_since for life in lives.values() if life.quiet_since is not None), default=None)
+    if since is None:
+        return False
+    daily = together(evidence.baseline.daily.get(jail, ()) for jail in lives)
+    return silence_is_no_chance(daily, (end - since) / 86400)
+
+
+def _moment(at: float, digest: Digest) -> datetime:
+    zone = digest.end.tzinfo
+    assert zone is not None
+    return moment(at, zone)

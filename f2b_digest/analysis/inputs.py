@@ -1,0 +1,31 @@
+"""What a judgement is made of beside the digest, as plain values. Nothing is judged here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from f2b_digest.model.host_context import Surroundings
+from f2b_digest.store import Baseline, Chosen, Rebans
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known beside the digest."""
+
+    baseline: Baseline
+    rebans: Rebans
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    starts_and_stops: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
+    """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the
+    last one before its period on."""
+    own_bans: Sequence[Chosen] = ()
+    """Those of the ids that `OwnSide.holds`; strangers among them do no harm."""
+    waits_since: float | None = None
+    """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait as long as it likes
+    (the report sends from so many bans on)."""
+    every: float | None = None
+    """Seconds: the report's pace (see `periods.pace`); None where nobody knows."""
+    first: bool = False
+    """Whether this is the report's first digest."""
+    complete: bool = True
+    """Whether the digest is about everything up to now; False for a preview of a past period, of which only the
+    counts can be judged."""

@@ -1,0 +1,58 @@
+"""What a digest advises, each with the line that does it."""
+
+import shlex
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from f2b_digest.analysis.anomalies import RECIDIVE
+from f2b_digest.analysis.inputs import Evidence
+from f2b_digest.analysis.own_addresses import OwnSide
+from f2b_digest.model.digest import Campaign, Digest
+from f2b_digest.model.facts import Advice, Block, Increment, Recidive
+from f2b_digest.store.bans import FREQUENT
+
+FEWEST_SPARED, SHARE_SPARED = 20, 0.1
+"""Bans, and their share of all bans, that longer ban times must spare before they are advised."""
+FEWEST_FREQUENT = 3
+"""Ids that come back often."""
+FEWEST_TO_BLOCK, BANS_TO_BLOCK = 16, 48
+"""Addresses of one network, and their bans: of a /24, every sixteenth address, thrice."""
+
+
+def advised(digest: Digest, evidence: Evidence, own: OwnSide) -> Iterator[Advice]:
+    """Yield at most three, one of each kind."""
+    rebans, bans = evidence.rebans, digest.totals.bans
+    grows = evidence.surroundings.increments is True or rebans.prolonged
+    if not grows and rebans.spared >= max(FEWEST_SPARED, SHARE_SPARED * bans):
+        yield Increment(rebans.spared, rebans.spared_addresses, bans, ("[DEFAULT]", "bantime.increment = true"))
+    if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(digest, evidence):
+        yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, ("[recidive]", "enabled = true"))
+    lines = ((campaign, _block(campaign, own)) for campaign in digest.campaigns)
+    found = next(((campaign, line) for campaign, line in lines if line is not None), None)
+    if found is not None:
+        campaign, line = found
+        yield Block(campaign.network or "", campaign.addresses, campaign.bans, (line,))
+
+
+def _has_recidive(digest: Digest, evidence: Evidence) -> bool:
+    names = (
+        *(jail.name for jail in digest.jails),
+        *evidence.baseline.last,
+        *evidence.baseline.windows,
+        *evidence.starts_and_stops,
+        *(evidence.surroundings.running or ()),
+    )
+    return any(name.startswith(RECIDIVE) for name in names)
+
+
+def _block(campaign: Campaign, own: OwnSide) -> str | None:
+    """Return the line that bans a campaign's network; None if it is too small, or holds an address of one's own."""
+    if campaign.network is None or not campaign.jails:
+        return None
+    try:
+        network = ip_network(campaign.network)
+    except ValueError:
+        return None
+    if campaign.addresses < FEWEST_TO_BLOCK or campaign.bans < BANS_TO_BLOCK or own.overlaps(network):
+        return None
+    return f"fail2ban-client set {shlex.quote(campaign.jails[0])} banip {shlex.quote(str(network))}"

@@ -1,0 +1,120 @@
+"""The examinations of `check`: each room here looks at one part and says what it found and what to do.
+
+Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`ways.send_tests`).
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from f2b_digest import composition
+from f2b_digest.checks import channels, fail2ban, geoip, schedule, templates
+from f2b_digest.checks import runs as checks_runs
+from f2b_digest.checks import store as checks_store
+from f2b_digest.checks.finding import Finding, error, ok, warning
+from f2b_digest.config import Configuration
+from f2b_digest.delivery.attempts import Clock
+from f2b_digest.errors import StoreError
+from f2b_digest.host import Snapshot
+from f2b_digest.model.host_context import NOTHING_KNOWN, Surroundings
+from f2b_digest.periods import DAY
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.store import Store
+
+__all__ = ["Finding", "Host", "Subject", "error", "examine", "look", "ok", "warning"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined."""
+
+    configuration: Configuration
+    source: Path | None
+    """Where the configuration was read; None is the built-in one."""
+    store: Path
+    clock: Clock
+    renderer: Renderer
+    """With all that the configuration names read."""
+    surroundings: Surroundings = NOTHING_KNOWN
+    database: Snapshot | None = None
+    """fail2ban's."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What only root may see of the host: looked at before root becomes the store's owner."""
+
+    server: fail2ban.Answers
+    schedules: schedule.Schedules
+
+
+def look(socket: Path | None) -> Host:
+    """Ask fail2ban's server (by its socket; None is its own default), and look at what starts `send`. Takes seconds."""
+    return Host(fail2ban.look(socket), schedule.look())
+
+
+def examine(subject: Subject, host: Host) -> Iterator[Finding]:
+    """Yield what there is to say, part by part; no part that cannot be examined keeps the next from it."""
+    yield from _configuration(subject)
+    usable = True
+    for finding in checks_store.file(subject.store):
+        usable = usable and finding.state != "error"
+        yield finding
+    store: Store | None = None
+    try:
+        store = Store(subject.store, read_only=True)
+    except StoreError as refused:
+        log.debug("%s cannot be opened", subject.store, exc_info=True)
+        if usable:
+            yield error("store", str(refused))
+    try:
+        yield from _rest(subject, store, host)
+    finally:
+        if store:
+            store.close()
+
+
+def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding]:
+    configuration, now = subject.configuration, subject.clock()
+    if store:
+        yield from checks_store.content(store, now)
+        if subject.database and composition.is_fed(store, subject.surroundings):
+            yield from checks_store.compared(configuration, subject.store, subject.database, now)
+            yield from _unseen(subject.surroundings)
+    yield from fail2ban.examine(configuration, store, subject.store, host.server, now)
+    runs = {name: checks_runs.known(store, name, report) for name, report in configuration.reports.items()}
+    told = {name: run.told(now) if store else "" for name, run in runs.items()}
+    yield from schedule.examine(host.schedules, told, checks_store.owner(subject.store))
+    if store:
+        for name, run in runs.items():
+            yield from checks_runs.examine(configuration, store, name, run, now)
+    yield from geoip.examine(configuration, now)
+    yield from templates.examine(configuration, subject.renderer)
+    yield from channels.examine(configuration, {name: run.every or DAY for name, run in runs.items()}, subject.clock)
+
+
+def _unseen(surroundings: Surroundings) -> Iterator[Finding]:
+    """Say what the sender does not see; fail2ban's server and database have findings of their own."""
+    if "logins" in surroundings.unseen:
+        text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
+        yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
+
+
+def _configuration(subject: Subject) -> Iterator[Finding]:
+    configuration = subject.configuration
+    reports = len(configuration.reports)
+    found = f"{subject.source or 'the built-in one'}: {reports} report{'s' * (reports != 1)}"
+    yield ok("configuration", f"{found}, channels: {', '.join(configuration.channels) or 'none'}")
+    for line in configuration.warnings:
+        yield warning("configuration", line)
+    for name, report in configuration.reports.items():
+        if not report.channels:
+            todo = f'add channels = ["…"] to reports.{name}'
+            yield error("configuration", f"report {name} has no channel, so nobody would see it", todo)
+    used = {channel for report in configuration.reports.values() for channel in report.channels}
+    for name in configuration.channels:
+        if name not in used:
+            yield warning("configuration", f"channel {name} is in no report", "add it to the channels of a report")

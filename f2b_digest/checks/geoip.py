@@ -1,0 +1,28 @@
+"""The database that tells where addresses are registered: which one a digest uses, and how old it is."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from f2b_digest import geoip
+from f2b_digest.checks.finding import Finding, ok, warning
+from f2b_digest.config import Configuration
+
+ROOT = Path("/")
+OLD = 2 * 365 * 86400.0
+"""Seconds: networks are sold, and move to other countries."""
+
+
+def examine(configuration: Configuration, now: float) -> Iterator[Finding]:
+    """Yield what cannot be read, and the database that is used; that there is none is well."""
+    found, notes = geoip.find(configuration.geography, ROOT)
+    for note in notes:
+        yield warning("countries", note, "mend it, or take it away")
+    if found is None:
+        yield ok("countries", "no database of addresses: they are left out (for them: apt install tor-geoipdb)")
+        return
+    line = f"{found.source} of {datetime.fromtimestamp(found.made_at, UTC):%Y-%m-%d}"
+    if now - found.made_at > OLD:
+        yield warning("countries", f"{line}: more than 2 years old", "fetch a newer one")
+    else:
+        yield ok("countries", line)

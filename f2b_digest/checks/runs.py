@@ -1,0 +1,55 @@
+"""When each report was last sent, and how often it is, by what the store knows: what is late. Nothing else is asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from f2b_digest.checks.finding import Finding, ago, error, span
+from f2b_digest.composition import pending
+from f2b_digest.config import Configuration, Report
+from f2b_digest.periods import DAY, HOUR, PACES, pace
+from f2b_digest.store import Store
+
+LATE = 1.5
+"""A report is late after so many of its paces, of a day at least, and an hour."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the store knows of a report's sending."""
+
+    noted: bool
+    """Runs are noted here; the first version that does so may not have run yet."""
+    last: float | None
+    """The last run, or digest, in UTC epoch seconds."""
+    every: float | None
+    """Seconds between two runs as a rule, or as the report's name promises."""
+
+    def told(self, now: float) -> str:
+        """Return it in words."""
+        if self.last is None:
+            return "not sent yet"
+        return f"last sent {ago(now - self.last)}" + (f", every {span(self.every)} as a rule" if self.every else "")
+
+
+def known(store: Store | None, name: str, report: Report) -> Run:
+    """Return what the store knows of a report's sending; nothing where there is none. Raises StoreError."""
+    sent = store.runs(name) if store else []
+    digest = store.last_digest(name) if store else None
+    times = [*sent, *([digest.sealed_at] if digest else [])]
+    return Run(bool(sent), max(times, default=None), pace(report.every, sent))
+
+
+def examine(configuration: Configuration, store: Store, name: str, run: Run, now: float) -> Iterator[Finding]:
+    """Say whether a report is late. Raises StoreError."""
+    report = configuration.reports[name]
+    waiting = store.pending(pending(store, name, report))
+    if run.noted:
+        since, every = run.last, run.every
+    else:
+        since, every = waiting.since if waiting.bans >= report.min_bans else None, run.every or PACES["week"]
+    if since is None or every is None or now - since <= LATE * max(every, DAY) + HOUR:
+        return
+    what = "was never sent" if run.last is None else f"was last sent {ago(now - run.last)}"
+    wait = f"; {waiting.bans} bans wait, the first since {ago(now - waiting.since)}" if waiting.since else ""
+    todo = "run f2b-digest send by hand, and look into the log of cron or systemd"
+    yield error(f"report {name}", f"{what}, though it is every {span(every)}{wait}", todo)

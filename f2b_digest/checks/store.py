@@ -1,0 +1,133 @@
+"""The store's file as the sending user finds it: integrity, owner, WAL, space, and the clock that its rows tell of."""
+
+import logging
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from f2b_digest import reconcile, recorder
+from f2b_digest.checks.finding import Finding, error, ok, warning
+from f2b_digest.config import Configuration
+from f2b_digest.errors import F2bDigestError, StoreError
+from f2b_digest.fail2ban.history import SourceError
+from f2b_digest.host import Snapshot
+from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
+from f2b_digest.store.connection import no_store, refusal
+from f2b_digest.store.integrity import damage, fault
+
+log = logging.getLogger(__name__)
+
+LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
+"""Bytes free on the store's disk: below the second, the next bans go to the spool's reserve, which is 256 KiB."""
+CLOCK_TOLERANCE = 60.0
+"""Seconds by which anything may seem to come from the future."""
+
+
+def file(path: Path) -> Iterator[Finding]:
+    """Examine the file and its folder, without opening more of it than SQLite's own check does."""
+    try:
+        if not is_there(path):
+            yield error("store", str(no_store(path)))
+            return
+        yield from _space(path.parent)
+        yield from _owner(path)
+        marked = damage(path)
+        if marked:
+            yield error("store", f"{path} was set aside as damaged ({marked})", HOW_TO_RECOVER)
+            return
+        found = fault(path)
+        if found:
+            yield error("store", f"{path} is damaged ({' '.join(found.split())})", HOW_TO_RECOVER)
+            return
+        refused = refusal(path)
+        if refused:
+            yield error("store", f"this user cannot write to it: {refused}", "send needs a user who can")
+    except StoreError as refused_to_read:
+        yield error("store", str(refused_to_read))
+    except OSError as unreadable:
+        yield error("store", f"{unreadable.filename}: {unreadable.strerror}", "run this as root")
+
+
+def _space(folder: Path) -> Iterator[Finding]:
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    text = f"{folder}: {free / 2**20:,.1f} MiB free"
+    if free < TOO_LITTLE:
+        yield error("disk", text, "make room: new bans go to the spool's reserve, which holds some 800")
+    elif free < LITTLE:
+        yield warning("disk", text, "make room before it is full")
+    else:
+        yield ok("disk", text)
+
+
+def _owner(path: Path) -> Iterator[Finding]:
+    mine, folder = path.stat(), path.parent.stat()
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(recorder.spool_path(str(path)))):
+        if name.exists() and name.stat().st_uid != folder.st_uid:
+            owner, wanted = user(name.stat().st_uid), user(folder.st_uid)
+            yield error("store", f"{name} belongs to {owner}, its folder to {wanted}", f"chown {wanted} {name}")
+    if mine.st_mode & 0o007:
+        yield warning("store", f"{path} can be read by everybody, log lines and user names too", f"chmod o= {path}")
+
+
+def owner(path: Path) -> str:
+    """Return who has the store's folder: whom root becomes before it opens the store; "" where there is none."""
+    try:
+        return user(path.parent.stat().st_uid)
+    except OSError:  # the store's own examination says so
+        log.debug("%s cannot be seen", path.parent, exc_info=True)
+        return ""
+
+
+def user(number: int) -> str:
+    """Return a user's name."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: float) -> Iterator[Finding]:
+    """Compare the store with fail2ban's own database, if there is one."""
+    what, place = "fail2ban's database", configuration.fail2ban_database
+    try:
+        if theirs.connection is None:
+            raise SourceError(f"{place}: {theirs.reason}")
+        known = reconcile.look(path, theirs.connection, configuration, now)
+    except F2bDigestError as refused:
+        todo = "run this as root, or set fail2ban_database; a send goes without the comparison"
+        yield warning(what, str(refused), todo)
+        return
+    if known.missing:
+        jails = ", ".join(sorted({row[2] for row in known.missing}))
+        text = f"{place}: {len(known.missing)} bans of {jails} were not recorded"
+        yield warning(what, text, "the next send adds them; is our action in each jail?")
+    else:
+        yield ok(what, f"{place}: all of its {len(known.events)} bans since our action records were recorded")
+
+
+def content(store: Store, now: float) -> Iterator[Finding]:
+    """Examine what stands in the store, and beside it."""
+    journal = store.journal()
+    if journal == "wal":
+        yield ok("store", f"{store.path}: whole, {store.path.stat().st_size / 1e6:.1f} MB, WAL")
+    else:
+        yield warning("store", f"{store.path} is in mode {journal}, not WAL", "the next ban sets it")
+    ahead = store.newest() - now
+    if ahead > CLOCK_TOLERANCE:
+        text = f"the store knows of a time {ahead:,.0f} s from now: the clock is slow, or was fast"
+        yield error("clock", text, "set it by NTP (timedatectl set-ntp true)")
+    waiting = recorder.spooled(str(store.path))
+    if waiting:
+        yield warning(
+            "spool", f"{waiting} events wait in {recorder.spool_path(str(store.path))}", "run f2b-digest send"
+        )
+    torn = Path(recorder.spool_path(str(store.path)) + ".torn")
+    if torn.exists():
+        yield warning("spool", f"{torn} holds lines that are no whole event", "look, and delete it")
+    for status, finding in (("deferred", warning), ("failed", error)):
+        rows = [row for row in store.undelivered() if row.attempts and row.status == status]
+        if rows:
+            text = f"{len(rows)} {status}, the last by {rows[-1].channel} to {rows[-1].recipient}: {rows[-1].error}"
+            yield finding("deliveries", text, "see f2b-digest status")

@@ -1,0 +1,73 @@
+"""The templates: whether each message that is configured can be made, tried with digests that are made up."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import partial
+
+from f2b_digest.channels.base import Channel
+from f2b_digest.checks.finding import Finding, error, ok, warning
+from f2b_digest.checks.sample import digests
+from f2b_digest.config import Configuration
+from f2b_digest.delivery import fit, renderer_for, stamp_of
+from f2b_digest.errors import TemplateError
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER
+from f2b_digest.rendering.renderer import Renderer
+
+WHAT = "templates"
+NOT_TEMPLATES = frozenset({ADDRESSES, DOCUMENT, EARLIER})
+
+
+def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
+    """Render every template of each channel of each report, in its language, as a send would; yield what breaks."""
+    faults = [fault for folder in renderer.folders if (fault := folder.fault("."))]
+    told = dict.fromkeys(f"folder {fault}" for fault in faults)
+    for report, name in _ways(configuration):
+        speaking = renderer_for(renderer, configuration, report)
+        for line in _broken(configuration.channels[name], report, name, configuration.host, speaking):
+            if not any(line.startswith(f"template {fault}") for fault in faults):  # told above
+                told[line] = None
+    for line in told:
+        yield error(WHAT, line, "fix it, or digests will not look as you want them to")
+    yield from _unused(configuration, renderer)
+    if not told:
+        own = sum(len(folder.texts) for folder in renderer.folders)
+        yield ok(WHAT, f"{f'{own} of your own and ' * bool(own)}the built-in ones, tried with made-up digests")
+
+
+def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
+    """Yield a warning for each file that no channel uses, nor any other file: its name may be mistyped."""
+    known = renderer.built_in.union(*(channel.templates for channel in configuration.channels.values()))
+    for folder in renderer.folders:
+        for name in sorted(folder.texts.keys() - known):
+            if not any(name in text for text in folder.texts.values()):
+                close = get_close_matches(name, known, 1)
+                todo = f"did you mean {close[0]}?" if close else "see docs/templates.md for their names"
+                yield warning(WHAT, f"{folder.path / name} is used by no channel", todo)
+
+
+def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Yield each channel of each report by their names; those of no report with ""."""
+    unused = dict.fromkeys(configuration.channels)
+    for report, wanted in configuration.reports.items():
+        for name in wanted.channels:
+            unused.pop(name, None)
+            yield report, name
+    yield from (("", name) for name in unused)
+
+
+def _broken(channel: Channel, report: str, name: str, host: str, renderer: Renderer) -> Iterator[str]:
+    """Yield what cannot be rendered of a channel's message, and what takes its place."""
+    if NOT_TEMPLATES.issuperset(channel.templates):
+        return
+    for digest in digests(report or "daily", host):
+        try:
+            _, noted = fit(channel.templates, digest, renderer, partial(_fits, channel, digest, name))
+        except TemplateError as refused:
+            yield str(refused)
+        else:
+            yield from noted.notes[len(digest.notes) :]
+
+
+def _fits(channel: Channel, digest: Digest, name: str, parts: dict[str, str]) -> bool:
+    return channel.fits(parts, stamp_of(digest, "0" * 32, name, digest.end.timestamp()))

@@ -1,0 +1,52 @@
+"""What is opened and loaded before root becomes the store's owner: the program's own files may be closed to that user.
+
+A program in a closed folder (of a virtual environment below /root, say) is found by descriptors of its folders.
+"""
+
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import import_module
+
+import f2b_digest
+
+WAY = "/proc/self/fd/"
+NOT_NEEDED = ("f2b_digest.__main__", "f2b_digest.cli.setup")
+
+
+def keep_modules_open() -> None:
+    """Let modules be found when the way to their folders is closed: by a descriptor of each folder of sys.path."""
+    ways = {}
+    for folder in filter(os.path.isdir, sys.path):
+        if folder.startswith(WAY):  # it was done already
+            return
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        ways[folder] = f"{WAY}{descriptor}"
+    for places in (sys.path, *_package_paths()):
+        places += [
+            way + place[len(folder) :]
+            for place in list(places)
+            for folder, way in ways.items()
+            if place == folder or place.startswith(f"{folder}/")
+        ]
+
+
+def _package_paths() -> list[list[str]]:
+    paths = [getattr(module, "__path__", None) for module in list(sys.modules.values())]
+    return [path for path in paths if isinstance(path, list)]
+
+
+def load(languages: Iterable[str]) -> None:
+    """Load every module of this package, and what its languages read from files."""
+    from f2b_digest.rendering.i18n import words_of
+
+    for module in pkgutil.walk_packages(f2b_digest.__path__, "f2b_digest."):
+        if module.name not in NOT_NEEDED:
+            import_module(module.name)
+    "example.org".encode("idna")
+    for words in map(words_of, languages):
+        with suppress(Exception):  # who speaks it says so
+            words.number(1.5), words.day(datetime.now(UTC)), words.territory("FR"), words.ngettext("", "", 2)

@@ -1,0 +1,304 @@
+"""The configuration: TOML to one typed, frozen object, or every mistake in it at once. Nothing is printed here."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, create_model
+
+from f2b_digest.channels import KINDS
+from f2b_digest.channels.base import Channel, ConfiguredPath
+from f2b_digest.config.mistakes import Model, check
+from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.model.host_context import AnyNetwork
+from f2b_digest.rendering.i18n import known, language_of
+
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+"""Of a report or a channel: it stands in Message-IDs and file names."""
+AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
+FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
+PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
+"""What a report's name says of its `every`."""
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
+        raise ValueError(f"{name!r} is no time zone like Europe/Paris") from None
+    return name
+
+
+def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if all(pattern.startswith("!") for pattern in patterns):
+        raise ValueError('takes no jail in: begin with "*", or with names')
+    return patterns
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address or network like 192.0.2.7 or 192.0.2.0/24") from None
+    return text
+
+
+def _age(text: str) -> str:
+    if not AGE.fullmatch(text):
+        raise ValueError(f"{text!r} is no age like 400d or 52w (1d at least)")
+    return text
+
+
+class Report(BaseModel):
+    """A report: which jails, how often, and to which channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    channels: tuple[str, ...] = ()
+    """Names of the channels that get the digest, as in [channels.NAME]. Example: ["mail", "phone"]."""
+    jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
+    """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
+    quiet: Literal["skip", "send"] = "skip"
+    """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""
+    min_bans: int = Field(default=1, ge=1)
+    """Wait until at least this many bans are pending. Findings that need attention are sent anyway."""
+    templates: ConfiguredPath | None = None
+    """Folder of templates for this report; they take precedence over all others. Example: "weekly-templates"."""
+    period: Literal["pending", "calendar"] = "pending"
+    """What a digest covers: "pending" is all since the last digest, "calendar" is whole days, weeks or months."""
+    every: Literal["day", "week", "month"] | None = None
+    """How often the report is due. Default: taken from the names daily, weekly and monthly. Example: "day"."""
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
+    language: str | None = None
+    """Language of this report. Default: the top-level language. Example: "fr"."""
+    campaign: int = Field(default=5, ge=2)
+    """Number of addresses of one /24 or /48 network that make a campaign; twice as many of one AS number."""
+
+
+class Top(BaseModel):
+    """The keys outside the tables of reports and channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    """Name of this machine in digests. Default: the host name. Example: "web1.example.org"."""
+    timezone: Annotated[str, AfterValidator(_zone)]
+    """Time zone of all times in digests. Default: the system's. Example: "Europe/Paris"."""
+    keep: Annotated[str, AfterValidator(_age)] = "400d"
+    """How long reported events and sent messages are kept, in days (400d) or weeks (52w)."""
+    store: str | None = None
+    """Path of the SQLite store, the same as in the jails' action.
+    Default: /var/lib/fail2ban/f2b-digest/bans.sqlite3 for root,
+    $XDG_STATE_HOME/f2b-digest/bans.sqlite3 for other users. Example: "/var/lib/fail2ban/f2b-digest/bans.sqlite3".
+    """
+    templates: ConfiguredPath | None = None
+    """Folder of your own templates; they take precedence over the built-in ones. Example: "templates"."""
+    fail2ban_database: ConfiguredPath | None = None
+    """fail2ban's own database, which each send compares with the store. Default: /var/lib/fail2ban/fail2ban.sqlite3.
+    Example: "/var/lib/fail2ban/fail2ban.sqlite3".
+    """
+    friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
+    language: str
+    """Language of digests, "en" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
+    geography: tuple[ConfiguredPath, ...] = ()
+    """Databases of countries and networks to use, instead of those found on this host.
+    Example: ["/var/lib/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-ASN.mmdb"].
+    """
+
+
+_COMMON: dict[str, Any] = {
+    name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
+}
+_OfAnyKind = create_model("_OfAnyKind", __config__=ConfigDict(extra="allow"), **_COMMON)
+"""What every channel has, whatever its kind."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the program was told."""
+
+    host: str
+    timezone: ZoneInfo
+    store: str | None
+    """A path, or an SQLAlchemy URL of SQLite; None is the default place."""
+    templates: Path | None
+    """A folder whose templates go before the built-in ones."""
+    reports: Mapping[str, Report]
+    channels: Mapping[str, Channel]
+    keep: float = 400 * 86400.0
+    """Seconds for which events and messages stay in the store once they are reported."""
+    fail2ban_database: Path = FAIL2BAN_DATABASE
+    """What a send compares the store with, if it can read it."""
+    friends: tuple[AnyNetwork, ...] = ()
+    """Whose ban needs the admin."""
+    language: str = "en"
+    """Of a report that has none of its own."""
+    geography: tuple[Path, ...] = ()
+    """Databases of addresses to use instead of what this host has."""
+    warnings: tuple[str, ...] = ()
+    """What does not stop a delivery, but should be mended."""
+
+    @property
+    def jails(self) -> dict[str, tuple[str, ...]]:
+        """Return each report's patterns of jails."""
+        return {name: report.jails for name, report in self.reports.items()}
+
+
+def load(
+    path: Path | None, *, host: str, timezone: str, language: str = "en", environment: Mapping[str, str] | None = None
+) -> Configuration:
+    """Read a configuration, or the built-in one (a report `daily` of all jails, no channels) for None.
+
+    `host`, `timezone` and `language` hold where the file says nothing; `environment` is where keys like token_env look.
+    Raises ConfigurationError with every mistake.
+    """
+    table = {} if path is None else _read(path)
+    context = {"folder": path.absolute().parent if path else None, "environment": environment or {}}
+    return _build(table, path, {"host": host, "timezone": timezone, "language": language}, context)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: {error}"]) from None
+
+
+def _build(
+    table: dict[str, Any], path: Path | None, defaults: dict[str, Any], context: dict[str, Any]
+) -> Configuration:
+    mistakes: list[str] = []
+    top = _checked(Top, "", defaults | _without(table, "reports", "channels"), context, mistakes)
+    channels = {
+        name: _channel(f"channels.{name}", values, context, mistakes)
+        for name, values in _tables(table, "channels", mistakes)
+    }
+    reports = {
+        name: _checked(Report, f"reports.{name}", {"every": PACES.get(name)} | values, context, mistakes)
+        for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
+    }
+    mistakes += _between(table, channels)
+    if mistakes or top is None:
+        raise ConfigurationError([_one_line(f"{path}: {mistake}") for mistake in mistakes])
+    return Configuration(
+        host=top.host,
+        timezone=ZoneInfo(top.timezone),
+        store=top.store,
+        keep=int(top.keep[:-1]) * (604800.0 if top.keep[-1] == "w" else 86400.0),
+        templates=top.templates,
+        fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
+        friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        language=top.language,
+        geography=top.geography,
+        reports={name: report for name, report in reports.items() if report},
+        channels={name: channel for name, channel in channels.items() if channel},
+        warnings=(*_readable_secrets(path, channels), *_foreign(table, reports)),
+    )
+
+
+def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}
+
+
+def _checked(
+    model: type[Model], place: str, values: Mapping[str, Any], context: dict[str, Any], mistakes: list[str]
+) -> Model | None:
+    """Return a table as an object, or None, and its mistakes among the others."""
+    made, found = check(model, values, context)
+    mistakes += [f"{'.'.join(filter(None, (place, key)))}: {text}" for key, text in found]
+    return made
+
+
+def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistakes: list[str]) -> Channel | None:
+    """Return a channel; one of a mistyped kind is checked as what was meant, for its other mistakes."""
+    kind = values.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        return _checked(KINDS[kind], place, values, context, mistakes)
+    problem = "is missing" if kind is None else f"there is no kind {kind!r}"
+    mistakes.append(f"{place}.kind: {problem} ({hint('known', KINDS, kind)})")
+    close = get_close_matches(kind, KINDS, 1) if isinstance(kind, str) else []
+    if close:
+        _checked(KINDS[close[0]], place, values | {"kind": close[0]}, context, mistakes)
+    else:
+        _checked(_OfAnyKind, place, _without(values, "kind"), context, mistakes)
+    return None
+
+
+def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> list[str]:
+    """Return what is wrong between the keys of a report, and between reports and channels."""
+    mistakes = ["reports: there is none: add one like [reports.daily]"] if table.get("reports") == {} else []
+    for name, values in _tables(table, "reports", []):
+        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
+            mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
+        wanted = values.get("channels", ())
+        for channel in wanted if isinstance(wanted, list) else ():
+            if isinstance(channel, str) and channel not in channels:
+                there_is = hint("known", channels, channel) or "there are no channels"
+                mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({there_is})")
+    return mistakes
+
+
+def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the named tables below `key`; what is no table is a mistake, and a name that cannot be used is another."""
+    tables = table.get(key, {})
+    if not isinstance(tables, dict):
+        mistakes.append(f"{key}: must be tables like [{key}.name]")
+        return []
+    found = []
+    for name, values in tables.items():
+        if not isinstance(values, dict):
+            mistakes.append(f"{key}.{name}: must be a table like [{key}.name]")
+            continue
+        if not NAME.fullmatch(name):
+            mistakes.append(f"{key}.{name}: a name has up to 40 letters, digits, '-', '_' and '.'")
+        found.append((name, values))
+    return found
+
+
+def _one_line(text: str) -> str:
+    """Return text with its line ends and control characters as escapes: a key of TOML can hold any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None]) -> list[str]:
+    """Return a line for each file with a secret that everybody on this host may read."""
+    files = set()
+    for channel in filter(None, channels.values()):
+        values = [getattr(channel, name) for name in channel.secrets] + [getattr(channel, "headers", None)]
+        if path and any(values):
+            files.add(path)
+        held = [getattr(channel, f"{name}_file") for name in channel.secrets]
+        files |= {file.path for file in held if file}
+    return [
+        f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
+        for file in sorted(files)
+        if _is_open(file)
+    ]
+
+
+def _foreign(table: dict[str, Any], reports: Mapping[str, Report | None]) -> list[str]:
+    """Return a line for each language that the file names, and that there are no words for."""
+    named = {"language": table.get("language")}
+    named |= {f"reports.{name}.language": report.language for name, report in reports.items() if report}
+    return [
+        _one_line(f"{place}: there is no {name!r} yet (known: {', '.join(known())}): English is used")
+        for place, name in named.items()
+        if name is not None and language_of(name) is None
+    ]
+
+
+def _is_open(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & 0o004)
+    except OSError:  # the channel says so when it reads the file
+        return False

@@ -1,0 +1,214 @@
+"""The life of a digest: rendered, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from f2b_digest import composition, resources
+from f2b_digest.channels.base import Channel
+from f2b_digest.config import Configuration
+from f2b_digest.delivery import attempts
+from f2b_digest.delivery.attempts import LONGEST_WAIT, Clock, Outcome
+from f2b_digest.errors import ConfigurationError, TemplateError
+from f2b_digest.model import digest as digests
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.host_context import NOTHING_KNOWN, Surroundings
+from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
+from f2b_digest.reconcile import Known
+from f2b_digest.rendering.i18n import words_of
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.store import OPEN, Delivery, Selection, Store
+
+AGAIN = 900.0
+"""Seconds for which a service that knows addresses does not want to hear of one again."""
+SIZES = (
+    (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
+)  # fmt: skip
+"""Jails, and addresses of each, that a message may show, the last without sections: the first that fits the channel's
+limits is taken."""
+
+
+# ---- rendering
+
+
+def renderer_of(configuration: Configuration) -> Renderer:
+    """Return a renderer that has read all templates, and speaks all languages, of a configuration."""
+    reports = configuration.reports.values()
+    for language in filter(None, (report.language for report in reports)):
+        words_of(language)
+    also = [report.templates for report in reports]
+    return Renderer(resources.folder("templates"), configuration.templates, also=also, language=configuration.language)
+
+
+def renderer_for(renderer: Renderer, configuration: Configuration, report: str) -> Renderer:
+    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
+    known = configuration.reports.get(report)  # an old digest's may be gone
+    language = (known.language if known else None) or configuration.language
+    return renderer.preferring(known.templates if known else None).speaking(language)
+
+
+def fit(
+    templates: Iterable[str], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
+) -> tuple[dict[str, str], Digest]:
+    """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
+
+    Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
+    there is none, the digest as JSON does, if it is among the templates. Raises TemplateError where not.
+    """
+    names = tuple(templates)
+    try:
+        return renderer.apart(lambda: _largest(names, digest, renderer, fits)), digest
+    except TemplateError as error:
+        plainer = renderer.without(error.template)
+        if plainer is None and DOCUMENT not in names:
+            raise
+        instead = "the built-in template was used" if plainer else "the digest was sent as JSON"
+        note = f"{' '.join(str(error).split())}; {instead}"
+        noted = replace(digest, notes=tuple(dict.fromkeys((*digest.notes, note))))
+        return fit(names if plainer else (DOCUMENT,), noted, plainer or renderer, fits)
+
+
+def _largest(
+    names: tuple[str, ...], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
+) -> dict[str, str]:
+    """Render the largest of `SIZES` that fits, or the smallest. Raises TemplateError."""
+    parts: dict[str, str] = {}
+    for size in SIZES:
+        smaller = digests.cut(digest, *size) if size else digests.bare(digest)
+        parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
+        if DOCUMENT in names:
+            parts[DOCUMENT] = digests.to_json(smaller)
+        if fits(parts):
+            break
+    return parts
+
+
+def shown_by(channel: Channel, digest: Digest) -> Digest:
+    """Return what of a digest a channel shows: log lines only if it is to."""
+    if channel.samples:
+        return digest
+    return replace(digest, jails=tuple(replace(jail, samples=()) for jail in digest.jails))
+
+
+def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
+    """Return what a channel may say of a digest beside its text."""
+    totals = digest.totals
+    return Stamp(
+        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures
+    )
+
+
+def make(
+    channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, store: Store, selection: Selection
+) -> tuple[bytes, Digest]:
+    """Return the bytes that a channel sends of a digest, and the digest with notes on what went wrong on the way."""
+    from_store = {}
+    if ADDRESSES in channel.templates:
+        from_store[ADDRESSES] = json.dumps(store.addresses(selection))
+    if EARLIER in channel.templates:
+        bodies = store.delivered(stamp.channel, since=stamp.made_at - AGAIN)
+        from_store[EARLIER] = json.dumps([body.decode() for body in bodies])
+    rest = [name for name in channel.templates if name not in from_store]
+    parts, noted = fit(rest, shown_by(channel, digest), renderer, lambda parts: channel.fits(parts | from_store, stamp))
+    return channel.pack(parts | from_store, stamp), noted
+
+
+# ---- sealing and sending
+
+
+def send(
+    configuration: Configuration,
+    store: Store,
+    renderer: Renderer,
+    reports: Iterable[str],
+    clock: Clock,
+    known: Known | None = None,
+    surroundings: Surroundings = NOTHING_KNOWN,
+) -> list[Outcome]:
+    """Seal what the reports have pending, then try every delivery that is due; return what became of it.
+
+    `known` is what fail2ban's own database says, if it could be asked; `surroundings` what this host does.
+
+    The caller holds the sender's lock. Raises ConfigurationError, before anything is sealed, if a report has no channel
+    that would tell anybody.
+    """
+    names = list(reports)
+    mute = [name for name in names if not configuration.reports[name].channels]
+    if mute:
+        raise ConfigurationError(
+            [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
+        )
+    notes = [
+        note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, surroundings)
+    ]
+    store.ran(names, clock())
+    return notes + retry(configuration, store, clock)
+
+
+def _seal(
+    configuration: Configuration,
+    store: Store,
+    renderer: Renderer,
+    name: str,
+    now: float,
+    known: Known | None,
+    surroundings: Surroundings,
+) -> list[Outcome]:
+    """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
+    report = configuration.reports[name]
+    taken = composition.due(configuration, store, name, now)
+    if taken is None:
+        return []
+    selection, end = taken
+    digest = composition.compose(configuration, store, name, selection, end, surroundings, known)
+    bans = digest.totals.bans
+    alarming = composition.is_alarming(digest)  # what needs somebody does not wait for more bans
+    channels = [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
+    enough = alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")
+    if not enough or not channels:  # what no channel would tell stays pending until there is more of it
+        return []
+    key = uuid.uuid4().hex
+    renderer = renderer_for(renderer, configuration, name)
+    messages: list[tuple[str, Message]] = []
+    notes: dict[str, Outcome] = {}
+    for channel_name in channels:
+        channel = configuration.channels[channel_name]
+        stamp = stamp_of(digest, key, channel_name, now)
+        body, noted = make(channel, digest, renderer, stamp, store, selection)
+        messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
+        notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
+    store.seal(
+        selection,
+        stamp=stamp_of(digest, key, "", now),
+        document=digests.to_json(replace(digest, notes=tuple(notes))),
+        start=digest.start.timestamp(),
+        end=digest.end.timestamp(),
+        messages=messages,
+    )  # False: another sender has sealed these events meanwhile
+    return list(notes.values())
+
+
+def retry(configuration: Configuration, store: Store, clock: Clock) -> list[Outcome]:
+    """Try every delivery that is due; return the outcomes of the attempts. The caller holds the sender's lock."""
+    due = store.deliveries(OPEN, due=clock(), longest=LONGEST_WAIT)
+    return attempts.try_all(configuration, store, due, clock)
+
+
+def resend(
+    configuration: Configuration, store: Store, originals: Iterable[Delivery], to: str | None, clock: Clock
+) -> list[Outcome]:
+    """Deliver the stored bytes of some deliveries once more, to the same recipients or to another one.
+
+    Each is a delivery of its own, tried again like any other. The caller holds the sender's lock.
+    """
+    now = clock()
+    keys = {store.copy(row.id, recipient=to or _recipient(configuration, row), now=now) for row in originals}
+    copies = [row for row in store.deliveries(OPEN, due=now) if row.id in keys]  # not those that another sender tries
+    return attempts.try_all(configuration, store, copies, clock)
+
+
+def _recipient(configuration: Configuration, row: Delivery) -> str:
+    """Return who gets a delivery's bytes once more: whom the channel serves now, if it can only be that one."""
+    channel = configuration.channels.get(row.channel)
+    return row.recipient if channel is None or channel.any_recipient else channel.recipients[0]

@@ -1,0 +1,113 @@
+"""fail2ban's own database, of every schema: its bans with failures, user names and log lines. Opened read-only.
+
+It holds what its dbpurgeage leaves (a day by default), without the ids that somebody unbanned by hand. Of a ban's user
+names it knows those of the first failure only.
+"""
+
+import ast
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from f2b_digest import recorder
+from f2b_digest.fail2ban.files import Row, SourceError, Tally
+
+log = logging.getLogger(__name__)
+
+WAIT = 5
+"""Seconds; fail2ban writes in short transactions."""
+
+
+def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Row]:
+    """Yield the bans of a database since a time, in UTC epoch seconds.
+
+    Rows whose data cannot be read lack what stood in it. Raises SourceError.
+    """
+    try:
+        with closing(_HELD.pop(path) if path in _HELD else _connect(path)) as connection:
+            yield from rows(connection, path, host, tally, history=history, since=since)
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+_HELD: dict[Path, sqlite3.Connection] = {}
+"""Open databases, to be read when this process may not open them any more."""
+
+
+def hold(path: Path) -> None:
+    """Open a database now, so that it can be read later, by another user. Raises SourceError."""
+    connection = _connect(path)
+    try:
+        connection.execute("PRAGMA schema_version")  # it opens the file no sooner
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+    _HELD[path] = connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)
+
+
+def rows(
+    connection: sqlite3.Connection, path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0
+) -> Iterator[Row]:
+    """Yield the same of an open database; `path` is for messages. Raises SourceError."""
+    connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+    try:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(bans)")}
+        if not {"jail", "ip", "timeofban", "data"} <= columns:
+            raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
+        extra = "bantime, bancount" if {"bantime", "bancount"} <= columns else "NULL, NULL"
+        query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
+        for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
+            if jail != recorder.SCRATCH_JAIL:
+                tally.lines += 1
+                yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def _row(
+    jail: str, ip: str, at: float, data: dict[str, Any], bantime: float | None, bancount: int | None, host: str,
+    history: bool,
+) -> Row:  # fmt: skip
+    matches = data.get("matches")
+    row: Row = recorder.event(
+        "ban", jail, ip, at, host, "database", recorded_at=at, failures=data.get("failures"),
+        bantime=None if bantime is not None and bantime < -1 else bantime,  # -2: upgraded from a schema without it
+        bancount=bancount, users=_users(data),
+        matches="\n".join(map(_line, matches)) if isinstance(matches, list) else None, history=history,
+    )  # fmt: skip
+    return row
+
+
+def _line(line: object) -> str:
+    """Return a log line; of the first one fail2ban keeps what stood before, in and behind the date."""
+    return "".join(map(str, line)) if isinstance(line, list) else str(line)
+
+
+def _users(data: dict[str, Any]) -> list[str]:
+    """Return the names that were tried; fail2ban writes its set of them as the text of a Python list."""
+    users = data.get("users")
+    if isinstance(users, str) and len(users) <= recorder.TEXT_LIMIT:
+        try:
+            users = ast.literal_eval(users)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            log.info("a ban's user names in fail2ban's database are no list: %.200r", users, exc_info=True)
+    names = [*(users if isinstance(users, list) else ()), data.get("user")]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _data(value: object) -> dict[str, Any]:
+    """Return a ban's data: JSON, which fail2ban writes as a BLOB, and older versions wrote as text."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    try:
+        data = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        log.info("a ban's data in fail2ban's database is no JSON: %.200r", text)
+        data = None
+    return data if isinstance(data, dict) else {}

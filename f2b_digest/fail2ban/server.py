@@ -1,0 +1,177 @@
+"""The running fail2ban-server, asked for what a digest says beside its bans: which jails run, whom they ignore."""
+
+import ast
+import json
+import logging
+import os
+import re
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from f2b_digest.fail2ban.client import Client, NoAnswerError, NoProgramError
+from f2b_digest.model.host_context import AnyNetwork
+
+log = logging.getLogger(__name__)
+DEADLINE = 5.0
+"""Seconds for all questions together."""
+QUESTIONS = ("ignoreip", "bantime.increment", "actions")
+OPTIONS = ("dbpath", "store")
+"""What our Python action, and our shell action, call the store: no other action has either."""
+ACTION = "f2b-digest"
+PROMPT = "fail2ban> "
+_IGNORED = re.compile(r"^(?:\|-|`-) (\S+)$", re.MULTILINE)
+_NO_SOCKET = re.compile(r"Failed to access socket path: (.+)\. Is fail2ban running\?$")
+_NO_SERVER = re.compile(r"Unable to contact server\. Is it running\?$")
+_REFUSED = "Connection refused"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the server says; the fields are those of `Surroundings`."""
+
+    running: tuple[str, ...] | None
+    ignored: tuple[AnyNetwork, ...] = ()
+    increments: bool | None = None
+    stores: tuple[str, ...] | None = None
+    """Absolute paths, links followed; None where nobody told."""
+    asked: bool = True
+    """False where there is a fail2ban that did not tell everything; where it is down, its configuration tells it."""
+
+
+UNKNOWN = Answers(None)
+
+
+def ask(client: Client) -> Answers:
+    """Ask within the deadline. A server that does not run has no jails; one that we may not ask is unknown.
+
+    Where the server does not tell (to other users than root, it does not), its configuration does, but for what runs.
+    Four programs are run, however many jails there are: each takes a fifth of a second to start. Only what exists is
+    asked for: fail2ban logs any other question as an error.
+    """
+    until = time.monotonic() + DEADLINE
+    try:
+        jails = tuple(client.jails(DEADLINE))
+    except NoProgramError:
+        return UNKNOWN  # nothing to be asked
+    except NoAnswerError as silence:
+        log.info("fail2ban does not answer: %s", silence.reason)
+        return _configured(client, () if _is_down(silence.reason) else None, until)
+    try:
+        said = _each(client, [f"get {shlex.quote(jail)} {what}" for jail in jails for what in QUESTIONS], until)
+        stores = _stores(client, jails, said[2 :: len(QUESTIONS)], until)
+    except NoAnswerError:
+        log.info("fail2ban did not answer everything", exc_info=log.isEnabledFor(logging.DEBUG))
+        return Answers(jails, asked=False)
+    return Answers(jails, _networks("\n".join(said)), _increments(said, len(jails)), stores)
+
+
+def _each(client: Client, questions: Sequence[str], until: float) -> list[str]:
+    """Return the answer to each question, asked of one program. Raises NoAnswerError."""
+    if not questions:
+        return []
+    said = client.converse("".join(f"{each}\n" for each in questions), max(until - time.monotonic(), 0.1))
+    answers = [text.strip() for text in said.split(PROMPT)[1:]]
+    if len(answers) < len(questions):
+        reason = "fewer answers than questions"
+        raise NoAnswerError(reason, reason)
+    return answers[: len(questions)]
+
+
+def _stores(client: Client, jails: Sequence[str], actions: Sequence[str], until: float) -> tuple[str, ...]:
+    """Return where the actions of the running jails record to: an action of ours has the option of its store."""
+    pairs = [
+        (shlex.quote(jail), shlex.quote(name.strip()))
+        for jail, said in zip(jails, actions, strict=True)
+        for name in said.rpartition("\n")[2].split(",")
+        if said.startswith("The jail ") and name.strip()
+    ]
+    options = _each(client, [f"get {jail} actionproperties {action}" for jail, action in pairs], until)
+    questions = [
+        f"get {jail} action {action} {option}"
+        for (jail, action), said in zip(pairs, options, strict=True)
+        for option in OPTIONS
+        if option in said.rpartition("\n")[2].split(", ")
+    ]
+    return _paths(_each(client, questions, until))
+
+
+def _paths(stores: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({os.path.realpath(store) for store in stores if store.startswith("/")}))
+
+
+def _configured(client: Client, running: tuple[str, ...] | None, until: float) -> Answers:
+    """Return what the configuration of the enabled jails says, as fail2ban reads it."""
+    try:
+        lines = client("-d", patience=max(until - time.monotonic(), 0.1)).splitlines()
+    except NoAnswerError:
+        return Answers(running, asked=False)
+    ignored: list[str] = []
+    stores: list[str] = []
+    increments = False
+    for line in lines:
+        match ast.literal_eval(line) if line.startswith("['set', ") else None:
+            case ["set", _, "addignoreip", *entries]:
+                ignored += map(str, entries)
+            case ["set", _, "bantime.increment", value]:
+                increments = increments or value is True
+            case ["set", _, "addaction", _, _, str(options)]:
+                stores += filter(None, [json.loads(options).get("dbpath")])
+    stores += [options["store"] for options in _shell_options(lines) if ACTION in options.get("actionban", "")]
+    return Answers(running, _parsed(ignored), increments, _paths(stores), asked=running is not None)
+
+
+def _shell_options(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield the options of the actions that are commands and have a store."""
+    for line in lines:
+        match ast.literal_eval(line) if line.startswith("['multi-set', ") else None:
+            case ["multi-set", _, "action", _, list(pairs)]:
+                options = {str(key): str(value) for key, value in pairs}
+                if "store" in options:
+                    yield options
+
+
+def _is_down(reason: str) -> bool:
+    """Say whether fail2ban's words mean that no server runs, and not that this user cannot see it.
+
+    It says "Is fail2ban running?" of a socket in a folder that is closed to the user, too: we look ourselves.
+    """
+    if _NO_SERVER.search(reason):
+        return _REFUSED in reason
+    missing = _NO_SOCKET.search(reason)
+    if missing is None:
+        return False
+    try:
+        Path(missing[1]).lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _networks(said: str) -> tuple[AnyNetwork, ...]:
+    """Return the addresses and networks of ignoreip's trees."""
+    return _parsed(_IGNORED.findall(said))
+
+
+def _parsed(entries: Iterable[str]) -> tuple[AnyNetwork, ...]:
+    """Return addresses and networks. Names are left out: nothing is resolved for a digest."""
+    found: dict[AnyNetwork, None] = {}
+    for entry in entries:
+        try:
+            found[ip_network(entry, strict=False)] = None
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def _increments(said: Sequence[str], jails: int) -> bool | None:
+    """Return whether some jail has bantime.increment; None unless all have answered."""
+    found = [text for text in said if text in ("True", "False", "None")]  # None: it was never set
+    if "True" in found:
+        return True
+    return False if found and len(found) == jails else None

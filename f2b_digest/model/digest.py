@@ -1,0 +1,372 @@
+"""What a digest says, as plain values: made by the store, cut to size here, shown by the templates. No SQL, no text."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from f2b_digest.model.facts import Advice, Fact
+
+DOCUMENT_VERSION = 1
+"""Of the JSON form; a reader of an older one need not fear a new key."""
+PERMANENT = -1
+"""fail2ban's ban time for a ban without an end."""
+IN_TIME = 30.0
+"""Seconds: an unban so shortly before a ban's end is that end; a log's times are later than fail2ban's own."""
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The counts of a whole digest."""
+
+    bans: int = 0
+    addresses: int = 0
+    """Distinct banned ids, whatever their jails."""
+    jails: int = 0
+    failures: int | None = 0
+    """Those that are known; None where they are of no ban."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a cut took away, counted."""
+
+    jails: int = 0
+    addresses: int = 0
+    """Within one jail; not counted where whole jails were left out."""
+    bans: int = 0
+
+
+@dataclass(frozen=True)
+class Address:
+    """What one banned id did in one jail."""
+
+    ip: str
+    """fail2ban's id: mostly an address, but a network or any text as well."""
+    bans: int
+    failures: int | None
+    """Those that are known; None where they are of no ban."""
+    first: datetime
+    last: datetime
+    """The time of the last failure before the first and the last ban."""
+    bantime: int | None
+    """Seconds of the last ban, as finally prolonged; -1 is permanent; None where nobody said."""
+    until: datetime | None
+    """When the last ban ends, or was ended by an unban; None if never or unknown."""
+    users: tuple[str, ...] = ()
+    """Names that were tried, the most frequent first."""
+    more_users: int = 0
+    known_since: datetime | None = None
+    """Its first ban that the store knows of, in any jail, if that was before the period; None for a newcomer."""
+    country: str | None = None
+    """ISO 3166-1 alpha-2, where the address is registered; None where no database knows it."""
+    asn: int | None = None
+    network: str | None = None
+    """The name of that network number's holder."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
+    lifted: bool = False
+    """Whether somebody unbanned it before its time: `until` says when."""
+
+
+@dataclass(frozen=True)
+class Jail:
+    """What one jail banned, the worst addresses first."""
+
+    name: str
+    bans: int
+    addresses: int
+    failures: int | None
+    """Those that are known; None where they are of no ban."""
+    worst: tuple[Address, ...] = ()
+    left_out: LeftOut = LeftOut()
+    before: int | None = None
+    """Bans of the period before; None where the store does not reach so far back."""
+    usual: float | None = None
+    """Bans: the median of the periods that this one is compared with; None where there are too few."""
+    samples: tuple[str, ...] = ()
+    """Log lines that led to the last bans of the worst addresses: shortened, what would give somebody away masked."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The digest beside the periods before it, over the report's jails."""
+
+    before: int | None = None
+    """Bans of the period before, of the same length; None where the store does not reach so far back."""
+    usual: float | None = None
+    """Bans: the median of `periods`; None where there are too few."""
+    periods: int = 0
+    """How many whole periods of the last four weeks (at least four) the store knows."""
+    new: int = 0
+    """Addresses that were never banned before, in any jail."""
+    returning: int = 0
+    """The others."""
+
+
+@dataclass(frozen=True)
+class Several:
+    """An id that was banned in more than one jail."""
+
+    ip: str
+    jails: tuple[str, ...]
+    bans: int
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), else 2k of one network number.
+
+    A network number takes only addresses of no other campaign.
+    """
+
+    network: str | None
+    """None where the network number holds them together."""
+    asn: int | None
+    """Like `name` and `country`, of the address with the most bans."""
+    name: str | None
+    """Of the network number's holder."""
+    country: str | None
+    addresses: int
+    bans: int
+    failures: int | None
+    """Those that are known; None where they are of no ban."""
+    jails: tuple[str, ...]
+    """The one with the most bans first."""
+    users: tuple[str, ...]
+    """Names that were tried, the most frequent first."""
+    more_users: int
+    cidrs: tuple[str, ...]
+    """What to block: the network itself; for a network number, the /24s and /48s that its addresses are in, those with
+    the most addresses first, at most 256."""
+    uncounted: int = 0
+    """Bans whose failures nobody knows."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A name that was tried, over all jails."""
+
+    name: str
+    bans: int
+    """That named it."""
+    addresses: int
+    exists: bool
+    """Whether this host has such a user."""
+
+
+@dataclass(frozen=True)
+class Users:
+    """Who they tried."""
+
+    names: int
+    """Distinct ones."""
+    bans: int
+    """Bans that name anybody."""
+    most: tuple[User, ...]
+    """Those of the most bans."""
+    existing: tuple[User, ...]
+    """Those of this host's users that were tried, the most bans first."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The bans of an hour, a day or a week."""
+
+    start: datetime
+    bans: int
+
+
+@dataclass(frozen=True)
+class When:
+    """When it happened, in the report's zone."""
+
+    unit: str
+    """hour, day or week: what each of `bars` stands for; the first and the last may be shorter."""
+    bars: tuple[Bar, ...]
+    heat: tuple[tuple[int, ...], ...] = ()
+    """Seven rows, Monday first, of 24 hours each; empty where the period has no whole week."""
+
+
+@dataclass(frozen=True)
+class Country:
+    """A country of registration."""
+
+    code: str
+    addresses: int
+    bans: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network number."""
+
+    asn: int
+    name: str | None
+    addresses: int
+    bans: int
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the addresses are registered, by a database of this host."""
+
+    source: str
+    """The database's name."""
+    made_at: datetime
+    licence: str
+    """The line that its licence asks for."""
+    looked_up: int
+    """Addresses, those with the most bans first."""
+    unknown: int
+    """Of these."""
+    countries: tuple[Country, ...]
+    networks: tuple[Network, ...]
+    """Empty where the database knows countries only."""
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """What an earlier digest of the report could not deliver."""
+
+    digest: int
+    """Its number, for `f2b-digest show` and `resend`."""
+    sealed_at: datetime
+    channel: str
+    recipient: str
+    status: str
+    """deferred: will be tried again; failed: will not."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """What fail2ban's own database says of a digest's bans."""
+
+    recorded: int
+    """Bans of the digest."""
+    known: int
+    """Of these, how many the database still has; it forgets in a day, and what is unbanned by hand."""
+    added: int
+    """Of these, how many were missing, and were taken from there."""
+    jails: tuple[str, ...] = ()
+    """Where fail2ban bans, and our action does not seem to record."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """One issue of a report."""
+
+    report: str
+    host: str
+    timezone: str
+    start: datetime
+    end: datetime
+    totals: Totals
+    jails: tuple[Jail, ...] = ()
+    """The one with the most bans first."""
+    left_out: LeftOut = LeftOut()
+    """Whole jails."""
+    undelivered: tuple[Undelivered, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What went wrong in the making of this digest."""
+    crosscheck: CrossCheck | None = None
+    """None where that database could not be read, and in a preview."""
+    unseen: tuple[str, ...] = ()
+    """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's)."""
+    facts: tuple[Fact, ...] = ()
+    """What to know first: what needs somebody, then the news, each the most urgent first."""
+    compared: Compared = Compared()
+    several: tuple[Several, ...] = ()
+    """The ids in the most jails."""
+    several_in_all: int = 0
+    campaigns: tuple[Campaign, ...] = ()
+    """The one with the most addresses first."""
+    campaigns_in_all: int = 0
+    campaign_from: int = 5
+    """Addresses that make a campaign."""
+    users: Users | None = None
+    when: When | None = None
+    where: Where | None = None
+    """None where this host has no database of addresses."""
+    advice: tuple[Advice, ...] = ()
+
+
+def cut(digest: Digest, jails: int, addresses: int) -> Digest:
+    """Return the digest with at most so many jails, and addresses of each; what goes is counted in `left_out`."""
+    gone = digest.jails[jails:]
+    return replace(
+        digest,
+        jails=tuple(_cut_jail(jail, addresses) for jail in digest.jails[:jails]),
+        left_out=LeftOut(
+            jails=digest.left_out.jails + len(gone), bans=digest.left_out.bans + sum(jail.bans for jail in gone)
+        ),
+    )
+
+
+def bare(digest: Digest) -> Digest:
+    """Return the digest's totals and first facts, for a limit that no row and no section keeps."""
+    rest = cut(digest, 0, 0)
+    return replace(rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, advice=())
+
+
+def _cut_jail(jail: Jail, addresses: int) -> Jail:
+    gone = jail.worst[addresses:]
+    left_out = LeftOut(
+        addresses=jail.left_out.addresses + len(gone), bans=jail.left_out.bans + sum(address.bans for address in gone)
+    )
+    return replace(jail, worst=jail.worst[:addresses], left_out=left_out)
+
+
+def document(digest: Digest) -> dict[str, Any]:
+    """Return the digest as nested dicts and lists: what templates and JSON readers get."""
+    return {"version": DOCUMENT_VERSION, **asdict(digest)}
+
+
+def to_json(digest: Digest, indent: int | None = None) -> str:
+    """Return the digest as a JSON text, times in ISO 8601."""
+    return json.dumps(document(digest), default=datetime.isoformat, indent=indent)
+
+
+@cache
+def _adapter() -> TypeAdapter[Digest]:
+    return TypeAdapter(Digest)  # it takes as long to make as a digest to render
+
+
+def from_json(text: str) -> Digest:
+    """Return the digest that `to_json` wrote; its times keep their offsets and lose their zone's name."""
+    return _adapter().validate_json(text)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `to_json` writes."""
+    made = _adapter().json_schema(mode="serialization")
+    made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
+    for each in (made, *made["$defs"].values()):  # a default is written too
+        each["required"] = list(each["properties"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def moment(at: float, zone: tzinfo) -> datetime:
+    """Return epoch seconds as a time in a zone, at the latest the end of the year 9999."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND - 86400), zone)
+
+
+def end_of_ban(last: float, bantime: int | None, unbanned: float | None) -> tuple[float | None, bool]:
+    """Return when a ban ends or ended, None if never or unknown; and whether somebody lifted it before its time.
+
+    fail2ban reckons its seconds from the last failure; it unbans when they are over as well. Times are UTC epoch
+    seconds.
+    """
+    due = None if bantime is None or bantime < 0 else last + bantime
+    if unbanned is None or (due is not None and unbanned >= due - IN_TIME):
+        return due, False
+    return unbanned, bantime is not None

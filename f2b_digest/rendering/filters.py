@@ -1,0 +1,99 @@
+"""What templates can call: the sentences of a language, and filters. No template is rendered here."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from jinja2 import pass_context, pass_eval_context
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
+
+from f2b_digest.rendering.i18n import Words
+from f2b_digest.rendering.layout import MAIL_WIDTH, STYLES, Look, fold, painted
+
+
+def sentences(words: Words) -> dict[str, Any]:
+    """Return the functions behind `_(…)`, `ngettext(…)` and {% trans %}, for Jinja's "newstyle".
+
+    Numbers in a sentence are written as the language writes them. On a page, values are escaped; the sentence itself
+    is ours. A value is put in once: what it holds is never a place for another.
+    """
+
+    def said(context: Context, sentence: str, values: Mapping[str, Any]) -> str:
+        shown = {name: _counted(words, value) for name, value in values.items()}
+        return (Markup(sentence) if context.eval_ctx.autoescape else sentence) % shown  # noqa: S704 - the catalogue's
+
+    @pass_context
+    def gettext(context: Context, message: str, /, **values: Any) -> str:
+        return said(context, words.gettext(message), values)
+
+    @pass_context
+    def pgettext(context: Context, about: str, message: str, /, **values: Any) -> str:
+        return said(context, words.pgettext(about, message), values)
+
+    @pass_context
+    def ngettext(context: Context, one: str, many: str, value: float, /, **values: Any) -> str:
+        return said(context, words.ngettext(one, many, value), {"num": value} | values)
+
+    @pass_context
+    def npgettext(context: Context, about: str, one: str, many: str, value: float, /, **values: Any) -> str:
+        return said(context, words.npgettext(about, one, many, value), {"num": value} | values)
+
+    return {"gettext": gettext, "pgettext": pgettext, "ngettext": ngettext, "npgettext": npgettext}
+
+
+def _counted(words: Words, value: Any) -> Any:
+    return words.number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
+    """Return the filters by name, for a language and a screen."""
+
+    def counted(value: int, one: str, many: str) -> str:
+        """Say a count with a noun of the template's own language: built-in templates have ngettext."""
+        return f"{words.number(value)} {one if value == 1 else many}"
+
+    @pass_eval_context
+    def listed(context: EvalContext, items: Sequence[str]) -> str:
+        if context.autoescape:
+            return Markup(words.list_of([escape(item) for item in items]))  # noqa: S704 - all of it is escaped
+        return words.list_of(items)
+
+    def bar(value: int, most: int, width: int) -> str:
+        """Draw a bar, at least one long. The rest of its line has the width that it has in a mail."""
+        room = max(1, width + look.columns - MAIL_WIDTH)
+        return ("█" if look.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
+
+    def paint(text: str, style: str) -> str:
+        if style not in STYLES:
+            raise ValueError(f"there is no style {style!r} (known: {', '.join(STYLES)})")
+        return painted(text, style) if look.colour else text
+
+    def wrap(text: str, indent: int = 0, first: str = "") -> str:
+        """Break a text into lines: the first begins with `first`, the others with so many spaces."""
+        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), look.columns, indent)
+
+    return {
+        "bar": bar, "clock": words.clock, "date": words.date, "day": words.day, "duration": words.duration,
+        "listed": listed, "nolink": nolink, "number": words.number, "paint": paint, "plural": counted,
+        "span": words.span, "territory": words.territory, "weekday": words.weekday, "wrap": wrap,
+    }  # fmt: skip
+
+
+def nolink(text: str) -> Markup:
+    """Return text as HTML that mail programs do not turn into a link to where an attacker wants."""
+    if not re.search(r"[.:/@]", text) or _is_address(text):  # an address is there to be copied
+        return escape(text)
+    return Markup("&#8203;").join(  # a constant; what it joins is escaped
+        escape(part) for part in re.split(r"(?<=[.:/@])", text)
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone can be any text

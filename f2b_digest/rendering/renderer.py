@@ -1,0 +1,295 @@
+"""Templates to text: the only Jinja2. Whatever an attacker chose is made harmless here, before a template sees it.
+
+Templates get the digest's document (see `digest.document`) and nothing else. They run in a sandbox: a folder of
+templates may belong to somebody who may not run programs as the user of `f2b-digest send`.
+"""
+
+import codecs
+import logging
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from difflib import get_close_matches
+from functools import cached_property
+from mmap import mmap
+from pathlib import Path
+from posixpath import normpath
+from typing import Any, TypeVar
+
+import jinja2.debug
+from jinja2 import (
+    FunctionLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
+from jinja2.bccache import Bucket, BytecodeCache
+from jinja2.exceptions import SecurityError
+from jinja2.ext import i18n
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from f2b_digest import isolation
+from f2b_digest.errors import TemplateError
+from f2b_digest.rendering import template_files
+from f2b_digest.rendering.filters import filters, sentences
+from f2b_digest.rendering.i18n import SOURCE, words_of
+from f2b_digest.rendering.layout import MAIL, Look, fold, indent_of
+
+log = logging.getLogger(__name__)
+
+# What Jinja2 loads at the first string or error: Python's folder may be closed to the user that we are by then.
+assert jinja2.debug
+codecs.lookup("unicode-escape")
+
+RENDERING = 30.0
+"""Seconds that an admin's templates may take for one message; the largest digest needs a tenth of one."""
+LARGEST = 4_000_000
+"""Characters of a rendered text; mail takes 80,000."""
+LONGEST_NAME = 255
+"""Bytes of the name of a template that there is."""
+LONGEST_TEXT = 60
+"""Characters of one text: an IPv6 network has 43."""
+LONGEST_SENTENCE = 300
+"""Characters of a reason or a note."""
+SENTENCES = frozenset({"notes", "reason", "unban", "lines", "licence", "samples"})
+"""Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
+
+
+Rendered = TypeVar("Rendered")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2's sandbox, without powers: no deadline ends `9**9**9`, which is one step of the interpreter."""
+
+    intercepted_binops = frozenset({"**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Refuse."""
+        raise SecurityError(f"{operator} is not for templates")
+
+
+class _Compiled(BytecodeCache):
+    """What templates were compiled to, by name and content.
+
+    For one language and one screen: Jinja2 works filters of constants out when it compiles.
+    """
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Take a template's code out."""
+        code = self._code.get((bucket.key, bucket.checksum))
+        if code is not None:
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep a template's code."""
+        self._code[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
+
+
+_COMPILED: defaultdict[tuple[str, Look], _Compiled] = defaultdict(_Compiled)
+"""What this process has compiled, by language and screen: each report has a renderer of its own."""
+
+
+class _Unusable(Exception):
+    """A file of the admin's cannot be used as the template that it should be."""
+
+
+class Renderer:
+    """Renders templates from the admin's folders where they have them, else the built-in ones.
+
+    All files are read at once, so that it renders, and speaks its language, where no file can be opened any more.
+    """
+
+    def __init__(
+        self,
+        built_in: Path,
+        *own: Path | None,
+        also: Iterable[Path | None] = (),
+        language: str = SOURCE,
+        look: Look = MAIL,
+    ) -> None:
+        """Take the folder of the built-in templates, and the admin's, the first of which goes before all others.
+
+        `also` are folders that `preferring` will be asked for. A language that there is no catalogue for is English.
+        """
+        self._built_in = template_files.read(built_in)
+        self._read = {path: template_files.read(path) for path in (*own, *also) if path}
+        self._own = tuple(self._read[path] for path in own if path)
+        self._broken: frozenset[str] = frozenset()
+        self._language, self._look = language, look
+        self._asked: mmap | None = None
+        """Shared with the process of `apart`: the template that it renders."""
+        words_of(language)
+
+    @cached_property
+    def _environment(self) -> ImmutableSandboxedEnvironment:
+        environment = _Sandbox(
+            loader=FunctionLoader(self._source),
+            autoescape=lambda name: name is not None and name.endswith(".html"),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            extensions=[i18n],
+            bytecode_cache=_COMPILED[self._language, self._look],
+        )
+        words = words_of(self._language)
+        environment.newstyle_gettext = True  # type: ignore[attr-defined]
+        environment.globals.update(sentences(words))
+        environment.globals.update(language=words.language.replace("_", "-"), width=self._look.columns)
+        environment.filters.update(filters(words, self._look))
+        return environment
+
+    @property
+    def folders(self) -> tuple[template_files.Folder, ...]:
+        """The admin's folders, of all reports, as they were read."""
+        return tuple(self._read.values())
+
+    @property
+    def built_in(self) -> frozenset[str]:
+        """The names of the built-in templates."""
+        return frozenset(self._built_in.texts)
+
+    def apart(self, work: Callable[[], Rendered]) -> Rendered:
+        """Do work that renders: where an admin's templates take part, in a process with a deadline and a memory limit.
+
+        A template that needed too much counts as broken from then on. Raises TemplateError.
+        """
+        if not any(folder.texts.keys() - self._broken for folder in self._own):
+            return work()
+        with mmap(-1, LONGEST_NAME) as asked:
+            self._asked = asked
+            try:
+                rendered: Rendered = isolation.run(work, seconds=RENDERING)
+            except isolation.Stopped as stopped:
+                name = asked[:].rstrip(b"\0").decode()
+                self._give_up(name, str(stopped))
+                raise TemplateError(name, f"{name or 'of your own'}: {stopped}") from None
+            finally:
+                self._asked = None
+        return rendered
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """Let no other message of this process wait for a template again; "" or one of ours: for any of the admin's."""
+        guilty = [folder for folder in self._own if name in folder.texts][:1]
+        for folder in guilty or self._own:
+            folder.faults[name if guilty else "."] = reason
+
+    def without(self, template: str) -> "Renderer | None":
+        """Return a renderer that takes a built-in template instead of the admin's, or None if there is none.
+
+        Where the template itself is ours, something that it takes in is the admin's: then all are the built-in ones.
+        """
+        if not self._own or (template and template not in self._built_in.texts):
+            return None
+        readable = tuple(folder for folder in self._own if "." not in folder.faults)
+        if readable != self._own:
+            return self._but(_own=readable)
+        its_own = any(template in folder.texts or folder.fault(template) for folder in self._own)
+        if not its_own or template in self._broken:
+            return self._but(_own=())
+        return self._but(_broken=self._broken | {template})
+
+    def preferring(self, folder: Path | None) -> "Renderer":
+        """Return a renderer that looks into one more folder first."""
+        if folder is None:
+            return self
+        return self._but(_own=(self._read.get(folder) or template_files.read(folder), *self._own))
+
+    def speaking(self, language: str) -> "Renderer":
+        """Return a renderer of another language: "fr", "fr_FR.UTF-8"; English if there is no such catalogue."""
+        return self._but(_language=language) if language != self._language else self
+
+    def looking(self, look: Look) -> "Renderer":
+        """Return a renderer for another screen."""
+        return self._but(_look=look) if look != self._look else self
+
+    def _but(self, **changed: Any) -> "Renderer":
+        other = copy(self)
+        vars(other).pop("_environment", None)
+        vars(other).update(changed)
+        return other
+
+    def _source(self, name: str) -> str | None:
+        """Return a template's text, or None where there is no such template. Raises _Unusable."""
+        name = normpath(name)
+        for folder in self._own if name not in self._broken else ():
+            fault = folder.fault(name)
+            if fault:
+                raise _Unusable(fault)
+            if name in folder.texts:
+                return folder.texts[name]
+        return self._built_in.texts.get(name)
+
+    def _meant(self, name: str) -> str:
+        """Return the name that somebody may have meant, as a question, or ""."""
+        close = get_close_matches(name, {*self.built_in, *(known for folder in self._own for known in folder.texts)}, 1)
+        return f" (did you mean {close[0]}?)" if close else ""
+
+    def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
+        """Return each template's text. Raises TemplateError, which names the template and its line."""
+        harmless = visible(document)
+        return {name: self._render(name, harmless) for name in names}
+
+    def _render(self, name: str, document: Mapping[str, Any]) -> str:
+        if self._asked:
+            self._asked[:] = name.encode()[:LONGEST_NAME].ljust(LONGEST_NAME, b"\0")
+        try:
+            text = self._environment.get_template(name).render(document)
+        except _Unusable as error:
+            raise TemplateError(name, str(error)) from None
+        except TemplateSyntaxError as error:
+            place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
+            raise TemplateError(name, f"{name}{place}: {error.message}") from None
+        except TemplateNotFound as error:
+            missing = "there is no such template" if error.name == name else f"there is no {error.name}"
+            raise TemplateError(name, f"{name}: {missing}{self._meant(str(error.name))}") from None
+        except MemoryError:
+            raise TemplateError(name, f"{name}: needs more than {isolation.MEMORY >> 20} MB of memory") from None
+        except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
+            log.debug("template %s cannot be rendered", name, exc_info=True)
+            raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
+        if len(text) > LARGEST:
+            raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
+        width = self._look.width
+        if width is None or not name.endswith(".txt"):
+            return text
+        return "\n".join(fold(line, width, indent_of(line) + 4) for line in text.split("\n"))
+
+
+# ---- making text harmless
+
+
+def visible(value: Any, longest: int = LONGEST_TEXT) -> Any:
+    """Return a document in which every text is short and shows its control characters as escapes."""
+    if isinstance(value, str):
+        return _visible_text(value, longest)
+    if isinstance(value, Mapping):
+        return {key: visible(item, LONGEST_SENTENCE if key in SENTENCES else longest) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [visible(item, longest) for item in value]
+    return value
+
+
+def _visible_text(text: str, longest: int) -> str:
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in HIDDEN else c for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def plural(value: int, one: str, many: str) -> str:
+    """Return a count with its noun, in English: what commands say."""
+    return f"{value:,} {one if value == 1 else many}"

@@ -1,0 +1,74 @@
+"""Where banned addresses are registered: looked up here, counted in SQL. No file is opened, no database known, here."""
+
+from datetime import tzinfo
+
+import sqlalchemy as sa
+
+from f2b_digest.model.digest import Country, Network, Where, moment
+from f2b_digest.model.host_context import Geography, Place
+
+MOST_LOOKED_UP = 5_000
+"""Ids; those with the most bans."""
+MOST_COUNTRIES, MOST_NETWORKS = 6, 6
+NOWHERE = Place(None, None, None)
+
+
+class Atlas:
+    """A geography, or none, that never raises: after its first failure it knows nothing, and has a note."""
+
+    def __init__(self, geography: Geography | None) -> None:
+        self.geography = geography
+        self.notes: tuple[str, ...] = ()
+
+    def find(self, ip: str) -> Place:
+        """Return where an id is registered, as far as is known."""
+        if self.geography is None:
+            return NOWHERE
+        try:
+            return self.geography.find(ip) or NOWHERE
+        except Exception as error:  # a damaged file, or text that nobody thought of, must not cost the digest
+            self.notes = (f"{self.geography.source} could not be asked where addresses are: {type(error).__name__}",)
+            self.geography = None
+            return NOWHERE
+
+
+def look_up(connection: sa.Connection, atlas: Atlas) -> None:
+    """Make a temporary table `place` of where the ids of `who` with the most bans are; empty without a geography."""
+    connection.execute(sa.text("DROP TABLE IF EXISTS temp.place"))
+    connection.execute(sa.text("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)"))
+    if atlas.geography is None:
+        return
+    rows = connection.execute(sa.text(_MOST), {"most": MOST_LOOKED_UP}).all()
+    found = [(key, *atlas.find(ip)) for key, ip in rows]
+    if found:
+        connection.exec_driver_sql("INSERT INTO temp.place VALUES (?, ?, ?, ?)", found)
+
+
+_MOST = "SELECT rowid, ip FROM temp.who ORDER BY bans DESC, coalesce(failures, 0) DESC, ip LIMIT :most"
+
+
+def where(connection: sa.Connection, atlas: Atlas, zone: tzinfo) -> Where | None:
+    """Return what `place` amounts to; None without a geography."""
+    if atlas.geography is None:
+        return None
+    looked_up, unknown = connection.execute(sa.text(_KNOWN)).one()
+    return Where(
+        source=atlas.geography.source,
+        made_at=moment(atlas.geography.made_at, zone),
+        licence=atlas.geography.licence,
+        looked_up=looked_up,
+        unknown=unknown,
+        countries=tuple(Country(*row) for row in connection.execute(sa.text(_COUNTRIES), {"most": MOST_COUNTRIES})),
+        networks=tuple(Network(*row) for row in connection.execute(sa.text(_NETWORKS), {"most": MOST_NETWORKS})),
+    )
+
+
+_KNOWN = "SELECT count(*), coalesce(sum(country IS NULL AND asn IS NULL), 0) FROM temp.place"
+_COUNTRIES = """
+SELECT country, count(*) AS addresses, sum(bans) AS bans FROM temp.place JOIN temp.who ON who.rowid = place.who
+WHERE country IS NOT NULL GROUP BY country ORDER BY addresses DESC, bans DESC, country LIMIT :most
+"""
+_NETWORKS = """
+SELECT asn, max(name), count(*) AS addresses, sum(bans) AS bans FROM temp.place JOIN temp.who ON who.rowid = place.who
+WHERE asn IS NOT NULL GROUP BY asn ORDER BY addresses DESC, bans DESC, asn LIMIT :most
+"""

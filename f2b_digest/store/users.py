@@ -1,0 +1,96 @@
+"""Who came: newcomers, ids of several jails, and the user names that were tried. Read from the tables of `summary`."""
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from f2b_digest.model.digest import Compared, Several, User, Users
+
+MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
+"""Rows that are fetched; what is beyond them is counted."""
+
+
+def newcomers(connection: sa.Connection) -> Compared:
+    """Return how many ids were never banned before their first ban here, in any jail, and how many were."""
+    known, addresses = connection.execute(sa.text(_KNOWN)).one()
+    return Compared(new=addresses - known, returning=known)
+
+
+_KNOWN = """
+SELECT coalesce(sum(first > (SELECT min(at) FROM event WHERE event.ip = who.ip AND event.kind = 'ban')), 0), count(*)
+FROM temp.who
+"""
+
+
+def several(connection: sa.Connection) -> tuple[tuple[Several, ...], int]:
+    """Return the ids that were banned in the most jails, of those in more than one, and how many these are."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for ip, bans, jail in connection.execute(sa.text(_SEVERAL), {"most": MOST_SEVERAL}):
+        found.setdefault((ip, bans), []).append(jail)
+    in_all = connection.execute(sa.text("SELECT count(*) FROM temp.who WHERE jails > 1")).scalar_one()
+    return tuple(Several(ip, tuple(jails), bans) for (ip, bans), jails in found.items()), in_all
+
+
+_SEVERAL = """
+SELECT most.ip, most.bans, address.jail
+FROM (SELECT ip, jails, bans FROM temp.who WHERE jails > 1 ORDER BY jails DESC, bans DESC, ip LIMIT :most) AS most
+JOIN temp.address ON address.ip = most.ip
+ORDER BY most.jails DESC, most.bans DESC, most.ip, address.bans DESC, address.jail
+"""
+
+
+def gather(connection: sa.Connection, where: str, values: dict[str, Any]) -> None:
+    """Make the temporary tables `tried` (bans by list of names and id) and `named` (each list's names, each once).
+
+    Most bans have one of few lists: these are read as JSON, and not the list of each ban.
+    """
+    for table in ("tried", "named"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
+    connection.execute(sa.text(_TRIED.format(where=where)), values)
+    connection.execute(sa.text(_NAMED_TABLE))
+    connection.execute(sa.text(_NAMED))
+
+
+_TRIED = """
+CREATE TEMP TABLE tried AS
+SELECT users, ip, count(*) AS bans FROM event WHERE event.users IS NOT NULL AND {where} GROUP BY users, ip
+"""
+_NAMED_TABLE = "CREATE TEMP TABLE named (users TEXT, name TEXT, PRIMARY KEY (users, name)) WITHOUT ROWID"
+_NAMED = """
+INSERT INTO temp.named
+SELECT DISTINCT list.users, user.value
+FROM (SELECT DISTINCT users FROM temp.tried) AS list
+CROSS JOIN json_each(CASE WHEN json_valid(list.users) THEN list.users ELSE '[]' END) AS user
+WHERE user.type = 'text'
+"""
+
+
+def users(connection: sa.Connection, existing: frozenset[str]) -> Users | None:
+    """Return which names were tried, and which of this host's; None where no ban names anybody."""
+    connection.execute(sa.text("DROP TABLE IF EXISTS temp.name"))
+    connection.execute(sa.text(_NAMES), {"existing": json.dumps(sorted(existing))})
+    names = connection.execute(sa.text("SELECT count(*) FROM temp.name")).scalar_one()
+    if not names:
+        return None
+    most = connection.execute(sa.text(_MOST), {"least": 0, "most": MOST_NAMES})
+    of_this_host = connection.execute(sa.text(_MOST), {"least": 1, "most": MOST_EXISTING})
+    return Users(
+        names=names,
+        bans=connection.execute(sa.text(_NAMING)).scalar_one(),
+        most=tuple(User(name, bans, addresses, bool(exists)) for name, bans, addresses, exists in most),
+        existing=tuple(User(name, bans, addresses, bool(exists)) for name, bans, addresses, exists in of_this_host),
+    )
+
+
+_NAMES = """
+CREATE TEMP TABLE name AS
+SELECT name, sum(bans) AS bans, count(DISTINCT ip) AS addresses,
+       name IN (SELECT value FROM json_each(:existing)) AS existing
+FROM temp.named JOIN temp.tried USING (users) GROUP BY name
+"""
+_MOST = """
+SELECT name, bans, addresses, existing FROM temp.name WHERE existing >= :least
+ORDER BY bans DESC, addresses DESC, name LIMIT :most
+"""
+_NAMING = "SELECT sum(bans) FROM temp.tried WHERE users IN (SELECT users FROM temp.named)"

@@ -5,11 +5,11 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
-from f2b_digest.analysis import Evidence, OwnSide, judge
+from f2b_digest.analysis import Inputs, OwnAddresses, analyse
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.digest import Digest, Jail, Undelivered, moment
-from f2b_digest.model.host_context import NOTHING_KNOWN, Surroundings, of_another
+from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext, of_another
 from f2b_digest.reconcile import Known
 from f2b_digest.store import Sealed, Selection, Store
 from f2b_digest.text.redaction import samples
@@ -58,14 +58,14 @@ def due(configuration: Configuration, store: Store, name: str, now: float) -> tu
     return replace(selection, last_id=min(selection.last_id, running - 1)), end
 
 
-def is_fed(store: Store, surroundings: Surroundings) -> bool:
+def is_fed(store: Store, host_context: HostContext) -> bool:
     """Say whether this host's fail2ban feeds a store: what runs here says nothing of a store of other bans.
 
     Where its actions name no store, or could not be asked, a store counts in which our action told of a jail's start
     (nobody does so by hand) and that it recorded to lately: the alarm that a jail lost our action must not end with it.
     """
-    if surroundings.stores:
-        return os.path.realpath(store.path) in surroundings.stores
+    if host_context.stores:
+        return os.path.realpath(store.path) in host_context.stores
     return store.is_fed() and bool(store.starts_and_stops(("*",), 0.0))
 
 
@@ -75,19 +75,19 @@ def compose(
     name: str,
     selection: Selection,
     end: float,
-    surroundings: Surroundings = NOTHING_KNOWN,
+    host_context: HostContext = UNKNOWN_HOST,
     known: Known | None = None,
 ) -> Digest:
     """Return a report's digest of a selection; `preview` and `send` both show this.
 
-    `end`, in UTC epoch seconds, ends an open period. `surroundings` is what this host knows, `known` what fail2ban's
+    `end`, in UTC epoch seconds, ends an open period. `host_context` is what this host knows, `known` what fail2ban's
     own database does: what is not given is not told.
     """
     report, zone = configuration.reports[name], zone_of(configuration, name)
     last = store.last_digest(name)
     past = selection.since is not None or selection.until is not None
-    if not is_fed(store, surroundings):
-        surroundings = of_another(surroundings)
+    if not is_fed(store, host_context):
+        host_context = of_another(host_context)
     digest = store.summarise(
         selection,
         report=name,
@@ -96,20 +96,20 @@ def compose(
         start=selection.since if past else _start(report, store, selection, zone, last, end),
         end=end if selection.until is None else selection.until,
         campaign=report.campaign,
-        users=surroundings.users,
-        geography=surroundings.geography,
+        users=host_context.users,
+        geography=host_context.geography,
     )
     if not past:
         digest = replace(
             digest,
             undelivered=_undelivered(configuration, store, name, last),
-            crosscheck=known.of(selection, digest.totals.bans) if known else None,
-            unseen=surroundings.unseen,
+            reconciliation=known.of(selection, digest.totals.bans) if known else None,
+            unseen=host_context.unseen,
         )
     try:
-        digest = replace(digest, jails=_with_samples(digest, store, selection, surroundings))
-        evidence = _evidence(configuration, store, digest, selection, surroundings, first=not last, complete=not past)
-        return judge(digest, evidence)
+        digest = replace(digest, jails=_with_samples(digest, store, selection, host_context))
+        inputs = _inputs(configuration, store, digest, selection, host_context, first=not last, complete=not past)
+        return analyse(digest, inputs)
     except F2bDigestError:  # of the store, and no fault of what is judged
         raise
     except Exception as error:  # a digest that judges nothing is better than none
@@ -126,36 +126,36 @@ def is_alarming(digest: Digest) -> bool:
     return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent")))
 
 
-def _with_samples(digest: Digest, store: Store, selection: Selection, surroundings: Surroundings) -> tuple[Jail, ...]:
+def _with_samples(digest: Digest, store: Store, selection: Selection, host_context: HostContext) -> tuple[Jail, ...]:
     """Return the jails with log lines of their worst addresses, made fit for the admin's eyes."""
     worst = {jail.name: [address.ip for address in jail.worst[:SAMPLED]] for jail in digest.jails}
     lines = store.samples(selection, worst)
-    own = (*surroundings.own, *surroundings.friends)
+    own = (*host_context.own, *host_context.friends)
     return tuple(replace(jail, samples=samples(lines.get(jail.name, ()), (), own)) for jail in digest.jails)
 
 
-def _evidence(
+def _inputs(
     configuration: Configuration,
     store: Store,
     digest: Digest,
     selection: Selection,
-    surroundings: Surroundings,
+    host_context: HostContext,
     *,
     first: bool,
     complete: bool,
-) -> Evidence:
+) -> Inputs:
     """Return what a digest is judged by."""
     report, zone = configuration.reports[digest.report], zone_of(configuration, digest.report)
     start, end = digest.start.timestamp(), digest.end.timestamp()
     windows = periods.previous(start, end, report.every, zone, report.period == "calendar")
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
-    return Evidence(
+    return Inputs(
         baseline=store.baseline(windows, report.jails, before=start),
         rebans=store.rebans(selection),
-        surroundings=surroundings,
+        host_context=host_context,
         starts_and_stops=store.starts_and_stops(report.jails, start),
-        own_bans=store.chosen(selection, OwnSide(surroundings, start, end).holds),
+        own_bans=store.chosen(selection, OwnAddresses(host_context, start, end).holds),
         waits_since=None if on_purpose else _waits_since(store, selection, start),
         every=periods.pace(report.every, [each.period_end for each in store.digests(digest.report, most=11)]),
         first=first,

@@ -19,7 +19,7 @@ from f2b_digest.errors import StoreError
 from f2b_digest.fail2ban import database
 from f2b_digest.fail2ban.files import Row, Tally
 from f2b_digest.fail2ban.history import AFTER, BEFORE, SourceError
-from f2b_digest.model.digest import CrossCheck
+from f2b_digest.model.digest import Reconciliation
 from f2b_digest.store import Selection
 from f2b_digest.store.summary import matches
 
@@ -47,7 +47,7 @@ class Known:
     silent: tuple[str, ...] = ()
     """Jails that ban, and in which our action seems to be missing."""
 
-    def of(self, selection: Selection, recorded: int) -> CrossCheck:
+    def of(self, selection: Selection, recorded: int) -> Reconciliation:
         """Return what this says of a digest that has so many bans."""
         inside = {
             key
@@ -55,7 +55,7 @@ class Known:
             if selection.first_id <= key <= selection.last_id and matches(jail, selection.jails)
         }
         silent = tuple(jail for jail in self.silent if matches(jail, selection.jails))
-        return CrossCheck(recorded, len(inside), len(inside & self.added), silent)
+        return Reconciliation(recorded, len(inside), len(inside & self.added), silent)
 
 
 def look(path: Path, theirs: sqlite3.Connection, configuration: Configuration, now: float) -> Known:

@@ -1,1 +1,887 @@
-../action.d/f2b-digest.py
+"""Append one event to the store, whatever happens: the INSERT, the event table and the spool live here.
+
+Never here: reading for a digest, configuration, any import that is not in the standard library.
+
+One file, several doors, so that it must stand alone and run on Python 3.7 and later:
+
+- fail2ban loads it into its server as ``action.d/f2b-digest.py`` (class `Action`);
+- a shell action runs it as a program (`main`);
+- the package imports it as ``f2b_digest.recorder`` for ``f2b-digest record`` and for taking the spool in.
+
+Whoever writes to the store is in a hurry: a ban is never held up for longer than a second. What the store
+cannot take in that time goes, as one line of JSON, to the spool file beside it.
+"""
+
+import os
+import stat
+import sys
+import time
+
+# Imported where needed: _sqlite3, json, fcntl, logging, threading. A shell door pays for each of them at every ban,
+# and a Python without sqlite3 must still load this file (fail2ban starts no jail at all if an action's import fails).
+
+DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
+APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
+SCHEMA_VERSION = 4
+KINDS = ("ban", "prolong", "unban", "start", "stop")
+SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
+
+STORE_WAIT = 0.6  # seconds for the store's write lock
+STORE_NAP = 0.02  # seconds at most between two looks at it
+SPOOL_WAIT = 0.2  # seconds for the spool's lock, after the store has refused
+PATIENCE = 30.0  # seconds for the spool's lock where nobody waits for the append
+DISK_WAIT = 1.0  # seconds until a jail goes on while a disk that hangs keeps the append
+SPOOL_RESERVE = 256 * 1024  # bytes kept free in the spool for the day the disk is full: about 800 bans
+TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
+LINE_LIMIT = 6 * 1024 * 1024  # bytes of one line of the spool; an event whose every text is at its limit needs 5 MB
+BATCH = 500, 1024 * 1024  # events, and bytes of lines, that one transaction takes from the spool
+BLOCK = 65536  # bytes that are read at once where the end of the spool's lines is looked for
+
+COLUMNS = (
+    "kind", "host", "jail", "ip", "at", "recorded_at", "failures", "bantime", "bancount", "users", "matches",
+    "source", "history",
+)  # fmt: skip
+EVENT_DDL = """
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    host TEXT NOT NULL,
+    jail TEXT NOT NULL,
+    ip TEXT NOT NULL,
+    at REAL NOT NULL,
+    recorded_at REAL NOT NULL,
+    failures INTEGER,
+    bantime INTEGER,
+    bancount INTEGER,
+    users TEXT,
+    matches TEXT,
+    source TEXT NOT NULL,
+    history INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (jail, ip, kind, at, host)
+)
+"""
+# For what a digest compares with: a jail's bans of a time, and when an address came first; and for what prune drops.
+# They cost a ban some microseconds, and make the price of a digest independent of the years before it.
+EVENT_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS event_when ON event (jail, at, history) WHERE kind = 'ban'",
+    "CREATE INDEX IF NOT EXISTS event_who ON event (ip, at) WHERE kind = 'ban'",
+    "CREATE INDEX IF NOT EXISTS event_age ON event (recorded_at)",
+)
+INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, host) DO NOTHING".format(
+    ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
+)
+
+
+class NotStored(Exception):
+    """The event is neither in the store nor in the spool; the text says why and holds no secret."""
+
+
+class ForeignStore(Exception):
+    """What is at the store's path is not a file that this recorder may write to."""
+
+
+class NoFolder(ForeignStore):
+    """The store's folder is not there, and is not the default one, which would be made."""
+
+
+def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, bantime=None, bancount=None, users=(),
+          matches=None, history=False):  # fmt: skip
+    """Return one event as a tuple in the order of `COLUMNS`; any text, number or None is made storable.
+
+    `at` and `recorded_at` (default: now) are UTC epoch seconds, `bantime` is in seconds (-1: permanent).
+    """
+    return (
+        kind if kind in KINDS else "ban",
+        _text(host), _text(jail), _text(ip),
+        _number(at, float, time.time()), _number(recorded_at, float, time.time()),
+        _number(failures), _number(bantime), _number(bancount),
+        _names(users), _text(matches) if matches else None,
+        _text(source), int(bool(history)),
+    )  # fmt: skip
+
+
+def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
+    """Append one event to the store and return ""; or to its spool, and return why the store did not take it.
+
+    Waits at most `wait` seconds for the store's lock, and then `spool_wait` for the spool's. Creates the store if
+    there is none, and its folder if that is the default one. Raises NotStored if neither took it.
+    """
+    until = time.monotonic() + wait
+    try:
+        connection = connect(path, wait)
+        try:
+            _insert(connection, row, until)
+        finally:
+            connection.close()
+        return ""
+    except NoFolder as refusal:
+        raise NotStored(str(refusal))
+    except Exception as refusal:  # no sqlite3, no folder, locked, full, damaged, newer: each is the spool's case
+        reason = _reason(refusal)
+    try:
+        _spool(path, row, spool_wait)
+    except Exception as refusal:
+        raise NotStored("{}; the spool beside it: {}".format(reason, _reason(refusal)))
+    return reason
+
+
+def _insert(connection, row, until):
+    """Insert one event. Raises sqlite3.OperationalError if the store stays locked until then, by the monotonic clock.
+
+    SQLite's own waiting naps for longer and longer, so that of many doors at once the last to come are first, and one
+    waits in vain. Short naps of any length give all the same chance: of 6400 events of 16 processes without a pause,
+    0 to 2 and not 26 to 68 went to the spool.
+    """
+    connection.execute("PRAGMA busy_timeout=0")
+    while True:
+        try:
+            connection.execute(INSERT, row)
+            return
+        except Exception as refusal:
+            if "is locked" not in str(refusal) or time.monotonic() > until:
+                raise
+        time.sleep(os.urandom(1)[0] / 255 * STORE_NAP)
+
+
+def connect(path, wait=STORE_WAIT):
+    """Open the store for appending, in autocommit mode; create it if there is none.
+
+    Raises ForeignStore, NoFolder, OSError or sqlite3.Error.
+    """
+    if is_there(damage_mark(path)):
+        raise ForeignStore("{} was set aside as damaged".format(path))
+    import _sqlite3 as sqlite3  # without the date adapters of sqlite3, which a shell door would load for nothing
+
+    if not is_there(path):
+        _make_store(path)
+    seen = look(path)
+    connection = sqlite3.connect(uri(path), timeout=wait, isolation_level=None, uri=True)
+    try:
+        refuse_another(connection, path, seen)
+        # In this order: both are set at once, maybe just now by another door.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        if application == 0 and version == 0:  # an empty file
+            _make_schema(connection)
+            _sync(os.path.dirname(path))
+        elif application != APPLICATION_ID:
+            raise ForeignStore("{} is another program's database".format(path))
+        # A newer version is no reason to refuse: an upgrade of the package must not stop a fail2ban that still runs
+        # the older recorder. If the table of events ever changes shape, the INSERT fails, and the spool takes over.
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
+        except sqlite3.OperationalError:  # another door is just doing it; a row is as durable without
+            pass
+        connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged survives a power cut
+        return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def damage_mark(path):
+    """Return the path of the file that marks a store as damaged: nobody writes to the store while it is there."""
+    return path + ".damaged"
+
+
+def look(path):
+    """Return what is at the store's path (as os.stat does) before SQLite opens it, or None if nothing is.
+
+    Raises ForeignStore for what nobody may open as a store: SQLite would wait at a FIFO for ever, and root would follow
+    a link that another user made to whatever that user wants changed.
+    """
+    refuse_foreign_link(path)
+    try:
+        seen = os.stat(path)
+    except FileNotFoundError:
+        return None
+    _refuse_foreign_file(path, seen)
+    for name in (path + "-wal", path + "-shm", path + "-journal"):
+        try:
+            beside = os.lstat(name)
+        except FileNotFoundError:
+            continue
+        _refuse_foreign_file(name, beside)
+    return seen
+
+
+def refuse_another(connection, path, seen):
+    """Raise ForeignStore if SQLite has another file open than the one that `look` saw: somebody changed it meanwhile.
+
+    Only root asks, and only in a folder that others may write to: nobody else can be led to a file that is not theirs.
+    Nothing was read or written by then.
+    """
+    if not _is_shared(os.path.dirname(path)):
+        return
+    opened = connection.execute("PRAGMA database_list").fetchone()[2]
+    if opened != os.path.realpath(path) or not _is_open(seen):
+        raise ForeignStore("{} was changed while it was opened".format(path))
+
+
+def refuse_foreign_link(path):
+    """Raise ForeignStore where root would follow another user's link to whatever that user wants changed."""
+    if os.geteuid() == 0 and os.path.islink(path):
+        owner = os.lstat(path).st_uid
+        if owner != 0:
+            raise ForeignStore("{} is a link that user {} made: not followed by root".format(path, owner))
+
+
+def _refuse_foreign_file(path, status):
+    if not stat.S_ISREG(status.st_mode):
+        raise ForeignStore("{} is no regular file".format(path))
+    # Another name of one of root's own files, where the system lets everybody make such names.
+    if status.st_nlink > 1 and status.st_uid == 0 and _is_shared(os.path.dirname(path)):
+        raise ForeignStore("{} is root's, and has another name elsewhere".format(path))
+
+
+def _is_shared(folder):
+    """Say whether this is root in a folder in which others may change names."""
+    if os.geteuid() != 0:
+        return False
+    status = os.stat(folder or ".")
+    return status.st_uid != 0 or bool(status.st_mode & 0o022)
+
+
+def _is_open(seen):
+    """Say whether this process has a file open; true where the system does not tell."""
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except OSError:
+        return True
+    for number in numbers:
+        try:
+            if os.path.samestat(os.fstat(int(number)), seen):
+                return True
+        except OSError:  # closed meanwhile, as the one of listdir is
+            continue
+    return False
+
+
+# ---- making the store
+
+
+def _make_store(path):
+    """Make a store without events: after a power cut it is there as a whole, or not at all."""
+    folder = os.path.dirname(path) or "."
+    _need_folder(folder)
+    try:
+        image = _image()
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+    except (AttributeError, OSError):  # an older Python, or a file system without files that have no name
+        return _make_file(path, folder)
+    try:
+        _give_to_owner(descriptor, folder)
+        if os.write(descriptor, image) != len(image):
+            raise OSError("no space for a store")
+        os.fsync(descriptor)
+        # A folder's number makes Python follow the link to what is open here.
+        os.link("/proc/self/fd/{}".format(descriptor), path, src_dir_fd=descriptor, follow_symlinks=True)
+    except FileExistsError:  # another door was faster
+        pass
+    except OSError:
+        return _make_file(path, folder)
+    finally:
+        os.close(descriptor)
+    _sync(folder)
+
+
+def _image():
+    """Return the bytes of a store without events. Raises AttributeError before Python 3.11."""
+    import _sqlite3 as sqlite3
+
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        _make_schema(connection)
+        image = bytearray(connection.serialize())
+    finally:
+        connection.close()
+    image[18:20] = b"\2\2"  # it begins in WAL mode: a reader never meets a journal that only a writer may play back
+    return image
+
+
+def _make_file(path, folder):
+    """Create an empty file, for SQLite to make the store in."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    except FileExistsError:  # another door was faster
+        return
+    try:
+        _give_to_owner(descriptor, folder)
+    finally:
+        os.close(descriptor)
+
+
+def _need_folder(folder):
+    """Make the default store's folder if it is not there; any other must be: its name may be mistyped."""
+    if not os.path.isdir(folder):
+        if folder != os.path.dirname(DEFAULT_STORE):
+            raise NoFolder("there is no folder {}: make it, or correct the store's path".format(folder))
+        make_folder(folder)
+    _sync(os.path.dirname(os.path.abspath(folder)))  # whoever made it may not have come to that yet
+
+
+def make_folder(folder):
+    """Make a store's folder, closed to others, if it is not there; its name survives a power cut. Raises OSError."""
+    parent = os.path.dirname(os.path.abspath(folder))
+    if not os.path.isdir(parent):
+        make_folder(parent)
+    try:
+        os.mkdir(folder, 0o750)
+    except FileExistsError:
+        pass
+    _sync(parent)
+
+
+def _sync(folder):
+    """Wait until the names in a folder are on disk."""
+    try:
+        descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # who may not read it has not made a name in it that counts here
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def uri(path, mode="rw"):
+    """Return a store as a URI for SQLite that makes no file: `_make_store` does, and never behind a link."""
+    name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return "file://" + name + "?mode=" + mode
+
+
+def _give_to_owner(descriptor, folder):
+    os.fchmod(descriptor, 0o640)  # fail2ban's umask of 077 would shut the group out
+    if os.geteuid() == 0:
+        owner = os.stat(folder)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _make_schema(connection):
+    """Turn an empty database into a store, in one transaction; any number of doors may try at once."""
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that prune can give space back
+    connection.execute("BEGIN IMMEDIATE")  # before the first write: nothing of another program's database is changed
+    if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise ForeignStore("the file is another program's database")  # close() rolls back
+        connection.execute(EVENT_DDL)
+        for index in EVENT_INDEXES:
+            connection.execute(index)
+        connection.execute("PRAGMA application_id={}".format(APPLICATION_ID))
+        connection.execute("PRAGMA user_version={}".format(SCHEMA_VERSION))
+    connection.execute("COMMIT")
+
+
+# ---- the spool: one event a line, for the time in which the store takes none
+
+
+def spool_path(path):
+    """Return the path of the spool that belongs to a store."""
+    return path + ".spool"
+
+
+def _spool(path, row, wait=SPOOL_WAIT):
+    """Append one event to the spool, on disk when this returns. Raises OSError if it cannot lock it within `wait`."""
+    import fcntl
+    import json
+
+    line = json.dumps(dict(zip(COLUMNS, row))).encode() + b"\n"
+    descriptor = _locked_spool(path, wait)
+    try:
+        end = _end_of_data(descriptor)
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
+            line = b"\n" + line  # a writer died in the middle of its line
+        written = os.pwrite(descriptor, line, end)
+        if written != len(line):
+            os.ftruncate(descriptor, end)  # no half events, and no reserve of NULs behind one
+            raise OSError("no space for a whole line")
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a slow disk must not keep the next from writing; both then sync
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    _sync(os.path.dirname(path))  # the spool may be new, and a line in a file without a name is lost
+
+
+def _locked_spool(path, wait=SPOOL_WAIT):
+    """Open the spool, which is made if there is none, and lock it. Raises OSError."""
+    import fcntl
+
+    name = spool_path(path)
+    until = time.monotonic() + wait
+    while time.monotonic() <= until:
+        descriptor = open_regular(name, os.O_CREAT | os.O_RDWR)
+        try:
+            if os.fstat(descriptor).st_size == 0:
+                _give_to_owner(descriptor, os.path.dirname(name) or ".")
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise OSError("locked by another writer")
+                    time.sleep(0.005)
+            if _is_file(name, descriptor):  # an earlier version's `take_in` renames it
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise OSError("renamed again and again")
+
+
+def open_regular(name, flags):
+    """Open a regular file, not through a link, and without waiting: an unprivileged user may own the folder.
+
+    Raises OSError.
+    """
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    try:
+        _refuse_foreign_file(name, os.fstat(descriptor))
+    except ForeignStore as refusal:
+        os.close(descriptor)
+        raise OSError(str(refusal))
+    return descriptor
+
+
+def _is_file(name, descriptor):
+    try:
+        return os.path.samestat(os.lstat(name), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _end_of_data(descriptor):
+    """Return where the next line goes: behind the last byte that is no NUL of the reserve; JSON holds none.
+
+    From the end, because a power cut may leave NULs in the place of a line that was never acknowledged.
+    """
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - BLOCK)
+        data = os.pread(descriptor, end - start, start).rstrip(b"\0")
+        if data:
+            return start + len(data)
+        end = start
+    return 0
+
+
+def reserve_spool(path):
+    """Set `SPOOL_RESERVE` bytes aside in the spool while the disk has room. Raises OSError if there is none."""
+    descriptor = _locked_spool(path)
+    try:
+        if os.fstat(descriptor).st_size < SPOOL_RESERVE:
+            os.posix_fallocate(descriptor, 0, SPOOL_RESERVE)
+    finally:
+        os.close(descriptor)
+
+
+def spooled(path):
+    """Return how many events wait in the spool, without a lock: a number for `status`."""
+    count = 0
+    for name in (spool_path(path), spool_path(path) + ".taken"):
+        try:
+            count += sum(1 for _ in spool_lines(name))
+        except OSError:
+            continue
+    return count
+
+
+def spool_lines(name, start=0, end=None):
+    """Yield the lines of a spool between two offsets, without the NULs of the reserve and of a torn line.
+
+    A line beyond `LINE_LIMIT`, which no event has, comes in parts. Raises OSError.
+    """
+    with os.fdopen(open_regular(name, os.O_RDONLY), "rb") as file:
+        file.seek(start)
+        rest = os.fstat(file.fileno()).st_size - start if end is None else end - start
+        while rest > 0:
+            line = file.readline(min(rest, LINE_LIMIT))
+            if not line:
+                return
+            rest -= len(line)
+            line = line.strip(b"\0\n")
+            if line:
+                yield line
+
+
+def event_of(line):
+    """Return the event of a spool's line, or None if the line is none."""
+    if not line.startswith(b"{"):
+        return None
+    import json
+
+    try:
+        fields = json.loads(line.decode())
+        users = json.loads(fields.pop("users") or "[]")
+        return event(users=users, **fields)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def take_in(path):
+    """Move every spooled event into the store, each exactly once; return their number and that of the torn lines.
+
+    Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. The spool is emptied only when
+    the store has all of it, so that a store that takes nothing (a full disk) costs the spool's reserve nothing; a crash
+    halfway is mended by the next call, for the store ignores what it has. One that is larger than memory is no trouble.
+    Only one process may call this at a time: the caller holds the sender's lock. Raises sqlite3.Error, ForeignStore,
+    NoFolder or OSError; nothing is lost then.
+    """
+    spool, taken = spool_path(path), spool_path(path) + ".taken"
+    count, torn = 0, 0
+    if is_there(taken):  # an earlier version renamed the spool first, and died
+        count, torn = _store_lines(path, taken, 0, os.stat(taken).st_size)
+        os.unlink(taken)
+        _sync(os.path.dirname(path))
+    start = 0
+    while is_there(spool):
+        end = _empty_spool(path, start)
+        if end == start:
+            break
+        taken_in = _store_lines(path, spool, start, end)  # bans go on meanwhile, and go behind `end`
+        count, torn, start = count + taken_in[0], torn + taken_in[1], end
+    return count, torn
+
+
+def _empty_spool(path, start):
+    """Return where the spool's lines end; if all of them stand before `start`, empty it, and keep its reserve."""
+    descriptor = _locked_spool(path, 5.0)
+    try:
+        end = _end_of_data(descriptor)
+        if 0 < end <= start:
+            os.ftruncate(descriptor, 0)
+            try:
+                os.posix_fallocate(descriptor, 0, SPOOL_RESERVE)
+            except OSError:  # the disk was filled just now: the next start of fail2ban tries again
+                pass
+            os.fsync(descriptor)
+            return start
+        return end
+    finally:
+        os.close(descriptor)
+
+
+def _store_lines(path, name, start, end):
+    """Put the events of a part of a spool into the store, and then keep its torn lines; return how many of each."""
+    count, torn = 0, 0
+    connection = connect(path, 5.0)
+    try:
+        for lines in _batches(spool_lines(name, start, end)):
+            events = [row for row in map(event_of, lines) if row]
+            connection.execute("BEGIN IMMEDIATE")  # short transactions: bans go on meanwhile
+            connection.executemany(INSERT, events)
+            connection.execute("COMMIT")
+            count, torn = count + len(events), torn + len(lines) - len(events)
+    finally:
+        connection.close()
+    if torn:
+        _keep(spool_path(path) + ".torn", (line for line in spool_lines(name, start, end) if not event_of(line)))
+    return count, torn
+
+
+def _batches(lines):
+    batch, size = [], 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if len(batch) >= BATCH[0] or size >= BATCH[1]:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def is_there(name):
+    """Say whether a name is taken, by whatever. Raises OSError."""
+    # Not os.path.exists(), which says no where the disk does not answer (EIO), or at the end of a broken link.
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _keep(name, lines):
+    with os.fdopen(open_regular(name, os.O_CREAT | os.O_WRONLY | os.O_APPEND), "wb") as file:
+        _give_to_owner(file.fileno(), os.path.dirname(name) or ".")
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(os.path.dirname(name))
+
+
+# ---- making any value storable
+
+
+def _text(value):
+    """Return any value as text that SQLite and UTF-8 take; bytes that are no text show as ``\\udc…`` escapes."""
+    return ("" if value is None else str(value))[:TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _number(value, kind=int, default=None):
+    """Return any value as a number that fits SQLite's 64 bits, or `default` where it is none."""
+    try:
+        number = kind(float(value))
+        return number if -(2**63) <= number < 2**63 else default
+    except (TypeError, ValueError, OverflowError):
+        return default
+
+
+def _names(users):
+    """Return user names as a JSON list, each once and in order, or None where there are none.
+
+    Those beyond `TEXT_LIMIT` characters in all are left out, for an attacker can choose how many there are.
+    """
+    names, room = [], TEXT_LIMIT
+    for name in dict.fromkeys(_text(name) for name in users if name):
+        room -= len(name)
+        if room >= 0:
+            names.append(name)
+    if not names:
+        return None
+    import json
+
+    return json.dumps(names, ensure_ascii=False)
+
+
+def _reason(error):
+    return "{}: {}".format(type(error).__name__, error)
+
+
+# ---- fail2ban's door
+
+
+class Action:
+    """fail2ban's Python action; none of its methods ever raises or keeps a jail waiting for long.
+
+    Options (all text): ``dbpath``, the store; ``host``, this host's name in the digest.
+    It duck-types fail2ban's ActionBase, so that this file loads without fail2ban.
+    """
+
+    banEpoch = 0  # without it, fail2ban stops re-banning with the jail's firewall action
+    norestored = True  # a ban that fail2ban restores at its start was recorded when it was new
+    _prolongable = True  # the final ban time under bantime.increment comes through prolong()
+
+    # Not (self, jail, name, **options): an option called "name", "jail" or "self" would be a TypeError, and that keeps
+    # fail2ban from starting any jail.
+    def __init__(*arguments, **options):
+        self, self._jail, self._name = (arguments + (None, None))[:3]
+        import logging
+
+        self._log = logging.getLogger("fail2ban.f2b-digest")
+        self._stuck = None
+        self._set(options)
+
+    def _set(self, options):
+        dbpath = options.pop("dbpath", None)
+        self.dbpath = str(dbpath)
+        self.host = str(options.pop("host", "") or "") or os.uname().nodename
+        if not os.path.isabs(self.dbpath):
+            if dbpath is not None:
+                self._log.error("dbpath=%r is not an absolute path: recording to %s", dbpath, DEFAULT_STORE)
+            self.dbpath = DEFAULT_STORE
+        options.pop("actname", None)  # fail2ban's own
+        for option in sorted(options):
+            self._log.error("no such option: %r (known: dbpath, host)", option)
+
+    def reload(*arguments, **options):
+        """Take the options of a reloaded configuration; fail2ban drops an action that lacks this."""
+        arguments[0]._set(options)
+
+    def clearAllParams(self):
+        """Do nothing: `reload` sets every option anew. fail2ban drops an action that lacks this."""
+
+    def consistencyCheck(self, beforeRepair=None):
+        """Say that all is well; fail2ban 0.11 asks before each ban."""
+        return True
+
+    def flush(self):
+        """Say that all is done where the jail stops: its next start restores the bans, so that they did not end.
+
+        Otherwise somebody unbans all, and fail2ban calls unban() for each address.
+        """
+        return not getattr(getattr(self._jail, "actions", None), "active", False)
+
+    def start(self):
+        """Record that the jail started, and set the spool's reserve aside."""
+        self._record("start", {})
+
+    def stop(self):
+        """Record that the jail stopped."""
+        self._record("stop", {})
+
+    def ban(self, aInfo):
+        """Record a ban."""
+        self._record("ban", aInfo)
+
+    def reban(self, aInfo):
+        """Do nothing: the firewall lost the ban, the store did not."""
+
+    def unban(self, aInfo):
+        """Record the end of a ban."""
+        self._record("unban", aInfo)
+
+    def prolong(self, aInfo):
+        """Record the final duration of a ban, as bantime.increment made it."""
+        self._record("prolong", aInfo)
+
+    def _record(self, kind, aInfo):
+        try:
+            import threading
+
+            row = self._event(kind, aInfo)
+            # A lock has its own time limit; a disk that hangs has none, so that the append has a thread of its own.
+            # fail2ban calls from several threads at once (the jail's, the observer's, the main one).
+            thread = threading.Thread(target=self._append, args=(row,), daemon=True)
+            thread.start()
+            stuck = self._stuck is not None and self._stuck.is_alive()
+            thread.join(0.0 if stuck else DISK_WAIT)  # no second ban waits for a disk that is known to hang
+            if thread.is_alive():
+                self._stuck = thread
+                self._log.warning("%s keeps the %s of %r waiting: the disk is slow", self.dbpath, kind, row[3])
+        except Exception as error:
+            self._log.error("cannot record a %s: %s", kind, _reason(error))
+
+    def _append(self, row):
+        try:
+            # In its own thread: after DISK_WAIT the jail goes on, and the ban is still not lost.
+            reason = append(self.dbpath, row, spool_wait=PATIENCE)
+            if reason:
+                self._log.warning("%s of %r is in %s: %s", row[0], row[3], spool_path(self.dbpath), reason)
+        except Exception as error:
+            self._log.error("NOT RECORDED: %r: %s", dict(zip(COLUMNS, row)), _reason(error))
+        if row[0] == "start":
+            self._reserve()
+
+    def _reserve(self):
+        try:
+            reserve_spool(self.dbpath)
+        except Exception as refusal:
+            self._log.warning("no reserve for a full disk beside %s: %s", self.dbpath, _reason(refusal))
+
+    def _event(self, kind, aInfo):
+        """Return the event that fail2ban's action info describes; its values are computed, and fail, one by one."""
+        if not aInfo:
+            return event(kind, _jail_name(self._jail), "", time.time(), self.host, "action")
+        data = _get(aInfo, "F-*")
+        data = data if isinstance(data, dict) else {}
+        return event(
+            kind,
+            _jail_name(self._jail),
+            _get(aInfo, "fid") or _get(aInfo, "ip"),
+            _get(aInfo, "time"),
+            self.host,
+            "action",
+            failures=_get(aInfo, "failures"),
+            bantime=_get(aInfo, "bantime"),
+            bancount=_get(aInfo, "bancount"),
+            users=_users(self._jail, data) if kind == "ban" else (),
+            matches=_get(aInfo, "matches") if kind == "ban" else None,
+        )
+
+
+def _get(info, key):
+    try:
+        return info.get(key)
+    except Exception:
+        return None
+
+
+def _jail_name(jail):
+    return getattr(jail, "name", jail)
+
+
+def _users(jail, data):
+    """Return every user name that was tried.
+
+    fail2ban's ticket keeps only the names of its first failure; those of the others stand in the matched lines,
+    where the jail's own expressions find them again.
+    """
+    names = list(data.get("users") or ())
+    names.append(data.get("user"))
+    lines = data.get("matches") or ()
+    if len(lines) > 1 and any(names):
+        try:
+            names.extend(_users_in(jail.filter, lines))
+        except Exception:  # another fail2ban inside than the ones known: the first names are what there is
+            pass
+    return [name for name in names if isinstance(name, str)]
+
+
+def _users_in(source, lines):
+    import re
+
+    prefix = source.prefRegex and re.compile(source.prefRegex.getRegex())
+    expressions = [re.compile(expression) for expression in source.getFailRegex()]
+    dates = [template.template for template in source.dateDetector.templates]
+    for line in lines:
+        text = _without_date(line, dates) + "\n"
+        if prefix:
+            found = prefix.search(text)
+            if not found:
+                continue
+            text = found.groupdict().get("content", text)
+        for expression in expressions:
+            found = expression.search(text)
+            if found:
+                for group, value in found.groupdict().items():
+                    if value and (group == "user" or group.startswith("alt_user")):
+                        yield value
+                break
+
+
+def _without_date(line, dates):
+    """Return a matched line as fail2ban's expressions see it; the first one comes as (before, date, after)."""
+    if not isinstance(line, str):
+        return line[0] + line[2]
+    for date in dates:
+        found = date.matchDate(line)
+        if found:
+            return line[: found.start(1)] + line[found.end(1) :]
+    return line
+
+
+# ---- the shell's door
+
+
+def main(arguments):
+    """Append one event from ``--name=value`` arguments; return the exit status.
+
+    For action.d/f2b-digest.conf, which documents the names. The matched lines come in the environment variable
+    F2B_DIGEST_MATCHES. What it cannot use it names on standard error, and records the rest: a ban weighs more than an option.
+    """
+    given, users, unknown = {}, [], []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name == "--user" and equals:
+            users.append(value)
+        elif (
+            name in ("--store", "--kind", "--jail", "--ip", "--at", "--failures", "--bantime", "--bancount", "--host")
+            and equals
+        ):
+            given[name[2:]] = value
+        else:
+            unknown.append(argument)
+    path = given.pop("store", DEFAULT_STORE)
+    row = event(
+        given.pop("kind", "ban"), given.pop("jail", ""), given.pop("ip", ""), given.pop("at", None),
+        given.pop("host", "") or os.uname().nodename, "shell",
+        users=users, matches=os.environ.get("F2B_DIGEST_MATCHES"), **given
+    )  # fmt: skip
+    for argument in unknown:
+        sys.stderr.write("f2b-digest: not understood, left out: {!r}\n".format(argument))
+    try:
+        reason = append(path, row)
+    except NotStored as error:
+        sys.stderr.write("f2b-digest: NOT RECORDED: {!r}: {}\n".format(dict(zip(COLUMNS, row)), error))
+        return 1
+    if reason:
+        sys.stderr.write("f2b-digest: in {}: {}\n".format(spool_path(path), reason))
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)  # the event is on disk: taking the interpreter down in order would take longer than storing it

@@ -13,7 +13,7 @@ from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.cli.demo import sample_week
 from f2b_digest.cli.preview import show
 from f2b_digest.config import Report, load
-from f2b_digest.model.digest import CrossCheck, Digest
+from f2b_digest.model.digest import Digest, Reconciliation
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests import samples
@@ -33,7 +33,9 @@ def sample_digest() -> Digest:
         with Store(path, read_only=True) as store:
             selection = composition.pending(store, "weekly", weekly)
             digest = composition.compose(configuration, store, "weekly", selection, NOW)
-            return replace(digest, crosscheck=CrossCheck(digest.totals.bans, known=19, added=2, jails=("dovecot",)))
+            return replace(
+                digest, reconciliation=Reconciliation(digest.totals.bans, known=19, added=2, jails=("dovecot",))
+            )
 
 
 def sample_text() -> str:

@@ -11,11 +11,11 @@ from f2b_digest.model.digest import (
     Campaign,
     Compared,
     Country,
-    CrossCheck,
     Digest,
     Jail,
     LeftOut,
     Network,
+    Reconciliation,
     Several,
     Totals,
     Undelivered,
@@ -134,7 +134,7 @@ def telling() -> Digest:
             Undelivered(41, at(19, 0), "phone", "web1", "deferred",
                         "https://ntfy.example.org: HTTP status 503: try <later>"),
         ),
-        crosscheck=CrossCheck(412, known=408, added=0),
+        reconciliation=Reconciliation(412, known=408, added=0),
         facts=_facts(),
         compared=Compared(before=194, usual=174.5, periods=28, new=60, returning=37),
         several=(
@@ -188,7 +188,7 @@ def telling_week() -> Digest:
 def quiet() -> Digest:
     """Return a day on which nothing was banned, and nothing is wrong."""
     return Digest(
-        "daily", "web1.example.org", "Europe/Paris", START, END, Totals(), crosscheck=CrossCheck(0, 0, 0),
+        "daily", "web1.example.org", "Europe/Paris", START, END, Totals(), reconciliation=Reconciliation(0, 0, 0),
         compared=Compared(before=2, usual=1.0, periods=28),
     )  # fmt: skip
 

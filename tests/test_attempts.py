@@ -107,12 +107,13 @@ def test_nobody_is_given_up_earlier_for_being_put_off(path: Path) -> None:
 # ---- rows that nobody here made
 
 HEX = "0f" * 16
+# A victim is a file of the test's own: a program that fails the test must not harm the machine that runs it.
 FORGED = {
-    "file: a path as identity": ("file", "identity", "../../../../etc/cron.d/x"),
-    "file: an absolute identity": ("file", "identity", "/etc/passwd"),
+    "file: a path as identity": ("file", "identity", "../victims/new"),
+    "file: an absolute identity": ("file", "identity", "HERE/victims/file"),
     "file: a NUL": ("file", "identity", f"{HEX}.out\0.eml"),
-    "file: another folder": ("file", "recipient", "/etc"),
-    "maildir: an absolute identity": ("maildir", "identity", "/etc/passwd"),
+    "file: another folder": ("file", "recipient", "HERE/victims"),
+    "maildir: an absolute identity": ("maildir", "identity", "HERE/victims/file"),
     "maildir: a line end": ("maildir", "identity", f"{HEX}.out\n.eml"),
     "command: LD_PRELOAD": ("command", "message", b"LD_PRELOAD=/tmp/x.so\n\nhi"),
     "command: one of ours, and PATH": ("command", "message", b"F2B_DIGEST_ID=1\nPATH=/tmp\n\nhi"),
@@ -138,6 +139,10 @@ def test_a_forged_row_is_named_and_the_others_go_on(
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {witness}\n")
     program.chmod(0o755)
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    (victims / "file").write_text("untouched")
+    value = value.replace("HERE", str(tmp_path)) if isinstance(value, str) else value
     with RawServer(lambda _: witness.touch()) as server:
         settings: dict[str, dict[str, Any]] = {
             "file": {"kind": "file", "folder": str(tmp_path / "digests")},
@@ -165,7 +170,8 @@ def test_a_forged_row_is_named_and_the_others_go_on(
     assert forged.status == "deferred"
     assert "row 1 of the store's table delivery" in forged.reason
     assert not witness.exists()
-    assert {entry.name for entry in tmp_path.iterdir()} <= {"program", "templates", path.name, f"{path.name}-wal",
+    assert [(file.name, file.read_text()) for file in victims.iterdir()] == [("file", "untouched")]
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"program", "templates", "victims", path.name, f"{path.name}-wal",
                                                             f"{path.name}-shm"}  # fmt: skip
 
 

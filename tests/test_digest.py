@@ -421,7 +421,7 @@ EARLIER = {
         "left_out",
         "undelivered",
         "notes",
-        "crosscheck",
+        "reconciliation",
     ),
     "jails": ("name", "bans", "addresses", "failures", "worst", "left_out"),
     "worst": ("ip", "bans", "failures", "first", "last", "bantime", "until", "users", "more_users"),

@@ -24,7 +24,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.fail2ban import server
 from f2b_digest.fail2ban.client import CRON, Client
 from f2b_digest.host import logins, programs
-from f2b_digest.model.host_context import AnyNetwork, Login, Surroundings
+from f2b_digest.model.host_context import AnyNetwork, HostContext, Login
 from tests.fail2ban_server import VERSIONS, Fail2ban
 from tests.parts import missing, program
 
@@ -422,7 +422,7 @@ def test_sshds_logins_are_read_from_the_journal(tmp_path: Path) -> None:
 # ---- all of it
 
 
-def look(configuration: Configuration, since: float = WEEKS, now: float = NOW) -> Surroundings:
+def look(configuration: Configuration, since: float = WEEKS, now: float = NOW) -> HostContext:
     """Gather, and read."""
     return host.read(host.gather(configuration, since), configuration, since, now)[0]
 

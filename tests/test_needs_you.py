@@ -53,7 +53,7 @@ def test_a_judgement_that_fails_costs_its_facts_only(
     def fail(*_: object) -> None:
         raise ValueError("hunter2")
 
-    monkeypatch.setattr("f2b_digest.composition.judge", fail)
+    monkeypatch.setattr("f2b_digest.composition.analyse", fail)
     fill(path, [event(ip="198.51.100.9")])
     ended = f2b_digest("--config", config, "send")
     (file,) = (config.parent / "out").iterdir()

@@ -24,7 +24,7 @@ from f2b_digest.errors import TemplateError
 from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering.filters import nolink
-from f2b_digest.rendering.layout import Look
+from f2b_digest.rendering.layout import Layout
 from f2b_digest.rendering.renderer import HIDDEN, Renderer
 from tests import samples
 from tests.store_making import NOON
@@ -357,13 +357,13 @@ def test_a_renderer_that_changes_keeps_the_rest(own: Path) -> None:
     """Language, screen, folders and what is broken are chosen one after the other, in any order."""
     (own / "email/body.txt").write_text("{{ language }} {{ width }} {{ 1234 | number }} {{ 'x' | paint('bad') }}")
     (own / "email/subject.txt").write_text("{{ no_such_name }}")
-    look = Look(colour=True, width=60)
-    renderer = Renderer(TEMPLATES).looking(look).preferring(own).speaking("fr").without("email/subject.txt")
+    layout = Layout(colour=True, width=60)
+    renderer = Renderer(TEMPLATES).with_layout(layout).preferring(own).speaking("fr").without("email/subject.txt")
     assert renderer
     parts = renderer.render(["email/body.txt", "email/subject.txt"], document(digest_of("192.0.2.1")))
     assert parts["email/body.txt"] == "fr 60 1\u202f234 \x1b[1;31mx\x1b[0m"
     assert "web1" in parts["email/subject.txt"]
-    again = Renderer(TEMPLATES, own, language="fr").speaking("en").looking(Look())
+    again = Renderer(TEMPLATES, own, language="fr").speaking("en").with_layout(Layout())
     assert again.render(["email/body.txt"], document(digest_of("x")))["email/body.txt"] == "en 78 1,234 x"
 
 
@@ -375,7 +375,7 @@ def test_a_bar_takes_what_its_line_leaves(own: Path, blocks: bool) -> None:
     )
     nothing = {"notes": (), "undelivered": ()}
     for width, most in ((None, 38), (60, 20), (40, 1), (100, 60)):
-        text = Renderer(own).looking(Look(width=width, blocks=blocks)).render(["bar.txt"], nothing)["bar.txt"]
+        text = Renderer(own).with_layout(Layout(width=width, blocks=blocks)).render(["bar.txt"], nothing)["bar.txt"]
         assert set(text) == {"|", "█" if blocks else "#"}
         assert [len(bar) for bar in text.split("|")] == [most, max(1, most // 2), 1, 0, 0]
 

@@ -16,7 +16,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.cli.console import readable
-from f2b_digest.rendering.layout import RESET, Look, fold, painted, plain
+from f2b_digest.rendering.layout import RESET, Layout, fold, painted, plain
 from f2b_digest.rendering.renderer import Renderer
 from tests import parts
 
@@ -272,6 +272,6 @@ def test_columns_of_a_row_stay_where_they_are() -> None:
 def test_an_unknown_style_is_named(tmp_path: Path) -> None:
     """A mistake of an own template is said, with or without colours."""
     (tmp_path / "a.txt").write_text("{{ 'x' | paint('loud') }}")
-    renderer = Renderer(tmp_path).looking(Look(colour=False))
+    renderer = Renderer(tmp_path).with_layout(Layout(colour=False))
     with pytest.raises(Exception, match="no style 'loud'"):
         renderer.render(["a.txt"], {"notes": (), "undelivered": ()})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.model.host_context import Surroundings
+from f2b_digest.model.host_context import HostContext
 from tests.conftest import Command
 from tests.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, history
 from tests.fail2ban_server import VERSIONS, Fail2ban
@@ -34,7 +34,7 @@ def test_a_real_unban_ends_its_ban(
     shutil.copy(past.store, path)
     now = max(row["recorded_at"] for row in past.events) + 60
     monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: now))
-    friends = Surroundings(friends=(ip_network(PARDONED), ip_network("192.0.2.1")))
+    friends = HostContext(friends=(ip_network(PARDONED), ip_network("192.0.2.1")))
     monkeypatch.setattr("f2b_digest.host.look", lambda *_: (friends, []))
     found = addresses(f2b_digest, config)
     assert {ip for ip in found if found[ip]["lifted"]} == {LIFTED, PARDONED}

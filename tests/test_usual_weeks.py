@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from f2b_digest.analysis import Evidence, judge
+from f2b_digest.analysis import Inputs, analyse
 from f2b_digest.model.digest import Digest, Jail, Totals
 from f2b_digest.store import Baseline, Rebans
 from tests.usual_weeks import History, epoch, history
@@ -28,7 +28,7 @@ def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> D
         totals=Totals(bans=sum(bans.values()), addresses=sum(bans.values()), jails=len(bans)),
         jails=tuple(Jail(jail, count, count, count * 5) for jail, count in bans.items() if count),
     )
-    return judge(digest, Evidence(baseline, NO_REBANS))
+    return analyse(digest, Inputs(baseline, NO_REBANS))
 
 
 def digest_of(past: History, day: int, days: int) -> Digest:

@@ -10,61 +10,61 @@ from dataclasses import replace
 
 from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.analysis.availability import at_work, restarted
-from f2b_digest.analysis.inputs import Evidence
-from f2b_digest.analysis.own_addresses import OwnSide, own_banned
+from f2b_digest.analysis.inputs import Inputs
+from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
 from f2b_digest.analysis.recommendations import advised
 from f2b_digest.analysis.statistics import usual
 from f2b_digest.model.digest import Digest, Jail, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
-__all__ = ["Evidence", "OwnSide", "judge"]
+__all__ = ["Inputs", "OwnAddresses", "analyse"]
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
 """Times the report's pace, and seconds beside it, that a ban may wait for a digest."""
 
 
-def judge(digest: Digest, evidence: Evidence) -> Digest:
+def analyse(digest: Digest, inputs: Inputs) -> Digest:
     """Return the digest with its facts and advice, and what is usual beside what was."""
-    own = OwnSide(evidence.surroundings, digest.start.timestamp(), digest.end.timestamp())
-    every = evidence.baseline.all
+    own = OwnAddresses(inputs.host_context, digest.start.timestamp(), digest.end.timestamp())
+    every = inputs.baseline.all
     before = every[0] if every else None
     return replace(
         digest,
-        jails=tuple(_compared(jail, evidence) for jail in digest.jails),
+        jails=tuple(_compared(jail, inputs) for jail in digest.jails),
         compared=replace(digest.compared, before=before, usual=usual(every), periods=len(every)),
-        facts=(*_needing_somebody(digest, evidence, own), *_news(digest, evidence)),
-        advice=tuple(advised(digest, evidence, own)),
+        facts=(*_needing_somebody(digest, inputs, own), *_news(digest, inputs)),
+        advice=tuple(advised(digest, inputs, own)),
     )
 
 
-def _compared(jail: Jail, evidence: Evidence) -> Jail:
-    windows = evidence.baseline.windows.get(jail.name, ())
+def _compared(jail: Jail, inputs: Inputs) -> Jail:
+    windows = inputs.baseline.windows.get(jail.name, ())
     return replace(jail, before=windows[0] if windows else None, usual=usual(windows))
 
 
-def _needing_somebody(digest: Digest, evidence: Evidence, own: OwnSide) -> Iterator[Fact]:
+def _needing_somebody(digest: Digest, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
     """Yield what needs somebody, the most urgent first: who is locked out before who is not kept out."""
-    yield from own_banned(digest, own, evidence.own_bans)
-    yield from at_work(digest, evidence)
+    yield from own_banned(digest, own, inputs.own_bans)
+    yield from at_work(digest, inputs)
     yield from only(_unrecorded(digest))
-    if evidence.complete:
-        yield from only(_not_delivered(digest), _late(digest, evidence))
+    if inputs.complete:
+        yield from only(_not_delivered(digest), _late(digest, inputs))
 
 
-def _news(digest: Digest, evidence: Evidence) -> Iterator[Fact]:
-    yield from surges(digest, evidence)
+def _news(digest: Digest, inputs: Inputs) -> Iterator[Fact]:
+    yield from surges(digest, inputs)
     yield from only(concerted(digest), targeted(digest))
-    yield from new_jails(digest, evidence)
+    yield from new_jails(digest, inputs)
     yield from only(roaming(digest))
-    yield from drops(digest, evidence)
-    yield from only(restarted(digest, evidence))
-    if evidence.first and usual(evidence.baseline.all) is None:
+    yield from drops(digest, inputs)
+    yield from only(restarted(digest, inputs))
+    if inputs.first and usual(inputs.baseline.all) is None:
         yield FirstDigest()
 
 
 def _unrecorded(digest: Digest) -> Unrecorded | None:
     """Return what fail2ban's own database knew better."""
-    found = digest.crosscheck
+    found = digest.reconciliation
     return Unrecorded(found.added, found.jails) if found is not None and (found.added or found.jails) else None
 
 
@@ -77,9 +77,9 @@ def _not_delivered(digest: Digest) -> NotDelivered | None:
     return NotDelivered(len(rows), failed, first.digest, first.channel, first.recipient, first.reason)
 
 
-def _late(digest: Digest, evidence: Evidence) -> Late | None:
+def _late(digest: Digest, inputs: Inputs) -> Late | None:
     """Return that a ban waited for one and a half times the report's pace, and an hour: a digest was left out."""
-    since, every, zone = evidence.waits_since, evidence.every, digest.end.tzinfo
+    since, every, zone = inputs.waits_since, inputs.every, digest.end.tzinfo
     assert zone is not None
     if since is None or every is None or digest.end.timestamp() - since <= TOO_LATE * every + LEEWAY:
         return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from f2b_digest.analysis.inputs import Evidence
+from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.statistics import unusual, usual
 from f2b_digest.model.digest import Digest, Jail, User
 from f2b_digest.model.facts import Concerted, Drop, Fact, NewJail, Roaming, Surge, Targeted
@@ -34,12 +34,12 @@ SEVERAL, IN_MANY_JAILS = 3, 3
 """Addresses in several jails, or jails of one of them, that are news."""
 
 
-def surges(digest: Digest, evidence: Evidence) -> Iterator[Surge]:
+def surges(digest: Digest, inputs: Inputs) -> Iterator[Surge]:
     """Yield the jails with far more bans than usual, those with the most bans beyond it first; or the total."""
-    baseline, total = evidence.baseline, digest.totals.bans
+    baseline, total = inputs.baseline, digest.totals.bans
     found = [
         Surge(jail.name, jail.bans, median, baseline.windows[jail.name][0])
-        for jail, median in _usual(digest, evidence, "surge")
+        for jail, median in _usual(digest, inputs, "surge")
     ]
     found.sort(key=lambda fact: fact.bans - fact.usual, reverse=True)
     median = usual(baseline.all)
@@ -50,15 +50,15 @@ def surges(digest: Digest, evidence: Evidence) -> Iterator[Surge]:
     yield from found[:MOST]
 
 
-def drops(digest: Digest, evidence: Evidence) -> Iterator[Drop]:
+def drops(digest: Digest, inputs: Inputs) -> Iterator[Drop]:
     """Yield the jails with far fewer bans than usual, those with the most bans missing first; or the total.
 
     The total is not told where one jail explains it: such a jail, or one that did not ban at all.
     """
-    baseline, total = evidence.baseline, digest.totals.bans
+    baseline, total = inputs.baseline, digest.totals.bans
     found = [
         Drop(jail.name, jail.bans, median, baseline.windows[jail.name][0])
-        for jail, median in _usual(digest, evidence, "drop")
+        for jail, median in _usual(digest, inputs, "drop")
     ]
     found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
     median = usual(baseline.all)
@@ -72,12 +72,12 @@ def drops(digest: Digest, evidence: Evidence) -> Iterator[Drop]:
     yield from found[:MOST]
 
 
-def new_jails(digest: Digest, evidence: Evidence) -> Iterator[NewJail]:
+def new_jails(digest: Digest, inputs: Inputs) -> Iterator[NewJail]:
     """Yield the jails that never banned before, if there was a before."""
-    baseline = evidence.baseline
-    if evidence.first or not baseline.last:
+    baseline = inputs.baseline
+    if inputs.first or not baseline.last:
         return
-    fresh = (jail for jail in digest.jails if jail.name not in baseline.last and not any(_windows(evidence, jail)))
+    fresh = (jail for jail in digest.jails if jail.name not in baseline.last and not any(_windows(inputs, jail)))
     for _, jail in zip(range(MOST), fresh, strict=False):
         yield NewJail(jail.name, jail.bans)
 
@@ -135,17 +135,17 @@ def only(*facts: Fact | None) -> Iterator[Fact]:
     yield from (fact for fact in facts if fact is not None)
 
 
-def _usual(digest: Digest, evidence: Evidence, what: str) -> Iterator[tuple[Jail, float]]:
+def _usual(digest: Digest, inputs: Inputs, what: str) -> Iterator[tuple[Jail, float]]:
     """Yield the jails with so unusual a count, and what is usual."""
     for jail in digest.jails:
-        windows = _windows(evidence, jail)
+        windows = _windows(inputs, jail)
         median = usual(windows)
         if median is not None and unusual(jail.bans, windows) == what:
             yield jail, median
 
 
-def _windows(evidence: Evidence, jail: Jail) -> tuple[int, ...]:
-    windows: Mapping[str, tuple[int, ...]] = evidence.baseline.windows
+def _windows(inputs: Inputs, jail: Jail) -> tuple[int, ...]:
+    windows: Mapping[str, tuple[int, ...]] = inputs.baseline.windows
     return windows.get(jail.name, ())
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from f2b_digest.analysis.inputs import Evidence
+from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.statistics import silence_is_no_chance, together, usual
 from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
@@ -70,32 +70,32 @@ class _Life:
         return max((self.last_ban, *back))
 
 
-def at_work(digest: Digest, evidence: Evidence) -> Iterator[Fact]:
+def at_work(digest: Digest, inputs: Inputs) -> Iterator[Fact]:
     """Yield that fail2ban is down, or else which jails are stopped or silent.
 
     Of a past period only silence is told: what runs is known of now alone.
     """
-    lives = _lives(digest, evidence)
+    lives = _lives(digest, inputs)
     end = digest.end.timestamp()
-    if evidence.complete and _down(digest, evidence, lives):
+    if inputs.complete and _down(digest, inputs, lives):
         since = max((life.sign for life in lives.values() if life.sign is not None), default=None)
         known = sum(life.known for life in lives.values())
-        yield Fail2banDown(known, usual(evidence.baseline.all), None if since is None else _moment(since, digest))
+        yield Fail2banDown(known, usual(inputs.baseline.all), None if since is None else _moment(since, digest))
         return
-    stopped = dict(_stopped(digest, evidence, lives)) if evidence.complete else {}
-    windows = evidence.baseline.windows
+    stopped = dict(_stopped(digest, inputs, lives)) if inputs.complete else {}
+    windows = inputs.baseline.windows
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
         yield JailStopped(jail, _moment(since, digest), usual(windows.get(jail, ())))
     silent = [
-        JailSilent(jail, _usual_bans(digest, evidence, jail), _moment(life.last_ban, digest))
+        JailSilent(jail, _usual_bans(digest, inputs, jail), _moment(life.last_ban, digest))
         for jail, life in lives.items()
         if not life.banned and jail not in stopped and life.last_ban is not None
-        if life.stopped is None and _silent(evidence, {jail: life}, end)
+        if life.stopped is None and _silent(inputs, {jail: life}, end)
     ]
     yield from sorted(silent, key=lambda fact: fact.usual, reverse=True)
 
 
-def restarted(digest: Digest, evidence: Evidence) -> Restarted | None:
+def restarted(digest: Digest, inputs: Inputs) -> Restarted | None:
     """Return how often fail2ban was started after a crash or a downtime: most of its jails within two minutes.
 
     Somebody who restarts it knows; so does who sets it up, which is the first start of all.
@@ -103,8 +103,8 @@ def restarted(digest: Digest, evidence: Evidence) -> Restarted | None:
     start, end = digest.start.timestamp(), digest.end.timestamp()
     starts = sorted(
         (at, jail)
-        for jail, rows in evidence.starts_and_stops.items()
-        for at in _starts(rows, known=jail in evidence.baseline.last)
+        for jail, rows in inputs.starts_and_stops.items()
+        for at in _starts(rows, known=jail in inputs.baseline.last)
         if start <= at <= end
     )
     groups: list[list[tuple[float, str]]] = []
@@ -113,7 +113,7 @@ def restarted(digest: Digest, evidence: Evidence) -> Restarted | None:
             groups[-1].append(each)
         else:
             groups.append([each])
-    most = [group for group in groups if 2 * len({jail for _, jail in group}) >= len(evidence.starts_and_stops)]
+    most = [group for group in groups if 2 * len({jail for _, jail in group}) >= len(inputs.starts_and_stops)]
     return Restarted(len(most), _moment(most[-1][-1][0], digest)) if most else None
 
 
@@ -127,21 +127,21 @@ def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float
             yield at
 
 
-def _lives(digest: Digest, evidence: Evidence) -> dict[str, _Life]:
+def _lives(digest: Digest, inputs: Inputs) -> dict[str, _Life]:
     """Return what is known of each jail of the report that ever banned, or was started or stopped."""
-    bans = dict(evidence.baseline.last)
+    bans = dict(inputs.baseline.last)
     for jail in digest.jails:
         times = [address.last.timestamp() for address in jail.worst]
         # Without an address the end stands for the last ban: a jail that banned in the period is not stopped lightly.
         bans[jail.name] = max(times) if times else digest.end.timestamp()
-    events = evidence.starts_and_stops
-    names = sorted({*bans, *evidence.baseline.daily, *events})
+    events = inputs.starts_and_stops
+    names = sorted({*bans, *inputs.baseline.daily, *events})
     end = digest.end.timestamp()
     banned = {jail.name for jail in digest.jails if jail.bans}
     return {name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned) for name in names}
 
 
-def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> bool:
+def _down(digest: Digest, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
     """Return whether fail2ban does not run, unless something was started or stopped just now.
 
     It says so itself, by not answering. Where it could not be asked: each jail was stopped; or those that were not are
@@ -150,7 +150,7 @@ def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> boo
     end = digest.end.timestamp()
     if any(life.last is not None and life.last[1] > end - RESTARTING for life in lives.values()):
         return False
-    running = evidence.surroundings.running
+    running = inputs.host_context.running
     if running is not None:  # it may also run where the program cannot see it, in a container: who bans is not down
         return not running and all((life.last_ban or 0.0) <= end - JUST_NOW for life in lives.values())
     known = {jail: life for jail, life in lives.items() if life.known}
@@ -159,16 +159,16 @@ def _down(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> boo
         return bool(known)
     since = digest.start.timestamp()
     at_rest = all(not life.banned and (life.sign or 0.0) < since for life in rest.values())
-    return len(known) > 1 and at_rest and _silent(evidence, rest, end)
+    return len(known) > 1 and at_rest and _silent(inputs, rest, end)
 
 
-def _stopped(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
+def _stopped(digest: Digest, inputs: Inputs, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
     """Yield the jails that were stopped, and when; once only, for it may be meant so.
 
     Where fail2ban says what runs, a jail that runs is not stopped, and one that was started and does not run now is,
     if it did not ban in the period: an end by a crash leaves no stop.
     """
-    running = evidence.surroundings.running
+    running = inputs.host_context.running
     start, end = digest.start.timestamp(), digest.end.timestamp()
     for jail, life in lives.items():
         if running is not None and jail in running:
@@ -182,21 +182,21 @@ def _stopped(digest: Digest, evidence: Evidence, lives: Mapping[str, _Life]) -> 
                 yield jail, sign
 
 
-def _usual_bans(digest: Digest, evidence: Evidence, jail: str) -> float:
+def _usual_bans(digest: Digest, inputs: Inputs, jail: str) -> float:
     """Return a jail's usual bans in a period as long as the digest's; from the usual day where periods are too few."""
-    known = usual(evidence.baseline.windows.get(jail, ()))
+    known = usual(inputs.baseline.windows.get(jail, ()))
     if known is not None:
         return known
     days = (digest.end - digest.start).total_seconds() / 86400
-    return (usual(evidence.baseline.daily.get(jail, ())) or 0.0) * days
+    return (usual(inputs.baseline.daily.get(jail, ())) or 0.0) * days
 
 
-def _silent(evidence: Evidence, lives: Mapping[str, _Life], end: float) -> bool:
+def _silent(inputs: Inputs, lives: Mapping[str, _Life], end: float) -> bool:
     """Return whether these jails' silence, from their last ban (or a long downtime's end) on, is beyond chance."""
     since = max((life.quiet_since for life in lives.values() if life.quiet_since is not None), default=None)
     if since is None:
         return False
-    daily = together(evidence.baseline.daily.get(jail, ()) for jail in lives)
+    daily = together(inputs.baseline.daily.get(jail, ()) for jail in lives)
     return silence_is_no_chance(daily, (end - since) / 86400)
 
 

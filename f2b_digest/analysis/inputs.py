@@ -3,22 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from f2b_digest.model.host_context import Surroundings
+from f2b_digest.model.host_context import HostContext
 from f2b_digest.store import Baseline, Chosen, Rebans
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Inputs:
     """All that is known beside the digest."""
 
     baseline: Baseline
     rebans: Rebans
-    surroundings: Surroundings = field(default_factory=Surroundings)
+    host_context: HostContext = field(default_factory=HostContext)
     starts_and_stops: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the
     last one before its period on."""
     own_bans: Sequence[Chosen] = ()
-    """Those of the ids that `OwnSide.holds`; strangers among them do no harm."""
+    """Those of the ids that `OwnAddresses.holds`; strangers among them do no harm."""
     waits_since: float | None = None
     """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait as long as it likes
     (the report sends from so many bans on)."""

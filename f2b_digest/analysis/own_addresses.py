@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.facts import OwnBanned
-from f2b_digest.model.host_context import AnyNetwork, Surroundings
+from f2b_digest.model.host_context import AnyNetwork, HostContext
 from f2b_digest.store.bans import Chosen
 
 MOST = 20
@@ -43,23 +43,23 @@ class _Span(NamedTuple):
         return self.version == other.version and self.first <= other.last and other.first <= self.last
 
 
-class OwnSide:
+class OwnAddresses:
     """The admin's own side, ready to be asked about hundreds of thousands of ids."""
 
-    def __init__(self, surroundings: Surroundings, start: float, end: float) -> None:
+    def __init__(self, host_context: HostContext, start: float, end: float) -> None:
         """Take the logins between two times, UTC epoch seconds: before a ban as well as after it."""
         self._networks = [
-            *((_span(network), Belonging("own", _text(network), None)) for network in surroundings.own),
-            *((_span(network), Belonging("friend", _text(network), None)) for network in surroundings.friends),
+            *((_span(network), Belonging("own", _text(network), None)) for network in host_context.own),
+            *((_span(network), Belonging("friend", _text(network), None)) for network in host_context.friends),
         ]
         self._logins: dict[_Span, Belonging] = {}
-        for login in surroundings.logins:
+        for login in host_context.logins:
             span = _span_of(login.ip) if start <= login.at <= end else None
             if span is not None:
                 self._logins[span] = Belonging("login", None, login.user)
         self._ignored = [
             (_span(_with_neighbours(network)), Belonging("ignored", _text(network), None))
-            for network in surroundings.ignored
+            for network in host_context.ignored
         ]
         heads = [_heads(span) for span in (*(span for span, _ in (*self._networks, *self._ignored)), *self._logins)]
         self._any = None in heads
@@ -95,7 +95,7 @@ class OwnSide:
         )
 
 
-def own_banned(digest: Digest, own: OwnSide, bans: Sequence[Chosen]) -> Iterator[OwnBanned]:
+def own_banned(digest: Digest, own: OwnAddresses, bans: Sequence[Chosen]) -> Iterator[OwnBanned]:
     """Yield a fact for each of one's own addresses in each jail, the most recent ban first."""
     found: dict[tuple[str, str], tuple[Chosen, Belonging]] = {}
     for row in sorted(bans, key=lambda row: row.last, reverse=True):

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from f2b_digest.analysis.anomalies import RECIDIVE
-from f2b_digest.analysis.inputs import Evidence
-from f2b_digest.analysis.own_addresses import OwnSide
+from f2b_digest.analysis.inputs import Inputs
+from f2b_digest.analysis.own_addresses import OwnAddresses
 from f2b_digest.model.digest import Campaign, Digest
 from f2b_digest.model.facts import Advice, Block, Increment, Recidive
 from f2b_digest.store.bans import FREQUENT
@@ -19,13 +19,13 @@ FEWEST_TO_BLOCK, BANS_TO_BLOCK = 16, 48
 """Addresses of one network, and their bans: of a /24, every sixteenth address, thrice."""
 
 
-def advised(digest: Digest, evidence: Evidence, own: OwnSide) -> Iterator[Advice]:
+def advised(digest: Digest, inputs: Inputs, own: OwnAddresses) -> Iterator[Advice]:
     """Yield at most three, one of each kind."""
-    rebans, bans = evidence.rebans, digest.totals.bans
-    grows = evidence.surroundings.increments is True or rebans.prolonged
+    rebans, bans = inputs.rebans, digest.totals.bans
+    grows = inputs.host_context.increments is True or rebans.prolonged
     if not grows and rebans.spared >= max(FEWEST_SPARED, SHARE_SPARED * bans):
         yield Increment(rebans.spared, rebans.spared_addresses, bans, ("[DEFAULT]", "bantime.increment = true"))
-    if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(digest, evidence):
+    if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(digest, inputs):
         yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, ("[recidive]", "enabled = true"))
     lines = ((campaign, _block(campaign, own)) for campaign in digest.campaigns)
     found = next(((campaign, line) for campaign, line in lines if line is not None), None)
@@ -34,18 +34,18 @@ def advised(digest: Digest, evidence: Evidence, own: OwnSide) -> Iterator[Advice
         yield Block(campaign.network or "", campaign.addresses, campaign.bans, (line,))
 
 
-def _has_recidive(digest: Digest, evidence: Evidence) -> bool:
+def _has_recidive(digest: Digest, inputs: Inputs) -> bool:
     names = (
         *(jail.name for jail in digest.jails),
-        *evidence.baseline.last,
-        *evidence.baseline.windows,
-        *evidence.starts_and_stops,
-        *(evidence.surroundings.running or ()),
+        *inputs.baseline.last,
+        *inputs.baseline.windows,
+        *inputs.starts_and_stops,
+        *(inputs.host_context.running or ()),
     )
     return any(name.startswith(RECIDIVE) for name in names)
 
 
-def _block(campaign: Campaign, own: OwnSide) -> str | None:
+def _block(campaign: Campaign, own: OwnAddresses) -> str | None:
     """Return the line that bans a campaign's network; None if it is too small, or holds an address of one's own."""
     if campaign.network is None or not campaign.jails:
         return None

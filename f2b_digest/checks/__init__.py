@@ -17,7 +17,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Clock
 from f2b_digest.errors import StoreError
 from f2b_digest.host import Snapshot
-from f2b_digest.model.host_context import NOTHING_KNOWN, Surroundings
+from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.periods import DAY
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
@@ -38,7 +38,7 @@ class Subject:
     clock: Clock
     renderer: Renderer
     """With all that the configuration names read."""
-    surroundings: Surroundings = NOTHING_KNOWN
+    host_context: HostContext = UNKNOWN_HOST
     database: Snapshot | None = None
     """fail2ban's."""
 
@@ -81,9 +81,9 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
     configuration, now = subject.configuration, subject.clock()
     if store:
         yield from checks_store.content(store, now)
-        if subject.database and composition.is_fed(store, subject.surroundings):
+        if subject.database and composition.is_fed(store, subject.host_context):
             yield from checks_store.compared(configuration, subject.store, subject.database, now)
-            yield from _unseen(subject.surroundings)
+            yield from _unseen(subject.host_context)
     yield from fail2ban.examine(configuration, store, subject.store, host.server, now)
     runs = {name: checks_runs.known(store, name, report) for name, report in configuration.reports.items()}
     told = {name: run.told(now) if store else "" for name, run in runs.items()}
@@ -96,9 +96,9 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
     yield from channels.examine(configuration, {name: run.every or DAY for name, run in runs.items()}, subject.clock)
 
 
-def _unseen(surroundings: Surroundings) -> Iterator[Finding]:
+def _unseen(host_context: HostContext) -> Iterator[Finding]:
     """Say what the sender does not see; fail2ban's server and database have findings of their own."""
-    if "logins" in surroundings.unseen:
+    if "logins" in host_context.unseen:
         text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
         yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from f2b_digest.config import Configuration
     from f2b_digest.host import Gathered
-    from f2b_digest.model.host_context import Surroundings
+    from f2b_digest.model.host_context import HostContext
 
 COMMANDS = {
     "record": "Append one event to the store.",
@@ -125,15 +125,15 @@ class Program:
 
         return self.clock() - DAY - max(PACES[report.every or "week"] for report in configuration.reports.values())
 
-    def surroundings(self, configuration: "Configuration") -> "Surroundings":
+    def host_context(self, configuration: "Configuration") -> "HostContext":
         """Return what `begin` gathered of this host, and print which database of addresses cannot be read.
 
         Nothing for sample bans, which are not this host's.
         """
-        from f2b_digest.model.host_context import NOTHING_KNOWN
+        from f2b_digest.model.host_context import UNKNOWN_HOST
 
         if self.gathered is None:
-            return NOTHING_KNOWN
+            return UNKNOWN_HOST
         from f2b_digest import host
 
         known, notes = host.read(self.gathered, configuration, self._oldest_login(configuration), self.clock())

@@ -59,7 +59,7 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
         yield checks.error("store", str(refused))
         return
     theirs = program.gathered.database if program.gathered else None
-    known = program.surroundings(configuration)
+    known = program.host_context(configuration)
     yield checks.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
     subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs)
     yield from checks.examine(subject, host)

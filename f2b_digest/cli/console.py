@@ -12,7 +12,7 @@ from typing import Any, Literal, TextIO
 
 import click
 
-from f2b_digest.rendering.layout import Look, plain
+from f2b_digest.rendering.layout import Layout, plain
 
 Colour = Literal["auto", "always", "never"]
 NARROWEST, WIDEST = 40, 100
@@ -28,7 +28,7 @@ def is_screen(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return stream.isatty() and (environment.get("TERM") or "dumb") != "dumb"
 
 
-def look_of(stream: TextIO, environment: Mapping[str, str], colour: Colour = "auto") -> Look:
+def layout_of(stream: TextIO, environment: Mapping[str, str], colour: Colour = "auto") -> Layout:
     """Return what a stream can show; what is no screen gets the text of the mail.
 
     `colour` overrules NO_COLOR (see no-color.org) and what the stream is.
@@ -36,9 +36,9 @@ def look_of(stream: TextIO, environment: Mapping[str, str], colour: Colour = "au
     screen = is_screen(stream, environment)
     painted = colour == "always" or (colour == "auto" and screen and not environment.get("NO_COLOR"))
     if not stream.isatty():
-        return Look(painted)
+        return Layout(painted)
     columns = shutil.get_terminal_size().columns
-    return Look(painted, min(max(columns, NARROWEST), WIDEST), blocks=_encoding(stream, environment) != "ascii")
+    return Layout(painted, min(max(columns, NARROWEST), WIDEST), blocks=_encoding(stream, environment) != "ascii")
 
 
 def _encoding(stream: TextIO, environment: Mapping[str, str]) -> str:

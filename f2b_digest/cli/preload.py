@@ -41,12 +41,12 @@ def _package_paths() -> list[list[str]]:
 
 def load(languages: Iterable[str]) -> None:
     """Load every module of this package, and what its languages read from files."""
-    from f2b_digest.rendering.i18n import words_of
+    from f2b_digest.rendering.i18n import load_language
 
     for module in pkgutil.walk_packages(f2b_digest.__path__, "f2b_digest."):
         if module.name not in NOT_NEEDED:
             import_module(module.name)
     "example.org".encode("idna")
-    for words in map(words_of, languages):
+    for lang in map(load_language, languages):
         with suppress(Exception):  # who speaks it says so
-            words.number(1.5), words.day(datetime.now(UTC)), words.territory("FR"), words.ngettext("", "", 2)
+            lang.number(1.5), lang.day(datetime.now(UTC)), lang.territory("FR"), lang.ngettext("", "", 2)

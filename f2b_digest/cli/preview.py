@@ -22,7 +22,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest, schema, to_json
-from f2b_digest.rendering.layout import MAIL, Look, plain
+from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Selection, Store
 
@@ -40,7 +40,7 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
-              help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
+              help="Layout at fail2ban's logs or database instead of the store.")  # fmt: skip
 @console.options
 @click.pass_obj
 def command(
@@ -69,7 +69,7 @@ def command(
     name = report_named(configuration, words[0] if words and source is None else next(iter(configuration.reports)))
     now = program.clock()
     renderer = renderer_for(configuration, name)
-    look = look_of(form, output, colour)
+    layout = layout_of(form, output, colour)
     content: str | bytes
     # A shell has expanded the pattern: the other words are paths as well.
     sources = [] if source is None else [path.absolute() for path in (source, *map(Path, words))]
@@ -85,10 +85,10 @@ def command(
             selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
         else:
             selection, end = _past(configuration, name, since, until, now), now
-        surroundings = program.surroundings(configuration)
-        digest = composition.compose(configuration, store, name, selection, end, surroundings)
+        host_context = program.host_context(configuration)
+        digest = composition.compose(configuration, store, name, selection, end, host_context)
         if channel is None:
-            content, noted = show(digest, form, renderer.looking(look))
+            content, noted = show(digest, form, renderer.with_layout(layout))
         else:
             way = _channel(configuration, channel)
             stamp = delivery.stamp_of(digest, NO_ID, channel, now)
@@ -99,7 +99,7 @@ def command(
             complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
         for note in noted.notes:
             complain(note)
-        write(target, content, colour=look.colour, pager=not no_pager)
+        write(target, content, colour=layout.colour, pager=not no_pager)
 
 
 def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
@@ -165,9 +165,9 @@ def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
-def look_of(form: str, output: Path | None, colour: console.Colour) -> Look:
-    """Return the look for what goes to a terminal as text; a file and the other formats get what is sent."""
-    return MAIL if output or form != "text" else console.look_of(sys.stdout, os.environ, colour)
+def layout_of(form: str, output: Path | None, colour: console.Colour) -> Layout:
+    """Return the layout for what goes to a terminal as text; a file and the other formats get what is sent."""
+    return MAIL if output or form != "text" else console.layout_of(sys.stdout, os.environ, colour)
 
 
 def opened(program: Program, configuration: Configuration, path: Path | None) -> Path | int | None:

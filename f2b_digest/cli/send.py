@@ -14,7 +14,7 @@ from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import StoreError
-from f2b_digest.model.host_context import Surroundings
+from f2b_digest.model.host_context import HostContext
 from f2b_digest.reconcile import Known
 from f2b_digest.store import Store, is_there
 from f2b_digest.store.connection import sender_lock, take_spool_in
@@ -48,9 +48,9 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     renderer = delivery.renderer_of(configuration)
     path = program.begin(configuration, looks=True)
     with only_sender(path, PATIENCE), open_store(path) as store:
-        surroundings = program.surroundings(configuration)
-        known, surroundings = compared(program, configuration, store, surroundings)
-        outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, surroundings)
+        host_context = program.host_context(configuration)
+        known, host_context = compared(program, configuration, store, host_context)
+        outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
         tidy(store, configuration, program.clock())
     tell(outcomes, program.verbose)
 
@@ -83,19 +83,19 @@ def uptime() -> float:
 
 
 def compared(
-    program: Program, configuration: Configuration, store: Store, surroundings: Surroundings
-) -> tuple[Known | None, Surroundings]:
+    program: Program, configuration: Configuration, store: Store, host_context: HostContext
+) -> tuple[Known | None, HostContext]:
     """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
 
-    Where the database is there and cannot be used, the surroundings say so.
+    Where the database is there and cannot be used, the host_context say so.
     """
     theirs = program.gathered.database.connection if program.gathered else None
-    if theirs is None or not composition.is_fed(store, surroundings):
-        return None, surroundings
+    if theirs is None or not composition.is_fed(store, host_context):
+        return None, host_context
     known = reconcile.take_in(store.path, theirs, configuration, program.clock)
     if known is None:
-        surroundings = replace(surroundings, unseen=(*surroundings.unseen, "database"))
-    return known, surroundings
+        host_context = replace(host_context, unseen=(*host_context.unseen, "database"))
+    return known, host_context
 
 
 @contextmanager

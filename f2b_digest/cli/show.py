@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from f2b_digest.cli import Program, console
-from f2b_digest.cli.preview import FORMATS, look_of, opened, renderer_for, show, write
+from f2b_digest.cli.preview import FORMATS, layout_of, opened, renderer_for, show, write
 from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.model.digest import from_json
 from f2b_digest.store import Store
@@ -51,7 +51,7 @@ def command(
     if document is None:
         raise F2bDigestError(f"no digest {id} is stored, or it was pruned; `f2b-digest history` lists what there is")
     digest = from_json(document)
-    look = look_of(form, output, colour)
+    layout = layout_of(form, output, colour)
     renderer = renderers.get(digest.report) or renderers[""]
-    text, _ = show(digest, form, renderer.looking(look))
-    write(target, text, colour=look.colour, pager=not no_pager)
+    text, _ = show(digest, form, renderer.with_layout(layout))
+    write(target, text, colour=layout.colour, pager=not no_pager)

@@ -13,10 +13,10 @@ from f2b_digest.delivery.attempts import LONGEST_WAIT, Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
 from f2b_digest.model import digest as digests
 from f2b_digest.model.digest import Digest
-from f2b_digest.model.host_context import NOTHING_KNOWN, Surroundings
+from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
 from f2b_digest.reconcile import Known
-from f2b_digest.rendering.i18n import words_of
+from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import OPEN, Delivery, Selection, Store
 
@@ -36,7 +36,7 @@ def renderer_of(configuration: Configuration) -> Renderer:
     """Return a renderer that has read all templates, and speaks all languages, of a configuration."""
     reports = configuration.reports.values()
     for language in filter(None, (report.language for report in reports)):
-        words_of(language)
+        load_language(language)
     also = [report.templates for report in reports]
     return Renderer(resources.folder("templates"), configuration.templates, also=also, language=configuration.language)
 
@@ -124,11 +124,11 @@ def send(
     reports: Iterable[str],
     clock: Clock,
     known: Known | None = None,
-    surroundings: Surroundings = NOTHING_KNOWN,
+    host_context: HostContext = UNKNOWN_HOST,
 ) -> list[Outcome]:
     """Seal what the reports have pending, then try every delivery that is due; return what became of it.
 
-    `known` is what fail2ban's own database says, if it could be asked; `surroundings` what this host does.
+    `known` is what fail2ban's own database says, if it could be asked; `host_context` what this host does.
 
     The caller holds the sender's lock. Raises ConfigurationError, before anything is sealed, if a report has no channel
     that would tell anybody.
@@ -140,7 +140,7 @@ def send(
             [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
         )
     notes = [
-        note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, surroundings)
+        note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, host_context)
     ]
     store.ran(names, clock())
     return notes + retry(configuration, store, clock)
@@ -153,7 +153,7 @@ def _seal(
     name: str,
     now: float,
     known: Known | None,
-    surroundings: Surroundings,
+    host_context: HostContext,
 ) -> list[Outcome]:
     """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
     report = configuration.reports[name]
@@ -161,7 +161,7 @@ def _seal(
     if taken is None:
         return []
     selection, end = taken
-    digest = composition.compose(configuration, store, name, selection, end, surroundings, known)
+    digest = composition.compose(configuration, store, name, selection, end, host_context, known)
     bans = digest.totals.bans
     alarming = composition.is_alarming(digest)  # what needs somebody does not wait for more bans
     channels = [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]

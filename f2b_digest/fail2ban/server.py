@@ -31,7 +31,7 @@ _REFUSED = "Connection refused"
 
 @dataclass(frozen=True)
 class Answers:
-    """What the server says; the fields are those of `Surroundings`."""
+    """What the server says; the fields are those of `HostContext`."""
 
     running: tuple[str, ...] | None
     ignored: tuple[AnyNetwork, ...] = ()

@@ -15,7 +15,7 @@ from f2b_digest.fail2ban import server
 from f2b_digest.fail2ban.client import CRON, Client
 from f2b_digest.fail2ban.snapshot import Snapshot
 from f2b_digest.host import logins
-from f2b_digest.model.host_context import UNSEEN, AnyNetwork, Login, Surroundings
+from f2b_digest.model.host_context import UNSEEN, AnyNetwork, HostContext, Login
 
 PRIVATE = tuple(
     ip_network(text)
@@ -57,7 +57,7 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
     return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users)
 
 
-def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[Surroundings, list[str]]:
+def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[HostContext, list[str]]:
     """Return what was gathered, parsed, and notes on databases of addresses that cannot be read.
 
     What this host does not tell is empty, or None.
@@ -70,7 +70,7 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         "database": gathered.database.unseen,
     }
     places, notes = geoip.find(configuration.geography)
-    known = Surroundings(
+    known = HostContext(
         own=gathered.own,
         friends=configuration.friends,
         ignored=gathered.server.ignored,

@@ -248,7 +248,7 @@ class Undelivered:
 
 
 @dataclass(frozen=True)
-class CrossCheck:
+class Reconciliation:
     """What fail2ban's own database says of a digest's bans."""
 
     recorded: int
@@ -278,7 +278,7 @@ class Digest:
     undelivered: tuple[Undelivered, ...] = ()
     notes: tuple[str, ...] = ()
     """What went wrong in the making of this digest."""
-    crosscheck: CrossCheck | None = None
+    reconciliation: Reconciliation | None = None
     """None where that database could not be read, and in a preview."""
     unseen: tuple[str, ...] = ()
     """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's)."""

@@ -41,7 +41,7 @@ class Geography:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class HostContext:
     """What was found out; what could not be is empty, or None."""
 
     own: tuple[AnyNetwork, ...] = ()
@@ -67,10 +67,10 @@ class Surroundings:
 
 UNSEEN = ("server", "logins", "database")
 """fail2ban's server, sshd's logins, and fail2ban's own database."""
-NOTHING_KNOWN = Surroundings()
+UNKNOWN_HOST = HostContext()
 
 
-def of_another(known: Surroundings) -> Surroundings:
+def of_another(known: HostContext) -> HostContext:
     """Return what counts for a store that this host's fail2ban does not feed; logins only if it feeds no other."""
     logins = () if known.stores else known.logins
     return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins)

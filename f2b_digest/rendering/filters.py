@@ -10,11 +10,11 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from f2b_digest.rendering.i18n import Words
-from f2b_digest.rendering.layout import MAIL_WIDTH, STYLES, Look, fold, painted
+from f2b_digest.rendering.i18n import Language
+from f2b_digest.rendering.layout import MAIL_WIDTH, STYLES, Layout, fold, painted
 
 
-def sentences(words: Words) -> dict[str, Any]:
+def sentences(lang: Language) -> dict[str, Any]:
     """Return the functions behind `_(…)`, `ngettext(…)` and {% trans %}, for Jinja's "newstyle".
 
     Numbers in a sentence are written as the language writes them. On a page, values are escaped; the sentence itself
@@ -22,63 +22,63 @@ def sentences(words: Words) -> dict[str, Any]:
     """
 
     def said(context: Context, sentence: str, values: Mapping[str, Any]) -> str:
-        shown = {name: _counted(words, value) for name, value in values.items()}
+        shown = {name: _counted(lang, value) for name, value in values.items()}
         return (Markup(sentence) if context.eval_ctx.autoescape else sentence) % shown  # noqa: S704 - the catalogue's
 
     @pass_context
     def gettext(context: Context, message: str, /, **values: Any) -> str:
-        return said(context, words.gettext(message), values)
+        return said(context, lang.gettext(message), values)
 
     @pass_context
     def pgettext(context: Context, about: str, message: str, /, **values: Any) -> str:
-        return said(context, words.pgettext(about, message), values)
+        return said(context, lang.pgettext(about, message), values)
 
     @pass_context
     def ngettext(context: Context, one: str, many: str, value: float, /, **values: Any) -> str:
-        return said(context, words.ngettext(one, many, value), {"num": value} | values)
+        return said(context, lang.ngettext(one, many, value), {"num": value} | values)
 
     @pass_context
     def npgettext(context: Context, about: str, one: str, many: str, value: float, /, **values: Any) -> str:
-        return said(context, words.npgettext(about, one, many, value), {"num": value} | values)
+        return said(context, lang.npgettext(about, one, many, value), {"num": value} | values)
 
     return {"gettext": gettext, "pgettext": pgettext, "ngettext": ngettext, "npgettext": npgettext}
 
 
-def _counted(words: Words, value: Any) -> Any:
-    return words.number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+def _counted(lang: Language, value: Any) -> Any:
+    return lang.number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-def filters(words: Words, look: Look) -> dict[str, Callable[..., Any]]:
+def filters(lang: Language, layout: Layout) -> dict[str, Callable[..., Any]]:
     """Return the filters by name, for a language and a screen."""
 
     def counted(value: int, one: str, many: str) -> str:
         """Say a count with a noun of the template's own language: built-in templates have ngettext."""
-        return f"{words.number(value)} {one if value == 1 else many}"
+        return f"{lang.number(value)} {one if value == 1 else many}"
 
     @pass_eval_context
     def listed(context: EvalContext, items: Sequence[str]) -> str:
         if context.autoescape:
-            return Markup(words.list_of([escape(item) for item in items]))  # noqa: S704 - all of it is escaped
-        return words.list_of(items)
+            return Markup(lang.list_of([escape(item) for item in items]))  # noqa: S704 - all of it is escaped
+        return lang.list_of(items)
 
     def bar(value: int, most: int, width: int) -> str:
         """Draw a bar, at least one long. The rest of its line has the width that it has in a mail."""
-        room = max(1, width + look.columns - MAIL_WIDTH)
-        return ("█" if look.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
+        room = max(1, width + layout.columns - MAIL_WIDTH)
+        return ("█" if layout.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
 
     def paint(text: str, style: str) -> str:
         if style not in STYLES:
             raise ValueError(f"there is no style {style!r} (known: {', '.join(STYLES)})")
-        return painted(text, style) if look.colour else text
+        return painted(text, style) if layout.colour else text
 
     def wrap(text: str, indent: int = 0, first: str = "") -> str:
         """Break a text into lines: the first begins with `first`, the others with so many spaces."""
-        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), look.columns, indent)
+        return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), layout.columns, indent)
 
     return {
-        "bar": bar, "clock": words.clock, "date": words.date, "day": words.day, "duration": words.duration,
-        "listed": listed, "nolink": nolink, "number": words.number, "paint": paint, "plural": counted,
-        "span": words.span, "territory": words.territory, "weekday": words.weekday, "wrap": wrap,
+        "bar": bar, "clock": lang.clock, "date": lang.date, "day": lang.day, "duration": lang.duration,
+        "listed": listed, "nolink": nolink, "number": lang.number, "paint": paint, "plural": counted,
+        "span": lang.span, "territory": lang.territory, "weekday": lang.weekday, "wrap": wrap,
     }  # fmt: skip
 
 

@@ -23,12 +23,12 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 """A value's place in a sentence."""
 
 
-class Words:
+class Language:
     """One language. Its methods return text for people, and raise nothing for a value of their type."""
 
     def __init__(self, language: str, translations: NullTranslations) -> None:
         """Take a language that Babel knows. Raises ValueError or LookupError where it does not."""
-        self.language = language
+        self.code = language
         """Of the catalogue: "en", "fr", "pt_BR"."""
         self._translations = translations
         self._locale = Locale.parse(language)
@@ -55,7 +55,7 @@ class Words:
     def _whole(self, value: float) -> int:
         """Return the count whose form a fraction takes: 1.5 is many in English, one in French."""
         whole = floor(value)
-        return 2 if whole != value and self.language == SOURCE else whole
+        return 2 if whole != value and self.code == SOURCE else whole
 
     def list_of(self, items: Sequence[str]) -> str:
         """Return "a, b and c"; nothing for nothing."""
@@ -161,19 +161,19 @@ def language_of(name: str) -> str | None:
     return None
 
 
-def words_of(name: str) -> Words:
+def load_language(name: str) -> Language:
     """Return a language's words, or English where there is no such language or its catalogue cannot be read."""
-    return _words_of(language_of(name) or SOURCE)
+    return _load_language(language_of(name) or SOURCE)
 
 
 @cache
-def _words_of(language: str) -> Words:
+def _load_language(language: str) -> Language:
     if language != SOURCE:
         try:
-            return Words(language, _catalogue(language))
+            return Language(language, _catalogue(language))
         except Exception:  # a language is never worth a digest
-            return _words_of(SOURCE)
-    return Words(SOURCE, NullTranslations())
+            return _load_language(SOURCE)
+    return Language(SOURCE, NullTranslations())
 
 
 def _catalogue(language: str) -> GNUTranslations:

@@ -13,7 +13,7 @@ RESET = "\x1b[0m"
 
 
 @dataclass(frozen=True)
-class Look:
+class Layout:
     """What the reader's screen can do. The default is a mail's text, which is also what every channel gets."""
 
     colour: bool = False
@@ -28,7 +28,7 @@ class Look:
         return self.width or MAIL_WIDTH
 
 
-MAIL = Look()
+MAIL = Layout()
 
 
 def painted(text: str, style: str) -> str:

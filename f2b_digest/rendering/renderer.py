@@ -34,8 +34,8 @@ from f2b_digest import isolation
 from f2b_digest.errors import TemplateError
 from f2b_digest.rendering import template_files
 from f2b_digest.rendering.filters import filters, sentences
-from f2b_digest.rendering.i18n import SOURCE, words_of
-from f2b_digest.rendering.layout import MAIL, Look, fold, indent_of
+from f2b_digest.rendering.i18n import SOURCE, load_language
+from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class _Compiled(BytecodeCache):
         self._code[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
 
 
-_COMPILED: defaultdict[tuple[str, Look], _Compiled] = defaultdict(_Compiled)
+_COMPILED: defaultdict[tuple[str, Layout], _Compiled] = defaultdict(_Compiled)
 """What this process has compiled, by language and screen: each report has a renderer of its own."""
 
 
@@ -112,7 +112,7 @@ class Renderer:
         *own: Path | None,
         also: Iterable[Path | None] = (),
         language: str = SOURCE,
-        look: Look = MAIL,
+        layout: Layout = MAIL,
     ) -> None:
         """Take the folder of the built-in templates, and the admin's, the first of which goes before all others.
 
@@ -122,10 +122,10 @@ class Renderer:
         self._read = {path: template_files.read(path) for path in (*own, *also) if path}
         self._own = tuple(self._read[path] for path in own if path)
         self._broken: frozenset[str] = frozenset()
-        self._language, self._look = language, look
+        self._language, self._layout = language, layout
         self._asked: mmap | None = None
         """Shared with the process of `apart`: the template that it renders."""
-        words_of(language)
+        load_language(language)
 
     @cached_property
     def _environment(self) -> ImmutableSandboxedEnvironment:
@@ -137,13 +137,13 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
             extensions=[i18n],
-            bytecode_cache=_COMPILED[self._language, self._look],
+            bytecode_cache=_COMPILED[self._language, self._layout],
         )
-        words = words_of(self._language)
+        lang = load_language(self._language)
         environment.newstyle_gettext = True  # type: ignore[attr-defined]
-        environment.globals.update(sentences(words))
-        environment.globals.update(language=words.language.replace("_", "-"), width=self._look.columns)
-        environment.filters.update(filters(words, self._look))
+        environment.globals.update(sentences(lang))
+        environment.globals.update(language=lang.code.replace("_", "-"), width=self._layout.columns)
+        environment.filters.update(filters(lang, self._layout))
         return environment
 
     @property
@@ -206,9 +206,9 @@ class Renderer:
         """Return a renderer of another language: "fr", "fr_FR.UTF-8"; English if there is no such catalogue."""
         return self._but(_language=language) if language != self._language else self
 
-    def looking(self, look: Look) -> "Renderer":
+    def with_layout(self, layout: Layout) -> "Renderer":
         """Return a renderer for another screen."""
-        return self._but(_look=look) if look != self._look else self
+        return self._but(_layout=layout) if layout != self._layout else self
 
     def _but(self, **changed: Any) -> "Renderer":
         other = copy(self)
@@ -257,7 +257,7 @@ class Renderer:
             raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
         if len(text) > LARGEST:
             raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
-        width = self._look.width
+        width = self._layout.width
         if width is None or not name.endswith(".txt"):
             return text
         return "\n".join(fold(line, width, indent_of(line) + 4) for line in text.split("\n"))

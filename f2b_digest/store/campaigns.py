@@ -10,7 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from f2b_digest.model.digest import Campaign
-from f2b_digest.store.geo import Atlas
+from f2b_digest.store.geo import GeoCache
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
@@ -43,10 +43,10 @@ def add_function(connection: sa.Connection) -> None:
     )
 
 
-def find(connection: sa.Connection, least: int, atlas: Atlas) -> tuple[tuple[Campaign, ...], int]:
+def find(connection: sa.Connection, least: int, geo: GeoCache) -> tuple[tuple[Campaign, ...], int]:
     """Return the largest campaigns of at least so many addresses, and how many there are.
 
-    By network numbers only of the addresses in `place`. Needs the tables of `summary`, `people` and `atlas`.
+    By network numbers only of the addresses in `place`. Needs the tables of `summary`, `people` and `geo`.
     """
     for table in ("campaign", "member"):
         connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
@@ -61,7 +61,7 @@ def find(connection: sa.Connection, least: int, atlas: Atlas) -> tuple[tuple[Cam
     found = []
     shown = connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS})
     for key, network, asn, addresses, bans, failures, uncounted in shown:
-        place = atlas.find(worst[key][0][0])
+        place = geo.find(worst[key][0][0])
         names = users.get(key, [])
         campaign = Campaign(
             network=network, asn=place.asn if asn is None else asn, name=place.name, country=place.country,

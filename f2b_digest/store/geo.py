@@ -13,7 +13,7 @@ MOST_COUNTRIES, MOST_NETWORKS = 6, 6
 NOWHERE = Place(None, None, None)
 
 
-class Atlas:
+class GeoCache:
     """A geography, or none, that never raises: after its first failure it knows nothing, and has a note."""
 
     def __init__(self, geography: Geography | None) -> None:
@@ -32,14 +32,14 @@ class Atlas:
             return NOWHERE
 
 
-def look_up(connection: sa.Connection, atlas: Atlas) -> None:
+def look_up(connection: sa.Connection, geo: GeoCache) -> None:
     """Make a temporary table `place` of where the ids of `who` with the most bans are; empty without a geography."""
     connection.execute(sa.text("DROP TABLE IF EXISTS temp.place"))
     connection.execute(sa.text("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)"))
-    if atlas.geography is None:
+    if geo.geography is None:
         return
     rows = connection.execute(sa.text(_MOST), {"most": MOST_LOOKED_UP}).all()
-    found = [(key, *atlas.find(ip)) for key, ip in rows]
+    found = [(key, *geo.find(ip)) for key, ip in rows]
     if found:
         connection.exec_driver_sql("INSERT INTO temp.place VALUES (?, ?, ?, ?)", found)
 
@@ -47,15 +47,15 @@ def look_up(connection: sa.Connection, atlas: Atlas) -> None:
 _MOST = "SELECT rowid, ip FROM temp.who ORDER BY bans DESC, coalesce(failures, 0) DESC, ip LIMIT :most"
 
 
-def where(connection: sa.Connection, atlas: Atlas, zone: tzinfo) -> Where | None:
+def where(connection: sa.Connection, geo: GeoCache, zone: tzinfo) -> Where | None:
     """Return what `place` amounts to; None without a geography."""
-    if atlas.geography is None:
+    if geo.geography is None:
         return None
     looked_up, unknown = connection.execute(sa.text(_KNOWN)).one()
     return Where(
-        source=atlas.geography.source,
-        made_at=moment(atlas.geography.made_at, zone),
-        licence=atlas.geography.licence,
+        source=geo.geography.source,
+        made_at=moment(geo.geography.made_at, zone),
+        licence=geo.geography.licence,
         looked_up=looked_up,
         unknown=unknown,
         countries=tuple(Country(*row) for row in connection.execute(sa.text(_COUNTRIES), {"most": MOST_COUNTRIES})),

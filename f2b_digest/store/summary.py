@@ -82,7 +82,7 @@ def summarise(
     group(connection, selection)
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
     start = (end if first is None else min(first, end)) if start is None else start
-    places = geo.Atlas(geography)
+    places = geo.GeoCache(geography)
     jails = _jails(connection, where, values, zone, places)
     store_users.gather(connection, where, values)
     geo.look_up(connection, places)
@@ -281,7 +281,7 @@ SELECT jail, ip, name, names FROM (
 
 
 def _jails(
-    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.Atlas
+    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache
 ) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}

@@ -129,6 +129,6 @@ def an_urgent_report_of_one_ban(world: World) -> None:
 def a_store_that_no_fail2ban_of_this_host_feeds(world: World) -> None:
     """Bans of other machines, recorded by a script; that no fail2ban runs here says nothing of them."""
     world.source = "record"
-    world.surroundings = replace(world.surroundings, running=())
+    world.host_context = replace(world.host_context, running=())
     world.past()
     world.usual(world.now - DAY, world.now - 2 * 3600)

@@ -14,7 +14,7 @@ OTHERS = ("postfix-sasl", "nginx-botsearch", "dovecot")
 @scenario(NEEDS, r"192\.0\.2\.10\b", r"fail2ban-client set sshd unbanip 192\.0\.2\.10")
 def an_address_of_this_host_was_banned(world: World) -> None:
     """A service of this host talks to another by its public address."""
-    world.surroundings = replace(world.surroundings, own=(network("192.0.2.10"),))
+    world.host_context = replace(world.host_context, own=(network("192.0.2.10"),))
     world.past()
     world.today()
     world.ban("192.0.2.10")
@@ -23,7 +23,7 @@ def an_address_of_this_host_was_banned(world: World) -> None:
 @scenario(NEEDS, r"192\.168\.7\.23\b", r"fail2ban-client set dovecot unbanip 192\.168\.7\.23")
 def a_laptop_of_the_own_network_was_banned(world: World) -> None:
     """Somebody forgot the new password in the mail program."""
-    world.surroundings = replace(world.surroundings, own=(network("192.168.7.0/24"),))
+    world.host_context = replace(world.host_context, own=(network("192.168.7.0/24"),))
     world.past()
     world.today()
     world.ban("192.168.7.23", "dovecot", users=("anna",))
@@ -50,7 +50,7 @@ def a_friend_was_banned_by_ipv6(world: World) -> None:
 @scenario(NEEDS, r"198\.51\.100\.9\b", "unbanip 198.51.100.9")
 def a_neighbour_of_ignoreip_was_banned(world: World) -> None:
     """The office got a new address from its provider, beside the one in ignoreip."""
-    world.surroundings = replace(world.surroundings, ignored=(network("198.51.100.7"),))
+    world.host_context = replace(world.host_context, ignored=(network("198.51.100.7"),))
     world.past()
     world.today()
     world.ban("198.51.100.9")
@@ -59,7 +59,7 @@ def a_neighbour_of_ignoreip_was_banned(world: World) -> None:
 @scenario(NEEDS, r"198\.51\.100\.30\b", "anna", "unbanip 198.51.100.30")
 def somebody_who_logged_in_was_banned(world: World) -> None:
     """An address with a successful login in the period: a colleague, or a password that was guessed."""
-    world.surroundings = replace(world.surroundings, logins=(Login("198.51.100.30", "anna", world.now - 7200),))
+    world.host_context = replace(world.host_context, logins=(Login("198.51.100.30", "anna", world.now - 7200),))
     world.past()
     world.today()
     world.ban("198.51.100.30", users=("anna",))
@@ -68,7 +68,7 @@ def somebody_who_logged_in_was_banned(world: World) -> None:
 @scenario(NEEDS, r"192\.0\.2\.10\b", r"set 'sshd; rm -rf ~' unbanip 192\.0\.2\.10")
 def an_own_address_in_a_jail_with_a_hostile_name(world: World) -> None:
     """The line to type is quoted for the shell."""
-    world.surroundings = replace(world.surroundings, own=(network("192.0.2.10"),))
+    world.host_context = replace(world.host_context, own=(network("192.0.2.10"),))
     world.past()
     world.today()
     world.ban("192.0.2.10", "sshd; rm -rf ~")
@@ -77,7 +77,7 @@ def an_own_address_in_a_jail_with_a_hostile_name(world: World) -> None:
 @scenario(NEEDS, r"192\.0\.2\.10\b")
 def an_own_address_in_the_middle_of_a_flood(world: World) -> None:
     """The one ban that matters among 20,000."""
-    world.surroundings = replace(world.surroundings, own=(network("192.0.2.10"),))
+    world.host_context = replace(world.host_context, own=(network("192.0.2.10"),))
     world.past()
     world.today()
     world.plant(world.row(world.stranger(), "sshd", world.now - n) for n in range(20000))
@@ -112,7 +112,7 @@ def fail2ban_is_dead(world: World) -> None:
     """Its server does not answer."""
     world.past()
     world.usual(world.now - DAY, world.now - 2 * 3600)
-    world.surroundings = replace(world.surroundings, running=())
+    world.host_context = replace(world.host_context, running=())
 
 
 @scenario(NEEDS, "fail2ban", r"not run|down|silent|stopped")
@@ -176,7 +176,7 @@ def the_report_is_late(world: World) -> None:
 def everything_at_once(world: World) -> None:
     """Two own addresses, a dead jail and missing bans."""
     world.top += 'friends = ["203.0.113.0/24"]\n'
-    world.surroundings = replace(world.surroundings, own=(network("192.0.2.10"),))
+    world.host_context = replace(world.host_context, own=(network("192.0.2.10"),))
     world.past()
     world.today(without=("sshd",))
     world.ban("192.0.2.10", "dovecot")

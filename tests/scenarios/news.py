@@ -34,7 +34,7 @@ def a_botnet_over_a_network_number(world: World) -> None:
     """40 addresses of one holder, each in another /24."""
     swarm = {f"45.{n}.7.9" for n in range(40)}
     places = {ip: Place("NL", 64500, "Example Hosting") for ip in swarm}
-    world.surroundings = replace(world.surroundings, geography=Geography("planted", world.now, "none", places.get))
+    world.host_context = replace(world.host_context, geography=Geography("planted", world.now, "none", places.get))
     world.past()
     world.today()
     world.plant(world.row(ip, "sshd", world.now - 60 * n) for n, ip in enumerate(sorted(swarm)))
@@ -51,7 +51,7 @@ def one_user_from_500_addresses(world: World) -> None:
 @scenario("anna", r"\b2\d addresses", "this host has", never=(NEEDS,))
 def a_user_of_this_host_from_many_addresses(world: World) -> None:
     """25 addresses try a name that exists here."""
-    world.surroundings = replace(world.surroundings, users=frozenset(("root", "anna")))
+    world.host_context = replace(world.host_context, users=frozenset(("root", "anna")))
     world.past()
     world.today()
     world.plant(world.row(world.stranger(), "dovecot", world.now - 100 * n, users=("anna",)) for n in range(25))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from f2b_digest import config, delivery, recorder, resources
-from f2b_digest.model.host_context import AnyNetwork, Surroundings
+from f2b_digest.model.host_context import AnyNetwork, HostContext
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
@@ -48,7 +48,7 @@ class World:
         self.top = 'host = "web1"\ntimezone = "UTC"\n'
         self.report = ""
         self.others = ""
-        self.surroundings = Surroundings()
+        self.host_context = HostContext()
         self.known: Known | None = None
         self.source = "action"
         self.chance = random.Random(name)
@@ -118,13 +118,13 @@ class World:
             f'[channels.box]\nkind = "file"\nfolder = "box"\n{self.others}\n'
         )
         configuration = config.load(file, host="web1", timezone="UTC")
-        surroundings = replace(self.surroundings, friends=configuration.friends)
+        host_context = replace(self.host_context, friends=configuration.friends)
         box = self.folder / "box"
         before = set(box.iterdir()) if box.exists() else set()
         with Store(self.store, read_only=False) as store:
             delivery.send(
                 configuration, store, Renderer(resources.folder("templates")), [self.name], lambda: self.now,
-                known=self.known, surroundings=surroundings,
+                known=self.known, host_context=host_context,
             )  # fmt: skip
         new = set(box.iterdir()) - before if box.exists() else set()
         if not new:

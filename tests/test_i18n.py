@@ -21,12 +21,12 @@ from f2b_digest.cli.preview import renderer_for
 from f2b_digest.model.digest import document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering import i18n
-from f2b_digest.rendering.i18n import Words, language_of, words_of
+from f2b_digest.rendering.i18n import Language, language_of, load_language
 from f2b_digest.rendering.renderer import Renderer, visible
 from tests import catalogues, samples
 from tests.readme import sample_digest
 
-FRENCH, ENGLISH = words_of("fr"), words_of("en")
+FRENCH, ENGLISH = load_language("fr"), load_language("en")
 MORNING, NIGHT = datetime(2026, 11, 19), datetime(2026, 11, 18, 23, 40)  # noqa: DTZ001 - of no zone in particular
 HOSTILE = ["%(host)s", "%s", "%", "{{ 7 * 7 }}", "{host}", "<b>&", "\\1"]
 
@@ -160,7 +160,7 @@ def test_catalogues_are_in_the_wheel(tmp_path: Path) -> None:
 def test_a_language_is_known_by_its_usual_names(name: str, language: str | None) -> None:
     """As a system, a page and a person write it; what there is no catalogue for is English."""
     assert language_of(name) == language
-    assert words_of(name).language == (language or "en")
+    assert load_language(name).code == (language or "en")
 
 
 @pytest.mark.parametrize("text", ["no catalogue", 'msgid "a"\nmsgstr[0] "', '"Plural-Forms: nplurals=x"', "\xff\0"])
@@ -169,11 +169,11 @@ def test_a_broken_catalogue_is_english(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(i18n, "FOLDER", tmp_path)
     (tmp_path / "de").mkdir()
     (tmp_path / "de" / i18n.CATALOGUE).write_text(text, encoding="latin-1")
-    i18n._words_of.cache_clear()
+    i18n._load_language.cache_clear()
     try:
-        assert words_of("de").duration(86400) == "1 day"
+        assert load_language("de").duration(86400) == "1 day"
     finally:
-        i18n._words_of.cache_clear()
+        i18n._load_language.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_an_unknown_language_is_warned_of(tmp_path: Path) -> None:
 def test_english_loads_no_catalogue() -> None:
     """A server in English does not pay for the other languages."""
     code = (
-        "import sys; from f2b_digest.rendering.i18n import words_of; words_of('en').duration(5);"
+        "import sys; from f2b_digest.rendering.i18n import load_language; load_language('en').duration(5);"
         "assert not [name for name in sys.modules if name.startswith('babel.messages')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -240,42 +240,42 @@ def test_english_loads_no_catalogue() -> None:
 @pytest.mark.parametrize(
     ("said", "english", "french"),
     [
-        (lambda words: words.number(1234567), "1,234,567", "1\u202f234\u202f567"),
-        (lambda words: words.number(2.5), "2.5", "2,5"),
-        (lambda words: words.number(3.0), "3", "3"),
-        (lambda words: words.duration(151200), "1 day 18 h", "1 j 18 h"),
-        (lambda words: words.duration(600), "10 min", "10 min"),
-        (lambda words: words.duration(1209600), "2 weeks", "2 sem."),
-        (lambda words: words.duration(604800 * 1500), "1,500 weeks", "1\u202f500 sem."),
-        (lambda words: words.duration(0), "0 s", "0 s"),
-        (lambda words: words.duration(86400.0), "1 day", "1 j"),
-        (lambda words: words.duration(-1), "permanent", "permanente"),
-        (lambda words: words.duration(None), "unknown", "inconnue"),
-        (lambda words: words.duration(-5), "unknown", "inconnue"),
-        (lambda words: words.day(MORNING), "Thu 19 Nov 2026 00:00", "jeu. 19 nov. 2026 00:00"),
-        (lambda words: words.date(MORNING), "19 Nov 2026", "19 nov. 2026"),
-        (lambda words: words.date(MORNING, NIGHT), "19 Nov", "19 nov."),
-        (lambda words: words.clock(NIGHT, NIGHT), "23:40", "23:40"),
-        (lambda words: words.clock(NIGHT, MORNING), "18 Nov 23:40", "18 nov. 23:40"),
-        (lambda words: words.clock(NIGHT, MORNING.replace(year=2027)), "18 Nov 2026 23:40", "18 nov. 2026 23:40"),
-        (lambda words: words.span(NIGHT, NIGHT.replace(second=59), MORNING), "18 Nov 23:40", "18 nov. 23:40"),
-        (lambda words: words.span(NIGHT, NIGHT.replace(minute=45), NIGHT), "23:40 – 23:45", "23:40 – 23:45"),
-        (lambda words: words.span(NIGHT, MORNING, MORNING), "18 Nov 23:40 – 19 Nov 00:00",
+        (lambda lang: lang.number(1234567), "1,234,567", "1\u202f234\u202f567"),
+        (lambda lang: lang.number(2.5), "2.5", "2,5"),
+        (lambda lang: lang.number(3.0), "3", "3"),
+        (lambda lang: lang.duration(151200), "1 day 18 h", "1 j 18 h"),
+        (lambda lang: lang.duration(600), "10 min", "10 min"),
+        (lambda lang: lang.duration(1209600), "2 weeks", "2 sem."),
+        (lambda lang: lang.duration(604800 * 1500), "1,500 weeks", "1\u202f500 sem."),
+        (lambda lang: lang.duration(0), "0 s", "0 s"),
+        (lambda lang: lang.duration(86400.0), "1 day", "1 j"),
+        (lambda lang: lang.duration(-1), "permanent", "permanente"),
+        (lambda lang: lang.duration(None), "unknown", "inconnue"),
+        (lambda lang: lang.duration(-5), "unknown", "inconnue"),
+        (lambda lang: lang.day(MORNING), "Thu 19 Nov 2026 00:00", "jeu. 19 nov. 2026 00:00"),
+        (lambda lang: lang.date(MORNING), "19 Nov 2026", "19 nov. 2026"),
+        (lambda lang: lang.date(MORNING, NIGHT), "19 Nov", "19 nov."),
+        (lambda lang: lang.clock(NIGHT, NIGHT), "23:40", "23:40"),
+        (lambda lang: lang.clock(NIGHT, MORNING), "18 Nov 23:40", "18 nov. 23:40"),
+        (lambda lang: lang.clock(NIGHT, MORNING.replace(year=2027)), "18 Nov 2026 23:40", "18 nov. 2026 23:40"),
+        (lambda lang: lang.span(NIGHT, NIGHT.replace(second=59), MORNING), "18 Nov 23:40", "18 nov. 23:40"),
+        (lambda lang: lang.span(NIGHT, NIGHT.replace(minute=45), NIGHT), "23:40 – 23:45", "23:40 – 23:45"),
+        (lambda lang: lang.span(NIGHT, MORNING, MORNING), "18 Nov 23:40 – 19 Nov 00:00",
          "18 nov. 23:40 – 19 nov. 00:00"),
-        (lambda words: words.weekday(0), "Mon", "lun."),
-        (lambda words: words.weekday(MORNING), "Thu", "jeu."),
-        (lambda words: words.territory("DE"), "Germany", "Allemagne"),
-        (lambda words: words.territory("de"), "Germany", "Allemagne"),
-        (lambda words: words.territory("Q9"), "Q9", "Q9"),
-        (lambda words: words.territory(None), "", ""),
-        (lambda words: words.list_of(["a", "b", "c"]), "a, b and c", "a, b et c"),
-        (lambda words: words.list_of(["%(last)s", "%"]), "%(last)s and %", "%(last)s et %"),
-        (lambda words: words.list_of(["a"]), "a", "a"),
-        (lambda words: words.list_of([]), "", ""),
+        (lambda lang: lang.weekday(0), "Mon", "lun."),
+        (lambda lang: lang.weekday(MORNING), "Thu", "jeu."),
+        (lambda lang: lang.territory("DE"), "Germany", "Allemagne"),
+        (lambda lang: lang.territory("de"), "Germany", "Allemagne"),
+        (lambda lang: lang.territory("Q9"), "Q9", "Q9"),
+        (lambda lang: lang.territory(None), "", ""),
+        (lambda lang: lang.list_of(["a", "b", "c"]), "a, b and c", "a, b et c"),
+        (lambda lang: lang.list_of(["%(last)s", "%"]), "%(last)s and %", "%(last)s et %"),
+        (lambda lang: lang.list_of(["a"]), "a", "a"),
+        (lambda lang: lang.list_of([]), "", ""),
     ],
 )  # fmt: skip
 def test_counts_times_and_places_read_as_in_the_language(
-    said: Callable[[Words], str], english: str, french: str
+    said: Callable[[Language], str], english: str, french: str
 ) -> None:
     """In English as before there was any other language; in French as in a newspaper, the clock of 24 hours."""
     assert said(ENGLISH) == english
@@ -358,7 +358,7 @@ def test_the_digest_goes_out_in_every_language() -> None:
         speaking = renderer.speaking(language)
         parts, noted = delivery.fit(channel.templates, digest, speaking, lambda parts: channel.fits(parts, stamp))
         assert noted.notes == ()
-        assert words_of(language).day(digest.start) in parts["email/body.txt"]
+        assert load_language(language).day(digest.start) in parts["email/body.txt"]
 
 
 ENGLISH_WORDS = re.compile(
@@ -399,7 +399,7 @@ def test_french_puts_a_narrow_space_before_its_signs() -> None:
 def test_a_catalogue_is_read_quickly() -> None:
     """Every send in another language reads one: far less than a tenth of a second."""
     code = (
-        "import time; from f2b_digest import words; begin = time.process_time(); words.words_of('fr');"
+        "import time; from f2b_digest.rendering import i18n; begin = time.process_time(); i18n.load_language('fr');"
         "print(time.process_time() - begin)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -144,7 +144,7 @@ def test_it_stands_in_the_html_and_in_the_json(f2b_digest: Command, config: Path
     know(config, [A, B])
     sent(f2b_digest, config)
     document = json.loads(f2b_digest("--config", config, "show", "1", "--format", "json").out)
-    assert document["crosscheck"] == {"recorded": 2, "known": 2, "added": 1, "jails": []}
+    assert document["reconciliation"] == {"recorded": 2, "known": 2, "added": 1, "jails": []}
     assert "1 was missing and has been added" in f2b_digest("--config", config, "show", "1", "--format", "html").out
 
 

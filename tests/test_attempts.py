@@ -171,8 +171,8 @@ def test_a_forged_row_is_named_and_the_others_go_on(
     assert "row 1 of the store's table delivery" in forged.reason
     assert not witness.exists()
     assert [(file.name, file.read_text()) for file in victims.iterdir()] == [("file", "untouched")]
-    assert {entry.name for entry in tmp_path.iterdir()} <= {"program", "templates", "victims", path.name, f"{path.name}-wal",
-                                                            f"{path.name}-shm"}  # fmt: skip
+    ours = {"program", "templates", "victims", path.name, f"{path.name}-wal", f"{path.name}-shm"}
+    assert {entry.name for entry in tmp_path.iterdir()} <= ours
 
 
 # ---- a sender that is killed

@@ -1,9 +1,9 @@
-"""A damaged store is left alone, what it holds comes back by docs/recovery.md, and an upgrade is whole or not."""
+"""A damaged store is left alone, what it holds comes back by `recover`, and an upgrade is whole or not."""
 
+import errno
+import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +14,6 @@ from f2b_digest import recorder
 from f2b_digest.errors import StoreError
 from f2b_digest.store import Store, tables
 from tests.conftest import Command
-from tests.parts import program as system_program
 from tests.store_making import NOON, event, fill, query
 from tests.test_store import fingerprint
 
@@ -97,14 +96,14 @@ def test_a_damaged_store_is_set_aside_and_never_written_to_again(
     for command in ("send", "send", "retry", "prune"):
         ended = f2b_digest("--config", config, command)
         assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-        assert '"When the store is damaged" in docs/recovery.md' in ended.err
+        assert "run f2b-digest recover" in ended.err
         assert Path(f"{full}.damaged").read_text().strip()
     ended = f2b_digest("--config", config, *RECORD)
     assert (ended.status, ended.err.count("\n")) == (0, 1)
     assert f"{full}.spool" in ended.err
     ended = f2b_digest("--config", config, "status")
     if ended.status == 0:
-        assert re.search(r"DAMAGED  set aside: .*docs/recovery.md", ended.out)
+        assert re.search(r"DAMAGED  set aside: .*run f2b-digest recover", ended.out)
         assert "1 event waits" in ended.out
     else:  # not a word can be read
         assert "damaged" in ended.err
@@ -173,18 +172,12 @@ def test_no_reader_writes_to_a_damaged_store(f2b_digest: Command, config: Path, 
 # ---- brought back
 
 
-def recover(folder: Path) -> str:
-    """Run the documentation's commands in a folder; return what they printed on standard error."""
-    section = (ROOT / "docs/recovery.md").read_text().partition("## When the store is damaged")[2]
-    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert block
-    system_program("sqlite3", "apt-get install sqlite3")
-    script = block[1].replace("/var/lib/fail2ban/f2b-digest", str(folder))
-    script = script.replace("f2b-digest status", f"{sys.executable} -m f2b_digest --store {folder}/bans.sqlite3 status")
-    done = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "nothing is undelivered" in done.stdout
-    return done.stderr
+def recover(f2b_digest: Command, path: Path) -> str:
+    """Run `recover` on a store; return what it said."""
+    ended = f2b_digest("--store", path, "recover")
+    assert (ended.status, ended.err) == (0, "")
+    assert "nothing is undelivered" in f2b_digest("--store", path, "status").out
+    return ended.out
 
 
 @pytest.mark.slow
@@ -198,20 +191,22 @@ def recover(folder: Path) -> str:
         (truncate, BANS * 2 // 3),
     ],
 )
-def test_the_readmes_commands_bring_back_what_can_be_read(
+def test_recover_brings_back_what_can_be_read(
     f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None], lost: int
 ) -> None:
     """Events, marks and archive; the next send takes the spool in, and tells nothing twice."""
     damage(full)
     assert f2b_digest("--config", config, "send").status == 1
     f2b_digest("--config", config, *RECORD)
-    recover(full.parent)
+    said = recover(f2b_digest, full)
+    assert "1 event waits in the spool" in said
     assert BANS - lost <= len(query(full, "SELECT id FROM event")) <= BANS
     assert query(full, "PRAGMA integrity_check") == [("ok",)]
     assert query(full, "PRAGMA journal_mode") == [("wal",)]
     assert query(full, "PRAGMA auto_vacuum") == [(2,)]
     assert full.stat().st_mode & 0o777 == 0o640
-    assert (full.parent / "damaged/bans.sqlite3").exists()
+    assert (full.parent / "bans.sqlite3.damaged-1/bans.sqlite3").exists()
+    assert not Path(f"{full}.damaged").exists()
     marks = 0 if damage is truncate else 1  # where the mark is lost, all is told again
     assert len(query(full, "SELECT id FROM digest")) == marks
     shutil.rmtree(config.parent / "out")
@@ -233,7 +228,7 @@ def test_a_recovered_store_gives_no_new_ban_an_id_that_was_reported(
     query(full, "DELETE FROM event WHERE id > 10")  # by prune
     overwrite(full, pages(full, TABLE_LEAF, b"delivery")[-1] * PAGE, b"\xff" * 2000)
     assert f2b_digest("--config", config, "send").status == 1
-    recover(full.parent)
+    recover(f2b_digest, full)
     f2b_digest("--config", config, *RECORD)
     assert "1 ban pending" in f2b_digest("--config", config, "status").out
 
@@ -244,22 +239,57 @@ def test_a_store_that_was_never_sent_from_can_be_recovered(f2b_digest: Command, 
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])
     break_events(path)
     assert f2b_digest("--config", config, "send").status == 1
-    recover(path.parent)
+    recover(f2b_digest, path)
     assert re.search(r"1,4\d\d bans pending", f2b_digest("--config", config, "status").out)
 
 
 @pytest.mark.slow
-def test_an_older_store_is_recovered_as_what_it_is(f2b_digest: Command, config: Path, path: Path) -> None:
-    """It keeps its version, so that the next send upgrades it."""
+def test_an_older_store_is_recovered_as_one_of_today(f2b_digest: Command, config: Path, path: Path) -> None:
+    """Its rows go into the tables of this version."""
     make_version_1(path)
     query(path, "UPDATE delivery SET status = 'sent'")
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])
     break_events(path)
     assert f2b_digest("--config", config, "send").status == 1
-    recover(path.parent)
-    assert query(path, "PRAGMA user_version") == [(1,)]
+    recover(f2b_digest, path)
+    assert query(path, "PRAGMA user_version") == [(recorder.SCHEMA_VERSION,)]
     assert f2b_digest("--config", config, "send").status == 0
     assert query(path, "PRAGMA user_version") == [(recorder.SCHEMA_VERSION,)]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 8192], ids=["the mark only", "no page is right"])
+def test_a_store_that_needs_no_recovery_or_has_nothing_left_stays(
+    f2b_digest: Command, config: Path, full: Path, content: bytes
+) -> None:
+    """Recover touches no store that is whole, and takes none away of which it can read nothing."""
+    if content:
+        overwrite(full, 100, content * 1000)
+    before = fingerprint(full)
+    ended = f2b_digest("--config", config, "recover")
+    assert ended.status == (1 if content else 0)
+    assert ("nothing can be read" in ended.err) if content else ("is not damaged" in ended.out)
+    assert fingerprint(full) == before
+
+
+def test_a_recovery_that_is_interrupted_can_be_run_again(
+    f2b_digest: Command, config: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The damaged store stays, with its mark, until the whole one is in its place."""
+    break_events(full)
+    assert f2b_digest("--config", config, "send").status == 1
+    before = fingerprint(full)
+    with monkeypatch.context() as patch:
+        patch.setattr("f2b_digest.store.recovery._replace", later)
+        assert f2b_digest("--config", config, "recover").status == 1
+    assert fingerprint(full) == before
+    assert Path(f"{full}.damaged").exists()
+    recover(f2b_digest, full)
+    assert (full.parent / "bans.sqlite3.damaged-2").exists()
+
+
+def later(*_: object) -> None:
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # ---- gone

@@ -34,6 +34,7 @@ COMMANDS = {
     "resend": "Deliver a digest of the archive once more.",
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
+    "recover": "Make a damaged store whole.",
     "setup": "Install on this machine, or take it back.",
     "check": "Examine the installation, and say what to do.",
     "config": "Print a configuration with every key and its default, or check one.",

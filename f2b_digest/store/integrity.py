@@ -16,7 +16,7 @@ from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.store.connection import connect
 
-HOW_TO_RECOVER = 'new bans wait in its spool; see "When the store is damaged" in docs/recovery.md'
+HOW_TO_RECOVER = "new bans wait in its spool; run f2b-digest recover"
 LONGEST_REASON = 4096
 """Bytes of a mark that are read: SQLite's reason is a line."""
 SMALL = 16 * 2**20

@@ -1,0 +1,47 @@
+"""`recover`: make a damaged store whole."""
+
+import click
+
+from f2b_digest import recorder
+from f2b_digest.cli import Program
+from f2b_digest.cli.send import PATIENCE, only_sender
+from f2b_digest.rendering.renderer import plural
+from f2b_digest.store import Store, is_there
+from f2b_digest.store.connection import no_store
+from f2b_digest.store.integrity import damage, fault, keep_in_mind
+from f2b_digest.store.recovery import recover
+
+
+@click.command()
+@click.pass_obj
+def command(program: Program) -> None:
+    """Make a damaged store whole.
+
+    Copies the store into a folder beside it, brings every row that can be read into a new store, and puts that in its
+    place. Bans that were recorded meanwhile are in the spool, and imported by the next send. A store without damage
+    stays as it is.
+
+    \b
+    Example:   f2b-digest recover
+    """  # noqa: D301 - click wants the character, not its name
+    path = program.begin(program.configuration())
+    if not is_there(path):
+        raise no_store(path)
+    with only_sender(path, PATIENCE):
+        if not damage(path) and not fault(path):
+            Store(path, read_only=True).close()  # what is no store at all is told
+            click.echo(f"{path} is not damaged: nothing to recover")
+            return
+        recovered = recover(path)
+        keep_in_mind(path, program.clock())
+    rows = recovered.rows
+    lost = recovered.highest - rows["event"]
+    click.echo(
+        f"recovered {plural(rows['event'], 'event', 'events')}, {plural(rows['digest'], 'digest', 'digests')}, "
+        f"{plural(rows['delivery'], 'delivery', 'deliveries')}"
+    )
+    if lost > 0:
+        click.echo(f"{plural(lost, 'event id has', 'event ids have')} no row now: damaged, or pruned long ago")
+    if waiting := recorder.spooled(str(path)):
+        click.echo(f"{plural(waiting, 'event waits', 'events wait')} in the spool for the next send")
+    click.echo(f"the damaged files are in {recovered.kept}; remove them when you need them no more")

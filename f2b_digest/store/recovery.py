@@ -1,0 +1,221 @@
+"""A damaged store made whole: what SQLite can still read of it, in a new store. Nothing is told or sent here.
+
+The damaged files are kept. A crash at any moment leaves the damaged store, its mark and the copies, so that the whole
+can be run again.
+"""
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from f2b_digest import recorder
+from f2b_digest.errors import StoreError
+from f2b_digest.store.integrity import fault
+from f2b_digest.store.tables import delivery, digest, event
+
+log = logging.getLogger(__name__)
+
+TABLES = (event.name, digest.name, delivery.name)
+"""In the order in which their rows refer to each other."""
+MOST_FAULTS = 200_000
+"""Reads that may fail for one table, each of which takes microseconds: a broken root page fails for every id."""
+LENGTH_OF_FILE = 92, b"\0\0\0\0"
+"""Where SQLite's header says for which change its length in pages was true; with zeros, SQLite asks the file system."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was brought back."""
+
+    rows: dict[str, int]
+    """By table."""
+    highest: int
+    """The highest event id that the damaged store ever gave, as far as it can tell."""
+    kept: Path
+    """The folder with the damaged files."""
+
+
+def recover(path: Path) -> Recovered:
+    """Replace a damaged store by a whole one with all rows that can be read.
+
+    The caller holds the sender's lock and becomes the folder's owner before. No event id is given a second time. The
+    spool stays for the next send. Raises StoreError, and then the store is as it was.
+    """
+    kept = _keep(path)
+    copy, new = kept / path.name, path.with_name(path.name + ".recovered")
+    try:
+        _remove(new)
+        with closing(recorder.connect(str(new))) as connection:
+            rows, highest = _fill(connection, copy)
+        wrong = fault(new)
+        if wrong:
+            raise StoreError(f"{path} is not recovered: the new store is damaged too ({wrong}); is the disk sound?")
+        if not any(rows.values()):
+            raise StoreError(
+                f"nothing can be read from {path}; it stays as it is, with a copy in {kept}. "
+                f"To begin anew, move it away (with its -wal and -shm) and remove {recorder.damage_mark(str(path))}"
+            )
+        _replace(path, new)
+    except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
+        raise StoreError(f"{path} is not recovered, and stays as it was: {error}") from None
+    finally:
+        _remove(new)
+    return Recovered(rows, highest, kept)
+
+
+def _keep(path: Path) -> Path:
+    """Copy a store's files into a new folder beside it. Raises StoreError."""
+    names = [path.name + end for end in ("", "-wal", "-shm", ".damaged")]
+    number = 1
+    while (folder := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    try:
+        folder.mkdir(mode=0o750)
+        for name in names:
+            if os.path.lexists(path.with_name(name)):
+                with os.fdopen(recorder.open_regular(str(path.with_name(name)), os.O_RDONLY), "rb") as file:
+                    _copy(file, folder / name)
+        _sync(folder)
+        _sync(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be copied to {folder}: {error.strerror}: nothing was changed") from None
+    return folder
+
+
+def _copy(file: BinaryIO, target: Path) -> None:
+    with target.open("xb") as copied:
+        shutil.copyfileobj(file, copied)
+        copied.flush()
+        os.fsync(copied.fileno())
+
+
+def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], int]:
+    """Insert into an empty store what can be read from a damaged one; return the rows by table, and the highest id."""
+    _trust_file_length(copy)
+    connection.execute("PRAGMA synchronous=OFF")  # the whole is synced at its end
+    connection.execute("ATTACH ? AS old", (str(copy),))
+    for statement in _archive_tables():
+        connection.execute(statement)
+    rows = {table: _copy_table(connection, table) for table in TABLES}
+    # The next digest tells again what a lost one told: its messages alone would be told beside that.
+    orphans = connection.execute("DELETE FROM delivery WHERE digest_id NOT IN (SELECT id FROM digest)").rowcount
+    rows[delivery.name] -= orphans
+    highest = _highest(connection)
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'event'")
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (highest,))
+    connection.execute("DETACH old")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return rows, highest
+
+
+def _trust_file_length(copy: Path) -> None:
+    """A header that is wrong about the file's length hides the pages behind it."""
+    at, zeros = LENGTH_OF_FILE
+    with copy.open("r+b") as file:
+        if len(file.read(at + len(zeros))) == at + len(zeros):
+            file.seek(at)
+            file.write(zeros)
+
+
+def _archive_tables() -> Iterator[str]:
+    """Yield the statements that make the tables of digests and deliveries."""
+    from sqlalchemy.dialects import sqlite  # noqa: PLC0415 - of a command that is run once in a life
+    from sqlalchemy.schema import CreateIndex, CreateTable  # noqa: PLC0415
+
+    for table in (digest, delivery):
+        yield str(CreateTable(table).compile(dialect=sqlite.dialect()))
+        for index in table.indexes:
+            yield str(CreateIndex(index).compile(dialect=sqlite.dialect()))
+
+
+def _copy_table(connection: sqlite3.Connection, table: str) -> int:
+    """Copy what can be read of a table; return the number of rows."""
+    columns = _columns(connection, "old", table)
+    if "id" not in columns:
+        log.info("table %s of the damaged store cannot be found", table)
+        return 0
+    names = ", ".join(f'"{name}"' for name in _columns(connection, "main", table) if name in columns)
+    insert = f"INSERT OR IGNORE INTO main.{table} ({names}) SELECT {names} FROM old.{table} WHERE id BETWEEN ? AND ?"  # noqa: S608
+    lost = 0
+    ranges = [(1, _last_id(connection, table))]
+    while ranges and lost < MOST_FAULTS:
+        first, last = ranges.pop()
+        try:
+            connection.execute(insert, (first, last))
+        except sqlite3.DatabaseError:
+            lost += 1
+            if first < last:  # the fault is in one half, or in both
+                middle = (first + last) // 2
+                ranges += [(middle + 1, last), (first, middle)]
+    count = int(connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0])  # noqa: S608
+    log.info("table %s: %d rows, %d reads failed", table, count, lost)
+    return count
+
+
+def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    try:
+        return [name for _, name, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
+    except sqlite3.DatabaseError:  # its schema cannot be read
+        log.debug("no columns of %s.%s", schema, table, exc_info=True)
+        return []
+
+
+def _last_id(connection: sqlite3.Connection, table: str) -> int:
+    """Return the highest id that a damaged table may have."""
+    return max(
+        _number(connection, "SELECT seq FROM old.sqlite_sequence WHERE name = ?", table),
+        _number(connection, f"SELECT max(id) FROM old.{table}"),  # noqa: S608 - our own names
+        _number(connection, "SELECT max(last_id) FROM main.digest") if table == event.name else 0,
+    )
+
+
+def _highest(connection: sqlite3.Connection) -> int:
+    """Return the highest event id of which anything is known: a new ban must not get one that was reported."""
+    return max(
+        _number(connection, "SELECT seq FROM old.sqlite_sequence WHERE name = 'event'"),
+        _number(connection, "SELECT max(id) FROM main.event"),
+        _number(connection, "SELECT max(last_id) FROM main.digest"),
+    )
+
+
+def _number(connection: sqlite3.Connection, query: str, *values: str) -> int:
+    """Return what a query counts; 0 where its pages cannot be read, or hold no sensible number."""
+    try:
+        row = connection.execute(query, values).fetchone()
+    except sqlite3.DatabaseError:
+        log.debug("%s", query, exc_info=True)
+        return 0
+    return row[0] if row and isinstance(row[0], int) and 0 < row[0] < 1 << 62 else 0
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Put the new store into the old one's place, and take the mark away. The old files are copied by now."""
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    for end in ("-wal", "-shm", "-journal"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    _sync(path.parent)
+    new.replace(path)
+    _sync(path.parent)
+    Path(recorder.damage_mark(str(path))).unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _remove(new: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        new.with_name(new.name + end).unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

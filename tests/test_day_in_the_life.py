@@ -97,7 +97,8 @@ def attack(server: Server) -> None:
     strangers = [server.knock(f"198.51.100.{last}", "guest") for last in (21, 22)]
     banned(server, ("sshd", "198.51.100.21"), ("sshd", "198.51.100.22"))
     anna = server.knock("198.51.100.23", "anna", password=PASSWORD)
-    assert anna.wait(60) == 0, f"{anna.communicate()[0]}\n{server.logs()}"
+    said = anna.communicate(timeout=60)[0]
+    assert anna.returncode == 0, f"{said}\n{server.logs()}"
     strangers.append(server.knock("198.51.100.23", "anna"))
     banned(server, ("sshd", "198.51.100.23"))
     for each in strangers:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import py_compile
 import re
 import shutil
 import sqlite3
@@ -147,6 +148,22 @@ def test_uninstall_leaves_the_tree_as_it_was(setup: Setup, tree: Path) -> None:
     left = files(tree)
     assert {name for name in left if name not in before} == {"etc/f2b-digest", CONFIGURATION}
     assert {name: left[name] for name in before} == before
+
+
+def test_uninstall_takes_what_fail2ban_compiled_of_our_action(setup: Setup, tree: Path) -> None:
+    """The code that Python keeps beside a file that it imports; that of an action of the admin's stays."""
+    before = files(tree)
+    setup()
+    compiled = Path(py_compile.compile(str(tree / ACTION), doraise=True) or "")
+    setup("--uninstall")
+    assert not compiled.parent.exists()
+    setup()
+    py_compile.compile(str(tree / ACTION), doraise=True)
+    mine = compiled.with_name(compiled.name.replace("f2b-digest", "f2b-digest-mine"))
+    mine.write_bytes(b"mine")
+    setup("--uninstall")
+    left = set(files(tree)) - set(before)
+    assert left == {str(path.relative_to(tree)) for path in (compiled.parent, mine)} | {"etc/f2b-digest", CONFIGURATION}
 
 
 def test_uninstall_leaves_the_store(setup: Setup, tree: Path) -> None:

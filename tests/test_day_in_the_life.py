@@ -80,9 +80,9 @@ def install(server: Server, wheel: Path) -> None:
         "sh", "-ec",
         f"""mkdir /opt/libraries  # for pip, which has no network there: what the tests' own environment has
         for each in {libraries}/*; do case $each in *f2b*) ;; *) ln -s "$each" /opt/libraries/;; esac; done
-        {sys.base_prefix}/bin/python3 -m venv /opt/f2b-digest
+        {sys.base_prefix}/bin/python3 -m venv --without-pip /opt/f2b-digest
         for folder in /opt/f2b-digest/lib/python*/site-packages; do echo /opt/libraries >$folder/libraries.pth; done
-        /opt/f2b-digest/bin/pip install -q --no-index /opt/{wheel.name}
+        /opt/f2b-digest/bin/python3 -m pip install -q --no-index /opt/{wheel.name}
         ln -sf /opt/f2b-digest/bin/f2b-digest /usr/local/bin/""",
     )  # fmt: skip
     setup(server)
@@ -144,7 +144,9 @@ def upgrade(server: Server, wheel: Path) -> None:
         "sh", "-c",
         "for last in $(seq 40 59); do fail2ban-client set sshd banip 198.51.100.$last; sleep 0.4; done",
     )  # fmt: skip
-    server.well("/opt/f2b-digest/bin/pip", "install", "-q", "--no-index", "--upgrade", f"/opt/{wheel.name}")
+    server.well(
+        "/opt/f2b-digest/bin/python3", "-m", "pip", "install", "-q", "--no-index", "--upgrade", f"/opt/{wheel.name}"
+    )
     assert NEWER in well(server, "--version")
     assert "# newer" not in server.read(ACTION)
     assert any(f"/{ACTION}" in line for line in troubles(server)), troubles(server)

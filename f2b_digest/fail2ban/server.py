@@ -16,8 +16,8 @@ from f2b_digest.fail2ban.client import Client, NoAnswerError, NoProgramError
 from f2b_digest.model.host_context import AnyNetwork
 
 log = logging.getLogger(__name__)
-DEADLINE = 5.0
-"""Seconds for all questions together."""
+DEADLINE = 15.0
+"""Seconds for all questions together: on a small or busy computer, each of the programs takes two to start."""
 QUESTIONS = ("ignoreip", "bantime.increment", "actions")
 OPTIONS = ("dbpath", "store")
 """What our Python action, and our shell action, call the store: no other action has either."""

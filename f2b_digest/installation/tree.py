@@ -161,7 +161,7 @@ class Tree:
             elif step.verb == "remove":
                 self._keep(self.at(step.path))
                 remove_file(self.at(step.path))
-                del manifest.files[step.path]
+                manifest.files.pop(step.path, None)
 
     def save(self, manifest: Manifest) -> None:
         """Store the manifest, if it changed; without files, take it and the folders that setup made away."""

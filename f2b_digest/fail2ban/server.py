@@ -107,7 +107,8 @@ def _configured(client: Client, running: tuple[str, ...] | None, until: float) -
     """Return what the configuration of the enabled jails says, as fail2ban reads it."""
     try:
         lines = client("-d", patience=max(until - time.monotonic(), 0.1)).splitlines()
-    except NoAnswerError:
+    except NoAnswerError as silence:
+        log.info("fail2ban's configuration cannot be read: %s", silence.reason)
         return Answers(running, asked=False)
     ignored: list[str] = []
     stores: list[str] = []

@@ -112,7 +112,7 @@ def hear_of_it(server: Server) -> EmailMessage:
     assert "198.51.100.23: anna logged in from there" in preview
     at_the_next_minute(server)
     edited = server.read(CRON)
-    assert "every file is as it should be" in setup(server)
+    assert "all files are up to date" in setup(server)
     assert server.read(CRON) == edited
     assert [path.name for path in (server.root / "etc/cron.d").iterdir()] == ["f2b-digest"]
     assert troubles(server) == []
@@ -174,7 +174,7 @@ def run_out_of_disk(server: Server) -> None:
 def nothing_is_left_to_set_up(server: Server) -> None:
     """Another `setup` changes no file, and leaves fail2ban alone."""
     before, restarts = server.tree("etc", "usr/local"), len(RESTARTED.findall(server.read("var/log/fail2ban.log")))
-    assert "every file is as it should be" in setup(server)
+    assert "all files are up to date" in setup(server)
     assert server.tree("etc", "usr/local") == before
     assert len(RESTARTED.findall(server.read("var/log/fail2ban.log"))) == restarts
 

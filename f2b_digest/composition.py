@@ -1,5 +1,6 @@
 """What a report's next digest is: which events it takes, of which period, what is made of them. Nothing is sealed."""
 
+import logging
 import os
 from dataclasses import replace
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from f2b_digest.reconcile import Known
 from f2b_digest.store import Sealed, Selection, Store
 from f2b_digest.text.redaction import samples
 
+log = logging.getLogger(__name__)
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
 ALARMED_AGAIN = 20 * 3600.0
@@ -113,6 +115,7 @@ def compose(
     except F2bDigestError:  # of the store, and no fault of what is judged
         raise
     except Exception as error:  # a digest that judges nothing is better than none
+        log.debug("nothing was judged", exc_info=True)
         return replace(digest, notes=(*digest.notes, f"nothing was judged: {bug(error)}"))
 
 

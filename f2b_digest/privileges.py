@@ -7,10 +7,10 @@ user ends the walk, and from there on it is that user who works.
 import os
 import pwd
 import stat
-import tempfile
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from f2b_digest.errors import ConfigurationError, StoreError
 
@@ -21,8 +21,7 @@ MOST_FILES = 10_000
 UMASK = 0o027
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """The user a store belongs to."""
 
     uid: int
@@ -33,8 +32,7 @@ class Owner:
     groups: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """A link, folder or file on the way to a path, itself not followed."""
 
     path: Path
@@ -204,18 +202,21 @@ def become(owner: Owner) -> None:
         os.setresuid(owner.uid, owner.uid, owner.uid)
     except OSError as error:
         raise StoreError(f"cannot become {owner.name}, who owns the store: {error.strerror}") from None
-    if _can_return() or os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
+    if _can_return(owner) or os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
         raise StoreError(f"became {owner.name}, who owns the store, and could still be root: nothing was done")
     os.umask(UMASK)
     os.chdir("/")
     os.environ.update(HOME=owner.home, USER=owner.name, LOGNAME=owner.name)
     if not os.access(os.environ.get("TMPDIR", "/"), os.W_OK):
         os.environ.pop("TMPDIR", None)
-    tempfile.tempdir = None
+    if "tempfile" in sys.modules:  # it remembers a folder that may be closed now
+        sys.modules["tempfile"].__dict__["tempdir"] = None
 
 
-def _can_return() -> bool:
-    for turn in (os.setuid, os.seteuid, os.setgid, os.setegid):
+def _can_return(owner: Owner) -> bool:
+    """Try to be root again; group 0 says nothing where it is the owner's own."""
+    groups = (os.setgid, os.setegid) if owner.gid else ()
+    for turn in (os.setuid, os.seteuid, *groups):
         try:
             turn(0)
         except OSError:

@@ -46,6 +46,7 @@ class Known:
     """Events that were missing."""
     silent: tuple[str, ...] = ()
     """Jails that ban, and in which our action seems to be missing."""
+    # What is missing still counts as what the next send adds: a preview tells of it as that send will.
 
     def of(self, selection: Selection, recorded: int) -> Reconciliation:
         """Return what this says of a digest that has so many bans."""
@@ -55,7 +56,8 @@ class Known:
             if selection.first_id <= key <= selection.last_id and matches(jail, selection.jails)
         }
         silent = tuple(jail for jail in self.silent if matches(jail, selection.jails))
-        return Reconciliation(recorded, len(inside), len(inside & self.added), silent)
+        more = sum(matches(row[2], selection.jails) for row in self.missing)
+        return Reconciliation(recorded + more, len(inside) + more, len(inside & self.added) + more, silent)
 
 
 def look(path: Path, theirs: sqlite3.Connection, configuration: Configuration, now: float) -> Known:
@@ -64,14 +66,50 @@ def look(path: Path, theirs: sqlite3.Connection, configuration: Configuration, n
     Raises SourceError or StoreError.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-            connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+        with closing(_reading(path)) as connection:
             since = _since(connection, now - min(configuration.keep, LOOKED_BACK))
             # A little earlier: the database rounds its times.
             bans = _bans(theirs, configuration, (now if since is None else since) - BEFORE)
             return Known() if since is None else _compare(connection, bans, since, now - YOUNG)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from None
+
+
+def foresee(
+    path: Path, theirs: sqlite3.Connection, configuration: Configuration, clock: Callable[[], float]
+) -> Known | None:
+    """Return what the next `take_in` will find missing, and change nothing; None where that cannot be found out.
+
+    A ban in the spool is not missing.
+    """
+    try:
+        known = look(path, theirs, configuration, clock())
+        waiting = _spooled(path, {row[2:4] for row in known.missing})
+        missing = tuple(row for row in known.missing if not _is_among(waiting, row))
+        return Known(known.events, missing, silent=_silent_jails(path, missing))
+    except (SourceError, StoreError, sqlite3.Error, OSError) as error:
+        log.info("no comparison with fail2ban's database: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return None
+
+
+def _spooled(path: Path, wanted: set[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[float]]:
+    """Return by jail and address the times of their bans that wait in the spool."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for line in recorder.spool_lines(recorder.spool_path(str(path))) if wanted and recorder.spooled(str(path)) else ():
+        row = recorder.event_of(line)
+        if row and row[0] == "ban" and row[2:4] in wanted:
+            found.setdefault(row[2:4], []).append(row[4])
+    return found
+
+
+def _is_among(waiting: dict[tuple[Any, ...], list[float]], row: Row) -> bool:
+    return any(row[4] - BEFORE <= at <= row[4] + AFTER for at in waiting.get(row[2:4], ()))
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+    connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
+    return connection
 
 
 def take_in(
@@ -155,7 +193,7 @@ def _silent_jails(path: Path, missing: Sequence[Row]) -> tuple[str, ...]:
     for row in missing:
         times.setdefault(row[2], []).append(row[4])
     query = f"SELECT max(recorded_at) FROM event WHERE {OURS} AND jail = ?"  # noqa: S608 - our words
-    with closing(recorder.connect(str(path), 5.0)) as connection:
+    with closing(_reading(path)) as connection:
         last = {jail: connection.execute(query, (jail,)).fetchone()[0] for jail in times}
     return tuple(
         jail for jail, at in sorted(times.items()) if last[jail] is None or (len(at) > 1 and last[jail] < min(at))

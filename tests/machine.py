@@ -84,7 +84,7 @@ class Machine:
                 self._mount(kept, path)
 
     def _fail2ban(self, version: str) -> None:
-        python, variables = program("/usr/bin/python3", "apt install python3"), "PYTHONDONTWRITEBYTECODE=1"
+        python, variables = program("/usr/bin/python3", "apt install python3"), ""
         if version == "1.0":
             stock, programs = Path("/etc/fail2ban"), Path(program("fail2ban-client", "apt install fail2ban")).parent
         else:
@@ -93,7 +93,7 @@ class Machine:
             path = f"{part}/usr/lib/python3/dist-packages"
             if version == "0.11":
                 path += f":{self.write('python/sitecustomize.py', OLDER_PYTHON).parent}"
-            variables += f' PYTHONPATH="{path}"'
+            variables = f'PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="{path}"'
         shutil.copytree(stock, self.folder / "etc/fail2ban")
         self._script(
             "fail2ban-client", f'{variables} PATH="{programs}:$PATH" exec {python} {programs}/fail2ban-client "$@"'

@@ -78,14 +78,26 @@ def recorded(path: Path) -> Path:
 
 
 @pytest.fixture
-def check(
+def host(
     f2b_digest: Command, config: Path, root: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Check:
-    """Give `check` on a host where only fail2ban is missing, at the present time; the last words are its options."""
+) -> tuple[str | Path, ...]:
+    """Make a host where only fail2ban is missing, at the present time; give the words that examine it."""
     monkeypatch.setattr("f2b_digest.cli.time", time)
     monkeypatch.setattr("f2b_digest.config.FAIL2BAN_DATABASE", tmp_path / "fail2ban.sqlite3")
     make_fail2ban_database(tmp_path / "fail2ban.sqlite3")
-    return lambda *options: f2b_digest("--config", config, "check", "--fail2ban-socket", tmp_path / "none", *options)
+    return "--config", config, "check", "--fail2ban-socket", tmp_path / "none"
+
+
+@pytest.fixture
+def check(host: tuple[str | Path, ...], f2b_digest: Command) -> Check:
+    """Give `check` on that host; the last words are its options."""
+    return lambda *options: f2b_digest(*host, *options)
+
+
+@pytest.fixture
+def check_apart(host: tuple[str | Path, ...], apart: Command) -> Check:
+    """Give `check` on that host in a process of its own: where the store is another user's, root becomes that user."""
+    return lambda *options: apart(*host, *options)
 
 
 def lines(ended: Ended, state: str) -> list[str]:
@@ -121,12 +133,12 @@ def test_fail2ban_down(check: Check) -> None:
     assert "systemctl start fail2ban" in line
 
 
-def test_an_action_is_missing_from_a_jail(server: Fail2ban, check: Check, config: Path) -> None:
+def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, config: Path) -> None:
     """Asked over the socket: the jails with an action of ours are told from the one without, whatever its name."""
     config.write_text(
         config.read_text().replace("bans.sqlite3", "x").replace(str(config.parent / "x"), str(server.store))
     )
-    ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
+    ended = check_apart("--fail2ban-socket", server.folder / "run/f2b.sock")
     assert ended.status == 1
     found = [line for line in lines(ended, "error") if line.startswith("jail")]
     for line, jail in zip(sorted(found), ("bare", "forgotten"), strict=True):
@@ -425,11 +437,24 @@ def test_a_send_that_tells_nothing_is_a_run(check: Check, config: Path, f2b_dige
         assert max(store.runs("daily")) == pytest.approx(time.time(), abs=60)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_an_installation_of_the_old_kind(check: Check, root: Path, path: Path) -> None:
+@pytest.fixture
+def daemons_store(recorded: Path, config: Path) -> Iterator[Path]:
+    """Give the store to the user daemon, in a folder that daemon may enter."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to daemon
+        store = Path(name, recorded.name)
+        shutil.copy(recorded, store)
+        for path in (store.parent, store):
+            os.chown(path, 1, 1)
+        config.write_text(config.read_text().replace(str(recorded), str(store)))
+        yield store
+
+
+@pytest.mark.usefixtures("daemons_store")
+def test_an_installation_of_the_old_kind(check_apart: Check, root: Path) -> None:
     """A cron line of the store's owner sends, and sees little: setup moves it over."""
-    for name in (path.parent, path):
-        os.chown(name, 1, 1)
+    check = check_apart
     rewrite(root, "root f2b-digest", "daemon f2b-digest")
     found = [line for line in lines(check(), "warning") if line.startswith("cron")]
     assert len(found) == 1

@@ -307,9 +307,9 @@ def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: 
         above.chmod(0o755)
     path.chmod(0o600)
     code = (
-        "import os; from pathlib import Path; from f2b_digest.store import Store, opening\n"
+        "import os; from pathlib import Path; from f2b_digest.store import Store, connection\n"
         "os.setresuid(65534, 65534, 65534)\n"
-        f"print(opening.explain(Path({str(path)!r}), 'unable to open database file'))"
+        f"print(connection.explain(Path({str(path)!r}), 'unable to open database file'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{path} cannot be opened by this user: run this as root\n"

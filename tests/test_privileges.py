@@ -303,7 +303,7 @@ def forms(secret: str) -> list[str]:
 
 
 def assert_no_secret(*texts: str | bytes) -> None:
-    """Layout for every form of every secret."""
+    """Look for every form of every secret."""
     for text in texts:
         content = text if isinstance(text, bytes) else text.encode()
         assert [form for secret in SECRETS for form in forms(secret) if form.encode() in content] == []

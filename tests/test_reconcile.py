@@ -132,7 +132,7 @@ def test_check_tells_what_the_next_send_will_add(f2b_digest: Command, config: Pa
     record(path, [A])
     know(config, [A, B])
     said = f2b_digest("--config", config, "check").out
-    assert "1 bans of sshd were not recorded (the next send adds them" in said
+    assert "1 ban of sshd missing from the store (the next send adds them" in said
     assert len(query(path, "SELECT 1 FROM event WHERE kind = 'ban'")) == 1
     know(config, [A])
     assert "all of its 1 bans since our action records were recorded" in f2b_digest("--config", config, "check").out

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import py_compile
 import re
 import shutil
 import sqlite3
@@ -124,7 +125,7 @@ def test_a_second_setup_changes_nothing(setup: Setup, tree: Path) -> None:
     """No file is written again, and the snippet does not take itself for somebody else's action."""
     setup()
     before = files(tree)
-    assert setup() == Ended(0, "every file is as it should be\n", "")
+    assert setup() == Ended(0, "all files are up to date\n", "")
     assert files(tree) == before
 
 
@@ -147,6 +148,22 @@ def test_uninstall_leaves_the_tree_as_it_was(setup: Setup, tree: Path) -> None:
     left = files(tree)
     assert {name for name in left if name not in before} == {"etc/f2b-digest", CONFIGURATION}
     assert {name: left[name] for name in before} == before
+
+
+def test_uninstall_takes_what_fail2ban_compiled_of_our_action(setup: Setup, tree: Path) -> None:
+    """The code that Python keeps beside a file that it imports; that of an action of the admin's stays."""
+    before = files(tree)
+    setup()
+    compiled = Path(py_compile.compile(str(tree / ACTION), doraise=True) or "")
+    setup("--uninstall")
+    assert not compiled.parent.exists()
+    setup()
+    py_compile.compile(str(tree / ACTION), doraise=True)
+    mine = compiled.with_name(compiled.name.replace("f2b-digest", "f2b-digest-mine"))
+    mine.write_bytes(b"mine")
+    setup("--uninstall")
+    left = set(files(tree)) - set(before)
+    assert left == {str(path.relative_to(tree)) for path in (compiled.parent, mine)} | {"etc/f2b-digest", CONFIGURATION}
 
 
 def test_uninstall_leaves_the_store(setup: Setup, tree: Path) -> None:
@@ -172,7 +189,7 @@ def test_a_file_that_a_person_changed_survives(setup: Setup, tree: Path, name: s
     ended = setup("--uninstall")
     assert "\nmine = 1\n" in (tree / name).read_text()
     if name == CRON:
-        assert "its lines that start f2b-digest are turned off" in ended.out
+        assert "its f2b-digest lines are turned off" in ended.out
     else:
         assert "was changed by hand and stays" in ended.err
 
@@ -188,7 +205,7 @@ def test_a_changed_time_is_the_admins(setup: Setup, tree: Path) -> None:
     (tree / CRON).write_text(re.sub("^@daily ", "30 6 * * 1-5", (tree / CRON).read_text(), flags=re.MULTILINE))
     before = files(tree)
     for _ in range(2):
-        assert setup() == Ended(0, "every file is as it should be\n", "")
+        assert setup() == Ended(0, "all files are up to date\n", "")
     assert files(tree) == before
     assert [path.name for path in (tree / CRON).parent.iterdir()] == ["f2b-digest"]
 
@@ -222,7 +239,7 @@ def test_an_installation_of_the_old_kind_is_moved_over(setup: Setup, tree: Path,
     daily_line, retry_line = cron_lines(tree)
     assert daily_line.split() == [*daily.split(), "root", "/opt/f2b-digest", "send", "daily"]
     assert retry_line.split() == ["*/10", "*", "*", "*", "*", "root", "/opt/f2b-digest", "retry"]
-    assert setup().out == "every file is as it should be\n"
+    assert setup().out == "all files are up to date\n"
 
 
 def test_only_what_must_be_is_changed_in_an_admins_cron_file(setup: Setup, tree: Path) -> None:
@@ -276,9 +293,38 @@ def test_uninstall_leaves_no_cron_line_that_fails(setup: Setup, tree: Path) -> N
     assert (tree / CRON).read_text() == text
     assert f"would change {tree / CRON}" in ended.out
     ended = setup("--uninstall")
-    assert f"change {tree / CRON}  (you changed it: its lines that start f2b-digest are turned off" in ended.out
+    assert f"change {tree / CRON}  (edited by hand: only its f2b-digest lines are turned off" in ended.out
     assert cron_lines(tree) == ["@hourly root true"]
     assert "#off# 0 7 * * *" in (tree / CRON).read_text()
+    ended = setup()
+    assert f"change {tree / CRON}\n" in ended.out
+    assert (tree / CRON).read_text() == text
+
+
+def test_purge_after_uninstall_leaves_nothing(setup: Setup, tree: Path) -> None:
+    """What uninstall kept goes: the store, its folder, the configuration, the cron lines that it turned off."""
+    setup()
+    (tree / CRON).write_text((tree / CRON).read_text().replace("@daily ", "0 7 * * *"))
+    store_with_all_beside_it(tree)
+    setup("--uninstall")
+    ended = setup("--purge", "--yes")
+    assert (ended.status, ended.err) == (0, "")
+    assert [name for name in files(tree) if "f2b-digest" in name] == []
+    for option in ("--purge", "--uninstall"):
+        ended = setup(option, "--yes")
+        assert (ended.status, ended.err) == (0, "")
+        assert ended.out.startswith("nothing ")
+        assert "stay" not in ended.out
+
+
+def test_purge_keeps_what_the_admin_added_to_cron(setup: Setup, tree: Path) -> None:
+    """And says that the file is still there."""
+    setup()
+    (tree / CRON).write_text((tree / CRON).read_text() + "@hourly root true\n")
+    for _ in range(2):
+        ended = setup("--purge", "--yes")
+        assert cron_lines(tree) == ["@hourly root true"]
+        assert f"{tree / CRON} stays: it starts something else, too" in ended.err
 
 
 def store_with_all_beside_it(tree: Path) -> Path:
@@ -600,7 +646,7 @@ def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
         done = machine.setup("--yes", "--scheduler", "cron")
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert "a ban of 192.0.2.1 in a scratch jail of the running fail2ban was recorded" in done.stdout
-        assert "the daily digest comes at midnight (/etc/cron.d/f2b-digest), if anything was banned" in done.stdout
+        assert "the daily digest is sent at midnight (/etc/cron.d/f2b-digest) if anything was banned" in done.stdout
         machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
         machine("fail2ban-client", "set", "own", "banip", "192.0.2.8")
         assert bans(machine) == [("sshd", "192.0.2.7"), ("own", "192.0.2.8")]
@@ -609,7 +655,7 @@ def test_the_first_ban_after_setup_is_recorded(version: str) -> None:
         installed = machine.files()
         done = machine.setup("--scheduler", "cron")
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
-        assert "every file is as it should be" in done.stdout
+        assert "all files are up to date" in done.stdout
         assert "reload" not in done.stdout
         assert machine.files() == installed
         assert "jail own: records; " in machine(machine.program, "check").stdout
@@ -644,7 +690,7 @@ def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
         assert "f2b-digest" not in machine("fail2ban-client", "get", "sshd", "actions").stdout
         client.write_text('#!/bin/sh\nexec real-client "$@"\n')
         done = machine.setup()  # nobody to ask
-        assert "not recording yet: sshd, own; when you like:  fail2ban-client reload --restart" in done.stdout
+        assert "not recording yet: sshd, own; when you are ready, run:  fail2ban-client reload --restart" in done.stdout
 
 
 def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
@@ -660,7 +706,7 @@ def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
         os.chown(folder, 0, 0)
         done = machine.setup("--scheduler", "cron")
         assert "a ban of 192.0.2.1 in a scratch fail2ban was recorded" in done.stdout
-        assert "fail2ban does not run: it takes the action in when it starts" in done.stdout
+        assert "fail2ban is not running: it loads the action when it starts" in done.stdout
         machine("fail2ban-client", "start")
         machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.7")
         assert bans(machine) == [("sshd", "192.0.2.7")]
@@ -695,7 +741,7 @@ def test_a_machine_of_the_old_kind_is_moved_over() -> None:
         at = configuration.stat()
         assert (stat.S_IMODE(at.st_mode), at.st_gid) == (0o600, 0)
         assert f"30 6 * * *        root  {machine.program} send daily\n" in cron.read_text()
-        assert "the daily digest comes by `30 6 * * *`" in done.stdout
+        assert "the daily digest is sent at `30 6 * * *`" in done.stdout
         assert checked(machine, "cron: /etc") == []
 
 
@@ -714,7 +760,7 @@ def test_an_upgrade_under_a_running_fail2ban() -> None:
         (line,) = checked(machine, "action")
         assert line.startswith(f"action: /{ACTION} is not of this version of the program (f2b-digest setup, then")
         done = machine.setup("--scheduler", "cron")
-        assert "the jails go on with the action as it was; when you like:  fail2ban-client reload" in done.stdout
+        assert "the jails still run the earlier action; when you are ready, run:  fail2ban-client reload" in done.stdout
         (line,) = checked(machine, "action")
         assert f"own, sshd began before /{ACTION} was renewed, and may run an earlier version of it" in line
         machine("fail2ban-client", "reload", "--restart")

@@ -16,6 +16,9 @@ from f2b_digest.store.bans import Chosen
 
 MOST = 20
 """Facts of this kind in one digest."""
+LOGINS_BEFORE = 3 * 86400.0
+"""Seconds before a period in which a login counts, too: an open period begins with its first ban, and whoever is banned
+in the morning logged in the day before."""
 NEIGHBOURS = {4: 24, 6: 64}
 """Prefix lengths, by IP version: what a provider hands to one customer or one site, as a rule; an address that changes
 stays in it."""
@@ -47,14 +50,14 @@ class OwnAddresses:
     """The admin's own side, ready to be asked about hundreds of thousands of ids."""
 
     def __init__(self, host_context: HostContext, start: float, end: float) -> None:
-        """Take the logins between two times, UTC epoch seconds: before a ban as well as after it."""
+        """Take the logins of a period and of `LOGINS_BEFORE` before it; its start and end are UTC epoch seconds."""
         self._networks = [
             *((_span(network), Belonging("own", _text(network), None)) for network in host_context.own),
             *((_span(network), Belonging("friend", _text(network), None)) for network in host_context.friends),
         ]
         self._logins: dict[_Span, Belonging] = {}
         for login in host_context.logins:
-            span = _span_of(login.ip) if start <= login.at <= end else None
+            span = _span_of(login.ip) if start - LOGINS_BEFORE <= login.at <= end else None
             if span is not None:
                 self._logins[span] = Belonging("login", None, login.user)
         self._ignored = [

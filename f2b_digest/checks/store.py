@@ -42,7 +42,10 @@ def file(path: Path) -> Iterator[Finding]:
             return
         refused = refusal(path)
         if refused:
-            yield error("store", f"this user cannot write to it: {refused}", "send needs a user who can")
+            if _free(path.parent) < TOO_LITTLE:
+                yield error("store", str(refused), "make room: the disk is full")
+            else:
+                yield error("store", f"this user cannot write to it: {refused}", "send needs a user who can")
     except StoreError as refused_to_read:
         yield error("store", str(refused_to_read))
     except OSError as unreadable:
@@ -50,8 +53,7 @@ def file(path: Path) -> Iterator[Finding]:
 
 
 def _space(folder: Path) -> Iterator[Finding]:
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    free = _free(folder)
     text = f"{folder}: {free / 2**20:,.1f} MiB free"
     if free < TOO_LITTLE:
         yield error("disk", text, "make room: new bans go to the spool's reserve, which holds some 800")
@@ -59,6 +61,12 @@ def _space(folder: Path) -> Iterator[Finding]:
         yield warning("disk", text, "make room before it is full")
     else:
         yield ok("disk", text)
+
+
+def _free(folder: Path) -> int:
+    """Return how many bytes of a folder's disk are free."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _owner(path: Path) -> Iterator[Finding]:
@@ -101,7 +109,8 @@ def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: fl
         return
     if known.missing:
         jails = ", ".join(sorted({row[2] for row in known.missing}))
-        text = f"{place}: {len(known.missing)} bans of {jails} were not recorded"
+        count = len(known.missing)
+        text = f"{place}: {count} {'ban' if count == 1 else 'bans'} of {jails} missing from the store"
         yield warning(what, text, "the next send adds them; is our action in each jail?")
     else:
         yield ok(what, f"{place}: all of its {len(known.events)} bans since our action records were recorded")

@@ -122,9 +122,15 @@ class Program:
             logging.getLogger(__name__).info("from here on as %s, who owns %s", owner.name, path.parent)
 
     def _oldest_login(self, configuration: "Configuration") -> float:
+        from f2b_digest.analysis.own_addresses import LOGINS_BEFORE
         from f2b_digest.periods import DAY, PACES
 
-        return self.clock() - DAY - max(PACES[report.every or "week"] for report in configuration.reports.values())
+        return (
+            self.clock()
+            - DAY
+            - LOGINS_BEFORE
+            - max(PACES[report.every or "week"] for report in configuration.reports.values())
+        )
 
     def host_context(self, configuration: "Configuration") -> "HostContext":
         """Return what `begin` gathered of this host, and print which database of addresses cannot be read.
@@ -175,6 +181,9 @@ def local_zone() -> str:
     try:
         return get_localzone_name() or "UTC"
     except Exception:  # tzlocal refuses a machine whose settings contradict each other
+        import logging
+
+        logging.getLogger(__name__).info("this system's time zone is unclear: UTC", exc_info=True)
         return "UTC"
 
 

@@ -3,16 +3,17 @@
 A program in a closed folder (of a virtual environment below /root, say) is found by descriptors of its folders.
 """
 
+import logging
 import os
 import pkgutil
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 
 import f2b_digest
 
+log = logging.getLogger(__name__)
 WAY = "/proc/self/fd/"
 NOT_NEEDED = ("f2b_digest.__main__", "f2b_digest.cli.setup")
 
@@ -48,5 +49,7 @@ def load(languages: Iterable[str]) -> None:
             import_module(module.name)
     "example.org".encode("idna")
     for lang in map(load_language, languages):
-        with suppress(Exception):  # who speaks it says so
+        try:
             lang.number(1.5), lang.day(datetime.now(UTC)), lang.territory("FR"), lang.ngettext("", "", 2)
+        except Exception:  # who speaks it says so
+            log.info("language %s could not be loaded whole", lang.code, exc_info=True)

@@ -12,12 +12,13 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest import composition, delivery, periods, recorder
+from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.cli import Program, complain, console, report_named, scratch
 from f2b_digest.cli.importing import fill
+from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
@@ -25,6 +26,7 @@ from f2b_digest.model.digest import Digest, schema, to_json
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Selection, Store
+from f2b_digest.store.summary import matches
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -40,7 +42,7 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
-              help="Layout at fail2ban's logs or database instead of the store.")  # fmt: skip
+              help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
 @console.options
 @click.pass_obj
 def command(
@@ -86,7 +88,11 @@ def command(
         else:
             selection, end = _past(configuration, name, since, until, now), now
         host_context = program.host_context(configuration)
-        digest = composition.compose(configuration, store, name, selection, end, host_context)
+        known = None
+        if not sources and selection.since is None and selection.until is None:
+            known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
+            _tell_missing(known, configuration.reports[name].jails)
+        digest = composition.compose(configuration, store, name, selection, end, host_context, known)
         if channel is None:
             content, noted = show(digest, form, renderer.with_layout(layout))
         else:
@@ -108,6 +114,12 @@ def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None
         fill(path, sources, configuration)
     except StoreError as error:
         raise scratch.no_room(str(error).partition(";")[0]) from None
+
+
+def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:
+    count = sum(matches(row[2], jails) for row in known.missing) if known else 0
+    if count:
+        complain(f"{count} more in fail2ban's database were not recorded: the next send adds them")
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -83,16 +83,20 @@ def uptime() -> float:
 
 
 def compared(
-    program: Program, configuration: Configuration, store: Store, host_context: HostContext
+    program: Program,
+    configuration: Configuration,
+    store: Store,
+    host_context: HostContext,
+    compare: Callable[..., Known | None] = reconcile.take_in,
 ) -> tuple[Known | None, HostContext]:
     """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
 
-    Where the database is there and cannot be used, the host_context say so.
+    Where the database is there and cannot be used, the host context says so.
     """
     theirs = program.gathered.database.connection if program.gathered else None
     if theirs is None or not composition.is_fed(store, host_context):
         return None, host_context
-    known = reconcile.take_in(store.path, theirs, configuration, program.clock)
+    known = compare(store.path, theirs, configuration, program.clock)
     if known is None:
         host_context = replace(host_context, unseen=(*host_context.unseen, "database"))
     return known, host_context

@@ -16,8 +16,8 @@ from f2b_digest.fail2ban.client import Client, NoAnswerError, NoProgramError
 from f2b_digest.model.host_context import AnyNetwork
 
 log = logging.getLogger(__name__)
-DEADLINE = 5.0
-"""Seconds for all questions together."""
+DEADLINE = 15.0
+"""Seconds for all questions together: on a small or busy computer, each of the programs takes two to start."""
 QUESTIONS = ("ignoreip", "bantime.increment", "actions")
 OPTIONS = ("dbpath", "store")
 """What our Python action, and our shell action, call the store: no other action has either."""
@@ -107,7 +107,8 @@ def _configured(client: Client, running: tuple[str, ...] | None, until: float) -
     """Return what the configuration of the enabled jails says, as fail2ban reads it."""
     try:
         lines = client("-d", patience=max(until - time.monotonic(), 0.1)).splitlines()
-    except NoAnswerError:
+    except NoAnswerError as silence:
+        log.info("fail2ban's configuration cannot be read: %s", silence.reason)
         return Answers(running, asked=False)
     ignored: list[str] = []
     stores: list[str] = []

@@ -45,7 +45,7 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
     """Ask this host all that only root may be able to ask; what it does not tell is empty.
 
     `since`, in UTC epoch seconds, is how old a login may be; `socket` is fail2ban's, None is its own default. Programs
-    are run side by side, each with its deadline, and have ended when this returns: 5 s for fail2ban, 10 s for `last`
+    are run side by side, each with its deadline, and have ended when this returns: 15 s for fail2ban, 10 s for `last`
     and the journal. fail2ban cannot write to its database until `Snapshot.copy` is called.
     """
     client = Client(*(("-s", socket) if socket else ()), environment=CRON)

@@ -100,11 +100,13 @@ def parse(raw: Raw, since: float, now: float) -> tuple[Login, ...]:
     """
     newest: dict[tuple[str, str], float] = {}
     for source in (from_wtmp(raw.wtmp), from_journal(raw.journal), *(from_file(file, now) for file in raw.files)):
-        with suppress(OSError):
+        try:
             for login in source:
                 ip = _other_host(login.ip)
                 if ip and since <= login.at <= now and login.at > newest.get((ip, login.user), 0.0):
                     newest[ip, login.user] = login.at
+        except OSError as error:
+            log.warning("a log of logins could not be read to its end: %s", error.strerror)
     latest = sorted(newest.items(), key=lambda item: item[1], reverse=True)[:AT_MOST]
     return tuple(Login(ip, user, at) for (ip, user), at in latest)
 

@@ -84,15 +84,16 @@ def _parts(line: str, *, with_user: bool = True) -> tuple[str, re.Match[str]] | 
 def moved(text: str, program: str, is_there: Callable[[str], bool]) -> str:
     """Return a table of the system whose lines start our program as root, and the program that is there.
 
-    Every other character stays.
+    What uninstall turned off is on again; every other character stays.
     """
     return "".join(_moved(line, program, is_there) for line in text.splitlines(keepends=True))
 
 
 def _moved(line: str, program: str, is_there: Callable[[str], bool]) -> str:
+    kept, line = line, line.removeprefix(OFF)
     found, schedule = _parts(line), LINE.match(line)
     if not found or not schedule:
-        return line
+        return kept
     user, command = found
     if not is_there(command["program"].replace(r"\%", "%")):
         line = line[: command.start("program")] + program.replace("%", r"\%") + line[command.end("program") :]

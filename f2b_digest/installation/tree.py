@@ -3,6 +3,7 @@
 What a person changed is told by its hash in the manifest, and stays. Nothing is asked or printed here, no program runs.
 """
 
+import glob
 import hashlib
 import json
 import logging
@@ -159,8 +160,8 @@ class Tree:
                     manifest.files[step.path] = hash_of(step.file.content)
             elif step.verb == "remove":
                 self._keep(self.at(step.path))
-                self.at(step.path).unlink()
-                del manifest.files[step.path]
+                remove_file(self.at(step.path))
+                manifest.files.pop(step.path, None)
 
     def save(self, manifest: Manifest) -> None:
         """Store the manifest, if it changed; without files, take it and the folders that setup made away."""
@@ -212,7 +213,7 @@ class Tree:
 
     def _keep(self, path: Path) -> None:
         if not path.exists():
-            self._undo.append(lambda: path.unlink(missing_ok=True))
+            self._undo.append(lambda: remove_file(path))
             return
         kept = path.with_name(f".{path.name}.before-setup")  # hidden: no program reads it
         shutil.copy2(path, kept)
@@ -244,6 +245,16 @@ class Tree:
 def hash_of(content: bytes) -> str:
     """Return what the manifest knows a file's content by."""
     return hashlib.sha256(content).hexdigest()
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, and what any Python compiled of it: fail2ban leaves that beside an action that it loads."""
+    path.unlink(missing_ok=True)
+    compiled = path.parent / "__pycache__"
+    if path.suffix == ".py" and compiled.is_dir():
+        for each in compiled.glob(f"{glob.escape(path.stem)}.*.pyc"):
+            each.unlink(missing_ok=True)
+        remove_folder(compiled)
 
 
 def remove_folder(folder: Path) -> bool:

@@ -4,6 +4,7 @@ English stands in the source; every other language is a catalogue in the folder 
 all programs have in common (names of days, months and countries, separators of numbers) comes from Babel.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from babel.core import Locale
 from babel.numbers import format_decimal
 
+log = logging.getLogger(__name__)
 SOURCE = "en"
 FOLDER = Path(__file__).parent / "locale"
 CATALOGUE = "f2b-digest.po"
@@ -172,6 +174,7 @@ def _load_language(language: str) -> Language:
         try:
             return Language(language, _catalogue(language))
         except Exception:  # a language is never worth a digest
+            log.warning("language %s cannot be read: English is used", language, exc_info=True)
             return _load_language(SOURCE)
     return Language(SOURCE, NullTranslations())
 

@@ -23,23 +23,24 @@ USER = "f2b-digest"
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Show every file and command, and do nothing.")
-@click.option("--uninstall", is_flag=True, help="Take it all back, but the store and the configuration.")
-@click.option("--purge", is_flag=True, help="Take it all back, the store, the configuration and the user too.")
-@click.option("--yes", is_flag=True, help="Do not ask: restart fail2ban's jails, or remove.")
-@click.option("--user", default=USER, show_default=True, help="Who owns the store; made if need be.")
+@click.option("--uninstall", is_flag=True, help="Uninstall everything except the store and the configuration.")
+@click.option("--purge", is_flag=True, help="Uninstall everything, including store, configuration and user.")
+@click.option("--yes", is_flag=True, help="Do not ask before restarting jails or removing files.")
+@click.option("--user", default=USER, show_default=True, help="Owner of the store, created if missing.")
 @click.option("--scheduler", type=click.Choice(["cron", "systemd"]), help="Default: cron where there is one.")
-@click.option("--program", "path", metavar="PATH", help="What cron calls. Default: this program's own path.")
+@click.option("--program", "path", metavar="PATH", help="The program that cron starts. Default: this one.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
-              help="Install into this tree: no user is made, no program run.")  # fmt: skip
+              help="Install into this tree: creates no user and runs no program.")  # fmt: skip
 @click.pass_obj
 def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: bool, user: str,
             scheduler: Scheduler | None, path: str | None, root: Path | None) -> None:  # fmt: skip
-    """Install on this machine, or take it back.
+    """Install on this machine, or uninstall.
 
-    A system user for the store, its folder, the action and a line in every enabled jail, a first configuration, and
-    cron's file or systemd's timers, which start the program as root; it becomes that user by itself. What is right
-    already stays, and so does what you changed. A ban in a scratch jail, which keeps nobody out, shows that it works;
-    then fail2ban's jails are restarted, if you agree. Run it again after enabling a jail, and after an upgrade.
+    Creates a system user and a folder for the store, the fail2ban action with a line in every enabled jail, a first
+    configuration, and a cron file or systemd timers; these start the program as root, and it switches to that user.
+    Files that are up to date or that you changed are left alone. A test ban in a scratch jail, which blocks nobody,
+    verifies the result; then fail2ban's jails are restarted, if you agree. Run it again after enabling a jail and after
+    an upgrade.
 
     \b
     Example:   f2b-digest setup --dry-run

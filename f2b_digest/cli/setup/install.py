@@ -42,7 +42,7 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
     steps = job.retired(job.tree.plan(files, manifest))
     job.show(steps)
     if not any(step.verb != "keep" for step in steps):
-        click.echo("every file is as it should be" if not steps else "every other file is as it should be")
+        click.echo("all files are up to date" if not steps else "all other files are up to date")
     job.stop_timers(steps)
     if job.dry:
         _announce_store(job, store)
@@ -131,7 +131,7 @@ def _announce_store(job: Job, store: str) -> None:
     if job.live and not Path(store).exists():
         click.echo(f"would make   {store}")
     if job.live:
-        click.echo(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail without any other action")
+        click.echo(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail that has no other action")
 
 
 def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
@@ -179,8 +179,8 @@ def _tell_jails(job: Job, store: str) -> list[str]:
 def _tell_deaf(jails: list[str], store: str) -> None:
     for jail in jails:
         complain(
-            f"jail {jail}: its actions cannot be added to from outside; "
-            f"where they stand, add the line  {fail2ban_jails.action_line(store)}"
+            f"jail {jail}: setup cannot add to its actions; "
+            f"where they are set, add the line  {fail2ban_jails.action_line(store)}"
         )
 
 
@@ -198,20 +198,20 @@ def _restart(job: Job, jails: list[str], store: str, *, changed: bool) -> bool:
     """Make the action live in the running jails, after asking: a plain reload drops what is new. Say if all record."""
     client = Client()
     if not client.succeeds("ping"):
-        click.echo("fail2ban does not run: it takes the action in when it starts")
+        click.echo("fail2ban is not running: it loads the action when it starts")
         return True
     deaf = _deaf(client, jails, store)
     if not changed and not deaf:
         return True
     if not job.agreed("Restart fail2ban's jails now (bans stay)?"):
-        state = f"not recording yet: {', '.join(deaf)}" if deaf else "the jails go on with the action as it was"
-        click.echo(f"{state}; when you like:  fail2ban-client reload --restart")
+        state = f"not recording yet: {', '.join(deaf)}" if deaf else "the jails still run the earlier action"
+        click.echo(f"{state}; when you are ready, run:  fail2ban-client reload --restart")
         return True
     click.echo("run    fail2ban-client reload --restart")
     client("reload", "--restart")
     deaf = _deaf(client, jails, store)
     for jail in deaf:
-        complain(f"jail {jail} does not record although it was restarted: see fail2ban's log")
+        complain(f"jail {jail} does not record even after a restart: see fail2ban's log")
     return not deaf
 
 
@@ -255,16 +255,16 @@ def _enabled(timer: str) -> bool:
 def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
     """Say what to do now."""
     click.echo("\nnext:")
-    click.echo("  f2b-digest preview        shows what the next digest would say")
-    click.echo("  f2b-digest check --send   examines all this, and sends a test message by each channel")
-    click.echo(f"  {installation.CONFIGURATION}  is yours: reports, channels, whom they reach")
+    click.echo("  f2b-digest preview        shows the next digest")
+    click.echo("  f2b-digest check --send   checks all of this, and sends a test message to each channel")
+    click.echo(f"  {installation.CONFIGURATION}  holds reports, channels and recipients: edit it as you like")
     text = (job.tree.read(CRON_FILE) or b"").decode(errors="replace")
     times = crontab.times(text) if scheduler == "cron" else {}
     for report in reports:
         if report in times:
-            when = KNOWN_TIMES.get(times[report], f"by `{times[report]}`")
-            click.echo(f"  the {report} digest comes {when} ({CRON_FILE}), if anything was banned")
+            when = KNOWN_TIMES.get(times[report], f"at `{times[report]}`")
+            click.echo(f"  the {report} digest is sent {when} ({CRON_FILE}) if anything was banned")
         elif scheduler == "systemd" and report in ("daily", "weekly"):
-            click.echo(f"  when the {report} digest comes:  systemctl list-timers 'f2b-digest*'")
+            click.echo(f"  when the {report} digest is sent:  systemctl list-timers 'f2b-digest*'")
         else:
-            complain(f"nothing here starts the report {report}: add a line of  f2b-digest send {report}")
+            complain(f"nothing here sends the report {report}: add a cron line that runs  f2b-digest send {report}")

@@ -88,7 +88,7 @@ class Job:
     def _off(self, step: Step) -> Step:
         text = (self.tree.read(CRON_FILE) or b"").decode("utf-8", "surrogateescape")
         content = crontab.turned_off(text).encode("utf-8", "surrogateescape")
-        why = f"you changed it: its lines that start f2b-digest are turned off; then:  rm {self.tree.at(CRON_FILE)}"
+        why = f"edited by hand: only its f2b-digest lines are turned off; or  rm {self.tree.at(CRON_FILE)}"
         return Step("move", CRON_FILE, File(CRON_FILE, content), why)
 
     def stop_timers(self, steps: list[Step]) -> None:

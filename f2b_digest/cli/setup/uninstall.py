@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import installation
+from f2b_digest import installation, recorder
 from f2b_digest.checks import schedule
 from f2b_digest.cli import complain
 from f2b_digest.cli.setup.job import UNITS, Job, has
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 HOMELESS = "/nonexistent"
 """The home of a user whom setup made."""
+REMOVE_PROGRAM = "if you installed it as documented, remove it with:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest"
 
 
 def take_back(job: Job) -> None:
@@ -30,9 +31,11 @@ def take_back(job: Job) -> None:
         complain(f"{users[0]} names our action: fail2ban needs its file, which stays")
     job.show(steps)
     _do(job, steps, manifest)
-    if not job.dry:
+    if not steps:
+        click.echo("nothing that setup wrote is left here")
+    if job.tree.read(CONFIGURATION) is not None:
         click.echo(f"the store, {CONFIGURATION} and the user {job.user} stay; --purge removes them too")
-        _reload(job, steps)
+    _reload(job, steps)
     _tell_other_tables(job)
 
 
@@ -62,11 +65,13 @@ def _reload(job: Job, steps: list[Step]) -> None:
     client = Client()
     if not (job.live and has(steps, "remove", "/") and client.succeeds("ping")):
         return
-    if job.agreed("Reload fail2ban now, so that its jails let go of the action (bans stay)?"):
+    if job.dry:
+        click.echo("would ask, and then run  fail2ban-client reload")
+    elif job.agreed("Reload fail2ban now, so that its jails drop the action (bans stay)?"):
         click.echo("run    fail2ban-client reload")
         client("reload")
     else:
-        click.echo("its jails let go of the action at the next  fail2ban-client reload")
+        click.echo("its jails record until you run:  fail2ban-client reload")
 
 
 def _tell_other_tables(job: Job) -> None:
@@ -93,10 +98,14 @@ def purge(job: Job, store: str) -> None:
         raise SetupError(
             f"{', '.join(map(str, users))}: take the lines of {line} out, then run this again: jails use it"
         )
-    steps = [_gone(job, step) for step in steps]
-    job.show(steps)
+    steps = [_gone(job, step) for step in steps] + _unlisted(job, steps)
     files = _files(job, store)
     user = _made_user(job, manifest)
+    if not (steps or files or user):
+        click.echo(f"nothing to remove but the program; {REMOVE_PROGRAM}")
+        _tell_cron_file(job)
+        return
+    job.show(steps)
     for path in files:
         click.echo(f"{'would ' if job.dry else ''}remove {path}")
     if user:
@@ -104,22 +113,29 @@ def purge(job: Job, store: str) -> None:
     if not job.dry and not job.agreed("Remove all this? It cannot be undone."):
         click.echo("nothing was removed")
         return
+    folders = _folders(manifest)
     _do(job, steps, manifest)
+    _let_go(job)
     if not job.dry:
-        _let_go(job)
-        folders = manifest.folders
-        for path in files:
-            _unlink(path)
-        for folder in sorted(
-            {str(Path(store).parent), str(Path(CONFIGURATION).parent), *folders}, key=len, reverse=True
-        ):
-            _tell_kept(job, folder, made=folder in (*folders, str(Path(CONFIGURATION).parent)))
-    if user:
-        job.run("userdel", user)
+        _remove(job, files, str(Path(store).parent), folders)
+        if user:
+            job.run("userdel", user)
     _tell_other_tables(job)
-    click.echo(
-        "the program stays; installed as documented, remove it with:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest"
-    )
+    click.echo(f"the program stays; {REMOVE_PROGRAM}")
+
+
+def _remove(job: Job, files: list[Path], folder_of_store: str, folders: set[str]) -> None:
+    """Remove files, and folders if nothing is left in them; name what stays."""
+    for path in files:
+        _unlink(path)
+    for folder in sorted({folder_of_store, *folders}, key=len, reverse=True):
+        _tell_kept(job, folder, made=folder in folders)
+    _tell_cron_file(job)
+
+
+def _tell_cron_file(job: Job) -> None:
+    if job.tree.at(CRON_FILE).exists():
+        complain(f"{job.tree.at(CRON_FILE)} stays: it starts something else, too")
 
 
 def _gone(job: Job, step: Step) -> Step:
@@ -130,10 +146,22 @@ def _gone(job: Job, step: Step) -> Step:
     return Step("remove", step.path)
 
 
+def _unlisted(job: Job, steps: list[Step]) -> list[Step]:
+    """Return the step that removes a cron file of our name that setup did not write, if it starts nothing else."""
+    text = (job.tree.read(CRON_FILE) or b"").decode(errors="replace")
+    listed = any(step.path == CRON_FILE for step in steps)
+    return [Step("remove", CRON_FILE)] if text and not listed and crontab.is_only_ours(text) else []
+
+
 def _files(job: Job, store: str) -> list[Path]:
     """Return the store's files and the configuration, as far as they are there."""
     names = [*(str(Path(store).parent / name) for name in installation.store_files(store)), CONFIGURATION, MANIFEST]
     return [path for path in map(job.tree.at, names) if path.is_symlink() or path.is_file()]
+
+
+def _folders(manifest: Manifest) -> set[str]:
+    """Return the folders that setup made, or would have: after an uninstall, no manifest tells."""
+    return {*manifest.folders, str(Path(CONFIGURATION).parent), str(Path(recorder.DEFAULT_STORE).parent)}
 
 
 def _made_user(job: Job, manifest: Manifest) -> str:
@@ -149,7 +177,11 @@ def _made_user(job: Job, manifest: Manifest) -> str:
 def _let_go(job: Job) -> None:
     """Reload fail2ban: an action that is still loaded would make the store again at the next ban."""
     client = Client()
-    if job.live and client.succeeds("ping"):
+    if not (job.live and client.succeeds("ping")):
+        return
+    if job.dry:
+        click.echo("would run  fail2ban-client reload")
+    else:
         click.echo("run    fail2ban-client reload")
         client("reload")
 

@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from f2b_digest import privileges, recorder
+from f2b_digest.errors import StoreError
 from tests.conftest import BECOME, Command
 from tests.raw_server import WebServer, says
 from tests.smtp_server import PASSWORD, USER, SmtpServer
@@ -44,7 +45,7 @@ def in_child(work: object) -> int:
     if not child:
         try:
             work()  # type: ignore[operator]
-        except privileges.StoreError:
+        except StoreError:
             os._exit(9)
         except BaseException:
             os._exit(1)

@@ -21,10 +21,12 @@ from f2b_digest.cli.importing import fill
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
-from f2b_digest.model.digest import Digest, schema, to_json
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.document import schema, to_json
+from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import Selection, Store
+from f2b_digest.store import Store
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -40,7 +42,7 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
-              help="Layout at fail2ban's logs or database instead of the store.")  # fmt: skip
+              help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
 @console.options
 @click.pass_obj
 def command(

@@ -11,11 +11,13 @@ from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.digest import Digest, Jail, Undelivered, moment
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext, of_another
+from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
-from f2b_digest.store import Sealed, Selection, Store
+from f2b_digest.store import Sealed, Store
 from f2b_digest.text.redaction import samples
 
 log = logging.getLogger(__name__)
+
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
 ALARMED_AGAIN = 20 * 3600.0
@@ -108,9 +110,23 @@ def compose(
             reconciliation=known.of(selection, digest.totals.bans) if known else None,
             unseen=host_context.unseen,
         )
+    return _judged(configuration, store, digest, selection, host_context, first=not last, complete=not past)
+
+
+def _judged(
+    configuration: Configuration,
+    store: Store,
+    digest: Digest,
+    selection: Selection,
+    host_context: HostContext,
+    *,
+    first: bool,
+    complete: bool,
+) -> Digest:
+    """Return a digest with log lines and what it is judged to mean; with a note where that fails."""
     try:
         digest = replace(digest, jails=_with_samples(digest, store, selection, host_context))
-        inputs = _inputs(configuration, store, digest, selection, host_context, first=not last, complete=not past)
+        inputs = _inputs(configuration, store, digest, selection, host_context, first=first, complete=complete)
         return analyse(digest, inputs)
     except F2bDigestError:  # of the store, and no fault of what is judged
         raise

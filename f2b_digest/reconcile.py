@@ -20,8 +20,7 @@ from f2b_digest.fail2ban import database
 from f2b_digest.fail2ban.files import Row, Tally
 from f2b_digest.fail2ban.history import AFTER, BEFORE, SourceError
 from f2b_digest.model.digest import Reconciliation
-from f2b_digest.store import Selection
-from f2b_digest.store.summary import matches
+from f2b_digest.model.selection import Selection, matches
 
 log = logging.getLogger(__name__)
 ON_ITS_WAY = 5.0

@@ -20,9 +20,8 @@ from f2b_digest.model.digest import (
     Undelivered,
     User,
     Users,
-    from_json,
-    to_json,
 )
+from f2b_digest.model.document import from_json, to_json
 from f2b_digest.model.host_context import HostContext, Login
 from f2b_digest.store import Baseline, Chosen, Rebans
 

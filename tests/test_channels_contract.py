@@ -122,7 +122,7 @@ def test_mistakes_in_a_new_kinds_settings_are_told(pigeon: type[Pigeon], f2b_dig
     config = configure(path, {"a": {"kind": "pigeon"}, "b": {"kind": "pigeno"}, "c": {"kind": "pigeon", "lofd": "x"}})
     told = f2b_digest("--config", config, "send")
     assert told.status == 78
-    assert "channels.a.loft: field required" in told.err
+    assert "channels.a.loft: is missing" in told.err
     assert "did you mean pigeon?" in told.err
     assert "did you mean loft?" in told.err
 

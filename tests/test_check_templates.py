@@ -6,7 +6,7 @@ import pytest
 
 from f2b_digest import resources
 from f2b_digest.checks.sample import digests
-from f2b_digest.model.digest import document
+from f2b_digest.model.document import document
 from f2b_digest.rendering import renderer
 from f2b_digest.rendering.i18n import known
 from f2b_digest.rendering.renderer import Renderer

@@ -334,7 +334,10 @@ CREATE INDEX ix_delivery_digest_id ON delivery (digest_id);
 CREATE INDEX ix_delivery_status ON delivery (status);
 INSERT INTO digest VALUES (1, 'one', 'daily', 0, 1, 1, {at}, {at}, {at}, 1);
 INSERT INTO delivery VALUES (1, 1, 'out', 'sent', x'00', 'one', 'sent', 1, {at}, NULL, {at});
-INSERT INTO delivery VALUES (2, 1, 'out', 'late', CAST('the bytes' AS BLOB), 'old', 'deferred', 1, {at}, 'busy', NULL);
+INSERT INTO delivery VALUES (
+    2, 1, 'out', '{out}', CAST('the bytes' AS BLOB), '0123456789abcdef0123456789abcdef.out', 'deferred', 1, {at},
+    'busy', NULL
+);
 PRAGMA user_version=1
 """
 
@@ -342,7 +345,7 @@ PRAGMA user_version=1
 def make_version_1(path: Path) -> None:
     """Make a store as the first version did, with a digest, one delivery sent and one deferred."""
     fill(path, [event(ip="192.0.2.200")])
-    for statement in VERSION_1.format(at=NOON).split(";\n"):
+    for statement in VERSION_1.format(at=NOON, out=path.parent / "out").split(";\n"):
         query(path, statement)
 
 
@@ -387,7 +390,7 @@ def test_the_archive_of_an_upgraded_store(f2b_digest: Command, config: Path, pat
     """Old digests have no document: they are listed, sent again and pruned, and show says what it has."""
     make_version_1(path)
     assert f2b_digest("--config", config, "retry").status == 0
-    assert "late" in f2b_digest("--config", config, "history").out
+    assert f"out to {path.parent}/out" in f2b_digest("--config", config, "history").out
     assert f2b_digest("--config", config, "show", "1").status == 1
     assert f2b_digest("--config", config, "show", "1", "--format", "raw", "--output", path.parent / "x").status == 0
     assert f2b_digest("--config", config, "resend", "1").status == 0
@@ -421,7 +424,7 @@ def test_the_archive_of_a_first_version_is_read_as_it_is(f2b_digest: Command, co
     """What was sent, what is deferred and why stand in `history` and `status` before anything is upgraded."""
     make_version_1(path)
     status = f2b_digest("--config", config, "status").out
-    assert re.search(r"deferred daily of .*: out to late, 1 attempt", status)
+    assert re.search(r"deferred daily of .*: out to \S+/out, 1 attempt", status)
     assert "busy" in status
     assert "out to sent" in f2b_digest("--config", config, "history").out
 

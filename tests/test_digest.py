@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from f2b_digest import composition, delivery, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Configuration, Report
-from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, cut, from_json, to_json
+from f2b_digest.model.cutting import cut
+from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals
+from f2b_digest.model.document import from_json, to_json
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.message import Stamp
+from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import Selection, Store
+from f2b_digest.store import Store
 from tests.conftest import Command
 from tests.store_making import NOON, Row, event, fill
 

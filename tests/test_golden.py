@@ -14,7 +14,7 @@ import pytest
 
 from f2b_digest import delivery, resources
 from f2b_digest.channels import KINDS
-from f2b_digest.model.digest import document, schema, to_json
+from f2b_digest.model.document import document, schema, to_json
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering.renderer import Renderer
 from tests import samples

@@ -18,7 +18,7 @@ from f2b_digest.channels.email import Email
 from f2b_digest.channels.free_mobile import to_gsm_7
 from f2b_digest.cli import local_language
 from f2b_digest.cli.preview import renderer_for
-from f2b_digest.model.digest import document
+from f2b_digest.model.document import document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering import i18n
 from f2b_digest.rendering.i18n import Language, language_of, load_language

@@ -16,7 +16,8 @@ import pytest
 
 from f2b_digest.model.digest import Campaign, Digest
 from f2b_digest.model.host_context import Geography, Place
-from f2b_digest.store import Baseline, Rebans, Selection, Store, campaigns, summary
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import Baseline, Rebans, Store, campaigns, summary
 from f2b_digest.store import users as store_users
 from tests.store_making import Row, event, fill
 

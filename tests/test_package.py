@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = ("templates/email/body.html", "templates/ntfy/message.txt", "cron/f2b-digest", "action.d/f2b-digest.py")
 PROBE = """
-from f2b_digest import places, recorder
+from f2b_digest import recorder, resources
 for name in %r:
     folder, _, rest = name.partition("/")
-    text = (places.folder(folder) / rest).read_text()
+    text = (resources.folder(folder) / rest).read_text()
     assert text, name
-print(recorder.__file__, places.folder("templates"))
+print(recorder.__file__, resources.folder("templates"))
 """
 
 

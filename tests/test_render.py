@@ -21,7 +21,8 @@ from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.errors import TemplateError
-from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, document
+from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals
+from f2b_digest.model.document import document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering.filters import nolink
 from f2b_digest.rendering.layout import Layout

@@ -22,7 +22,8 @@ from sqlalchemy.exc import IntegrityError
 from f2b_digest import recorder
 from f2b_digest.model.digest import Address, Digest, Totals
 from f2b_digest.model.message import Message, Stamp
-from f2b_digest.store import Selection, Store, summary, tables
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import Store, summary, tables
 from tests.conftest import Command
 from tests.store_making import NOON, Row, event, fill, query
 

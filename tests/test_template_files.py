@@ -101,7 +101,7 @@ def test_a_closed_file_or_folder_is_told(own: Path) -> None:
     (own / SUBJECT).write_text("Mine")
     (own / "email").chmod(0)
     program = (
-        "from f2b_digest import template_files; from pathlib import Path; import os\n"
+        "from f2b_digest.rendering import template_files; from pathlib import Path; import os\n"
         "os.setresuid(65534, 65534, 65534)\n"
         f"folder = template_files.read(Path({str(own)!r})); print(folder.fault({SUBJECT!r}))"
     )

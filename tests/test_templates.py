@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from f2b_digest import delivery, resources
-from f2b_digest.model.digest import Bar, Compared, Digest, When, document
+from f2b_digest.model.digest import Bar, Compared, Digest, When
+from f2b_digest.model.document import document
 from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned
 from f2b_digest.rendering.renderer import Renderer
 from tests import samples

@@ -11,8 +11,8 @@ from f2b_digest.config import Configuration
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails as fail2ban_jails
 from f2b_digest.fail2ban.client import CRON, Client, NoAnswerError
+from f2b_digest.model.selection import matches
 from f2b_digest.store import Last, Store
-from f2b_digest.store.summary import matches
 
 log = logging.getLogger(__name__)
 

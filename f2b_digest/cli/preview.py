@@ -22,11 +22,12 @@ from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
-from f2b_digest.model.digest import Digest, schema, to_json
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.document import schema, to_json
+from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import Selection, Store
-from f2b_digest.store.summary import matches
+from f2b_digest.store import Store
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32

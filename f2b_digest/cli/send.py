@@ -91,7 +91,7 @@ def compared(
 ) -> tuple[Known | None, HostContext]:
     """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
 
-    Where the database is there and cannot be used, the host context says so.
+    Where the database is there and cannot be used, the host context says so, as `unseen`.
     """
     theirs = program.gathered.database.connection if program.gathered else None
     if theirs is None or not composition.is_fed(store, host_context):

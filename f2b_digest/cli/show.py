@@ -7,7 +7,7 @@ import click
 from f2b_digest.cli import Program, console
 from f2b_digest.cli.preview import FORMATS, layout_of, opened, renderer_for, show, write
 from f2b_digest.errors import F2bDigestError, hint
-from f2b_digest.model.digest import from_json
+from f2b_digest.model.document import from_json
 from f2b_digest.store import Store
 
 

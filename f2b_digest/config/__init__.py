@@ -7,112 +7,26 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import ConfigDict, create_model
 
 from f2b_digest.channels import KINDS
-from f2b_digest.channels.base import Channel, ConfiguredPath
+from f2b_digest.channels.base import Channel
+from f2b_digest.config.keys import Report, Top
 from f2b_digest.config.mistakes import Model, check
 from f2b_digest.errors import ConfigurationError, hint
 from f2b_digest.model.host_context import AnyNetwork
 from f2b_digest.rendering.i18n import known, language_of
 
+__all__ = ["Configuration", "Report", "Top", "load", "parse"]
+
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
-AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
 PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
 """What a report's name says of its `every`."""
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
-        raise ValueError(f"{name!r} is no time zone like Europe/Paris") from None
-    return name
-
-
-def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    if all(pattern.startswith("!") for pattern in patterns):
-        raise ValueError('takes no jail in: begin with "*", or with names')
-    return patterns
-
-
-def _network(text: str) -> str:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"{text!r} is no address or network like 192.0.2.7 or 192.0.2.0/24") from None
-    return text
-
-
-def _age(text: str) -> str:
-    if not AGE.fullmatch(text):
-        raise ValueError(f"{text!r} is no age like 400d or 52w (1d at least)")
-    return text
-
-
-class Report(BaseModel):
-    """A report: which jails, how often, and to which channels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    channels: tuple[str, ...] = ()
-    """Names of the channels that get the digest, as in [channels.NAME]. Example: ["mail", "phone"]."""
-    jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
-    """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
-    quiet: Literal["skip", "send"] = "skip"
-    """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""
-    min_bans: int = Field(default=1, ge=1)
-    """Wait until at least this many bans are pending. Findings that need attention are sent anyway."""
-    templates: ConfiguredPath | None = None
-    """Folder of templates for this report; they take precedence over all others. Example: "weekly-templates"."""
-    period: Literal["pending", "calendar"] = "pending"
-    """What a digest covers: "pending" is all since the last digest, "calendar" is whole days, weeks or months."""
-    every: Literal["day", "week", "month"] | None = None
-    """How often the report is due. Default: taken from the names daily, weekly and monthly. Example: "day"."""
-    timezone: Annotated[str, AfterValidator(_zone)] | None = None
-    """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
-    language: str | None = None
-    """Language of this report. Default: the top-level language. Example: "fr"."""
-    campaign: int = Field(default=5, ge=2)
-    """Number of addresses of one /24 or /48 network that make a campaign; twice as many of one AS number."""
-
-
-class Top(BaseModel):
-    """The keys outside the tables of reports and channels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    host: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    """Name of this machine in digests. Default: the host name. Example: "web1.example.org"."""
-    timezone: Annotated[str, AfterValidator(_zone)]
-    """Time zone of all times in digests. Default: the system's. Example: "Europe/Paris"."""
-    keep: Annotated[str, AfterValidator(_age)] = "400d"
-    """How long reported events and sent messages are kept, in days (400d) or weeks (52w)."""
-    store: str | None = None
-    """Path of the SQLite store, the same as in the jails' action.
-    Default: /var/lib/fail2ban/f2b-digest/bans.sqlite3 for root,
-    $XDG_STATE_HOME/f2b-digest/bans.sqlite3 for other users. Example: "/var/lib/fail2ban/f2b-digest/bans.sqlite3".
-    """
-    templates: ConfiguredPath | None = None
-    """Folder of your own templates; they take precedence over the built-in ones. Example: "templates"."""
-    fail2ban_database: ConfiguredPath | None = None
-    """fail2ban's own database, which each send compares with the store. Default: /var/lib/fail2ban/fail2ban.sqlite3.
-    Example: "/var/lib/fail2ban/fail2ban.sqlite3".
-    """
-    friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
-    """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
-    language: str
-    """Language of digests, "en" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
-    geography: tuple[ConfiguredPath, ...] = ()
-    """Databases of countries and networks to use, instead of those found on this host.
-    Example: ["/var/lib/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-ASN.mmdb"].
-    """
-
 
 _COMMON: dict[str, Any] = {
     name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
@@ -160,18 +74,33 @@ def load(
     `host`, `timezone` and `language` hold where the file says nothing; `environment` is where keys like token_env look.
     Raises ConfigurationError with every mistake.
     """
-    table = {} if path is None else _read(path)
-    context = {"folder": path.absolute().parent if path else None, "environment": environment or {}}
-    return _build(table, path, {"host": host, "timezone": timezone, "language": language}, context)
+    content = b"" if path is None else _read(path)
+    return parse(content, path, host=host, timezone=timezone, language=language, environment=environment)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except OSError as error:
         raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+
+
+def parse(
+    content: bytes,
+    path: Path | None,
+    *,
+    host: str,
+    timezone: str,
+    language: str = "en",
+    environment: Mapping[str, str] | None = None,
+) -> Configuration:
+    """Return what a configuration's file says that holds, or is to hold, some bytes; all else is as for `load`."""
+    try:
+        table = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{path}: {error}"]) from None
+    context = {"folder": path.absolute().parent if path else None, "environment": environment or {}}
+    return _build(table, path, {"host": host, "timezone": timezone, "language": language}, context)
 
 
 def _build(

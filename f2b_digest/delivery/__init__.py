@@ -7,18 +7,20 @@ from dataclasses import replace
 
 from f2b_digest import composition, resources
 from f2b_digest.channels.base import Channel
-from f2b_digest.config import Configuration
+from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import attempts
 from f2b_digest.delivery.attempts import LONGEST_WAIT, Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
-from f2b_digest.model import digest as digests
+from f2b_digest.model.cutting import bare, cut
 from f2b_digest.model.digest import Digest
+from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
+from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import OPEN, Delivery, Selection, Store
+from f2b_digest.store import OPEN, Delivery, Store
 
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""
@@ -75,10 +77,10 @@ def _largest(
     """Render the largest of `SIZES` that fits, or the smallest. Raises TemplateError."""
     parts: dict[str, str] = {}
     for size in SIZES:
-        smaller = digests.cut(digest, *size) if size else digests.bare(digest)
-        parts = renderer.render((name for name in names if name != DOCUMENT), digests.document(smaller))
+        smaller = cut(digest, *size) if size else bare(digest)
+        parts = renderer.render((name for name in names if name != DOCUMENT), document(smaller))
         if DOCUMENT in names:
-            parts[DOCUMENT] = digests.to_json(smaller)
+            parts[DOCUMENT] = to_json(smaller)
         if fits(parts):
             break
     return parts
@@ -162,11 +164,8 @@ def _seal(
         return []
     selection, end = taken
     digest = composition.compose(configuration, store, name, selection, end, host_context, known)
-    bans = digest.totals.bans
-    alarming = composition.is_alarming(digest)  # what needs somebody does not wait for more bans
-    channels = [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
-    enough = alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")
-    if not enough or not channels:  # what no channel would tell stays pending until there is more of it
+    channels = _told_by(configuration, report, digest)
+    if not channels:  # what no channel would tell stays pending until there is more of it
         return []
     key = uuid.uuid4().hex
     renderer = renderer_for(renderer, configuration, name)
@@ -181,12 +180,20 @@ def _seal(
     store.seal(
         selection,
         stamp=stamp_of(digest, key, "", now),
-        document=digests.to_json(replace(digest, notes=tuple(notes))),
+        document=to_json(replace(digest, notes=tuple(notes))),
         start=digest.start.timestamp(),
         end=digest.end.timestamp(),
         messages=messages,
     )  # False: another sender has sealed these events meanwhile
     return list(notes.values())
+
+
+def _told_by(configuration: Configuration, report: Report, digest: Digest) -> list[str]:
+    """Return the channels that tell a digest: what needs somebody does not wait for more bans."""
+    bans, alarming = digest.totals.bans, composition.is_alarming(digest)
+    if not (alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
+        return []
+    return [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
 
 
 def retry(configuration: Configuration, store: Store, clock: Clock) -> list[Outcome]:

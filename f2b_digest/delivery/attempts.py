@@ -154,7 +154,7 @@ class _Run:
                 self._tell(row, status, why)
 
     def _tell(self, row: Delivery, status: str, reason: str) -> None:
-        log.info("delivery %d: %s %s", row.id, status, reason)
+        log.info("delivery %d: %s", row.id, f"{status}: {reason}" if reason else status)
         self.outcomes[row.id] = Outcome(row.report, row.channel, row.recipient, status, reason)
 
 

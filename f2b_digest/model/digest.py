@@ -1,21 +1,12 @@
-"""What a digest says, as plain values: made by the store, cut to size here, shown by the templates. No SQL, no text."""
+"""What a digest says, as plain values: made by the store, shown by the templates. No SQL, no text."""
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from functools import cache
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from f2b_digest.model.facts import Advice, Fact
 
-DOCUMENT_VERSION = 1
-"""Of the JSON form; a reader of an older one need not fear a new key."""
 PERMANENT = -1
 """fail2ban's ban time for a ban without an end."""
-IN_TIME = 30.0
-"""Seconds: an unban so shortly before a ban's end is that end; a log's times are later than fail2ban's own."""
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
@@ -300,73 +291,6 @@ class Digest:
     advice: tuple[Advice, ...] = ()
 
 
-def cut(digest: Digest, jails: int, addresses: int) -> Digest:
-    """Return the digest with at most so many jails, and addresses of each; what goes is counted in `left_out`."""
-    gone = digest.jails[jails:]
-    return replace(
-        digest,
-        jails=tuple(_cut_jail(jail, addresses) for jail in digest.jails[:jails]),
-        left_out=LeftOut(
-            jails=digest.left_out.jails + len(gone), bans=digest.left_out.bans + sum(jail.bans for jail in gone)
-        ),
-    )
-
-
-def bare(digest: Digest) -> Digest:
-    """Return the digest's totals and first facts, for a limit that no row and no section keeps."""
-    rest = cut(digest, 0, 0)
-    return replace(rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, advice=())
-
-
-def _cut_jail(jail: Jail, addresses: int) -> Jail:
-    gone = jail.worst[addresses:]
-    left_out = LeftOut(
-        addresses=jail.left_out.addresses + len(gone), bans=jail.left_out.bans + sum(address.bans for address in gone)
-    )
-    return replace(jail, worst=jail.worst[:addresses], left_out=left_out)
-
-
-def document(digest: Digest) -> dict[str, Any]:
-    """Return the digest as nested dicts and lists: what templates and JSON readers get."""
-    return {"version": DOCUMENT_VERSION, **asdict(digest)}
-
-
-def to_json(digest: Digest, indent: int | None = None) -> str:
-    """Return the digest as a JSON text, times in ISO 8601."""
-    return json.dumps(document(digest), default=datetime.isoformat, indent=indent)
-
-
-@cache
-def _adapter() -> TypeAdapter[Digest]:
-    return TypeAdapter(Digest)  # it takes as long to make as a digest to render
-
-
-def from_json(text: str) -> Digest:
-    """Return the digest that `to_json` wrote; its times keep their offsets and lose their zone's name."""
-    return _adapter().validate_json(text)
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of what `to_json` writes."""
-    made = _adapter().json_schema(mode="serialization")
-    made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
-    for each in (made, *made["$defs"].values()):  # a default is written too
-        each["required"] = list(each["properties"])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
-
-
 def moment(at: float, zone: tzinfo) -> datetime:
     """Return epoch seconds as a time in a zone, at the latest the end of the year 9999."""
     return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND - 86400), zone)
-
-
-def end_of_ban(last: float, bantime: int | None, unbanned: float | None) -> tuple[float | None, bool]:
-    """Return when a ban ends or ended, None if never or unknown; and whether somebody lifted it before its time.
-
-    fail2ban reckons its seconds from the last failure; it unbans when they are over as well. Times are UTC epoch
-    seconds.
-    """
-    due = None if bantime is None or bantime < 0 else last + bantime
-    if unbanned is None or (due is not None and unbanned >= due - IN_TIME):
-        return due, False
-    return unbanned, bantime is not None

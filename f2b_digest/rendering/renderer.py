@@ -1,6 +1,6 @@
 """Templates to text: the only Jinja2. Whatever an attacker chose is made harmless here, before a template sees it.
 
-Templates get the digest's document (see `digest.document`) and nothing else. They run in a sandbox: a folder of
+Templates get the digest's document (see f2b_digest.model.document) and nothing else. They run in a sandbox: a folder of
 templates may belong to somebody who may not run programs as the user of `f2b-digest send`.
 """
 

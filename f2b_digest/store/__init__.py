@@ -4,7 +4,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 from zoneinfo import ZoneInfo
@@ -15,28 +14,20 @@ from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.host_context import Geography
-from f2b_digest.store import bans, baseline, retention, runs, summary
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import bans, baseline, retention, runs, selected, summary
 from f2b_digest.store.bans import Chosen, Rebans, Sample
 from f2b_digest.store.baseline import Baseline, Window
 from f2b_digest.store.connection import begin, check, connect, explain, is_there, no_store, upgrade, view
 from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
 from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
-from f2b_digest.store.summary import Selection
+from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, event
 
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "Baseline", "Chosen", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed",
-    "Selection", "Store", "is_there",
+    "Store", "is_there",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pending:
-    """What a report has not sealed yet."""
-
-    bans: int
-    since: float | None
-    """When the first of these events was recorded, in UTC epoch seconds."""
 
 
 class Last(NamedTuple):
@@ -125,7 +116,7 @@ class Store(Outbox):
     def pending(self, selection: Selection) -> Pending:
         """Count the bans of a selection."""
         with self._transaction() as connection:
-            return Pending(*summary.count(connection, selection))
+            return selected.pending(connection, selection)
 
     def journal(self) -> str:
         """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
@@ -277,7 +268,7 @@ class Store(Outbox):
             last = self.last_digest(name)
             pending = Selection(first_id=last.last_id + 1 if last else 1, last_id=newest, jails=tuple(jails))
             with self._transaction() as connection:
-                found = summary.first(connection, pending), retention.first_undelivered(connection, name)
+                found = selected.first(connection, pending), retention.first_undelivered(connection, name)
             first += [key for key in found if key is not None]
         return min(first)
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from f2b_digest.model.digest import end_of_ban
-from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
-from f2b_digest.store.summary import Selection, group, is_grouped, wanted
+from f2b_digest.model.selection import Selection
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
+from f2b_digest.store.selected import wanted
+from f2b_digest.store.summary import group, is_grouped
 
 FREQUENT = 5
 """Bans of one address in one digest, from which on it is one that comes back."""

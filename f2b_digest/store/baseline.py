@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import sqlalchemy as sa
 
-from f2b_digest.store.summary import jails
+from f2b_digest.store.selected import jails
 
 DAY, DAYS = 86400.0, 28
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)

@@ -24,3 +24,17 @@ def last_ban(of: str, where: str) -> str:
 
 BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
 UNBANNED = "min(unban.recorded_at)"
+IN_TIME = 30.0
+"""Seconds: an unban so shortly before a ban's end is that end; a log's times are later than fail2ban's own."""
+
+
+def end_of_ban(last: float, bantime: int | None, unbanned: float | None) -> tuple[float | None, bool]:
+    """Return when a ban ends or ended, None if never or unknown; and whether somebody lifted it before its time.
+
+    fail2ban reckons its seconds from the last failure; it unbans when they are over as well. Times are UTC epoch
+    seconds.
+    """
+    due = None if bantime is None or bantime < 0 else last + bantime
+    if unbanned is None or (due is not None and unbanned >= due - IN_TIME):
+        return due, False
+    return unbanned, bantime is not None

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from f2b_digest.model.message import Message, Stamp
-from f2b_digest.store.summary import Selection
+from f2b_digest.model.selection import Selection
 from f2b_digest.store.tables import delivery, digest
 
 OPEN = ("pending", "deferred")

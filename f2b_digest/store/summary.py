@@ -5,58 +5,23 @@ that are made here: `address` (by jail and id), `who` (by id) and `worst` (what 
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import tzinfo
-from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from f2b_digest import recorder
-from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, end_of_ban, moment
+from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, moment
 from f2b_digest.model.host_context import Geography
+from f2b_digest.model.selection import Selection
 from f2b_digest.store import campaigns, geo, timeline
 from f2b_digest.store import users as store_users
-from f2b_digest.store.last_bans import BANTIME, UNBANNED, last_ban
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
+from f2b_digest.store.selected import wanted
 
 MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
 """Rows that are fetched; what is beyond them is counted."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which bans: of an id range, or of a period (UTC epoch seconds, the end excluded); and of which jails."""
-
-    first_id: int = 0
-    last_id: int = 0
-    after: int = 0
-    """The digest that took the events before `first_id`, or 0: only one other can follow it."""
-    since: float | None = None
-    until: float | None = None
-    jails: tuple[str, ...] = ("*",)
-    """Shell patterns; one that begins with "!" takes out."""
-
-
-def matches(jail: str, patterns: Sequence[str]) -> bool:
-    """Say whether a report's patterns take a jail in: some pattern does, and no "!pattern" takes it out."""
-    taken_in = any(fnmatchcase(jail, pattern) for pattern in patterns if not pattern.startswith("!"))
-    return taken_in and not any(fnmatchcase(jail, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
-
-
-def count(connection: sa.Connection, selection: Selection) -> tuple[int, float | None]:
-    """Return how many bans a selection has, and when the first was recorded."""
-    where, values = wanted(connection, selection)
-    row = connection.execute(sa.text(f"SELECT count(*), min(recorded_at) FROM event WHERE {where}"), values).one()
-    return row[0], row[1]
-
-
-def first(connection: sa.Connection, selection: Selection) -> int | None:
-    """Return the id of a selection's first ban, or None."""
-    where, values = wanted(connection, selection)
-    found: int | None = connection.execute(sa.text(f"SELECT min(id) FROM event WHERE {where}"), values).scalar()
-    return found
 
 
 def summarise(
@@ -72,11 +37,9 @@ def summarise(
     users: frozenset[str] = frozenset(),
     geography: Geography | None = None,
 ) -> Digest:
-    """Return what a selection's bans amount to, worst first.
+    """Return what a selection's bans amount to, as `Store.summarise` does.
 
-    Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `campaign` is how many
-    addresses make one; `users` are the names of this host's users; `geography` says where addresses are registered:
-    if it fails, the digest does without it and has a note.
+    If `geography` fails, the digest does without it and has a note.
     """
     where, values = wanted(connection, selection)
     group(connection, selection)
@@ -168,45 +131,6 @@ WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS
     WHERE same.jail = pending.jail AND same.ip = pending.ip AND same.kind = pending.kind AND same.at = pending.at
       AND same.host = pending.host AND same.id = pending.id
 )
-"""
-
-
-def wanted(
-    connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
-) -> tuple[str, dict[str, Any]]:
-    """Return the condition for the bans of a selection, or for its events of another kind, and the values in it."""
-    conditions = [f"event.kind = '{kind}'", "event.history = 0", f"event.jail <> '{recorder.SCRATCH_JAIL}'"]
-    values: dict[str, Any] = {}
-    if selection.since is None and selection.until is None:
-        conditions.append("event.id BETWEEN :first_id AND :last_id")
-        values |= {"first_id": selection.first_id, "last_id": selection.last_id}
-    if selection.since is not None:
-        conditions.append("event.at >= :since")
-        values["since"] = selection.since
-    if selection.until is not None:
-        conditions.append("event.at < :until")
-        values["until"] = selection.until
-    if selection.jails != ("*",):
-        names = {f"jail{i}": name for i, name in enumerate(jails(connection, selection.jails))}
-        conditions.append(f"event.jail IN ({', '.join(f':{key}' for key in names)})")
-        values |= names
-    return " AND ".join(conditions), values
-
-
-def jails(connection: sa.Connection, patterns: Sequence[str]) -> list[str]:
-    """Return the jails of any event that a report's patterns take in, in order; not our scratch jail."""
-    names = connection.scalars(sa.text(_ALL_JAILS))
-    return [name for name in names if name != recorder.SCRATCH_JAIL and matches(name, patterns)]
-
-
-# From each jail to the next in the index: SELECT DISTINCT would read the whole of it.
-_ALL_JAILS = """
-WITH RECURSIVE each(jail) AS (
-    SELECT min(jail) FROM event
-    UNION ALL
-    SELECT (SELECT min(event.jail) FROM event WHERE event.jail > each.jail) FROM each WHERE each.jail IS NOT NULL
-)
-SELECT jail FROM each WHERE jail IS NOT NULL
 """
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from f2b_digest import recorder
 from f2b_digest.model.message import Stamp
-from f2b_digest.store import Selection, Store
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import Store
 from tests.benchmarks.ban_cost import compare, line
 from tests.store_making import fill
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from f2b_digest import recorder
 from f2b_digest.model.message import Stamp
-from f2b_digest.store import Selection, Store
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import Store
 
 PROGRAM = str(Path(sys.executable).parent / "f2b-digest")
 GROUPING = """SELECT jail, ip, count(*), sum(failures), min(at), max(at)

@@ -22,8 +22,9 @@ from f2b_digest import composition, delivery, resources
 from f2b_digest.channels import KINDS
 from f2b_digest.config import Configuration, Report
 from f2b_digest.model.digest import Digest
+from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import Selection, Store
+from f2b_digest.store import Store
 from tests.channels.test_settings import GOOD
 from tests.conftest import Command
 from tests.raw_server import WebServer, raw, says

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from f2b_digest import delivery, resources
 from f2b_digest.channels.webhook import Webhook
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.digest import Digest, document, schema, to_json
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.document import document, schema, to_json
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.rendering.renderer import Renderer
 from tests import samples

@@ -21,7 +21,7 @@ DEADLINE, GRACE = 4.0, 1.0
 PROGRAM = f"""
 import atexit, re, resource, socket, sys, time
 from pathlib import Path
-from f2b_digest import attempts
+from f2b_digest.delivery import attempts
 from f2b_digest.cli import main
 from f2b_digest.isolation import Children
 attempts.DEADLINE, attempts.GRACE = {DEADLINE}, {GRACE}

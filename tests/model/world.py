@@ -22,8 +22,9 @@ from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import OPEN, Delivery, Selection, Store
+from f2b_digest.store import OPEN, Delivery, Store
 from f2b_digest.store.connection import sender_lock, take_spool_in
 from tests.model.reference import Bans, Event, Model
 from tests.store_making import NOON, event

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from f2b_digest import config, installation, recorder
-from f2b_digest.channels import KINDS
 from f2b_digest.cli import Program, local_language, local_zone
 from f2b_digest.cli.setup.job import Job
 from f2b_digest.errors import ConfigurationError
@@ -80,20 +79,26 @@ def first_configuration(job: Job, store_path: str) -> File:
     host = os.uname().nodename
     options = jails.mail_options(job.jails)
     sender = options.get("sender", "").replace("<fq-hostname>", socket.getfqdn()).replace("<sh-hostname>", host)
-    to = re.split(r"[,\s]+", options.get("destemail", "").strip())
-    choices = ((sender, to), (f"root@{host}", to), (f"root@{host}", ["root@localhost"]))
-    sender, to = next((each for each in choices if _can_mail(*each)), ("root@localhost", ["root@localhost"]))
-    return installation.first_configuration(
-        timezone=local_zone(), language=local_language(os.environ), store=store_path,
-        sendmail=find(job.tree, "sendmail"), sender=sender, to=to,
-    )  # fmt: skip
+    found = re.split(r"[,\s]+", options.get("destemail", "").strip())
+    nobody = ["root@localhost"]
+    choices = ((sender, found), (f"root@{host}", found), (f"root@{host}", nobody), (nobody[0], nobody))
+
+    def written(choice: tuple[str, list[str]], sendmail: str | None) -> File:
+        return installation.first_configuration(
+            timezone=local_zone(), language=local_language(os.environ), store=store_path, sendmail=sendmail,
+            sender=choice[0], to=choice[1],
+        )  # fmt: skip
+
+    # With a sendmail: without one, the addresses stand in comments, which are always valid.
+    usable = (choice for choice in choices if _is_valid(written(choice, "/usr/sbin/sendmail")))
+    return written(next(usable, choices[-1]), find(job.tree, "sendmail"))
 
 
-def _can_mail(sender: str, to: list[str]) -> bool:
-    """Say whether the channel takes these addresses."""
+def _is_valid(file: File) -> bool:
+    """Say whether the program takes a configuration."""
     try:
-        KINDS["email"].model_validate({"kind": "email", "from": sender, "to": to})
-    except ValueError:
-        log.info("not used as addresses: %r, %r", sender, to)
+        config.parse(file.content, Path(file.path), host="localhost", timezone="UTC")
+    except ConfigurationError as error:
+        log.info("not written: %s", error)
         return False
     return True

@@ -1,0 +1,43 @@
+"""The JSON form of a digest, its schema, and the way back. What a digest holds stands in f2b_digest.model.digest."""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from f2b_digest.model.digest import Digest
+
+DOCUMENT_VERSION = 1
+"""Of the JSON form; a reader of an older one need not fear a new key."""
+
+
+def document(digest: Digest) -> dict[str, Any]:
+    """Return the digest as nested dicts and lists: what templates and JSON readers get."""
+    return {"version": DOCUMENT_VERSION, **asdict(digest)}
+
+
+def to_json(digest: Digest, indent: int | None = None) -> str:
+    """Return the digest as a JSON text, times in ISO 8601."""
+    return json.dumps(document(digest), default=datetime.isoformat, indent=indent)
+
+
+@cache
+def _adapter() -> TypeAdapter[Digest]:
+    return TypeAdapter(Digest)  # it takes as long to make as a digest to render
+
+
+def from_json(text: str) -> Digest:
+    """Return the digest that `to_json` wrote; its times keep their offsets and lose their zone's name."""
+    return _adapter().validate_json(text)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `to_json` writes."""
+    made = _adapter().json_schema(mode="serialization")
+    made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
+    for each in (made, *made["$defs"].values()):  # a default is written too
+        each["required"] = list(each["properties"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -1,0 +1,25 @@
+"""Which bans a digest is made of, as a plain value. How they are found is in f2b_digest.store.selected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which bans: of an id range, or of a period (UTC epoch seconds, the end excluded); and of which jails."""
+
+    first_id: int = 0
+    last_id: int = 0
+    after: int = 0
+    """The digest that took the events before `first_id`, or 0: only one other can follow it."""
+    since: float | None = None
+    until: float | None = None
+    jails: tuple[str, ...] = ("*",)
+    """Shell patterns; one that begins with "!" takes out."""
+
+
+def matches(jail: str, patterns: Sequence[str]) -> bool:
+    """Say whether a report's patterns take a jail in: some pattern does, and no "!pattern" takes it out."""
+    taken_in = any(fnmatchcase(jail, pattern) for pattern in patterns if not pattern.startswith("!"))
+    return taken_in and not any(fnmatchcase(jail, pattern[1:]) for pattern in patterns if pattern.startswith("!"))

@@ -35,7 +35,7 @@ def test_a_real_unban_ends_its_ban(
     now = max(row["recorded_at"] for row in past.events) + 60
     monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: now))
     friends = HostContext(friends=(ip_network(PARDONED), ip_network("192.0.2.1")))
-    monkeypatch.setattr("f2b_digest.host.look", lambda *_: (friends, []))
+    monkeypatch.setattr("f2b_digest.host.read", lambda *_: (friends, []))
     found = addresses(f2b_digest, config)
     assert {ip for ip in found if found[ip]["lifted"]} == {LIFTED, PARDONED}
     assert {*FAILED, *BY_HAND, AGAIN} < {*found}

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
@@ -20,7 +20,9 @@ from pydantic import ConfigDict
 from f2b_digest import composition, delivery, recorder, resources
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
-from f2b_digest.errors import DeliveryError
+from f2b_digest.delivery import attempts
+from f2b_digest.errors import DeliveryError, F2bDigestError
+from f2b_digest.isolation import Finished, Stopped
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
@@ -41,6 +43,7 @@ TROUBLE: dict[str, Callable[[], Exception]] = {  # a fresh one each time: an exc
     "lost": lambda: DeliveryError("no answer", permanent=False, in_doubt=True),
     "slow": lambda: TimeoutError("no end after 120 s"),
     "bug": lambda: ValueError("a bug"),
+    "dead": lambda: DeliveryError("nobody answers", permanent=False, unreachable=True),
 }
 """What a channel does with a message. Of these, only "lost answer" has taken it."""
 
@@ -63,6 +66,7 @@ class Post(Channel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     templates: ClassVar[tuple[str, ...]] = ("list",)
+    any_recipient: ClassVar[bool] = True
 
     kind: Literal["post"] = "post"
     to: tuple[str, ...]
@@ -88,6 +92,43 @@ class Post(Channel):
         except AssertionError as wrong:
             self.world.wrong.append(wrong)
             raise
+
+
+class Here:
+    """Stands for `isolation.Children` (tests/test_isolation.py has the real ones): the work is done in this process.
+
+    What the other side sees stays in the world, and a crash in the middle of a delivery takes the sender along.
+    """
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._waiting: list[tuple[Any, Callable[[], Any]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.clear()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def start(self, key: Any, work: Callable[[], Any], **_: float) -> None:
+        """Take some work."""
+        self._waiting.append((key, work))
+
+    def wait(self) -> Finished:
+        """Do the work that waits longest."""
+        key, work = self._waiting.pop(0)
+        self._world.delivering.append(key[0].id)
+        try:
+            return Finished(key, work())
+        except F2bDigestError as error:
+            return Finished(key, error=error)
+        except Exception as error:
+            return Finished(key, error=Stopped(repr(error)))
+        finally:
+            self._world.delivering.pop()
 
 
 class List(Renderer):
@@ -176,8 +217,10 @@ class World:
         self.wrong: list[AssertionError] = []
         """What was found during a delivery."""
         self.renderer = List(resources.folder("templates"))
-        self.attempting: list[int] = []
-        """The deliveries that are being tried; a second sender's come last, and end first."""
+        self.attempting: set[int] = set()
+        """The deliveries that are claimed and not settled."""
+        self.delivering: list[int] = []
+        """The deliveries that a channel has in hand; a second sender's come last, and end first."""
         self.attempts: dict[int, list[tuple[float, int]]] = defaultdict(list)
         """When each delivery was tried: the clock, and how often it had jumped."""
         self.tried: dict[int, str] = {}
@@ -357,18 +400,18 @@ class World:
         """Be the only sender; it may crash."""
         self.plan = plan
         try:
-            with sender_lock(self.path, 0) as alone:
+            with sender_lock(self.path, 0) as alone, patch.object(attempts, "Children", lambda: Here(self)):
                 assert alone
                 yield
         except Crash:
             self.attempting.clear()
         self.plan = None
-        assert self.attempting == []
+        assert not self.attempting
 
     def deliver(self, message: Message) -> None:
         """Be the other side."""
         self.at("deliver")
-        key, copy = self.attempting[-1], (message.identity, message.recipient)
+        key, copy = self.delivering[-1], (message.identity, message.recipient)
         digest = self.model.digests[message.identity.partition(".")[0]]
         assert listed(message.body) == digest.bans
         trouble = self.trouble.get(message.recipient)
@@ -394,12 +437,12 @@ class World:
         if earlier and earlier[-1][1] == jumps:
             assert now >= earlier[-1][0] + min(300.0 * 2 ** (len(earlier) - 1), 4 * 3600.0)
         earlier.append((now, jumps))
-        self.attempting.append(key)
+        self.attempting.add(key)
 
     def end_attempt(self, key: int, status: str) -> None:
         """Hold a stored outcome to what happened."""
         ((identity, recipient),) = self.query("SELECT identity, recipient FROM delivery WHERE id = ?", key)
-        assert self.attempting.pop() == key
+        self.attempting.remove(key)
         how = self.tried.get(key)
         if status == "sent":
             assert how == "arrived"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from f2b_digest import recorder
-from f2b_digest.model.host_context import UNKNOWN_HOST
+from tests.conftest import only_the_database
 from tests.store_making import NOON, event
 
 DAY = 86400.0
@@ -53,7 +53,7 @@ def _ban(path: str, block: int, at: float, *, spooled: bool = False) -> None:
 def _send(root: Path, now: float) -> None:
     cli = importlib.import_module("f2b_digest.cli")
     vars(cli)["time"] = SimpleNamespace(time=lambda: now)
-    vars(importlib.import_module("f2b_digest.host"))["look"] = lambda *_: (UNKNOWN_HOST, [])
+    vars(importlib.import_module("f2b_digest.host"))["gather"] = only_the_database
     vars(importlib.import_module("f2b_digest.cli.send"))["uptime"] = lambda: 2e9
     sys.argv = ["f2b-digest", "--config", str(root / "config.toml"), "send"]
     try:

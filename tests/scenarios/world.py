@@ -99,7 +99,10 @@ class World:
     def past(self, days: float = 35.0, **more: Any) -> None:
         """Live through some usual weeks, the last digest of which was sent one period ago."""
         now = self.now
-        self.usual(now - self.period - days * DAY, now - self.period, **more)
+        began = now - self.period - days * DAY
+        if self.source == "action":  # which tells of its jails' starts
+            self.plant([self.row("", jail, began, "start") for jail in USUAL])
+        self.usual(began, now - self.period, **more)
         self.now = now - self.period
         self.send()
         self.now = now

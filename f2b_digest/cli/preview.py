@@ -24,7 +24,7 @@ from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import schema, to_json
-from f2b_digest.model.selection import Selection
+from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store

@@ -62,12 +62,6 @@ class Model:
         """Return what the store must hold."""
         return {self.events[index].key for index in self.live}
 
-    def take_in(self) -> None:
-        """Empty the spool."""
-        for event in self.spool:
-            self.record(event)
-        self.spool.clear()
-
     def pending(self, report: str, jails: tuple[str, ...], last: int | None = None) -> Bans:
         """Return what a report has not told."""
         indexes = range(self.marks[report], len(self.events) if last is None else last)

@@ -29,7 +29,7 @@ happenings = st.sampled_from(
     ("crash", "crash", "second_send", "second_retry", "locked_out", "ban", "spooled_ban", "jump_on", "jump_back")
 )
 attempt = ("claim", "claimed", "deliver", "delivered", "settle", "settled")
-spooling = ("rename", "renamed", "unlink")
+spooling = ("store_spool", "spool_stored", "empty_spool")
 sealing = ("last_event", "summarise", "seal", "sealed")
 
 

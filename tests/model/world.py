@@ -3,14 +3,12 @@
 Whatever is delivered, claimed or sealed is compared at once with the model.
 """
 
-import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, Self
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
@@ -33,7 +31,7 @@ from tests.store_making import NOON, event
 
 POINTS = (
     "last_event", "summarise", "seal", "sealed", "claim", "claimed", "deliver", "delivered", "settle", "settled",
-    "copied", "rename", "renamed", "unlink", "prune",
+    "copied", "store_spool", "spool_stored", "empty_spool", "prune",
 )  # fmt: skip
 """Where a plan can strike: before a step, or (sealed, claimed …) after it."""
 TROUBLE: dict[str, Callable[[], Exception]] = {  # a fresh one each time: an exception keeps whom it went through
@@ -261,9 +259,8 @@ class World:
             plan.skip -= 1
             if plan.skip < 0:
                 self.plan = None
-                if plan.happening == "crash" or not point.startswith("rename"):  # there, the spool is locked
-                    self.happened[plan.happening] += 1
-                    getattr(self, plan.happening)()
+                self.happened[plan.happening] += 1
+                getattr(self, plan.happening)()
 
     def crash(self) -> None:
         """End the process."""
@@ -326,25 +323,28 @@ class World:
 
     def take_in(self) -> None:
         """Take the spool in; a crash in it may leave all of it in both places."""
-        names = vars(os) | {"unlink": self._unlink, "rename": self._rename}
-        with patch.object(recorder, "os", SimpleNamespace(**names)):
+        store_lines, empty_spool, done = recorder._store_lines, recorder._empty_spool, 0
+
+        def store(*arguments: Any) -> tuple[int, int]:
+            nonlocal done
+            self.at("store_spool")
+            count, torn = store_lines(*arguments)
+            for one in self.model.spool[done : done + count]:
+                self.model.record(one)
+            done += count
+            self.at("spool_stored")
+            return count, torn
+
+        def empty(path: str, start: int) -> int:
+            self.at("empty_spool")
+            end: int = empty_spool(path, start)
+            if end == start:
+                self.model.spool.clear()
+            return end
+
+        with patch.object(recorder, "_store_lines", store), patch.object(recorder, "_empty_spool", empty):
             assert take_spool_in(self.path) == 0
         assert recorder.spooled(str(self.path)) == 0
-
-    def _rename(self, old: str, new: str) -> None:
-        self.at("rename")
-        Path(old).rename(new)
-        self.at("renamed")
-
-    def _unlink(self, path: str) -> None:
-        waiting = list(self.model.spool)
-        self.model.take_in()
-        try:
-            self.at("unlink")
-        except Crash:
-            self.model.spool[:0] = waiting
-            raise
-        Path(path).unlink()
 
     # ---- sending
 

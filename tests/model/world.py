@@ -323,7 +323,9 @@ class World:
 
     def take_in(self) -> None:
         """Take the spool in; a crash in it may leave all of it in both places."""
-        store_lines, empty_spool, done = recorder._store_lines, recorder._empty_spool, 0
+        store_lines: Any = recorder._store_lines
+        empty_spool: Any = recorder._empty_spool
+        done = 0
 
         def store(*arguments: Any) -> tuple[int, int]:
             nonlocal done

@@ -154,14 +154,18 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
 
 def run(*arguments: str | Path) -> Ended:
     """Run the program in this process."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
+    out, err, status = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", "\n", write_through=True),
+        io.StringIO(),
+        0,
+    )
     with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])
         try:
             main()
         except SystemExit as end:
             status = int(end.code or 0)
-    return Ended(status, out.getvalue(), err.getvalue())
+    return Ended(status, out.buffer.getvalue().decode("utf-8", "backslashreplace"), err.getvalue())
 
 
 BECOME = privileges.become

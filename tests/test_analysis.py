@@ -83,6 +83,7 @@ SIDE = HostContext(
     logins=(
         Login("192.0.2.44", "ann", T0 + 60),
         Login("192.0.2.45", "bob", T0 - 60),
+        Login("192.0.2.46", "old", T0 - 4 * 86400),
         Login("10.1.1.1", "eve", T0),
         Login("203.0.113.77", "zoe", T0),
     ),
@@ -105,7 +106,8 @@ SIDE = HostContext(
         ("2001:db8:9::abcd", ("ignored", "2001:db8:9::1", None)),
         ("127.0.0.1", ("ignored", "127.0.0.0/8", None)),
         ("::2", None),
-        ("192.0.2.45", None),
+        ("192.0.2.45", ("login", None, "bob")),  # a period may begin with its first ban
+        ("192.0.2.46", None),
         ("198.51.100.8", None),
         ("2001:db8:2::1", None),
         ("ann", None),

@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from f2b_digest import recorder
 from tests.conftest import OWNER_AGAINST_ROOT, Command, Ended
 from tests.store_making import event
 
+SIDE_BY_SIDE = 3
+"""Commands at once: sqlite, forks and waits leave a core idle."""
 OWNER = 65534
 SECRET = "$6$the-hash-of-roots-password"
 COMMANDS = (
@@ -224,7 +227,8 @@ def test_the_owner_of_the_folder_gets_nothing_from_root(
     racer = threading.Thread(target=as_owner, args=(lambda: swap(field),))
     if "exchanged" in way:
         racer.start()
-    ends = [apart("--config", field.config, *command) for command in COMMANDS]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        ends = list(pool.map(lambda command: apart("--config", field.config, *command), COMMANDS))
     if racer.ident:
         racer.join()
     assert_nothing_gained(field, before, ends)
@@ -237,6 +241,7 @@ def assert_nothing_gained(here: Field, before: dict[str, tuple[bytes, os.stat_re
     for command, ended in zip(COMMANDS, ends, strict=True):
         assert SECRET not in ended.out + ended.err, command
         assert ended.status in (0, 1, 2, 3, 75, 78), command
+        assert "Traceback" not in ended.err, (command, ended)
     for file in (*here.folder.rglob("*"), *here.loot.rglob("*")):
         assert file.lstat().st_uid == OWNER, f"root made {file}"
         if file.is_file() and not file.is_symlink() and SECRET.encode() in file.read_bytes():
@@ -261,7 +266,8 @@ def test_root_refuses_what_others_may_change(field: Field, apart: Command, what:
         (here / what).chmod(0o777)
     else:
         os.chown(here / what, OWNER, OWNER)
-    for command in (["send"], ["preview"], ["retry"], ["status"]):
+    idle = [] if what.startswith("templates") else [["retry"]]  # with nothing due it reads no template
+    for command in (["send"], ["preview"], *idle, ["status"]):
         ended = apart("--config", field.config, *command)
         assert (ended.status, ended.out) == (78, ""), (command, ended)
         assert "root does not use what others may change" in ended.err

@@ -138,6 +138,47 @@ def test_check_tells_what_the_next_send_will_add(f2b_digest: Command, config: Pa
     assert "all of its 1 bans since our action records were recorded" in f2b_digest("--config", config, "check").out
 
 
+def previewed(f2b_digest: Command, config: Path) -> tuple[str, str]:
+    """Return a preview's text, white space as one blank, and what it said on standard error."""
+    ended = f2b_digest("--config", config, "preview")
+    assert ended.status == 0
+    return " ".join(ended.out.split()), ended.err
+
+
+def test_a_preview_says_what_the_mail_will_say(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The line of the comparison, what would be added, and that it needs somebody; nothing is added."""
+    record(path, [A])
+    know(config, [A, B, C])
+    line = "3 bans recorded, 3 in fail2ban's database; 2 were missing and have been added"
+    text, trouble = previewed(f2b_digest, config)
+    assert line in text
+    assert "2 bans were not recorded" in text
+    assert trouble == "f2b-digest: 2 more in fail2ban's database were not recorded: the next send adds them\n"
+    assert len(query(path, "SELECT 1 FROM event WHERE kind = 'ban'")) == 1
+    mail = sent(f2b_digest, config)
+    assert line in mail
+    assert "2 bans were not recorded" in mail
+
+
+def test_a_preview_of_what_is_all_recorded(f2b_digest: Command, config: Path, path: Path) -> None:
+    """It has the mail's line, and no trouble."""
+    record(path, [A, B])
+    know(config, [A, B])
+    text, trouble = previewed(f2b_digest, config)
+    assert ("2 bans recorded, 2 in fail2ban's database" in text, trouble) == (True, "")
+
+
+def test_a_ban_in_the_spool_is_not_missing_in_a_preview(f2b_digest: Command, config: Path, path: Path) -> None:
+    """The next send takes it in before it compares."""
+    record(path, [A])
+    know(config, [A, B])
+    row = recorder.event("ban", *B, "web1", "action", recorded_at=B[2])
+    Path(f"{path}.spool").write_text(json.dumps(dict(zip(recorder.COLUMNS, row, strict=True))) + "\n")
+    text, trouble = previewed(f2b_digest, config)
+    assert "not recorded" not in text + trouble
+    assert "1 more events wait in" in trouble
+
+
 def test_it_stands_in_the_html_and_in_the_json(f2b_digest: Command, config: Path, path: Path) -> None:
     """The archive shows it too."""
     record(path, [A])

@@ -92,6 +92,10 @@ class Apprise(Channel):
             said = masked(": ".join([status, *words]), *_secrets(url))
             raise DeliveryError(f"Apprise, {message.recipient}: {said}", permanent=False, in_doubt=True)
 
+    def prepare(self) -> None:
+        """Load Apprise, and its services, which it finds by listing its own folder."""
+        _sender(self.reveal("url") or "", self.recipients[0])
+
     def check(self) -> Health:
         """Have Apprise read the address, which is all that it does without sending."""
         _sender(self.reveal("url") or "", self.recipients[0])

@@ -208,6 +208,9 @@ class Channel(BaseModel, ABC):
         What it returns, if anything, is a line on what the admin should know of the success. Raises DeliveryError.
         """
 
+    def prepare(self) -> None:
+        """Load what `deliver` needs, while this user can still read the program's files. Raises DeliveryError."""
+
     def check(self) -> Health:
         """Look at all that a delivery needs, as far as can be done without one. Raises DeliveryError.
 

@@ -93,6 +93,8 @@ class Program:
             from f2b_digest import host
 
             self.gathered = host.gather(configuration, self._oldest_login(configuration))
+        if self.becomes_another(configuration):
+            _prepare(configuration)
         self.become_owner(path, languages_of(configuration))
         if self.gathered:
             self.gathered.database.copy()
@@ -166,6 +168,17 @@ class Program:
             return folder / Path(name).expanduser()
         except RuntimeError:
             raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
+
+
+def _prepare(configuration: "Configuration") -> None:
+    """Let the channels load what they need; one that cannot says so when it delivers."""
+    import logging
+
+    for name, channel in configuration.channels.items():
+        try:
+            channel.prepare()
+        except Exception:
+            logging.getLogger(__name__).info("channel %s could not be prepared", name, exc_info=True)
 
 
 def languages_of(configuration: "Configuration") -> set[str]:

@@ -333,7 +333,9 @@ CREATE TABLE delivery (
 CREATE INDEX ix_delivery_digest_id ON delivery (digest_id);
 CREATE INDEX ix_delivery_status ON delivery (status);
 INSERT INTO digest VALUES (1, 'one', 'daily', 0, 1, 1, {at}, {at}, {at}, 1);
-INSERT INTO delivery VALUES (1, 1, 'out', 'sent', x'00', 'one', 'sent', 1, {at}, NULL, {at});
+INSERT INTO delivery VALUES (
+    1, 1, 'out', 'sent', x'00', 'fedcba9876543210fedcba9876543210.out', 'sent', 1, {at}, NULL, {at}
+);
 INSERT INTO delivery VALUES (
     2, 1, 'out', '{out}', CAST('the bytes' AS BLOB), '0123456789abcdef0123456789abcdef.out', 'deferred', 1, {at},
     'busy', NULL

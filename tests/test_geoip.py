@@ -358,7 +358,7 @@ def test_without_a_database_nothing_is_known_and_no_reader_imported(tmp_path: Pa
     code = (
         "import sys, pathlib; from f2b_digest.geoip import find;"
         "assert find(root=pathlib.Path(sys.argv[1])) == (None, []);"
-        "print([name for name in sys.modules if name in ('maxminddb', 'mmap') or 'geography.' in name])"
+        "print([name for name in sys.modules if name in ('maxminddb', 'mmap') or 'geoip.' in name])"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True)
     assert done.stdout == "['f2b_digest.geoip.reading']\n"

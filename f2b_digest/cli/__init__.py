@@ -35,7 +35,7 @@ COMMANDS = {
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
     "recover": "Make a damaged store whole.",
-    "setup": "Install on this machine, or take it back.",
+    "setup": "Install on this machine, or uninstall.",
     "check": "Examine the installation, and say what to do.",
     "config": "Print a configuration with every key and its default, or check one.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",

@@ -99,7 +99,11 @@ def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], i
     """Insert into an empty store what can be read from a damaged one; return the rows by table, and the highest id."""
     _trust_file_length(copy)
     connection.execute("PRAGMA synchronous=OFF")  # the whole is synced at its end
-    connection.execute("ATTACH ? AS old", (str(copy),))
+    try:
+        connection.execute("ATTACH ? AS old", (str(copy),))
+    except sqlite3.DatabaseError:  # not even its first page is one of SQLite's
+        log.info("%s cannot be opened", copy, exc_info=True)
+        return dict.fromkeys(TABLES, 0), 0
     for statement in _archive_tables():
         connection.execute(statement)
     rows = {table: _copy_table(connection, table) for table in TABLES}

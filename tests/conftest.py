@@ -121,6 +121,19 @@ def stays_root() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_thread_of_apprise() -> Iterator[None]:
+    """A delivery is forked; threads that Apprise started in this process for an earlier test would be missing there.
+
+    The program itself never notifies in the process that forks.
+    """
+    yield
+    module = sys.modules.get("apprise.apprise")
+    for name in ("_shared_executor", "_coordinator_executor"):
+        if module and getattr(module, name, None):
+            setattr(module, name, None)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Give the path of a store that does not exist yet."""

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -55,9 +56,12 @@ def address(number: int) -> str:
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
+CONFIGURATIONS = tempfile.TemporaryDirectory()
+
+
 def configure(server: Fail2ban, keep: str) -> list[str]:
-    """Write a configuration, and return the program with it."""
-    file = server.folder / f"{keep}.toml"
+    """Write a configuration, where root alone may write, and return the program with it."""
+    file = Path(CONFIGURATIONS.name) / f"{server.folder.name}-{keep}.toml"
     file.write_text(
         f"""
 store = "{server.store}"
@@ -68,7 +72,7 @@ keep = "{keep}"
 channels = ["out"]
 [channels.out]
 kind = "file"
-folder = "out"
+folder = "{server.folder}/out"
 """
     )
     return [sys.executable, "-W", "error", "-m", "f2b_digest", "--config", str(file)]
@@ -81,6 +85,9 @@ def fill_with_history(server: Fail2ban, count: int) -> None:
         for n in range(count)
     ))  # fmt: skip
     run([*configure(server, "9999d"), "send"])
+    # As fail2ban leaves it at a shutdown; without it, the clock would seem to have jumped.
+    before_boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 60
+    fill(server.store, [event(kind="stop", jail="jail0", ip="", at=before_boot, recorded_at=before_boot)])
 
 
 def run(command: list[str]) -> None:
@@ -190,8 +197,6 @@ def test_a_large_prune_holds_no_ban_up(
     """While old events go, a jail and a process append as if nothing happened, and the file gets shorter."""
     count = 1_000_000 if request.config.getoption("--full-load") else 50_000
     fill_with_history(server, count)
-    before_boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 60
-    fill(server.store, [event(kind="stop", jail="jail0", ip="", at=before_boot, recorded_at=before_boot)])
     size = server.store.stat().st_size
     server.jail("jail0")
     server.start()

@@ -227,6 +227,10 @@ class Renderer:
                 return folder.texts[name]
         return self._built_in.texts.get(name)
 
+    def _is_own(self, name: str) -> bool:
+        """Say whether an admin's template of that name takes part."""
+        return name not in self._broken and any(name in folder.texts for folder in self._own)
+
     def _meant(self, name: str) -> str:
         """Return the name that somebody may have meant, as a question, or ""."""
         close = get_close_matches(name, {*self.built_in, *(known for folder in self._own for known in folder.texts)}, 1)
@@ -255,7 +259,7 @@ class Renderer:
         except Exception as error:  # unknown names, or anything: "{{ 1 / 0 }}"
             log.debug("template %s cannot be rendered", name, exc_info=True)
             raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
-        if len(text) > LARGEST:
+        if len(text) > LARGEST and self._is_own(name):  # one of ours is rendered smaller until it fits
             raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
         width = self._layout.width
         if width is None or not name.endswith(".txt"):

@@ -1,4 +1,4 @@
-"""The facts that are news: more, fewer, new, together. Counts are judged in `chance`."""
+"""The facts that are news: more, fewer, new, together. Counts are compared in `statistics`."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are judged in `chance`."""
+"""Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are compared in `statistics`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a judgement is made of beside the digest, as plain values. Nothing is judged here."""
+"""What an analysis is made of beside the digest, as plain values. Nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """The examinations of `check`: each room here looks at one part and says what it found and what to do.
 
-Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`ways.send_tests`).
+Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`channels.send_tests`).
 """
 
 import logging

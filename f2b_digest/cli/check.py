@@ -1,4 +1,4 @@
-"""`check`: the doctor. It prints what the examinations of f2b_digest.checks found; the store is opened read-only."""
+"""`check`: prints what the examinations of f2b_digest.checks found; the store is opened read-only."""
 
 import json
 import platform

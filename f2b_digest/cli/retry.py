@@ -11,7 +11,7 @@ from f2b_digest.cli import Program
 from f2b_digest.cli.record import settings
 
 LONGEST_WAIT = 4 * 3600.0
-"""Seconds: as `delivery.LONGEST_WAIT`, which would load all of it."""
+"""Seconds: as `delivery.attempts.LONGEST_WAIT`, which would load all of it."""
 CHECK_EVERY = 6 * 86400.0
 """Seconds: as `integrity.DUE`."""
 SMALL = 16 * 2**20

@@ -246,7 +246,7 @@ class Store(Outbox):
     def prune(self, before: float, reports: Mapping[str, Sequence[str]], pause: Callable[[float], None]) -> int:
         """Drop what is older than `before` (UTC epoch seconds) and no longer needed; return the number of events.
 
-        `reports` holds each report's patterns of jails. See `pruning`. Calls `pause` with seconds between its short
+        `reports` holds each report's patterns of jails. See `retention`. Calls `pause` with seconds between its short
         transactions.
         """
         dropped, needed = 0, self._first_needed(reports)

@@ -46,7 +46,7 @@ def add_function(connection: sa.Connection) -> None:
 def find(connection: sa.Connection, least: int, geo: GeoCache) -> tuple[tuple[Campaign, ...], int]:
     """Return the largest campaigns of at least so many addresses, and how many there are.
 
-    By network numbers only of the addresses in `place`. Needs the tables of `summary`, `people` and `geo`.
+    By network numbers only of the addresses in `place`. Needs the tables of `summary`, `users` and `geo`.
     """
     for table in ("campaign", "member"):
         connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))

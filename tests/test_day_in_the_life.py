@@ -15,6 +15,7 @@ import pytest
 from f2b_digest import reconcile
 from tests.day import NAME, PASSWORD, PATIENCE, Server
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("f2b_digest", "action.d", "cron", "templates", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 NEWER = "99.0"

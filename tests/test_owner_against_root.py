@@ -21,6 +21,7 @@ from f2b_digest import recorder
 from tests.conftest import OWNER_AGAINST_ROOT, Command, Ended
 from tests.store_making import event
 
+pytestmark = pytest.mark.slow
 SIDE_BY_SIDE = 3
 """Commands at once: sqlite, forks and waits leave a core idle."""
 OWNER = 65534

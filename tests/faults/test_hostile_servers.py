@@ -18,6 +18,7 @@ from tests.store_making import event, fill, query
 
 DEADLINE, GRACE = 4.0, 1.0
 """Seconds, in place of two minutes."""
+pytestmark = pytest.mark.slow
 PROGRAM = f"""
 import atexit, re, resource, socket, sys, time
 from pathlib import Path

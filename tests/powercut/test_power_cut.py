@@ -21,6 +21,7 @@ from tests.powercut import disk, life
 from tests.powercut.recording import Step, record
 from tests.store_making import NOON, query
 
+pytestmark = pytest.mark.slow
 LATER = NOON + 2 * life.DAY
 SEED = 9
 HARMLESS = "more lines that are no whole event"

@@ -82,8 +82,7 @@ def is_idle(path: Path, now: float) -> bool:
 def _retry(program: Program) -> None:
     from f2b_digest import delivery
     from f2b_digest.cli.send import tell
-    from f2b_digest.store import Store, is_there
-    from f2b_digest.store.connection import sender_lock
+    from f2b_digest.store import Store, is_there, sender_lock
 
     configuration = program.configuration()
     path = program.begin(configuration)
@@ -108,6 +107,6 @@ def _is_check_due(path: Path, now: float) -> bool:
 
 
 def _check(path: Path, now: float) -> None:
-    from f2b_digest.store.integrity import verify_all
+    from f2b_digest.store import verify_all
 
     verify_all(path, now)

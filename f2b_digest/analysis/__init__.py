@@ -14,6 +14,7 @@ from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
 from f2b_digest.analysis.recommendations import FREQUENT, advised
 from f2b_digest.analysis.statistics import usual
+from f2b_digest.analysis.verdict import verdict
 from f2b_digest.model.digest import Digest, Jail, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
@@ -28,11 +29,14 @@ def analyse(digest: Digest, inputs: Inputs) -> Digest:
     own = OwnAddresses(inputs.host_context, digest.start.timestamp(), digest.end.timestamp())
     every = inputs.baseline.all
     before = every[0] if every else None
+    compared = replace(digest.compared, before=before, usual=usual(every), periods=len(every))
+    facts = (*_needing_somebody(digest, inputs, own), *_news(digest, inputs))
     return replace(
         digest,
         jails=tuple(_compared(jail, inputs) for jail in digest.jails),
-        compared=replace(digest.compared, before=before, usual=usual(every), periods=len(every)),
-        facts=(*_needing_somebody(digest, inputs, own), *_news(digest, inputs)),
+        compared=compared,
+        verdict=verdict(facts, digest.totals.bans, compared),
+        facts=facts,
         advice=tuple(advised(digest, inputs, own)),
     )
 

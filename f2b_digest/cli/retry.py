@@ -9,7 +9,7 @@ import click
 from f2b_digest import privileges
 from f2b_digest.cli import Program
 from f2b_digest.cli.record import settings
-from f2b_digest.store.idle import is_check_due, is_idle
+from f2b_digest.store import is_check_due, is_idle
 
 
 @click.command()
@@ -51,8 +51,7 @@ def _as_owner(path: Path, question: Callable[[], bool]) -> bool:
 def _retry(program: Program) -> None:
     from f2b_digest import delivery
     from f2b_digest.cli.send import tell
-    from f2b_digest.store import Store, is_there
-    from f2b_digest.store.connection import sender_lock
+    from f2b_digest.store import Store, is_there, sender_lock
 
     configuration = program.configuration()
     path = program.begin(configuration)
@@ -67,6 +66,6 @@ def _retry(program: Program) -> None:
 
 
 def _check(path: Path, now: float) -> None:
-    from f2b_digest.store.integrity import verify_all
+    from f2b_digest.store import verify_all
 
     verify_all(path, now)

@@ -20,8 +20,7 @@ from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import OPEN, Delivery, Store
-from f2b_digest.store.idle import LONGEST_WAIT
+from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Store
 
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""

@@ -15,8 +15,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.errors import DeliveryError
 from f2b_digest.isolation import Children, Finished, NotStartedError, OverdueError, Stopped
 from f2b_digest.model.message import Message
-from f2b_digest.store import Delivery, Store
-from f2b_digest.store.idle import LONGEST_WAIT
+from f2b_digest.store import LONGEST_WAIT, Delivery, Store
 
 log = logging.getLogger(__name__)
 

@@ -1,30 +1,42 @@
 """The store's façade, loaded when it is asked for: `retry` and `record` run all day, and need no SQLAlchemy.
 
-Nothing else stands here; see `facade`.
+Nothing else stands here; see `facade`. The other rooms import from here only.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from f2b_digest.store.idle import LONGEST_WAIT, is_check_due, is_idle
+
 if TYPE_CHECKING:
     from f2b_digest.store.facade import (
         HOW_TO_RECOVER,
         OPEN,
-        Baseline,
-        Chosen,
+        OVERDUE,
         Delivery,
         Last,
         Pending,
-        Rebans,
-        Sample,
         Sealed,
         Store,
+        begin_week,
+        damage,
+        fault,
+        is_due,
         is_there,
+        keep_in_mind,
+        no_store,
+        recover,
+        refusal,
+        sender_lock,
+        take_spool_in,
+        verify,
+        verify_all,
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "Baseline", "Chosen", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed",
-    "Store", "is_there",
+    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Sealed", "Store", "begin_week",
+    "damage", "fault", "is_check_due", "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover",
+    "refusal", "sender_lock", "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The store, opened, read and marked. Events are appended by `recorder`, and never changed."""
+"""The store, opened, read and marked: the only SQLAlchemy. Events are appended by `recorder`, and never changed."""
 
 import sqlite3
 import time
@@ -12,21 +12,46 @@ import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
+from f2b_digest.model.bans import Chosen, Rebans, Sample
+from f2b_digest.model.baseline import Baseline, Window
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.host_context import Geography
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import bans, baseline, retention, runs, selected, summary
-from f2b_digest.store.bans import Chosen, Rebans, Sample
-from f2b_digest.store.baseline import Baseline, Window
-from f2b_digest.store.connection import begin, check, connect, explain, is_there, no_store, upgrade, view
-from f2b_digest.store.integrity import HOW_TO_RECOVER, damage, set_aside
+from f2b_digest.store.connection import (
+    begin,
+    check,
+    connect,
+    explain,
+    is_there,
+    no_store,
+    refusal,
+    sender_lock,
+    take_spool_in,
+    upgrade,
+    view,
+)
+from f2b_digest.store.integrity import (
+    HOW_TO_RECOVER,
+    OVERDUE,
+    begin_week,
+    damage,
+    fault,
+    is_due,
+    keep_in_mind,
+    set_aside,
+    verify,
+    verify_all,
+)
 from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
+from f2b_digest.store.recovery import recover
 from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, event
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "Baseline", "Chosen", "Delivery", "Last", "Pending", "Rebans", "Sample", "Sealed",
-    "Store", "is_there",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Sealed", "Store", "begin_week", "damage",
+    "fault", "is_due", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "take_spool_in",
+    "verify", "verify_all",
 ]  # fmt: skip
 
 
@@ -236,10 +261,10 @@ class Store(Outbox):
         with self._transaction() as connection:
             return bans.chosen(connection, selection, wanted)
 
-    def rebans(self, selection: Selection) -> Rebans:
-        """Return how often addresses of a selection were banned again; quick right after `summarise`."""
+    def rebans(self, selection: Selection, frequent_from: int) -> Rebans:
+        """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
         with self._transaction() as connection:
-            return bans.rebans(connection, selection)
+            return bans.rebans(connection, selection, frequent_from)
 
     # ---- pruning
 

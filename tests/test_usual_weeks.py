@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from f2b_digest.analysis import Inputs, analyse
+from f2b_digest.model.bans import Rebans
+from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.digest import Digest, Jail, Totals
-from f2b_digest.store import Baseline, Rebans
 from tests.figures import Keep
 from tests.usual_weeks import History, epoch, history
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from f2b_digest.analysis import Inputs, OwnAddresses, analyse
+from f2b_digest.model.bans import Chosen, Rebans
+from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.digest import (
     Address,
     Campaign,
@@ -23,7 +25,6 @@ from f2b_digest.model.digest import (
 )
 from f2b_digest.model.document import from_json, to_json
 from f2b_digest.model.host_context import HostContext, Login
-from f2b_digest.store import Baseline, Chosen, Rebans
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)

@@ -12,9 +12,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.fail2ban.history import SourceError
 from f2b_digest.host import Snapshot
-from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
-from f2b_digest.store.connection import no_store, refusal
-from f2b_digest.store.integrity import damage, fault
+from f2b_digest.store import HOW_TO_RECOVER, Store, damage, fault, is_there, no_store, refusal
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
-from f2b_digest.analysis import FREQUENT, Inputs, OwnAddresses, analyse
+from f2b_digest.analysis import FREQUENT, SHORTEST_SILENCE, Inputs, OwnAddresses, analyse
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.digest import Digest, Jail, Undelivered, moment
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
+LATER = 86400.0
+"""Seconds after a period's end in which a jail's ban tells that it is at work."""
 ALARMED_AGAIN = 20 * 3600.0
 """Seconds between two digests that have no bans, and say that something is not at work."""
 
@@ -170,7 +172,14 @@ def _inputs(
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
     return Inputs(
-        baseline=store.baseline(windows, report.jails, before=start),
+        baseline=store.baseline(
+            windows,
+            report.jails,
+            before=start,
+            end=end,
+            until=end + LATER if complete else end,
+            quiet_for=SHORTEST_SILENCE,
+        ),
         rebans=store.rebans(selection, FREQUENT),
         host_context=host_context,
         starts_and_stops=store.starts_and_stops(report.jails, start),

@@ -13,12 +13,12 @@ from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
 from f2b_digest.analysis.recommendations import FREQUENT, advised
-from f2b_digest.analysis.statistics import usual
+from f2b_digest.analysis.statistics import SHORTEST_SILENCE, usual
 from f2b_digest.analysis.verdict import verdict
 from f2b_digest.model.digest import Digest, Jail, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
-__all__ = ["FREQUENT", "Inputs", "OwnAddresses", "analyse"]
+__all__ = ["FREQUENT", "SHORTEST_SILENCE", "Inputs", "OwnAddresses", "analyse"]
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
 """Times the report's pace, and seconds beside it, that a ban may wait for a digest."""
@@ -28,8 +28,7 @@ def analyse(digest: Digest, inputs: Inputs) -> Digest:
     """Return the digest with its facts and advice, and what is usual beside what was."""
     own = OwnAddresses(inputs.host_context, digest.start.timestamp(), digest.end.timestamp())
     every = inputs.baseline.all
-    before = every[0] if every else None
-    compared = replace(digest.compared, before=before, usual=usual(every), periods=len(every))
+    compared = replace(digest.compared, before=inputs.baseline.before_all, usual=usual(every), periods=len(every))
     facts = (*_needing_somebody(digest, inputs, own), *_news(digest, inputs))
     return replace(
         digest,
@@ -43,7 +42,7 @@ def analyse(digest: Digest, inputs: Inputs) -> Digest:
 
 def _compared(jail: Jail, inputs: Inputs) -> Jail:
     windows = inputs.baseline.windows.get(jail.name, ())
-    return replace(jail, before=windows[0] if windows else None, usual=usual(windows))
+    return replace(jail, before=inputs.baseline.before.get(jail.name), usual=usual(windows))
 
 
 def _needing_somebody(digest: Digest, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:

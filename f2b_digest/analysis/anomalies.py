@@ -38,7 +38,7 @@ def surges(digest: Digest, inputs: Inputs) -> Iterator[Surge]:
     """Yield the jails with far more bans than usual, those with the most bans beyond it first; or the total."""
     baseline, total = inputs.baseline, digest.totals.bans
     found = [
-        Surge(jail.name, jail.bans, median, baseline.windows[jail.name][0])
+        Surge(jail.name, jail.bans, median, baseline.before.get(jail.name))
         for jail, median in _usual(digest, inputs, "surge")
     ]
     found.sort(key=lambda fact: fact.bans - fact.usual, reverse=True)
@@ -46,7 +46,7 @@ def surges(digest: Digest, inputs: Inputs) -> Iterator[Surge]:
     if median is not None and unusual(total, baseline.all) == "surge":
         beyond = sum(fact.bans - fact.usual for fact in found)
         if beyond < SHARE_OF_A_JAIL * (total - median):
-            yield Surge(None, total, median, baseline.all[0])
+            yield Surge(None, total, median, baseline.before_all)
     yield from found[:MOST]
 
 
@@ -57,7 +57,7 @@ def drops(digest: Digest, inputs: Inputs) -> Iterator[Drop]:
     """
     baseline, total = inputs.baseline, digest.totals.bans
     found = [
-        Drop(jail.name, jail.bans, median, baseline.windows[jail.name][0])
+        Drop(jail.name, jail.bans, median, baseline.before.get(jail.name))
         for jail, median in _usual(digest, inputs, "drop")
     ]
     found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
@@ -68,7 +68,7 @@ def drops(digest: Digest, inputs: Inputs) -> Iterator[Drop]:
             usual(windows) or 0.0 for jail, windows in baseline.windows.items() if jail not in banned
         )
         if missing < SHARE_OF_A_JAIL * (median - total):
-            yield Drop(None, total, median, baseline.all[0])
+            yield Drop(None, total, median, baseline.before_all)
     yield from found[:MOST]
 
 

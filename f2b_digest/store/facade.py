@@ -238,13 +238,19 @@ class Store(Outbox):
                 users=users, geography=geography,
             )  # fmt: skip
 
-    def baseline(self, windows: Sequence[Window], patterns: Sequence[str], *, before: float) -> Baseline:
+    def baseline(
+        self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,
+        quiet_for: float, outages: Mapping[str, Sequence[float]] | None = None, most: int | None = None,
+    ) -> Baseline:  # fmt: skip
         """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
 
-        Each jail's last ban is that before a time, in UTC epoch seconds too.
+        See `store.baseline`.
         """
         with self._transaction() as connection:
-            return baseline.baseline(connection, windows, patterns, before)
+            return baseline.baseline(
+                connection, windows, patterns, before, end=end, until=until, quiet_for=quiet_for, outages=outages,
+                most=most,
+            )  # fmt: skip
 
     def starts_and_stops(self, patterns: Sequence[str], since: float) -> Mapping[str, tuple[tuple[str, float], ...]]:
         """Return by jail the kind and time of its starts and stops since a time, and of the last one before."""

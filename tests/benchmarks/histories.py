@@ -1,7 +1,7 @@
 """Benchmark: what is told of real histories of bans, what is told twice, and how soon a dead jail is told.
 
 Run: python -m tests.benchmarks.histories [FOLDER] [--only NAME…] [--deaths N] [--show KIND…]. FOLDER is of the form of
-../shared/histories, which is the default. Each history is replayed through the real `send`, a daily and a weekly report.
+../shared/histories, the default. Each history is replayed through the real `send`, with a daily and a weekly report.
 """
 
 import argparse
@@ -152,7 +152,10 @@ def report(result: Result) -> Iterator[str]:
             )
             yield f"    {', '.join(f'{kind} {count}' for kind, count in told.kinds.most_common()) or 'no findings'}"
     yield from (f"  red: {line}" for line in result.red)
-    for least, most, words in ((BUSY, math.inf, f"{BUSY:g} bans a day and more"), (SLOW, BUSY, f"{SLOW:g} to {BUSY:g}")):
+    for least, most, words in (
+        (BUSY, math.inf, f"{BUSY:g} bans a day and more"),
+        (SLOW, BUSY, f"{SLOW:g} to {BUSY:g}"),
+    ):
         days = [days for rate, days in result.deaths if least <= rate < most]
         if days:
             yield (

@@ -1,6 +1,7 @@
 """The project's own rules: what a commit runs, what a quick run leaves out, the cron file."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from f2b_digest import recorder
 from noxfile import LINTERS
 from tests import mark_slow
 
@@ -68,3 +70,38 @@ def test_the_cron_file_is_silent_and_has_a_user_and_a_path() -> None:
     assert [job[-3:] for job in jobs] == [["f2b-digest", "send", "daily"], ["root", "f2b-digest", "retry"]]
     assert jobs[0][-4] == "root"
     assert not os.access(ROOT / "cron/f2b-digest", os.X_OK)
+
+
+PACKAGE = ROOT / "f2b_digest"
+
+
+def test_sql_stands_in_the_store_only() -> None:
+    """Beside it in the recorder, which has the INSERT, and where fail2ban's own database is read."""
+    statement = re.compile(r"\b(SELECT\s|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w)|\.execute\w*\(")
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "store" and statement.search(path.read_text())
+    }
+    assert found == {"recorder.py", "fail2ban/database.py"}
+
+
+def test_a_column_of_events_is_listed_in_three_files() -> None:
+    """Whoever adds one touches these, and the source that knows it: CONTRIBUTING.md has the list."""
+    listing = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if all(re.search(rf"\b{column}\b", path.read_text()) for column in recorder.COLUMNS)
+    }
+    assert listing == {"recorder.py", "model/event.py", "store/tables.py"}
+
+
+def test_no_event_is_read_by_number() -> None:
+    """A column that is put in between must not move what others read. (Rows of a channel are no events.)"""
+    by_number = re.compile(r"\b(row|event|ban)\[\d")
+    found = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name not in ("store", "channels") and by_number.search(path.read_text())
+    ]
+    assert found == ["recorder.py"], "the recorder makes them"

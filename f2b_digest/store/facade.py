@@ -31,6 +31,7 @@ from f2b_digest.store.connection import (
     upgrade,
     view,
 )
+from f2b_digest.store.events import Found, Lookup, append_events, has_ban, spooled_events
 from f2b_digest.store.integrity import (
     HOW_TO_RECOVER,
     OVERDUE,
@@ -49,9 +50,9 @@ from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, event
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Sealed", "Store", "begin_week", "damage",
-    "fault", "is_due", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "take_spool_in",
-    "verify", "verify_all",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Sealed", "Store",
+    "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there", "keep_in_mind", "no_store",
+    "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

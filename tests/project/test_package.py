@@ -14,7 +14,6 @@ from tests import ROOT
 FILES = ("templates/email/body.html", "templates/ntfy/message.txt", "cron/f2b-digest", "action.d/f2b-digest.py")
 PROBE = """
 from f2b_digest import recorder, resources
-from tests import ROOT
 for name in %r:
     folder, _, rest = name.partition("/")
     text = (resources.folder(folder) / rest).read_text()

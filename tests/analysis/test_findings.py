@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from f2b_digest.analysis import Inputs, OwnAddresses, analyse
+from f2b_digest.model.bans import Chosen, Rebans
+from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.digest import (
     Address,
     Campaign,
@@ -23,7 +25,6 @@ from f2b_digest.model.digest import (
 )
 from f2b_digest.model.document import from_json, to_json
 from f2b_digest.model.host_context import HostContext, Login
-from f2b_digest.store import Baseline, Chosen, Rebans
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)
@@ -71,6 +72,22 @@ def test_a_usual_day_has_no_facts_and_is_compared() -> None:
     assert (judged.facts, judged.advice) == ((), ())
     assert (judged.compared.before, judged.compared.usual, judged.compared.periods) == (40, 40.0, 28)
     assert (judged.jails[0].before, judged.jails[0].usual) == (40, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("bans", "own", "expected"),
+    [(40, False, "quiet"), (400, False, "stands_out"), (40, True, "needs_attention"), (400, True, "needs_attention")],
+)
+def test_a_digest_has_a_verdict(bans: int, own: bool, expected: str) -> None:
+    """An own address needs attention, whatever else there is; ten times the usual bans stand out."""
+    chosen = [Chosen("sshd", "198.51.100.7", 1, T1 - 60, T1 + 3600)] if own else []
+    assert analyse(digest(bans), inputs(host_context=SIDE, own_bans=chosen)).verdict == expected
+
+
+def test_a_day_far_beyond_the_usual_is_never_quiet_though_it_was_no_news() -> None:
+    """The second day of a flood is no surge any more: one of the days before was as high."""
+    judged = analyse(digest(140_000), inputs(baseline(daily=(140_000, *STEADY[1:]))))
+    assert (judged.facts, judged.verdict) == ((), "stands_out")
 
 
 # ---- one's own side

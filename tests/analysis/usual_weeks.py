@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from f2b_digest.store import Baseline
+from f2b_digest.model.baseline import Baseline
 
 RATES = {
     "sshd": 400.0, "nginx-botsearch": 150.0, "postfix-sasl": 80.0, "dovecot": 40.0, "nginx-http-auth": 20.0,

@@ -14,10 +14,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from f2b_digest.model.bans import Rebans
+from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.digest import Campaign, Digest
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import Baseline, Rebans, Store, campaigns, summary
+from f2b_digest.store import Store, campaigns, summary
 from f2b_digest.store import users as store_users
 from tests.support.store_making import Row, event, fill
 
@@ -114,7 +116,7 @@ def make(folder: Path, seed: int) -> Case:
             campaign=CAMPAIGN, users=USERS, geography=Geography("atlas", NIGHT, "free", place),
         )  # fmt: skip
         return Case(
-            path, digest, store.baseline(windows, patterns, before=NIGHT - span), store.rebans(selection),
+            path, digest, store.baseline(windows, patterns, before=NIGHT - span), store.rebans(selection, 5),
             dict(store.starts_and_stops(patterns, NIGHT - span)), NIGHT - span, windows,
             "1" if patterns == ("*",) else "(jail GLOB 'ssh*' OR jail = 'web') AND jail <> 'sshd-ddos'", values,
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Mark the tests that a full run found slow.
 
-Run: `pytest --slow --durations=0 -vv >LOG; python -m tests.tools.mark_slow LOG`.
+Run: `nox -s all -- --durations=0 -vv >LOG; python -m tests.tools.mark_slow LOG`.
 
 A test function is slow from 0.5 s on, or from 2 s on with all its parameters. Marks that are there stay.
 """

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         Delivery,
         Last,
         Pending,
+        Reads,
         Sealed,
+        Source,
         Store,
         begin_week,
         damage,
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Sealed", "Store", "begin_week", "damage",
-    "fault", "is_due", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "take_spool_in",
-    "verify", "verify_all",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Reads", "Sealed", "Source", "Store",
+    "begin_week", "damage", "fault", "is_due", "is_there", "keep_in_mind", "no_store", "recover", "refusal",
+    "sender_lock", "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,18 +21,23 @@ from f2b_digest.cli import main, preload
 from f2b_digest.config import Configuration
 from f2b_digest.fail2ban import server
 from f2b_digest.host import logins
+from tests.figures import Printed, figures
 from tests.store_making import NOON
 
-LEFT_OUT = pytest.StashKey[int]()
-"""How many slow tests a quick run leaves out."""
-PERIODS = pytest.StashKey[str]()
-"""The line that tests/test_periods.py leaves for the end."""
-POWER_CUTS = pytest.StashKey[str]()
-"""The line that tests/powercut leaves for the end."""
+__all__ = ["figures"]
+
+OUTPUT = pytest.StashKey[dict[str, int]]()
+EVERYTHING = "everything"
+"""What a worker of pytest-xdist is told: whether all tests were asked for, not a file or a test."""
+LEFT_OUT = "left out"
+"""What a worker answers: how many slow tests a quick run leaves out."""
+FIRST = ("test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
+"""The tests that take minutes: begun first, so that no worker ends with one of them while the others idle."""
 
 
-OWNER_AGAINST_ROOT = pytest.StashKey[dict[str, int]]()
-"""The figures of tests/test_owner_against_root.py."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Print figures at the end."""
+    config.pluginmanager.register(Printed())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,31 +80,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the slow tests out of a run of everything; of a file or a test that was named, nothing is left out."""
-    everything = config.args_source is not pytest.Config.ArgsSource.ARGS
-    if not everything or config.getoption("slow") or config.getoption("markexpr"):
+    items.sort(key=lambda item: getattr(item, "originalname", None) not in FIRST)
+    if not _everything(config) or config.getoption("slow") or config.getoption("markexpr"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    config.stash[LEFT_OUT] = len(slow)
+    _output(config)[LEFT_OUT] = len(slow)
     config.hook.pytest_deselected(items=slow)
 
 
+def _everything(config: pytest.Config) -> bool:
+    """Say whether no file and no test was named."""
+    told: dict[str, bool] = getattr(config, "workerinput", {})  # a worker gets the folder of the tests by name
+    return told.get(EVERYTHING, config.args_source is not pytest.Config.ArgsSource.ARGS)
+
+
+def _output(config: pytest.Config) -> dict[str, int]:
+    """Return what outlives this process: a worker's output, or the run's own."""
+    output: dict[str, int] | None = getattr(config, "workeroutput", None)
+    return config.stash.setdefault(OUTPUT, {}) if output is None else output
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist what was asked for."""
+    node.workerinput[EVERYTHING] = _everything(node.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's answer; all workers collect the same tests."""
+    if left_out := getattr(node, "workeroutput", {}).get(LEFT_OUT):
+        _output(node.config)[LEFT_OUT] = left_out
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the tests of periods went through, and how many slow tests were left out."""
-    if left_out := config.stash.get(LEFT_OUT, 0):
+    """Print how many slow tests were left out."""
+    if left_out := _output(config).get(LEFT_OUT):
         terminalreporter.section("slow tests")
         terminalreporter.line(
             f"slow tests left out: {left_out} (pytest --slow runs all, a file that is named runs whole)"
         )
-    if figures := config.stash.get(PERIODS, ""):
-        terminalreporter.section("periods")
-        terminalreporter.line(figures)
-    if figures := config.stash.get(POWER_CUTS, ""):
-        terminalreporter.section("power cuts")
-        terminalreporter.line(figures)
-    if tried := config.stash.get(OWNER_AGAINST_ROOT, None):
-        terminalreporter.section("the owner of the folder against root")
-        terminalreporter.line(f"ways: tried {tried['tried']}, succeeded {tried['succeeded']}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Mark the tests that a full run found slow: `pytest --slow --durations=0 -vv >LOG; python -m tests.mark_slow LOG`.
+"""Mark the tests that a full run found slow: `nox -s all -- --durations=0 -vv >LOG; python -m tests.mark_slow LOG`.
 
 A test function is slow from 0.5 s on, or from 2 s on with all its parameters. Marks that are there stay.
 """

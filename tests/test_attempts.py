@@ -50,6 +50,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- side by side
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("impatient")
 def test_dead_channels_cost_the_others_nothing(path: Path) -> None:
     """Three servers that never say a word, with five recipients each: the good one is done within 2 s, they in one."""

@@ -182,7 +182,7 @@ def test_the_files_that_contributors_are_sent_to_are_there() -> None:
     assert len(known) > 25
 
 
-@pytest.mark.parametrize("what", ["channel", "fact", "language"])
+@pytest.mark.parametrize("what", ["channel", "fact", "column on `event`", "language"])
 def test_what_is_added_is_described_file_by_file(what: str) -> None:
     """A numbered list, each point of which begins with a file or a command."""
     section = re.search(rf"## Adding a {what}\n(.*?)\n## ", CONTRIBUTING, re.DOTALL)

@@ -162,6 +162,7 @@ def test_a_fail2ban_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: py
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.alone
 def test_twenty_jails_cost_little_more_than_one() -> None:
     """Two programs are run, not forty: the time is less than a quarter of theirs."""
     with Fail2ban("1.0") as running:

@@ -20,6 +20,7 @@ import pytest
 
 from f2b_digest import recorder
 from tests.fail2ban_server import Fail2ban
+from tests.figures import Keep
 from tests.store_making import NOON, event, fill, query
 
 LONGEST = 1.0
@@ -96,20 +97,21 @@ def run(command: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def tell(capsys: pytest.CaptureFixture[str], what: str, appends: Appends) -> float:
-    """Print how long appends took; return the longest."""
+def tell(figures: Keep, what: str, appends: Appends) -> float:
+    """Keep how long appends took; return the longest."""
     times = sorted(seconds for seconds, _ in appends)
     cuts = statistics.quantiles(times, n=1000)
-    figures = ", ".join(f"{name} {cuts[at] * 1000:.1f}" for name, at in (("p50", 499), ("p99", 989), ("p99.9", 998)))
+    shares = (("p50", cuts[499]), ("p99", cuts[989]), ("p99.9", cuts[998]), ("max", times[-1]))
+    milliseconds = ", ".join(f"{name} {seconds * 1000:.1f}" for name, seconds in shares)
     spooled = Counter(reason for _, reason in appends if reason)
-    with capsys.disabled():
-        print(f"\n{what}: {len(times):,} appends, ms: {figures}, max {times[-1] * 1000:.1f}; spooled {dict(spooled)}")  # noqa: T201
+    figures("load", f"{what}: {len(times):,} appends, ms: {milliseconds}; spooled {dict(spooled)}")
     return times[-1]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_no_ban_is_lost_doubled_or_held_up_under_load(
-    server: Fail2ban, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    server: Fail2ban, request: pytest.FixtureRequest, figures: Keep
 ) -> None:
     """Processes and jails append as fast as they can, while send and prune run one after the other."""
     full = request.config.getoption("--full-load")
@@ -144,13 +146,13 @@ def test_no_ban_is_lost_doubled_or_held_up_under_load(
     assert_each_in_one_digest(server, len(expected) + 20 * bans)
     log = server.messages()
     assert "NOT RECORDED" not in log
-    longest = tell(capsys, f"{doors} processes, {JAILS} jails, {rounds} rounds of send and prune", appends)
-    with capsys.disabled():
-        print(f"fail2ban: {log.count('.spool: ')} in the spool, {log.count('keeps the')} held up for 1 s")  # noqa: T201
+    longest = tell(figures, f"{doors} processes, {JAILS} jails, {rounds} rounds of send and prune", appends)
+    figures("load", f"fail2ban: {log.count('.spool: ')} in the spool, {log.count('keeps the')} held up for 1 s")
     assert longest <= LONGEST
     assert "keeps the" not in log
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_ban_that_finds_store_and_spool_locked_is_kept_all_the_same(tmp_path: Path) -> None:
     """Its jail goes on after a second; the ban waits until somebody lets go."""
@@ -190,10 +192,9 @@ def assert_each_in_one_digest(server: Fail2ban, total: int) -> None:
     assert sorted(mail["Message-ID"][1:].partition(".")[0] for mail in mails) == sorted(uuid for uuid, _, _ in digests)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
-def test_a_large_prune_holds_no_ban_up(
-    server: Fail2ban, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_large_prune_holds_no_ban_up(server: Fail2ban, request: pytest.FixtureRequest, figures: Keep) -> None:
     """While old events go, a jail and a process append as if nothing happened, and the file gets shorter."""
     count = 1_000_000 if request.config.getoption("--full-load") else 50_000
     fill_with_history(server, count)
@@ -218,7 +219,7 @@ def test_a_large_prune_holds_no_ban_up(
     server.stop()
     with closing(recorder.connect(str(server.store))) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    longest = tell(capsys, f"beside a prune of {count:,} events in {took:.0f} s", appends)
+    longest = tell(figures, f"beside a prune of {count:,} events in {took:.0f} s", appends)
     assert "keeps the" not in server.messages()
     run([*configure(server, "1d"), "send"])
     assert query(server.store, "SELECT count(*) FROM event WHERE jail LIKE 'old%'") == [(0,)]

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
-from tests.conftest import OWNER_AGAINST_ROOT, Command, Ended
+from tests.conftest import Command, Ended
+from tests.figures import Keep
 from tests.store_making import event
 
 pytestmark = pytest.mark.slow
@@ -215,14 +216,13 @@ WAYS: dict[str, Callable[[Field], object]] = {
 }
 
 
+TITLE = "the owner of the folder against root"
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_the_owner_of_the_folder_gets_nothing_from_root(
-    way: str, field: Field, apart: Command, request: pytest.FixtureRequest
-) -> None:
+def test_the_owner_of_the_folder_gets_nothing_from_root(way: str, field: Field, apart: Command, figures: Keep) -> None:
     """Root runs every command where the owner has laid a trap, with their rows, links, pipes and exchanges."""
-    figures = request.config.stash.setdefault(OWNER_AGAINST_ROOT, {"tried": 0, "succeeded": 0})
-    figures["tried"] += 1
-    figures["succeeded"] += 1  # until the end of this test
+    figures(TITLE, counts={"ways tried": 1, "succeeded": 1})  # until the end of this test
     as_owner(lambda: WAYS[way](field))
     before = images(field)
     racer = threading.Thread(target=as_owner, args=(lambda: swap(field),))
@@ -233,7 +233,7 @@ def test_the_owner_of_the_folder_gets_nothing_from_root(
     if racer.ident:
         racer.join()
     assert_nothing_gained(field, before, ends)
-    figures["succeeded"] -= 1
+    figures(TITLE, counts={"succeeded": -1})
 
 
 def assert_nothing_gained(here: Field, before: dict[str, tuple[bytes, os.stat_result]], ends: list[Ended]) -> None:

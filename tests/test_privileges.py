@@ -242,6 +242,7 @@ def test_a_link_that_root_made_is_followed(trap: Path) -> None:
     assert query(trap / "elsewhere.sqlite3", "SELECT count(*) FROM event") == [(1,)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["", ".spool"])
 def test_no_pipe_holds_an_append_up(trap: Path, name: str) -> None:
     """A pipe that nobody reads from is refused like any other file that is no store."""

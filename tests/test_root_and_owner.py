@@ -107,7 +107,7 @@ def test_an_idle_retry_asks_as_the_owner_and_does_no_more(
         return True
 
     monkeypatch.setattr("f2b_digest.cli.retry.is_idle", answer)
-    monkeypatch.setattr("f2b_digest.cli.retry._is_check_due", lambda *_: not answer())
+    monkeypatch.setattr("f2b_digest.cli.retry.is_check_due", lambda *_: not answer())
     monkeypatch.setattr("f2b_digest.cli.Program.begin", lambda *_: pytest.fail("it is not idle"))
     ended = apart("--config", config, "retry")
     assert (ended.status, ended.out, ended.err) == (0, "", "")

@@ -24,6 +24,7 @@ from f2b_digest import recorder
 from f2b_digest.analysis import campaign_rule
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Address, Totals
+from f2b_digest.model.event import Event
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, summary, tables
@@ -75,7 +76,7 @@ def test_the_event_table_is_mapped_as_the_recorder_makes_it(path: Path) -> None:
     made = query(path, "SELECT name, type, NOT \"notnull\" AND NOT pk FROM pragma_table_info('event')")
     mapped = [(c.name, c.type.compile(sqlite.dialect()), int(bool(c.nullable))) for c in tables.event.columns]
     assert mapped == made
-    assert [c.name for c in tables.event.columns if c.name != "id"] == list(recorder.COLUMNS)
+    assert [c.name for c in tables.event.columns if c.name != "id"] == list(recorder.COLUMNS) == list(Event._fields)
     unique = query(path, "SELECT x.name FROM pragma_index_list('event') AS i, pragma_index_xinfo(i.name) AS x "
                          'WHERE i."unique" AND x.key ORDER BY x.seqno')  # fmt: skip
     constraints = [c for c in tables.event.constraints if isinstance(c, sa.UniqueConstraint)]

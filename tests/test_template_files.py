@@ -207,6 +207,7 @@ BLOATED = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
 def test_a_template_without_end_ends_at_its_deadline(own: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     """Whatever Jinja2 swallows while it compiles; and the next message does not wait for that template again."""
@@ -224,6 +225,7 @@ def test_a_template_without_end_ends_at_its_deadline(own: Path, monkeypatch: pyt
     assert time.monotonic() - begun < 1.5
 
 
+@pytest.mark.alone
 def test_what_all_templates_take_in_may_have_no_end(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then nobody knows which file it was, and the built-in ones are used."""
     monkeypatch.setattr(rendering_renderer, "RENDERING", 2.0)

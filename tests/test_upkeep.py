@@ -11,9 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.cli import retry
-from f2b_digest.delivery import attempts
-from f2b_digest.store import Store, integrity
+from f2b_digest.store import Store, idle, integrity
 from tests.conftest import Command
 from tests.store_making import NOON, event, fill, query
 from tests.test_damage import break_events, break_header, break_index, truncate
@@ -26,7 +24,7 @@ def large(path: Path, config: Path, f2b_digest: Command, monkeypatch: pytest.Mon
     """Give a store that counts as large, whose bans are all reported, in the week after its last check."""
     line = "Failed password for root from 192.0.2.1 port 22 ssh2"
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches=line) for n in range(1500)])
-    for module in (integrity, retry):
+    for module in (integrity, idle):
         monkeypatch.setattr(module, "SMALL", 4096)
     assert f2b_digest("--config", config, "send").status == 0
     assert not Path(f"{path}-wal").exists()
@@ -93,17 +91,8 @@ def test_a_check_in_time_begins_a_new_week(f2b_digest: Command, config: Path, la
     """What was found whole is not read again for six days."""
     checked(large, 6.1)
     assert f2b_digest("--config", config, "retry").status == 0
-    assert not integrity.is_due(large, NOON + 3600 + 5 * DAY, integrity.DUE)
-    assert integrity.is_due(large, NOON + 3600 + 6.1 * DAY, integrity.DUE)
-
-
-def test_retry_and_the_library_agree() -> None:
-    """`retry` repeats three numbers, because loading their modules would take ten times as long as it does."""
-    assert (retry.LONGEST_WAIT, retry.CHECK_EVERY, retry.SMALL) == (
-        attempts.LONGEST_WAIT,
-        integrity.DUE,
-        integrity.SMALL,
-    )
+    assert not integrity.is_due(large, NOON + 3600 + 5 * DAY, idle.CHECK_EVERY)
+    assert integrity.is_due(large, NOON + 3600 + 6.1 * DAY, idle.CHECK_EVERY)
 
 
 # ---- the price of a digest
@@ -205,18 +194,18 @@ def test_a_retry_with_nothing_due_loads_nothing(path: Path, config: Path, f2b_di
 
 def test_what_is_due_is_no_idle_store(path: Path, config: Path, f2b_digest: Command) -> None:
     """Whatever is pending, deferred, older or strange is for the whole program."""
-    assert retry.is_idle(path, NOON)
+    assert idle.is_idle(path, NOON)
     fill(path, [event()])
-    assert not retry.is_idle(path, NOON), "no archive yet"
+    assert not idle.is_idle(path, NOON), "no archive yet"
     assert f2b_digest("--config", config, "send").status == 0
-    assert retry.is_idle(path, NOON)
+    assert idle.is_idle(path, NOON)
     query(path, "UPDATE delivery SET status = 'deferred', next_at = ?", NOON + 60)
-    assert retry.is_idle(path, NOON)
-    assert not retry.is_idle(path, NOON + 60)
-    assert not retry.is_idle(path, NOON - 5 * 3600), "the clock was set back"
+    assert idle.is_idle(path, NOON)
+    assert not idle.is_idle(path, NOON + 60)
+    assert not idle.is_idle(path, NOON - 5 * 3600), "the clock was set back"
     query(path, "UPDATE delivery SET status = 'sent'")
     Path(recorder.damage_mark(str(path))).touch()
-    assert not retry.is_idle(path, NOON)
+    assert not idle.is_idle(path, NOON)
 
 
 # ---- what somebody else laid there

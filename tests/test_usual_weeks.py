@@ -12,6 +12,7 @@ from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Jail, Totals
+from tests.figures import Keep
 from tests.usual_weeks import History, epoch, history
 
 HISTORY = 4
@@ -42,9 +43,7 @@ def kinds(digest: Judgement) -> list[str]:
 
 
 @pytest.mark.slow
-def test_usual_weeks_ask_nobody_and_tell_little(
-    pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_usual_weeks_ask_nobody_and_tell_little(pytestconfig: pytest.Config, figures: Keep) -> None:
     """Ten jails, a daily and a weekly report: one needless call in 100 weeks, needless news in one digest of 100."""
     weeks = pytestconfig.getoption("--usual-weeks")
     counted: Counter[str] = Counter()
@@ -58,11 +57,11 @@ def test_usual_weeks_ask_nobody_and_tell_little(
                 counted["needs you"] += any(fact.needs_you for fact in facts)
                 counted["news"] += any(not fact.needs_you for fact in facts)
     digests = counted["weekly"] + counted["daily"]
-    with capsys.disabled():
-        print(  # noqa: T201 - a figure that the README names
-            f"\nusual weeks: {counted['weekly']} weekly and {counted['daily']} daily digests, "
-            f"{counted['needs you']} that need somebody, {counted['news']} with news of unusual counts"
-        )
+    figures(  # the README names them
+        "usual weeks",
+        f"{counted['weekly']} weekly and {counted['daily']} daily digests, "
+        f"{counted['needs you']} that need somebody, {counted['news']} with news of unusual counts",
+    )
     assert counted["needs you"] <= max(1, weeks // 100)
     assert counted["news"] <= digests / 100 + 3 * (digests / 100) ** 0.5  # three standard deviations of luck
 

@@ -25,6 +25,7 @@ from f2b_digest.store.connection import (
     stand_in,
     take_spool_in,
 )
+from f2b_digest.store.events import Found, Lookup, append_events, has_ban, spooled_events
 from f2b_digest.store.examined import Last
 from f2b_digest.store.integrity import (
     HOW_TO_RECOVER,
@@ -46,9 +47,10 @@ from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, digest, event, metadata
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Reads", "Sealed", "Source", "Store",
-    "begin_week", "damage", "fault", "is_due", "is_there", "keep_in_mind", "no_store", "recover", "refusal",
-    "sender_lock", "take_spool_in", "verify", "verify_all",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads", "Sealed",
+    "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
+    "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in", "verify",
+    "verify_all",
 ]  # fmt: skip
 
 

@@ -302,6 +302,7 @@ def test_an_odd_greeting_is_an_error_of_this_server(greeting: bytes) -> None:
     assert f"127.0.0.1:{server.port}" in error.reason
 
 
+@pytest.mark.alone
 def test_a_dripping_server_meets_the_deadline() -> None:
     """A byte now and then keeps every read alive, but not the delivery."""
     started = time.monotonic()

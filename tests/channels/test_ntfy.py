@@ -338,6 +338,7 @@ def test_an_endless_answer_is_cut(head: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-A: "])
 def test_a_dripping_answer_meets_the_deadline(start: bytes) -> None:
     """A byte now and then keeps every read alive, but not the delivery."""

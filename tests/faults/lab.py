@@ -58,13 +58,25 @@ class Outcomes:
         names = ("points", "acknowledged", "lost", "second", "statuses", "problems")
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
+    def __str__(self) -> str:
+        """Return the line."""
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
+        points = f"{self.points} of {self.of} points"
+        return f"{self.scenario:<28}  {self.fault:<17}  {points:<17}  exit statuses {statuses}"
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers that can be added up."""
+        return {
+            "points": self.points, "system calls": self.of, "acknowledged events": self.acknowledged,
+            "lost": self.lost, "second copies": self.second,
+        }  # fmt: skip
+
 
 class Labs:
-    """A few labs side by side, for the points of a scenario do not know each other, and the lines of the table."""
+    """A few labs side by side, for the points of a scenario do not know each other."""
 
     def __init__(self, labs: Sequence["Lab"]) -> None:
         self._labs = labs
-        self.table: list[Outcomes] = []
 
     def run_whole(self, scenario: Scenario) -> tuple[Outcomes, list[Call]]:
         """Run a scenario without a fault; return what became of it, and its calls."""
@@ -75,9 +87,7 @@ class Labs:
         count = len(self._labs)
         with ThreadPoolExecutor(count) as pool:
             parts = list(pool.map(lambda n: self._labs[n].run(scenario, fault, most, n, count), range(count)))
-        outcomes = sum(parts[1:], parts[0])
-        self.table.append(outcomes)
-        return outcomes
+        return sum(parts[1:], parts[0])
 
 
 class Lab:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import raw_server
+from tests.figures import Keep
 from tests.raw_server import Play, RawServer, WebServer, raw
 from tests.store_making import event, fill, query
 
@@ -106,7 +107,8 @@ REPORTS: dict[str, Play] = {
 }
 
 
-def test_hostile_servers(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.alone
+def test_hostile_servers(path: Path, tmp_path: Path, figures: Keep) -> None:
     """Each attempt ends by its deadline, in at most 200 MB, with a line that is no bug of ours; nothing is lost."""
     took = tmp_path / "took"
     with ExitStack() as stack:
@@ -121,11 +123,11 @@ def test_hostile_servers(path: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = query(path, "SELECT channel, status, error FROM delivery")
     late = max(map(float, took.read_text().split())) - DEADLINE
     peak = int(Path(f"{took}.peak").read_text()) / 1024
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nhostile servers: {len(rows)} tried side by side in {seconds:.1f} s, 0 failed; peak {peak:.0f} MB; "
-            f"the longest attempt ended {late:+.2f} s from its deadline\n"
-        )
+    figures(
+        "hostile servers",
+        f"{len(rows)} tried side by side in {seconds:.1f} s; peak {peak:.0f} MB; the longest attempt ended "
+        f"{late:+.2f} s from its deadline; failed as a bug: {sum('a bug in' in error for _, _, error in rows)}",
+    )
     assert len(rows) == len(MAIL) + len(WEB) + len(REPORTS) + 2
     assert {(name, status) for name, status, _ in rows if status == "sent"} == set()
     assert [error for _, _, error in rows if "a bug in" in error] == []

@@ -6,8 +6,6 @@ The expectations were written down from HTTP's own words and the promises of the
 import json
 import signal
 import socket
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from f2b_digest.resources import folder
 from tests.faults.certificates import Certificates
 from tests.faults.door import Fault
 from tests.faults.http_script import TOKEN, ScriptedNtfy
+from tests.figures import Keep
 from tests.raw_server import RawServer
 from tests.store_making import query
 from tests.test_delivery import DAY, Office
@@ -98,7 +97,6 @@ STAGES, *ROWS = (line.split() for line in TABLE.strip().splitlines())
 CELLS = {
     Fault(stage, way.replace("_", " ")): word for way, *words in ROWS for stage, word in zip(STAGES, words, strict=True)
 }
-tally: Counter[str] = Counter()
 
 
 class Announced(Ntfy):
@@ -202,13 +200,15 @@ def live(here: Office, server: ScriptedNtfy, fault: Fault, expected: Expected) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "word"), CELLS.items(), ids=[f"{fault.stage}: {fault.way}" for fault in CELLS])
-def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, stranger: str, fault: Fault, word: str) -> None:
+def test_a_cell(
+    path: Path, certificates: Certificates, ca_file: Path, stranger: str, fault: Fault, word: str, figures: Keep
+) -> None:
     """State, retry, requests and bytes are what the table says, and the channel behind never notices."""
     with ScriptedNtfy(fault, VICTIM, certificates, stranger) as server:
         outcome = live(office(path, server, ca_file), server, fault, OUTCOMES[word])
     assert fault.stage == "TLS" or fault.way[:1] not in "345" or fault.way in outcome.reason
     requests, copies = len(of(VICTIM, server.requests)), len(of(VICTIM, server.taken))
-    tally.update({word: 1, "cells": 1, "requests": requests, "second copies": copies > 1})
+    figures("HTTP faults", counts={word: 1, "cells": 1, "requests": requests, "second copies": copies > 1})
 
 
 # ---- what the table does not tell
@@ -278,12 +278,6 @@ def test_the_real_time_limits_go_the_same_way(
     assert bool(in_doubt) == OUTCOMES[CELLS[fault]].doubt
 
 
-def test_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line sums the cells up that ran before it."""
-    words = ", ".join(f"{tally[word]} {word}" for word in OUTCOMES)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nHTTP faults: {tally['cells']} cells: {words}; {tally['requests']} requests, "
-            f"{tally['second copies']} second copies\n"
-        )
+def test_every_cell_is_there() -> None:
+    """Every fault of every stage."""
     assert len(CELLS) == 104

@@ -7,6 +7,7 @@ import pytest
 from tests.faults.lab import Labs
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.strace import KILLED
+from tests.figures import Keep
 
 FILE = re.compile(r"^(?:\d+ +)?\w+\(\d+<(/[^>]*)>")
 """The file of a call on a descriptor."""
@@ -34,9 +35,12 @@ def test_without_a_fault_everything_is_delivered_once_and_brought_to_disk(scenar
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_process_killed_at_any_call_loses_nothing(scenario: Scenario, labs: Labs, most: int | None) -> None:
+def test_a_process_killed_at_any_call_loses_nothing(
+    scenario: Scenario, labs: Labs, most: int | None, figures: Keep
+) -> None:
     """The store is whole, no acknowledged event is lost, and a second copy is one whose mark was not stored."""
     outcomes = labs.run(scenario, KILLED, most)
+    figures("faults", str(outcomes), outcomes.counts())
     assert outcomes.points
     assert not outcomes.problems, "\n".join(outcomes.problems)
     assert outcomes.lost == 0

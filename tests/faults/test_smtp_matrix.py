@@ -6,8 +6,6 @@ The expectations were written down from RFC 5321 and the promises of the design 
 import email
 import signal
 import socket
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from f2b_digest.resources import folder
 from tests.faults.certificates import Certificates
 from tests.faults.door import Fault
 from tests.faults.smtp_script import ANSWERS, GARBAGE, PASSWORD, SECRETS, USER, Copy, ScriptedServer
+from tests.figures import Keep
 from tests.store_making import query
 from tests.test_delivery import DAY, Office
 
@@ -86,7 +85,6 @@ CELLS = {
     Fault(stage.replace("_", " "), way): word for stage, *words in ROWS for way, word in zip(WAYS, words, strict=True)
 }
 STAGES = tuple(dict.fromkeys(fault.stage for fault in CELLS))
-tally: Counter[str] = Counter()
 
 
 class Announced(Email):
@@ -206,7 +204,7 @@ def live(here: Office, server: ScriptedServer, fault: Fault, expected: Expected)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "word"), CELLS.items(), ids=[f"{fault.stage}: {fault.way}" for fault in CELLS])
-def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, fault: Fault, word: str) -> None:
+def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, fault: Fault, word: str, figures: Keep) -> None:
     """State, retry, copies, bytes and names are as the table says; who stands behind waits if there is no answer."""
     expected = OUTCOMES[word]
     with ScriptedServer(fault, VICTIM, certificates) as server:
@@ -214,7 +212,8 @@ def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, fault: Fa
     if fault.way in ("4xx", "5xx") and fault.stage not in ("certificate", "QUIT"):
         words = ANSWERS[fault.stage][fault.way == "5xx"].decode()
         assert words.replace(PASSWORD, "***") in outcome.reason  # the server's own
-    tally.update({word: 1, "cells": 1, "copies": expected.copies[1] + 2, "second copies": expected.copies[1] > 1})
+    copies = expected.copies[1]
+    figures("SMTP faults", counts={word: 1, "cells": 1, "copies": copies + 2, "second copies": copies > 1})
 
 
 # ---- what the table does not tell
@@ -297,12 +296,6 @@ def test_the_real_time_limits_go_the_same_way(
     assert bool(in_doubt) == OUTCOMES[CELLS[fault]].marked
 
 
-def test_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line sums the cells up that ran before it."""
-    words = ", ".join(f"{tally[word]} {word}" for word in OUTCOMES)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nSMTP faults: {tally['cells']} cells: {words}; {tally['copies']} copies, "
-            f"{tally['second copies']} of them a second one\n"
-        )
+def test_every_cell_is_there() -> None:
+    """Every fault of every stage."""
     assert len(CELLS) == 84

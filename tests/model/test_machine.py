@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from f2b_digest.config import Report
 from f2b_digest.errors import ConfigurationError
+from tests.figures import Keep
 from tests.model.reference import Event
 from tests.model.world import TROUBLE, Plan, Post, World
 
@@ -198,7 +199,7 @@ def without(plan: Plan | None, happening: str) -> Plan | None:
 
 
 @pytest.mark.slow
-def test_the_product_agrees_with_the_model(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_product_agrees_with_the_model(request: pytest.FixtureRequest, figures: Keep) -> None:
     """Whatever happens in whatever order: no ban is lost, none told twice, no copy is sent without need."""
     steps, start = request.config.getoption("--steps"), time.monotonic()
     counts.clear()
@@ -212,5 +213,5 @@ def test_the_product_agrees_with_the_model(request: pytest.FixtureRequest, capsy
             ),
         )  # fmt: skip
     took = time.monotonic() - start
-    with capsys.disabled():
-        print(f"\n{counts['steps']:,} steps in {took:.0f} s: {counts['steps'] / took:.0f} a second; {dict(counts)}")  # noqa: T201
+    speed = counts["steps"] / took
+    figures("model", f"{counts['steps']:,} steps in {took:.0f} s: {speed:.0f} a second; {dict(counts)}")

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
-from tests.conftest import POWER_CUTS, Ended
+from tests.conftest import Ended
 from tests.faults.scenarios import CONFIGURATION, MAILBOX
 from tests.faults.warm import Warm
+from tests.figures import Keep
 from tests.powercut import disk, life
 from tests.powercut.recording import Step, record
 from tests.store_making import NOON, query
@@ -64,14 +65,14 @@ def mails(folder: Path) -> list[tuple[str, bool]]:
 
 
 def test_a_power_cut_at_any_moment_loses_nothing(
-    steps: tuple[str, list[Step]], tmp_path: Path, pytestconfig: pytest.Config
+    steps: tuple[str, list[Step]], tmp_path: Path, pytestconfig: pytest.Config, figures: Keep
 ) -> None:
     """Whatever the disk kept of what was not synced, the next send is in order, and has all that was acknowledged."""
     root, taken = steps
     count = pytestconfig.getoption("--power-cuts")
     chance = random.Random(SEED)
     problems: list[str] = []
-    figures: Counter[str] = Counter(cuts=0, acknowledged=0, lost=0, unmarked=0, crashes=0, damaged=0)
+    counts: Counter[str] = Counter(cuts=0, acknowledged=0, lost=0, unmarked=0, crashes=0, damaged=0)
     target = Path(root)  # a channel refuses what the store has for another folder than the configuration's
     with Warm(tmp_path) as warm:
         for number in range(count):
@@ -82,23 +83,24 @@ def test_a_power_cut_at_any_moment_loses_nothing(
             disk.lay_out(disk.image(taken[:cut], root, f"{root}/away", chance), root, target)
             configure(target)
             known = acknowledged(taken[:cut])
-            found = judge(warm, target, known, figures)
+            found = judge(warm, target, known, counts)
             problems += [f"image {number}, cut at {cut}: {problem}" for problem in found]
-    pytestconfig.stash[POWER_CUTS] = (
-        f"{figures['cuts']} images of a power cut, in {len(taken)} steps: {figures['acknowledged']} acknowledged bans, "
-        f"{figures['lost']} lost; {figures['unmarked']} unmarked second copies, {figures['crashes']} crashes, "
-        f"{figures['damaged']} called damaged"
+    figures(
+        "power cuts",
+        f"{counts['cuts']} images of a power cut, in {len(taken)} steps: {counts['acknowledged']} acknowledged bans, "
+        f"{counts['lost']} lost; {counts['unmarked']} unmarked second copies, {counts['crashes']} crashes, "
+        f"{counts['damaged']} called damaged",
     )
     assert not problems, "\n".join(problems[:20])
 
 
-def judge(warm: Warm, target: Path, known: set[str], figures: Counter[str]) -> list[str]:
+def judge(warm: Warm, target: Path, known: set[str], counts: Counter[str]) -> list[str]:
     """Open what a cut left, as the next cron job does; return what is wrong."""
     store = target / "store" / "bans.sqlite3"
     arrived = Counter(key for key, _ in mails(target / "away"))
-    figures["cuts"] += 1
-    figures["acknowledged"] += len(known)
-    reads = figures["cuts"] % 4 == 0  # a reader may not write, and comes before whoever may
+    counts["cuts"] += 1
+    counts["acknowledged"] += len(known)
+    reads = counts["cuts"] % 4 == 0  # a reader may not write, and comes before whoever may
     read = warm.digest("--config", target / "config.toml", "status", now=LATER) if reads else Ended(0, "", "")
     sent = warm.digest("--config", target / "config.toml", "send", now=LATER)
     problems = []
@@ -107,19 +109,19 @@ def judge(warm: Warm, target: Path, known: set[str], figures: Counter[str]) -> l
         rest = [line for line in ended.err.splitlines() if HARMLESS not in line]
         before_send = ended is read and ended.status == 1 and "no store at" in ended.err
         if "Traceback" in ended.err or "a bug in" in ended.err:
-            figures["crashes"] += 1
+            counts["crashes"] += 1
             problems.append(ended.err[-900:])
         elif not no_store and not before_send and (ended.status or rest):
             problems.append(f"status {ended.status}: {ended.err}")
         if "damaged" in ended.err or Path(recorder.damage_mark(str(store))).exists():
-            figures["damaged"] += 1
+            counts["damaged"] += 1
             problems.append(f"damaged: {ended.err}")
     there = {ip for (ip,) in query(store, "SELECT ip FROM event")} if store.exists() and known else set()
     lost = {
         ip for ip in known - there if int(ip.split(".")[2]) > 2
     }  # the first two blocks are old enough to be dropped
     if lost:
-        figures["lost"] += len(lost)
+        counts["lost"] += len(lost)
         problems.append(f"lost: {sorted(lost)}")
     if there and query(store, "SELECT count(*) FROM event WHERE id > (SELECT max(last_id) FROM digest)") != [(0,)]:
         problems.append("not all was told")
@@ -127,6 +129,6 @@ def judge(warm: Warm, target: Path, known: set[str], figures: Counter[str]) -> l
     for key, times in Counter(key for key, _ in copies).items():
         unmarked = sum(1 for other, marked in copies if other == key and not marked)
         if unmarked > 1 or times > max(2, arrived[key] + 1):
-            figures["unmarked"] += unmarked - 1
+            counts["unmarked"] += unmarked - 1
             problems.append(f"{key} came {times} times, {unmarked} of them unmarked")
     return problems

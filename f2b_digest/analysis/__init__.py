@@ -1,8 +1,8 @@
 """From a digest's counts to its facts and advice. No SQL, no text for people, no clock, no look at the machine.
 
 A fact that needs somebody must be worth being woken for: at most one false one in a hundred usual weeks, over ten jails
-of a daily and a weekly report (0.4 in the made-up weeks of tests/test_usual_weeks.py). News of unusual counts is raised
-by chance in one of a hundred digests.
+of a daily and a weekly report (0.4 in the made-up weeks of tests/analysis/test_usual_weeks.py). News of unusual counts
+is raised by chance in one of a hundred digests.
 """
 
 from collections.abc import Iterator

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from f2b_digest.analysis import Inputs, analyse
+from f2b_digest.analysis import Inputs, Judgement, analyse
 from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline
-from f2b_digest.model.digest import Digest, Jail, Totals
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Jail, Totals
 from tests.analysis.usual_weeks import History, epoch, history
 from tests.support.figures import Keep
 
@@ -19,12 +20,9 @@ HISTORY = 4
 NO_REBANS = Rebans(spared=0, spared_addresses=0, frequent=0, frequent_bans=0, prolonged=False)
 
 
-def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> Digest:
-    """Return the judged digest of so many bans in the days from a day on."""
-    digest = Digest(
-        report="weekly" if days == 7 else "daily",
-        host="web1",
-        timezone="UTC",
+def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> Judgement:
+    """Return the judgement of so many bans in the days from a day on."""
+    digest = Counts(
         start=datetime.fromtimestamp(epoch(day), UTC),
         end=datetime.fromtimestamp(epoch(day + days), UTC),
         totals=Totals(bans=sum(bans.values()), addresses=sum(bans.values()), jails=len(bans)),
@@ -33,13 +31,13 @@ def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> D
     return analyse(digest, Inputs(baseline, NO_REBANS))
 
 
-def digest_of(past: History, day: int, days: int) -> Digest:
-    """Return the judged digest of what a history says of the days from a day on."""
+def digest_of(past: History, day: int, days: int) -> Judgement:
+    """Return the judgement of what a history says of the days from a day on."""
     bans = {jail: past.bans(jail, day, days) for jail in past.hours}
     return issue(bans, past.baseline(day, days), day, days)
 
 
-def kinds(digest: Digest) -> list[str]:
+def kinds(digest: Judgement) -> list[str]:
     """Return the facts' kinds."""
     return [fact.kind for fact in digest.facts]
 
@@ -139,6 +137,6 @@ def test_three_known_weeks_say_nothing_of_what_is_usual() -> None:
     young = replace(baseline, windows={"sshd": baseline.windows["sshd"][:3]}, all=baseline.all[:3])
     digest = issue({"sshd": 9000}, young, 28, 7)
     assert digest.compared.usual is None
-    assert digest.jails[0].usual is None
+    assert digest.by_jail["sshd"].usual is None
     assert digest.compared.before == baseline.all[0]
     assert kinds(digest) == []

@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from f2b_digest.analysis import campaign_rule
 from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline
-from f2b_digest.model.digest import Campaign, Digest
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Campaign
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, campaigns, summary
@@ -41,7 +43,7 @@ class Case:
     """A store, a selection of it, what was made of it, and the same selection as SQL."""
 
     path: Path
-    digest: Digest
+    digest: Counts
     baseline: Baseline
     rebans: Rebans
     starts: dict[str, tuple[tuple[str, float], ...]]
@@ -67,7 +69,7 @@ class Case:
             return connection.execute(ban + sql, {"octets": OCTETS} | self.values | values).fetchall()
 
     def _local_hour(self, at: float) -> int:
-        local = datetime.fromtimestamp(at, ZoneInfo(self.digest.timezone))
+        local = datetime.fromtimestamp(at, self.digest.end.tzinfo)
         return local.weekday() * 24 + local.hour
 
 
@@ -110,14 +112,14 @@ def make(folder: Path, seed: int) -> Case:
         values = {"first_id": 0, "last_id": 10**9, "since": NIGHT - span, "until": NIGHT - span / 9}
     start = None if seed % 5 == 4 else NIGHT - span
     windows = [(NIGHT - (n + 2) * span / 2, NIGHT - (n + 1) * span / 2) for n in range(5)]
-    with Store(path, read_only=True) as store:
-        digest = store.summarise(
-            selection, report="daily", host="web1", zone=ZoneInfo(chance.choice(ZONES)), start=start, end=NIGHT,
-            campaign=CAMPAIGN, users=USERS, geography=Geography("atlas", NIGHT, "free", place),
+    with Store(path, read_only=True) as store, store.report(selection) as source:
+        digest = source.counts(
+            zone=ZoneInfo(chance.choice(ZONES)), start=start, end=NIGHT, campaigns=campaign_rule(CAMPAIGN),
+            users=USERS, geography=Geography("atlas", NIGHT, "free", place),
         )  # fmt: skip
         return Case(
-            path, digest, store.baseline(windows, patterns, before=NIGHT - span), store.rebans(selection, 5),
-            dict(store.starts_and_stops(patterns, NIGHT - span)), NIGHT - span, windows,
+            path, digest, source.baseline(windows, patterns, before=NIGHT - span), source.rebans(5),
+            dict(source.starts_and_stops(patterns, NIGHT - span)), NIGHT - span, windows,
             "1" if patterns == ("*",) else "(jail GLOB 'ssh*' OR jail = 'web') AND jail <> 'sshd-ddos'", values,
         )  # fmt: skip
 
@@ -147,7 +149,7 @@ EACH_NAME = "JOIN json_each(CASE WHEN json_valid(users) THEN users ELSE '[]' END
 
 def test_the_totals(case: Case) -> None:
     """Bans, addresses, failures, jails; those who are new, and those who are not."""
-    totals, compared = case.digest.totals, case.digest.compared
+    totals, compared = case.digest.totals, case.digest
     seen = (totals.bans, totals.addresses, totals.failures, totals.uncounted)
     assert seen == case.one(f"SELECT {SUMS} FROM ban")
     assert (totals.jails,) == case.one("SELECT count(DISTINCT jail) FROM ban")

@@ -32,7 +32,8 @@ def sample_digest() -> Digest:
             recorder.append(str(path), event)
         with Store(path, read_only=True) as store:
             selection = composition.pending(store, "weekly", weekly)
-            digest = composition.compose(configuration, store, "weekly", selection, NOW)
+            with store.report(selection) as source:
+                digest = composition.compose(configuration, source, "weekly", NOW)
             return replace(
                 digest, reconciliation=Reconciliation(digest.totals.bans, known=19, added=2, jails=("dovecot",))
             )

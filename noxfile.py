@@ -76,5 +76,5 @@ def all_tests(session: nox.Session) -> None:
 def renew(session: nox.Session) -> None:
     """Renew what is generated: pages, manual page, catalogues."""
     _run(session, "python", "-m", "cogapp", "-r", *GENERATED)
-    _run(session, "python", "-m", "tests.manual")
-    _run(session, "python", "-m", "tests.catalogues")
+    _run(session, "python", "-m", "tests.tools.manual")
+    _run(session, "python", "-m", "tests.tools.catalogues")

@@ -1,28 +1,17 @@
-"""Fixtures that several test files share."""
+"""Options and fixtures for all tests; support/program.py runs the program."""
 
-import io
-import json
-import os
-import select
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from f2b_digest import host, privileges
-from f2b_digest.cli import main, preload
-from f2b_digest.config import Configuration
-from f2b_digest.fail2ban import server
-from f2b_digest.host import logins
-from tests.figures import Printed, figures
-from tests.store_making import NOON
+from f2b_digest.cli import preload
+from tests.support.figures import Printed, figures
+from tests.support.program import Command, forked, only_the_database, run
+from tests.support.store_making import NOON
 
 __all__ = ["figures"]
 
@@ -49,19 +38,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=3000,
         metavar="N",
-        help="steps in all of the machine in tests/model (default: %(default)s; 1000000 takes some hours)",
+        help="steps in all of the machine in tests/system/model (default: %(default)s; 1000000 takes some hours)",
     )
     parser.addoption(
         "--power-cuts",
         type=int,
         default=200,
         metavar="N",
-        help="images of a power cut that tests/powercut opens (default: %(default)s; 2000 take a quarter of an hour)",
+        help="images of a power cut that tests/system/powercut opens (default: %(default)s; 2000 take 15 minutes)",
     )
     parser.addoption(
         "--full-load",
         action="store_true",
-        help="tests/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
+        help="tests/system/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
     )
     parser.addoption(
         "--all-zones",
@@ -73,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="weeks that tests/test_usual_weeks.py makes up and judges (default: %(default)s; 10000 take minutes)",
+        help="weeks that tests/analysis/test_usual_weeks.py simulates (default: %(default)s; 10000 take minutes)",
     )
 
 
@@ -123,18 +112,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         )
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What a command left on the terminal."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
-
-
 @pytest.fixture(autouse=True, scope="session")
 def stays_root() -> Iterator[None]:
     """Keep this process from becoming a store's owner, which is for good: such a test needs a process of its own."""
@@ -162,12 +139,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "bans.sqlite3"
 
 
-def only_the_database(configuration: Configuration, *_: object) -> host.Gathered:
-    """Return what a host tells that has fail2ban's database and nothing else."""
-    database = host.Snapshot(configuration.fail2ban_database)
-    return host.Gathered(server.UNKNOWN, logins.Raw(), database, (), frozenset())
-
-
 @pytest.fixture
 def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Give the program as a function of its arguments, run in this process an hour after noon.
@@ -185,51 +156,6 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.setattr("f2b_digest.cli.send.uptime", lambda: NOON)  # this host has always been up
 
     return run
-
-
-def run(*arguments: str | Path) -> Ended:
-    """Run the program in this process."""
-    out, err, status = (
-        io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", "\n", write_through=True),
-        io.StringIO(),
-        0,
-    )
-    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-    return Ended(status, out.buffer.getvalue().decode("utf-8", "backslashreplace"), err.getvalue())
-
-
-BECOME = privileges.become
-HANGS = 30.0
-"""Seconds."""
-
-
-def forked(*arguments: str | Path) -> Ended:
-    """Run the program in a child of this process: it may become a store's owner there."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        vars(privileges)["become"] = BECOME
-        try:
-            said = json.dumps(astuple(run(*arguments))).encode()
-        except BaseException:  # a bug of the program
-            said = json.dumps((1, "", traceback.format_exc())).encode()
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(said)
-        os._exit(0)
-    os.close(writer)
-    hangs = not select.select([reader], [], [], HANGS)[0]
-    if hangs:
-        os.kill(child, signal.SIGKILL)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    assert not hangs, f"{arguments} hangs"
-    return Ended(*json.loads(said))
 
 
 @pytest.fixture

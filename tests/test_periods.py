@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from f2b_digest import periods
 from f2b_digest.periods import DAY, HOUR, boundary, ending, pace, previous
-from tests.figures import Keep
+from tests.support.figures import Keep
 
 EVERY = ("day", "week", "month")
 FIRST, LAST = datetime(1970, 1, 8, tzinfo=UTC).timestamp(), datetime(2037, 12, 1, tzinfo=UTC).timestamp()

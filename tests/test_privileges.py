@@ -19,13 +19,13 @@ import pytest
 import trustme
 
 from f2b_digest import recorder, resources
-from tests.conftest import Command, Ended
-from tests.raw_server import RawServer, WebServer, says, silent
-from tests.smtp_server import USER, SmtpServer
-from tests.store_making import event, fill, query
+from tests import ROOT
+from tests.support.program import Command, Ended
+from tests.support.raw_server import RawServer, WebServer, says, silent
+from tests.support.smtp_server import USER, SmtpServer
+from tests.support.store_making import event, fill, query
 
 NOBODY = 65534
-ROOT = Path(__file__).parent.parent
 DOOR = ROOT / "action.d/f2b-digest.py"
 AS_NOBODY = """
 import contextlib, io, json, os, sys, zoneinfo

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
         OPEN,
         OVERDUE,
         Delivery,
+        Found,
         Last,
+        Lookup,
         Pending,
+        Reads,
         Sealed,
+        Source,
         Store,
+        append_events,
         begin_week,
         damage,
         fault,
+        has_ban,
         is_due,
         is_there,
         keep_in_mind,
@@ -28,15 +34,17 @@ if TYPE_CHECKING:
         recover,
         refusal,
         sender_lock,
+        spooled_events,
         take_spool_in,
         verify,
         verify_all,
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Sealed", "Store", "begin_week",
-    "damage", "fault", "is_check_due", "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover",
-    "refusal", "sender_lock", "take_spool_in", "verify", "verify_all",
+    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
+    "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due",
+    "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock",
+    "spooled_events", "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

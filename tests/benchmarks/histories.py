@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.histories import DAY, FOLDER, History, Issue, Replay, histories
+from tests.support.histories import DAY, FOLDER, History, Issue, Replay, histories
 
 DEATHS = 40
 """Planted in each history."""

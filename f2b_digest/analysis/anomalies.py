@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from f2b_digest.analysis.inputs import Inputs
+from f2b_digest.analysis.repeats import came_back
 from f2b_digest.analysis.statistics import unusual, usual
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Jail, User
@@ -56,15 +57,16 @@ def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
 
     The total is not told where one jail explains it: such a jail, or one that did not ban at all.
     """
-    baseline, total = inputs.baseline, counts.totals.bans
+    baseline, total, back = inputs.baseline, counts.totals.bans, came_back(inputs)
     found = [
         Drop(jail.name, jail.bans, median, baseline.before.get(jail.name))
         for jail, median in _usual(counts, inputs, "drop")
+        if jail.name not in back
     ]
     found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
     median = usual(baseline.all)
     if median is not None and unusual(total, baseline.all) == "drop":
-        banned = {jail.name for jail in counts.jails if jail.bans}
+        banned = {jail.name for jail in counts.jails if jail.bans} - back
         missing = sum(fact.usual - fact.bans for fact in found) + sum(
             usual(windows) or 0.0 for jail, windows in baseline.windows.items() if jail not in banned
         )

@@ -7,6 +7,7 @@ from f2b_digest.model.bans import Chosen, Rebans
 from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.digest import Reconciliation, Undelivered
 from f2b_digest.model.host_context import HostContext
+from f2b_digest.model.told import Told
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Inputs:
     complete: bool = True
     """Whether the digest is about everything up to now; False for a preview of a past period, of which only the
     counts can be judged."""
+    report: str = ""
+    told: Sequence[Told] = ()
+    """What digests of this report and others told before, the newest first."""
+    known_quiet: frozenset[str] = frozenset()
+    """Jails that may be silent or stopped."""
     campaign_from: int = 5
     """Addresses that make a campaign."""
     undelivered: Sequence[Undelivered] = ()

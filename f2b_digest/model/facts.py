@@ -48,6 +48,8 @@ class JailSilent:
     """Bans a day: the median of the 28 days before its last ban."""
     last: datetime | None
     """Its last ban."""
+    line: str = ""
+    """For the configuration, if it is meant to be quiet."""
     kind: Literal["silent"] = "silent"
     needs_you: Literal[True] = True
 
@@ -71,6 +73,8 @@ class Fail2banDown:
     usual: float | None
     since: datetime | None
     """The last thing that it recorded."""
+    names: tuple[str, ...] = ()
+    """The jails."""
     kind: Literal["down"] = "down"
     needs_you: Literal[True] = True
 

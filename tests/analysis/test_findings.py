@@ -1,6 +1,7 @@
 """What a digest says first, and advises: each rule, by what an admin would want of it. No text, and no store, here."""
 
 import shlex
+import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -26,6 +27,7 @@ from f2b_digest.model.digest import (
 )
 from f2b_digest.model.document import from_json, to_json
 from f2b_digest.model.host_context import HostContext, Login
+from f2b_digest.model.told import Told
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)
@@ -204,6 +206,49 @@ def test_a_silence_after_hours_without_fail2ban_is_not_told() -> None:
     assert kinds(digest(), inputs(known, starts_and_stops=off | {"a": (), "b": ()})) == []
     night = {"postfix": (("start", T0 - 9e5), ("stop", T1 - 2 * HOUR), ("start", T1 - 2 * HOUR + 60))}
     assert kinds(digest(), inputs(known, starts_and_stops=night | {"a": (), "b": ()})) == ["silent"]
+
+
+def told(days: float, **fact: Any) -> Told:
+    """Return a daily digest of so many days before, with one fact."""
+    return Told("daily", T1 - days * 24 * HOUR, [fact])
+
+
+SILENT = {"kind": "silent", "jail": "postfix", "last": (START - timedelta(minutes=1)).isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("days", "again"),
+    [
+        ((), True),
+        ((1,), True),
+        ((1, 2), True),
+        ((1, 2, 3), False),
+        ((6, 7, 8), False),
+        ((7, 8, 9), True),
+        ((0.2,), False),
+    ],
+)
+def test_a_silence_is_told_for_three_days_and_then_by_the_week(days: tuple[float, ...], again: bool) -> None:
+    """By what the report itself told of this silence; a report of each hour tells it by the day, too."""
+    earlier = [told(day, **SILENT) for day in days]
+    others = [replace(told(1, **SILENT), report="weekly"), told(1, **SILENT | {"last": "2026-10-01T00:00:00+00:00"})]
+    known = inputs(baseline("sshd", "postfix"), report="daily", told=[*earlier, *others])
+    assert kinds(digest(), known) == ["silent"] * again
+
+
+def test_a_jail_that_is_known_to_be_quiet_is_taken_out_by_the_line_of_the_digest() -> None:
+    """The line is TOML, and holds those that are taken out already."""
+    known = inputs(baseline("sshd", 'post"fix'), known_quiet=frozenset({"old"}))
+    (fact,) = facts(digest(), known)
+    assert tomllib.loads(fact.line) == {"known_quiet": ["old", 'post"fix']}
+    assert kinds(digest(), replace(known, known_quiet=frozenset({"old", 'post"fix'}))) == []
+
+
+def test_a_jail_that_comes_back_has_no_drop() -> None:
+    """It had few bans because it was silent, which was told."""
+    silent = {"kind": "silent", "jail": "sshd", "last": (START - timedelta(minutes=1)).isoformat()}
+    assert kinds(digest(4), inputs()) == ["drop"]
+    assert kinds(digest(4), inputs(report="daily", told=[told(1, **silent)])) == []
 
 
 STOPPED = {"sshd": (("start", T0 - 9e5),), "postfix": (("start", T0 - 9e5), ("stop", T0 + HOUR))}

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple, Self, cast
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.model.bans import Chosen, Rebans, Sample
+from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
 from f2b_digest.model.baseline import Baseline, Window
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.host_context import Geography
@@ -219,8 +219,8 @@ class Store(Outbox):
 
     # ---- the digest
 
-    def addresses(self, selection: Selection) -> list[dict[str, Any]]:
-        """Return every address of a selection, the worst first, with times in UTC epoch seconds."""
+    def addresses(self, selection: Selection) -> list[Banned]:
+        """Return every address of a selection, the worst first."""
         with self._transaction() as connection:
             return summary.addresses(connection, selection)
 

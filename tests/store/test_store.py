@@ -1,6 +1,5 @@
 """The store: what it refuses, what it never touches, who may seal and claim, and that its sums are right."""
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from f2b_digest.model.event import Event
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, summary, tables
+from tests.support.damage import fingerprint
 from tests.support.program import Command
 from tests.support.store_making import NOON, Row, event, fill, query
 
@@ -56,11 +56,6 @@ def seal(store: Store, selection: Selection, uuid: str, *recipients: str) -> boo
 def summarise(store: Store, selection: Selection = ALL, start: float | None = None) -> Digest:
     """Return the digest of a selection."""
     return store.summarise(selection, report="daily", host="web1", zone=UTC, start=start, end=NOON)
-
-
-def fingerprint(path: Path) -> str:
-    """Return a hash of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ---- one table, two descriptions

@@ -205,6 +205,7 @@ def _inputs(
             until=end + LATER if complete else end, quiet_for=SHORTEST_SILENCE,
             outages={jail: tuple(each) for jail, each in down.items()}, most=len(windows),
         ),
+        networks=source.networks_before(counts.campaigns, windows, report.jails, host_context.geography),
         rebans=source.rebans(FREQUENT),
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),

@@ -67,7 +67,8 @@ def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iter
 
 def _news(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     yield from surges(counts, inputs)
-    yield from only(concerted(counts), targeted(counts, inputs))
+    yield from concerted(counts, inputs)
+    yield from only(targeted(counts, inputs))
     yield from new_jails(counts, inputs)
     yield from only(roaming(counts))
     yield from drops(counts, inputs)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from f2b_digest.model.bans import Chosen, Rebans
-from f2b_digest.model.baseline import Baseline
+from f2b_digest.model.baseline import Baseline, NetworkKey
 from f2b_digest.model.digest import Reconciliation, Undelivered
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.told import Told
@@ -16,6 +16,8 @@ class Inputs:
 
     baseline: Baseline
     rebans: Rebans
+    networks: Mapping[NetworkKey, tuple[int, ...]] = field(default_factory=dict)
+    """Of each campaign's network or network number, its banned addresses in earlier periods, the newest first."""
     host_context: HostContext = field(default_factory=HostContext)
     starts_and_stops: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the

@@ -12,8 +12,8 @@ DAILY = 3
 """Digests that tell what lasts, day by day; from then on it is told by the week."""
 A_DAY, A_WEEK = 20 * 3600.0, 6.5 * 86400.0
 """Seconds between two that tell it; cron may be an hour early, and a week has 167 hours once a year."""
-NEWS_AGAIN = 7 * 86400.0
-"""Seconds after which the same news is news again."""
+NEWS_AGAIN = 30 * 86400.0
+"""Seconds after which the same is news again."""
 MORE = 1.6
 """Times its size when it was told: something new before that."""
 A_MONTH = 30 * 86400.0
@@ -26,10 +26,8 @@ NEWS: Mapping[str, tuple[str, ...]] = {
     "campaign": ("network", "asn"),
     "target": ("user",),
     "roaming": (),
-    "surge": ("jail",),
-    "drop": ("jail",),
 }
-"""By kind, what makes it the same one; for sizes see `_size`."""
+"""By kind, what makes it the same one. What is unusual for its history is no news on the next day anyway."""
 
 
 def fresh(facts: Sequence[Fact], inputs: Inputs, end: float) -> Iterator[Fact]:
@@ -109,11 +107,8 @@ def _alike(earlier: object, now: object) -> bool:
 
 
 def _size(fact: Fact | Mapping[str, Any]) -> float:
-    """Return how large a thing is: bans or addresses, whichever it has; the fewer in a drop, the larger it is."""
-    get = fact.get if isinstance(fact, Mapping) else lambda key: getattr(fact, key, None)
-    if get("kind") == "drop":
-        return 1.0 / max(get("bans") or 0, 1)
-    return float(get("addresses") or get("bans") or 0)
+    size = fact.get("addresses") if isinstance(fact, Mapping) else getattr(fact, "addresses", None)
+    return float(size or 0)
 
 
 def _time(text: object) -> float | None:

@@ -395,10 +395,46 @@ def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
 CAMPAIGN = Campaign("203.0.113.0/24", 64500, "Example", "FR", 40, 90, 450, ("sshd",), ("root",), 0, ("203.0.113.0/26",))
 
 
-def test_the_largest_campaign_is_news() -> None:
-    """One fact, which counts the others."""
-    (fact,) = facts(digest(campaigns=(CAMPAIGN, CAMPAIGN), campaigns_in_all=9), inputs())
-    assert (fact.kind, fact.network, fact.addresses, fact.campaigns) == ("campaign", "203.0.113.0/24", 40, 9)
+@pytest.mark.parametrize(
+    ("addresses", "before", "told"),
+    [
+        (40, (0,) * 28, True),
+        (9, (0,) * 28, False),
+        (40, (25,) * 28, False),
+        (50, (25,) * 28, True),
+        (50, (25,) * 27 + (32,), False),
+        (40, (0,) * 3, False),
+        (40, (0, 21, 0, 0), False),
+        (40, (0, 20, 0, 0), True),
+    ],
+)
+def test_a_campaign_is_news_where_it_is_unusual_for_its_network(
+    addresses: int, before: tuple[int, ...], told: bool
+) -> None:
+    """Ten addresses, twice the median and 1.6 times the highest of 28 periods; of few periods, twice the highest."""
+    campaign = replace(CAMPAIGN, addresses=addresses)
+    known = inputs(networks={("203.0.113.0/24", None): before})
+    assert kinds(digest(campaigns=(campaign,)), known) == ["campaign"] * told
+
+
+def test_a_campaign_is_news_where_it_is_tight_in_time_or_tries_accounts() -> None:
+    """Whatever is usual: twenty addresses of a network within three hours, or ten that try who can log in here."""
+    known = inputs(networks={("203.0.113.0/24", None): (40,) * 28})
+    for more in ({"tight": 20, "tight_from": START}, {"on_accounts": 10}):
+        campaign = replace(CAMPAIGN, first=START, last=END, **more)
+        (fact,) = facts(digest(campaigns=(CAMPAIGN, campaign), campaigns_in_all=9), known)
+        assert (fact.kind, fact.network, fact.addresses, fact.campaigns) == ("campaign", "203.0.113.0/24", 40, 9)
+        assert (fact.first, fact.last, fact.usual) == (START, END, 40.0)
+    number = replace(CAMPAIGN, network=None, tight=90)
+    assert kinds(digest(campaigns=(number,)), known) == []
+
+
+@pytest.mark.parametrize(("size", "days", "again"), [(40, 1, False), (24, 1, True), (40, 29, False), (40, 31, True)])
+def test_a_campaign_that_was_told_is_news_again_when_it_has_grown(size: int, days: float, again: bool) -> None:
+    """By 1.6 times, or after a month."""
+    campaign = replace(CAMPAIGN, tight=20)
+    earlier = told(days, kind="campaign", network="203.0.113.0/24", asn=64500, addresses=size)
+    assert kinds(digest(campaigns=(campaign,)), inputs(report="daily", told=[earlier])) == ["campaign"] * again
 
 
 @pytest.mark.parametrize(
@@ -410,7 +446,7 @@ def test_the_largest_campaign_is_news() -> None:
         ("admin", 30, 100, False, False),
         ("admin", 500, 600, False, True),
         ("alice", 12, 200, True, True),
-        ("alice", 12, 2000, True, False),
+        ("alice", 12, 2000, True, True),
         ("solana7", 30, 2000, False, False),
         ("alice", 9, 20, True, False),
     ],

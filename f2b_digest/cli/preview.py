@@ -24,6 +24,7 @@ from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import schema, to_json
+from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
@@ -230,10 +231,10 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
     else:
         channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
 
-    def fits(parts: dict[str, str]) -> bool:  # what is only for a screen takes no room in a message
-        return bool(channel.fits({name: plain(text) for name, text in parts.items()}, stamp))
+    def fits(content: Content) -> bool:  # what is only for a screen takes no room in a message
+        return bool(channel.fits(Content({name: plain(text) for name, text in content.parts.items()}), stamp))
 
-    parts, digest = delivery.fit(channel.templates, delivery.shown_by(channel, digest), renderer, fits)
+    content, digest = delivery.fit(channel.needs, delivery.shown_by(channel, digest), renderer, fits)
     if form == "ntfy":
-        return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n", digest
-    return parts["email/body.html" if form == "html" else "email/body.txt"], digest
+        return f"{content.parts['ntfy/title.txt'].strip()}\n\n{content.parts['ntfy/message.txt'].strip()}\n", digest
+    return content.parts["email/body.html" if form == "html" else "email/body.txt"], digest

@@ -41,8 +41,8 @@ def own(tmp_path: Path) -> Path:
 
 def mail(renderer: Renderer) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the parts of a mail, and the notes on what went wrong."""
-    parts, noted = delivery.fit(MAIL.templates, DIGEST, renderer, lambda parts: MAIL.fits(parts, STAMP))
-    return parts, noted.notes
+    content, noted = delivery.fit(MAIL.needs, DIGEST, renderer, lambda content: MAIL.fits(content, STAMP))
+    return dict(content.parts), noted.notes
 
 
 # ---- what cannot be read
@@ -305,6 +305,6 @@ def test_a_template_of_ones_own_without_a_built_in_one_gives_json(own: Path, mon
     (own / "webhook").mkdir()
     (own / "webhook/mine.json").write_text(ENDLESS["a constant"])
     hook = Webhook.model_validate({"kind": "webhook", "url": "https://example.org", "template": "mine.json"})
-    parts, noted = delivery.fit(hook.templates, DIGEST, Renderer(TEMPLATES, own), lambda _: True)
+    content, noted = delivery.fit(hook.needs, DIGEST, Renderer(TEMPLATES, own), lambda _: True)
     assert "no end after 2 s; the digest was sent as JSON" in noted.notes[0]
-    assert '"web1.example.org"' in hook.pack(parts, STAMP).decode()
+    assert '"web1.example.org"' in hook.pack(content, STAMP).decode()

@@ -70,7 +70,9 @@ class Program:
         Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
         """
         from f2b_digest import config
+        from f2b_digest.cli import logs
 
+        logs.keep_silent()
         privileges.refuse_changeable(self.config)
         loaded = config.load(
             self.config,
@@ -239,6 +241,17 @@ class Commands(click.Group):
             meant = hint("there is", COMMANDS, args[0])
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command; of an option that stands behind it and belongs before, tell that. Raises UsageError."""
+        try:
+            return super().invoke(context)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            if any(name in parameter.opts for parameter in self.params):
+                right = f"{context.info_name} {name} … {context.invoked_subcommand}"
+                raise click.UsageError(f"{name} stands before the command: {right}", error.ctx) from None
+            raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""

@@ -104,6 +104,7 @@ def write(path: Path, events: Iterable[Event], tally: Tally) -> int:
 def _counted(events: Iterable[Event], tally: Tally) -> Iterator[Event]:
     for event in events:
         tally.bans += event.kind == "ban"
+        tally.saw(event.recorded_at)
         yield event
 
 

@@ -46,12 +46,18 @@ class Tally:
     """Failures that logs tell of."""
     counted: int = 0
     """Those of them that belong to a ban."""
-    last: float = 0.0
-    """The newest time that any file tells, in UTC epoch seconds."""
+    first: float | None = None
+    last: float | None = None
+    """The oldest and the newest time that any file tells, in UTC epoch seconds."""
     notes: list[str] = field(default_factory=list)
     """What else is to be said of the files."""
     torn: list[str] = field(default_factory=list)
     """Files that could not be read to their end, and why."""
+
+    def saw(self, at: float) -> None:
+        """Take note of a time that a file tells, in UTC epoch seconds."""
+        self.first = at if self.first is None else min(self.first, at)
+        self.last = at if self.last is None else max(self.last, at)
 
     def lost(self, path: Path, line: bytes) -> None:
         """Count a line of a file that is not understood."""

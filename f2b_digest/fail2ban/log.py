@@ -48,10 +48,20 @@ class Reader:
 
     def read(self, path: Path) -> Iterator[Event]:
         """Yield events of one file; a ban whose time nothing told yet waits. Raises SourceError."""
+        last = None
         for line in log_lines.read(path, self._zone, self._tally):
-            if line.jail != recorder.SCRATCH_JAIL:
-                self._tally.last = max(self._tally.last, line.at)
+            if line.jail == recorder.SCRATCH_JAIL:
+                continue
+            if last is None:
+                self._tally.saw(line.at)
+            last = line.at
+            if line.kind == "found":
+                self._found[line.jail, line.text] = self._found.get((line.jail, line.text), 0) + 1
+                self._tally.failures += 1
+            else:
                 yield from self._events(line)
+        if last is not None:
+            self._tally.saw(last)
 
     def rest(self) -> Iterator[Event]:
         """Yield what waited, after the last file."""
@@ -66,10 +76,7 @@ class Reader:
         kind, jail, ip, at = line
         for event in self._unbans.older(jail, at - _STOPPING):
             yield from self._ended(event)
-        if kind == "found":
-            self._tally.failures += 1
-            self._found[jail, ip] = self._found.get((jail, ip), 0) + 1
-        elif kind == "ban":
+        if kind == "ban":
             yield from self._ban(jail, ip, at)
         elif kind == "unban":
             self._unbans.wait(self._event("unban", jail, ip, self._last.get((jail, ip), at), at))

@@ -29,10 +29,11 @@ BATCH = 1000
 def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str | None) -> None:
     """Take in the history that fail2ban left.
 
-    PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order), or
-    sendmail-buffered's file, also in the form of a home-made action ("DATE: sshd ban 192.0.2.7 after 3 failure(s)"). A
-    ban that both tell, or that the store has, is taken once. Log times are read in the configuration's time zone.
-    A file in which nothing is fail2ban's is refused, before anything is imported.
+    PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order; from
+    syslog, journal, Docker or grep too), or sendmail-buffered's file, also in the form of a home-made action ("DATE:
+    sshd ban 192.0.2.7 after 3 failure(s)"). A ban that both tell, or that the store has, is taken once. Log times are
+    read in the configuration's time zone. A file in which nothing is fail2ban's is refused, before anything is
+    imported; of a damaged one, what stands before is imported, and the exit status is 1.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
@@ -50,7 +51,8 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     tell(tally)
     click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
     if tally.failures:
-        click.echo(f"{tally.failures:,} failures in the logs, {tally.counted:,} of them before one of these bans")
+        failures = plural(tally.failures, "failure", "failures")
+        click.echo(f"{failures} in the logs, {tally.counted:,} of them before one of these bans")
     if tally.restored:
         click.echo(
             f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban began earlier: not counted"

@@ -157,4 +157,4 @@ def _next_of(path: Path, read: Callable[[], bytes]) -> bytes:
         return read()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = str(getattr(error, "strerror", None) or error)
-        raise TornError(f"{path} is damaged ({why}): only what stands before was read") from None
+        raise TornError(f"{path}: damaged, only what stands before was read ({why})") from None

@@ -21,7 +21,6 @@ from f2b_digest.cli import Program, complain, console, first_look, report_named,
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
-from f2b_digest.fail2ban.files import Tally
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import schema, to_json
@@ -82,17 +81,16 @@ def command(
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
         path = program.begin(configuration, looks=True)
-        tally = Tally()
+        tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
             tally = first_look.fill_scratch(path, sources, configuration)
             now = first_look.end_of(tally, now)
         store = stack.enter_context(Store(path, read_only=True))
-        end = now
         if since is not None or until is not None:
-            selection = _past(configuration, name, since, until, now, tally.first)
-        elif sources:
-            selection = first_look.last_period(configuration, store, name, tally, end)
+            selection, end = _past(configuration, name, since, until, now, tally.first if tally else None), now
+        elif tally:
+            selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
             selection, end = _open(configuration, store, name, now)
         host_context = program.host_context(configuration)
@@ -110,15 +108,11 @@ def command(
                 stamp = delivery.stamp_of(digest, NO_ID, channel, now)
                 body, noted = delivery.make(way, digest, renderer, stamp, bans)
                 content = way.wire(body)
-        if found := damage(path):
-            complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
-        waiting = recorder.spooled(str(path))
-        if waiting:
-            complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+        _tell_of_store(path)
         for note in noted.notes:
             complain(note)
         write(target, content, colour=layout.colour, pager=not no_pager)
-    if tally.torn:
+    if tally and tally.torn:
         raise click.exceptions.Exit(1)
 
 
@@ -133,6 +127,14 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     if words and source is None:
         raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
     return name, [] if source is None else [path.absolute() for path in (source, *map(Path, words))]
+
+
+def _tell_of_store(path: Path) -> None:
+    if found := damage(path):
+        complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
+    waiting = recorder.spooled(str(path))
+    if waiting:
+        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
 
 
 def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:

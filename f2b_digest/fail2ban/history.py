@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 KNOWN = (
     "fail2ban's database (fail2ban.sqlite3); its log (2026-11-20 04:17:33,839 fail2ban.actions [123]: NOTICE [sshd] "
-    "Ban 192.0.2.1), also from syslog, journal, Docker or grep; a mailing action's file (Fri Nov 20 04:17:33 UTC 2026: 192.0.2.1 (3 failures), or the same date "
-    "and: sshd ban 192.0.2.1 after 3 failure(s))"
+    "Ban 192.0.2.1), also from syslog, journal, Docker or grep; a mailing action's file (Fri Nov 20 04:17:33 UTC 2026: "
+    "192.0.2.1 (3 failures), or the same date and: sshd ban 192.0.2.1 after 3 failure(s))"
 )
 """The forms that are understood, in a line for people."""
 

@@ -50,7 +50,8 @@ def _as_owner(path: Path, question: Callable[[], bool]) -> bool:
 
 def _retry(program: Program) -> None:
     from f2b_digest import delivery
-    from f2b_digest.cli.send import tell
+    from f2b_digest.cli.send import tell, waiting
+    from f2b_digest.delivery.ping import ping_all
     from f2b_digest.store import Store, is_there, sender_lock
 
     configuration = program.configuration()
@@ -62,6 +63,9 @@ def _retry(program: Program) -> None:
             return
         with Store(path, read_only=False) as store:
             outcomes = delivery.retry(configuration, store, program.clock)
+            waits = waiting(store)
+    tried = [name for name in configuration.reports if any(outcome.report == name for outcome in outcomes)]
+    ping_all(configuration, tried, outcomes, waits)
     tell(outcomes, program.verbose)
 
 

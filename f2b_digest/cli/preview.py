@@ -28,7 +28,7 @@ from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import Store
+from f2b_digest.store import HOW_TO_RECOVER, Store, damage
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -103,6 +103,8 @@ def command(
                 stamp = delivery.stamp_of(digest, NO_ID, channel, now)
                 body, noted = delivery.make(way, digest, renderer, stamp, bans)
                 content = way.wire(body)
+        if found := damage(path):
+            complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
         waiting = recorder.spooled(str(path))
         if waiting:
             complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")

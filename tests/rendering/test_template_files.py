@@ -18,7 +18,7 @@ from f2b_digest.rendering import renderer as rendering_renderer
 from f2b_digest.rendering import template_files
 from f2b_digest.rendering.renderer import Renderer
 from tests.support import samples
-from tests.support.program import Command
+from tests.support.program import Command, let_everybody_enter
 from tests.support.store_making import event, fill, query
 
 TEMPLATES = resources.folder("templates")
@@ -105,8 +105,7 @@ def test_a_closed_file_or_folder_is_told(own: Path) -> None:
         "os.setresuid(65534, 65534, 65534)\n"
         f"folder = template_files.read(Path({str(own)!r})); print(folder.fault({SUBJECT!r}))"
     )
-    for parent in own.parents[:3]:
-        parent.chmod(0o755)  # pytest's own are closed
+    let_everybody_enter(own)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == f"{own / 'email'}: Permission denied\n"
 

@@ -256,6 +256,38 @@ def test_a_recovery_that_is_interrupted_can_be_run_again(
     assert (full.parent / "bans.sqlite3.damaged-2").exists()
 
 
+def test_a_mark_that_is_no_file_does_not_stop_a_recovery(f2b_digest: Command, config: Path, full: Path) -> None:
+    """A pipe with the mark's name holds no reason, and goes."""
+    break_events(full)
+    os.mkfifo(f"{full}.damaged")
+    recover(f2b_digest, full)
+    assert not Path(f"{full}.damaged").exists()
+    assert f2b_digest("--config", config, "send").status == 0
+
+
+def test_a_recovery_that_cannot_begin_leaves_nothing(
+    f2b_digest: Command, config: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the copy finds no room, that is said, and no half of it stays."""
+    break_events(full)
+    monkeypatch.setattr("f2b_digest.store.recovery._copy", later)
+    ended = f2b_digest("--config", config, "recover")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "No space left on device: nothing was changed" in ended.err
+    assert list(full.parent.glob("*.damaged-*")) == []
+
+
+def test_a_preview_says_that_nothing_is_sent_from_a_damaged_store(
+    f2b_digest: Command, config: Path, full: Path
+) -> None:
+    """It shows what can be read, and with it why no mail will come, and what to do."""
+    Path(f"{full}.damaged").write_text("page 3 is malformed\n")
+    ended = f2b_digest("--config", config, "preview")
+    assert ended.status == 0
+    assert "set aside as damaged (page 3 is malformed), and nothing is sent from it" in ended.err
+    assert "run f2b-digest recover" in ended.err
+
+
 def later(*_: object) -> None:
     """Fail as a full disk does."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

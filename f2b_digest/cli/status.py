@@ -39,7 +39,7 @@ def command(program: Program, as_json: bool, form: str | None, textfile: Path | 
     """Show what is pending, what was not delivered, and why.
 
     \b
-    Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/f2b-digest.prom
+    Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
     """  # noqa: D301 - click wants the character, not its name
     if textfile and (as_json or form not in (None, "prometheus")):
         raise click.UsageError("--textfile writes the format prometheus only")

@@ -69,6 +69,19 @@ class DeliveryError(F2bDigestError):
         super().__init__(self.reason)
 
 
+class CentreError(F2bDigestError):
+    """A fleet's centre refused, or gave no answer; the text is one line without a secret.
+
+    `away` is true where trying again later can help. `state` is the SQLSTATE, "" where the server said nothing.
+    """
+
+    def __init__(self, text: str, *, away: bool, state: str = "") -> None:
+        super().__init__(text)
+        self.away = away
+        self.state = state
+        self.exit_status = 75 if away else 1
+
+
 def hint(word: str, names: Iterable[str], meant: object) -> str:
     """Return "did you mean …?", or else the list of names after a word, or nothing if there are none."""
     from difflib import get_close_matches  # noqa: PLC0415 - a command that records a ban makes no mistakes

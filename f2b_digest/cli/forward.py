@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from f2b_digest.fleet.forward import Result
 
 log = logging.getLogger(__name__)
-SPREAD = 60
+SPREAD = 240
 """Seconds over which the hosts of a fleet spread, of which each has its own."""
 FIRST_WAIT, LONGEST_WAIT = 300.0, 3600.0
 """Seconds between cron's attempts to reach a centre that is away: twice as long after each."""
@@ -168,7 +168,7 @@ def _failed(uploads: Uploads, error: CentreError, now: float, *, scheduled: bool
     patient = error.away and known.reached_at is not None and now - PATIENCE < known.reached_at <= now
     tells = not scheduled or (news and not patient)
     # Cron's next run may be some seconds early, and must not wait for the one after.
-    uploads.failed(str(error), now + wait - 2 * SPREAD, now if tells else known.told_at)
+    uploads.failed(str(error), now + wait - 60.0, now if tells else known.told_at)
     if tells:
         backlog = uploads.backlog()
         complain(f"{error}; {backlog.events} events are kept here until the centre has them")

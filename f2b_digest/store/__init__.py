@@ -15,13 +15,19 @@ if TYPE_CHECKING:
         OPEN,
         OVERDUE,
         Delivery,
+        Found,
         Last,
+        Lookup,
         Pending,
+        Reads,
         Sealed,
+        Source,
         Store,
+        append_events,
         begin_week,
         damage,
         fault,
+        has_ban,
         is_due,
         is_there,
         keep_in_mind,
@@ -29,16 +35,18 @@ if TYPE_CHECKING:
         recover,
         refusal,
         sender_lock,
+        spooled_events,
         take_spool_in,
         verify,
         verify_all,
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "LONGEST_WAIT", "NOTHING", "OPEN", "OVERDUE", "Backlog", "Delivery", "End", "Last", "Pending",
-    "Progress", "Sealed", "Store", "Upload", "Uploads", "begin_week", "damage", "fault", "is_check_due", "is_due",
-    "is_idle", "is_there", "keep_in_mind", "no_store", "only_upload", "progress", "recover", "refusal", "sender_lock",
-    "take_spool_in", "verify", "verify_all",
+    "HOW_TO_RECOVER", "LONGEST_WAIT", "NOTHING", "OPEN", "OVERDUE", "Backlog", "Delivery", "End", "Found", "Last",
+    "Lookup", "Pending", "Progress", "Reads", "Sealed", "Source", "Store", "Upload", "Uploads", "append_events",
+    "begin_week", "damage", "fault", "has_ban", "is_check_due", "is_due", "is_idle", "is_there", "keep_in_mind",
+    "no_store", "only_upload", "progress", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in",
+    "verify", "verify_all",
 ]  # fmt: skip
 
 

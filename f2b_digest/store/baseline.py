@@ -1,4 +1,4 @@
-"""What a digest is compared with: earlier periods, and jails that start and stop. What that means is judged elsewhere.
+"""Earlier periods, and jails that start and stop, in SQLite's SQL. What that means is judged elsewhere.
 
 Of the index `event_when` only, so that years of history cost what the periods asked for hold.
 """
@@ -62,7 +62,6 @@ def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]
         for since, until in pairwise(edges)
         if any(window[0] <= since and until <= window[1] for window in windows)
     ]
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.span"))
     connection.execute(sa.text("CREATE TEMP TABLE span (since REAL, until REAL)"))
     if spans:
         connection.exec_driver_sql("INSERT INTO temp.span VALUES (?, ?)", spans)

@@ -24,7 +24,8 @@ KEPT_BATCHES = 2000
 DAY = 86400.0
 WAIT = 30.0
 """Seconds for the store's write lock."""
-TABLES = ("upload", "upload_batch")
+UPLOAD = "upload"
+TABLES = (UPLOAD, "upload_batch")
 _DDL = (
     """
 CREATE TABLE IF NOT EXISTS upload (
@@ -52,6 +53,20 @@ CREATE TABLE IF NOT EXISTS upload_batch (
 )
 """,
 )
+
+
+def make_tables(connection: Any) -> None:
+    """Make the two tables where they are missing, within the caller's transaction."""
+    for statement in _DDL:
+        connection.execute(statement)
+
+
+def begin_anew(connection: Any) -> None:
+    """Let a store be uploaded from its beginning, if nothing is remembered of its upload; no event goes as history."""
+    connection.execute(
+        "INSERT OR IGNORE INTO upload (id, life, acked_seq, acked_batch, history_until) VALUES (1, ?, 0, ?, 0)",
+        (str(uuid.uuid4()), NOTHING),
+    )
 
 
 class End(NamedTuple):
@@ -126,8 +141,7 @@ class Uploads:
         The host's own digests have told that, or nobody wants it as news.
         """
         with self._transaction():
-            for statement in _DDL:
-                self._connection.execute(statement)
+            make_tables(self._connection)
             self._connection.execute(
                 "INSERT OR IGNORE INTO upload (id, life, acked_seq, acked_batch, history_until) "
                 "SELECT 1, ?, 0, ?, coalesce(max(id), 0) FROM event WHERE recorded_at < ?",

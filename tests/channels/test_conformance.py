@@ -26,10 +26,10 @@ from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests.channels.test_settings import GOOD
-from tests.conftest import Command
-from tests.raw_server import WebServer, raw, says
-from tests.store_making import NOON, Row, event, fill, query
-from tests.test_render import HOSTILE
+from tests.rendering.test_renderer import HOSTILE
+from tests.support.program import Command
+from tests.support.raw_server import WebServer, raw, says
+from tests.support.store_making import NOON, Row, event, fill, query
 
 Settings = dict[str, Any]
 SECRET, WORDS = "s3cret-7f3a", "the loft is closed"
@@ -257,7 +257,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Hostile:
     with Store(path, read_only=True) as store:
         configuration = Configuration(HOSTILE["line ends"], ZoneInfo("UTC"), None, None, {"daily": Report()}, {})
         selection = composition.pending(store, "daily", Report())
-        digest = composition.compose(configuration, store, "daily", selection, NOON + 3600)
+        with store.report(selection) as source:
+            digest = composition.compose(configuration, source, "daily", NOON + 3600)
     return Hostile(replace(digest, notes=tuple(texts)), selection, path)
 
 
@@ -268,10 +269,10 @@ def test_every_kind_packs_the_hostile_digest(kind: str, hostile: Hostile) -> Non
     channel = KINDS[kind].model_validate({"kind": kind} | GOOD[kind])
     stamp = delivery.stamp_of(hostile.digest, "0f" * 16, "out", NOON + 3600)
     bodies = []
-    with Store(hostile.path, read_only=True) as store:
+    with Store(hostile.path, read_only=True) as store, store.report(hostile.selection) as source:
         for _ in range(2):
             renderer = Renderer(resources.folder("templates"))
-            body, noted = delivery.make(channel, hostile.digest, renderer, stamp, store, hostile.selection)
+            body, noted = delivery.make(channel, hostile.digest, renderer, stamp, source)
             assert noted.notes == hostile.digest.notes, "a built-in template broke"
             bodies.append(body)
     assert bodies[0] == bodies[1]

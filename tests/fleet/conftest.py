@@ -14,7 +14,7 @@ from f2b_digest.fleet import state
 from f2b_digest.fleet.credential import Credential
 from f2b_digest.fleet.forward import Result, forward
 from f2b_digest.store import Uploads
-from tests.postgres_server import Centre, PostgreSQL
+from tests.support.postgres_server import Centre, PostgreSQL
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from f2b_digest.fleet.connection import parameters
-from tests.postgres_server import Centre, PostgreSQL
+from tests.support.postgres_server import Centre, PostgreSQL
 
 ZERO = "00000000-0000-0000-0000-000000000000"
 DENIED = "42501"

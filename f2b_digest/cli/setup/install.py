@@ -21,6 +21,7 @@ from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails as fail2ban_jails
 from f2b_digest.fail2ban.client import Client
 from f2b_digest.installation import CRON_FILE, File, Manifest, Step, crontab
+from f2b_digest.store import has_ban
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
     else:
         _apply(job, steps, manifest, store, verify=bool(jails))
     if scheduler == "systemd":
-        _start_timers(job, steps, installation.timers(reports))
+        _start_timers(job, steps, installation.timers(reports, fleet=machine.is_in_fleet(job.tree)))
     changed = has(steps, "write", installation.ACTIONS[0])
     if job.dry:
         _announce_restart(job, jails, store, changed=changed)
@@ -70,8 +71,8 @@ def _files(
         return machine.has_program(job.tree, name)
 
     if scheduler == "cron":
-        return [*files, installation.cron_file(program, reports, is_there)]
-    return files + installation.units(program, is_there)
+        return [*files, installation.cron_file(program, reports, is_there, fleet=machine.is_in_fleet(job.tree))]
+    return files + installation.units(program, is_there, fleet=machine.is_in_fleet(job.tree))
 
 
 def _jails(job: Job, store: str) -> fail2ban_jails.Jails | None:
@@ -159,11 +160,11 @@ def _try_a_ban(folder: Path) -> None:
     action = Path(installation.ACTIONS[0])
     client = Client()
     if client.succeeds("ping"):
-        fail2ban_jails.try_a_ban(client, action, folder)
+        fail2ban_jails.try_a_ban(client, action, folder, has_ban)
         click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch jail of the running fail2ban was recorded")
     else:
         with fail2ban_jails.scratch_server() as server:
-            fail2ban_jails.try_a_ban(server, action, folder)
+            fail2ban_jails.try_a_ban(server, action, folder, has_ban)
         click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch fail2ban was recorded")
 
 

@@ -14,7 +14,7 @@ from f2b_digest.cli.setup.job import UNITS, Job, has
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails
 from f2b_digest.fail2ban.client import Client
-from f2b_digest.installation import CONFIGURATION, CRON_FILE, MANIFEST, Manifest, Step, crontab
+from f2b_digest.installation import CONFIGURATION, FLEET, CRON_FILE, MANIFEST, Manifest, Step, crontab
 
 log = logging.getLogger(__name__)
 

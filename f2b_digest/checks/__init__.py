@@ -81,7 +81,7 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
     configuration, now = subject.configuration, subject.clock()
     if store:
         yield from checks_store.content(store, now)
-    yield from uploads.examine(subject.store, now)
+        yield from uploads.examine(subject.store, now)
         if subject.database and composition.is_fed(store, subject.host_context):
             yield from checks_store.compared(configuration, subject.store, subject.database, now)
             yield from _unseen(subject.host_context)

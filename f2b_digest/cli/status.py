@@ -108,7 +108,7 @@ def _state(configuration: Configuration, store: Store, path: Path) -> _State:
 
 def _upload(path: Path) -> _Upload | None:
     known = progress(path)
-    return known and _Upload(known.backlog.events, known.backlog.oldest, known.reached_at, known.reason)
+    return _Upload(known.backlog.events, known.backlog.oldest, known.reached_at, known.reason) if known else None
 
 
 def _report(configuration: Configuration, store: Store, name: str) -> _Report:

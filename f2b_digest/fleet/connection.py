@@ -101,7 +101,7 @@ def _opened(parts: dict[str, Any]) -> psycopg.Connection:
 
 
 def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[int]) -> dict[str, str]:
-    """Return what libpq needs for TLS. It gets in memory what it wants as files, which this user may not read by now."""
+    """Return what libpq needs for TLS: as files in memory, for those on disk may be closed to this user by now."""
     wanted = {"sslmode": "verify-full"}
     for key, name in (("ca", "sslrootcert"), ("certificate", "sslcert"), ("key", "sslkey")):
         text = held.get(key)

@@ -36,7 +36,7 @@ def told(uploads: Uploads, now: float, complete_until: float | None) -> dict[str
 
 
 def jails(answers: Mapping[str, str | None], silence: str, store: Path) -> str:
-    """Return what fail2ban says of its jails, as JSON: how many run, and which lack our action, with the line to add."""
+    """Return what fail2ban says of its jails, as JSON: how many run, which lack our action, and the line to add."""
     lacking = sorted(jail for jail, records_to in answers.items() if records_to is None)
     return json.dumps(
         {

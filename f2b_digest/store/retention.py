@@ -2,8 +2,8 @@
 
 An event goes when it is older than any ban that a report of the configuration has not told, or told in a digest with a
 delivery left to try; so a report whose jails never ban keeps nothing. History, which no report tells, goes by age
-alone. Nothing goes that a fleet's centre has not acknowledged. A digest's row stays for ever: it is the mark. Its messages and its document
-go with age, once none of its deliveries is left to try.
+alone. Nothing goes that a fleet's centre has not acknowledged. A digest's row stays for ever: it is the mark. Its
+messages and its document go with age, once none of its deliveries is left to try.
 
 Looking for what is old is a read, which holds nobody up, however large the store; only the dropping takes its lock.
 """

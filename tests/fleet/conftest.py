@@ -1,5 +1,6 @@
 """A PostgreSQL for all tests of this folder, with a centre for each, and hosts that upload to it."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -72,8 +73,6 @@ class Host:
 
 def restore(source: Path, target: Path) -> None:
     """Put a copy of a store in a place, as a backup does."""
-    import sqlite3  # noqa: PLC0415 - of this function
-
     for end in ("", "-wal", "-shm"):
         Path(f"{target}{end}").unlink(missing_ok=True)
     with sqlite3.connect(source) as old, sqlite3.connect(target) as new:

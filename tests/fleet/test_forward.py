@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 import uuid
 from dataclasses import replace
@@ -15,7 +16,7 @@ from f2b_digest import recorder
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import forward as forwarding
 from f2b_digest.fleet import rows
-from f2b_digest.fleet.connection import connect
+from f2b_digest.fleet.connection import ask, connect
 from f2b_digest.store import NOTHING, End, Uploads
 from tests.fleet.conftest import Host, restore, told
 from tests.support.postgres_server import Centre
@@ -223,8 +224,6 @@ def test_what_postgresql_cannot_hold_is_made_visible(centre: Centre, host: Host)
 )
 def test_one_poison_row_stops_nothing(centre: Centre, host: Host, poison: str) -> None:
     """Somebody wrote to the store: the row counts as a ban, the others arrive whole, and it is told."""
-    import sqlite3
-
     bans(host, *ADDRESSES[:9])
     with sqlite3.connect(host.store) as store:
         store.execute(f"UPDATE event SET {poison} WHERE id = 5")
@@ -327,14 +326,13 @@ def test_a_centre_that_hangs_is_given_up(centre: Centre, host: Host, monkeypatch
     """A server that is stopped keeps its connections open, and answers nothing."""
     monkeypatch.setattr("f2b_digest.fleet.connection.DEADLINE", 2)
     bans(host, "192.0.2.1")
-    real = forwarding.ask
-    stopped = []
+    stopped: list[int] = []
 
     def stop_first(connection: Any, *rest: Any) -> Any:
         if not stopped:
             stopped.append(connection.info.backend_pid)
             os.kill(stopped[0], signal.SIGSTOP)
-        return real(connection, *rest)
+        return ask(connection, *rest)
 
     monkeypatch.setattr(forwarding, "ask", stop_first)
     start = time.monotonic()

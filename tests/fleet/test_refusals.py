@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from f2b_digest.fleet.connection import parameters
+from f2b_digest.fleet import enrolment
+from f2b_digest.fleet.connection import connect, parameters
 from tests.support.postgres_server import Centre, PostgreSQL
 
 ZERO = "00000000-0000-0000-0000-000000000000"
@@ -71,8 +72,10 @@ STATEMENTS = [
     "TABLE pg_catalog.pg_statistic",
     "SELECT * FROM pg_hba_file_rules",
     # write around the functions, rewrite the past
-    "INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, source) "
-    "VALUES (1, 9, 'ban', 'sshd', '192.0.2.9', 1, 1, 'x')",
+    (
+        "INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, source) "
+        "VALUES (1, 9, 'ban', 'sshd', '192.0.2.9', 1, 1, 'x')"
+    ),
     "UPDATE f2b.event SET ip = '192.0.2.9'",
     "DELETE FROM f2b.event",
     "TRUNCATE f2b.event",
@@ -92,8 +95,10 @@ STATEMENTS = [
     "GRANT f2b_ingest TO CURRENT_USER",
     "CREATE ROLE friend LOGIN",
     "ALTER FUNCTION f2b.append(uuid, bigint, uuid, uuid, bigint, jsonb) OWNER TO CURRENT_USER",
-    "CREATE OR REPLACE FUNCTION f2b.append(uuid, bigint, uuid, uuid, bigint, jsonb) RETURNS bigint "
-    "LANGUAGE sql AS 'SELECT 1'",
+    (
+        "CREATE OR REPLACE FUNCTION f2b.append(uuid, bigint, uuid, uuid, bigint, jsonb) RETURNS bigint "
+        "LANGUAGE sql AS 'SELECT 1'"
+    ),
     # the server's files and programs, its disk and its other users
     "COPY (SELECT 1) TO PROGRAM 'id'",
     "COPY (SELECT 1) TO '/tmp/f2b-digest-refused'",
@@ -228,9 +233,6 @@ def test_a_row_without_what_makes_a_ban_is_refused(attacked: Attacked, missing: 
 
 def test_a_retired_host_is_shut_out(postgres: PostgreSQL) -> None:
     """Its login is gone, and a session that was open is ended."""
-    from f2b_digest.fleet import enrolment
-    from f2b_digest.fleet.connection import connect
-
     with postgres.centre() as centre:
         login = parameters(centre.add("web1").centre)["user"]
         with psycopg.connect(centre.as_user(login), autocommit=True) as connection:
@@ -252,8 +254,10 @@ SECOND_LINE = [
     "DELETE FROM f2b.event",
     "UPDATE f2b.host SET host = 'web2'",
     "UPDATE f2b.host SET daily_rows = 1000000000",
-    "INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, source) "
-    "SELECT 2, 9, 'ban', 'sshd', '192.0.2.9', 1, 1, 'x'",
+    (
+        "INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, source) "
+        "SELECT 2, 9, 'ban', 'sshd', '192.0.2.9', 1, 1, 'x'"
+    ),
     "INSERT INTO f2b.store (host, life) VALUES ('web2', gen_random_uuid())",
     "SELECT * FROM f2b.event_rest",
 ]
@@ -283,8 +287,10 @@ def test_row_security_shows_a_host_its_own_rows_only(attacked: Attacked) -> None
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, source) "
-        "VALUES (1, 9, 'ban', 'sshd', '192.0.2.9', 1, 1, 'x')",
+        (
+            "INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, source) "
+            "VALUES (1, 9, 'ban', 'sshd', '192.0.2.9', 1, 1, 'x')"
+        ),
         "UPDATE f2b.event SET ip = '192.0.2.9'",
         "DELETE FROM f2b.event",
         "UPDATE f2b.host SET retired_at = NULL",

@@ -1,7 +1,7 @@
 """A real PostgreSQL for the tests, with TLS, in a folder of its own; and what each test asks of it.
 
-No test stands here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It is
-the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries.
+No test stands here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It
+is the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries.
 """
 
 import os
@@ -136,7 +136,7 @@ class PostgreSQL:
         """Make a database of its own with a centre in it; its hosts are dropped with it."""
         name = f"f2b_{secrets.token_hex(4)}"
         with psycopg.connect(self.address(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name}".encode())
         centre = Centre(self, name)
         with connect(centre.admin) as connection:
             enrolment.set_up(connection, f"localhost:{self.port}", self.ca, "unused:1")
@@ -144,7 +144,7 @@ class PostgreSQL:
             yield centre
         finally:
             with psycopg.connect(self.address(), autocommit=True) as connection:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 class Centre:

@@ -1,4 +1,4 @@
-"""`fleet`: the commands of a centre's administrator, and those by which a host joins and leaves. No command stands here."""
+"""`fleet`: the commands of a centre's administrator, and those by which a host joins and leaves; none stands here."""
 
 from importlib import import_module
 
@@ -52,15 +52,15 @@ class Commands(click.Group):
 
 @click.group(cls=Commands)
 def command() -> None:
-    r"""Bring the bans of many hosts together at one centre.
+    """Bring the bans of many hosts together at one centre.
 
     The centre is a PostgreSQL database. Each host keeps its own store, and uploads it by `f2b-digest forward`; it can
     append its own events there, and do nothing else.
 
     \b
-    At the centre, as its administrator:
-        sudo -u postgres f2b-digest fleet init
-        sudo -u postgres f2b-digest fleet add web1.example.org
+    At the centre, as the database's administrator:
+        f2b-digest fleet init
+        f2b-digest fleet add web1.example.org
     On web1, as root, with what that printed:
         f2b-digest fleet join postgresql://...
-    """
+    """  # noqa: D301 - click wants the character, not its name

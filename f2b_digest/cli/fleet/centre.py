@@ -5,20 +5,23 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 
 from f2b_digest import __version__
 from f2b_digest.cli import Program
-from f2b_digest.errors import ConfigurationError
+from f2b_digest.cli.console import plural
+from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import enrolment, schema
 from f2b_digest.fleet.connection import connect, is_local, parameters
 from f2b_digest.fleet.credential import pasted
 from f2b_digest.fleet.enrolment import Enrolled, Life
-from f2b_digest.rendering.renderer import plural, visible
+from f2b_digest.rendering.renderer import visible
 
 DEFAULT = "postgresql:///f2b_digest"
 SILENT = 15 * 60.0
@@ -34,6 +37,19 @@ def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
+@contextmanager
+def _administering(centre: str) -> Iterator[psycopg.Connection]:
+    """Connect as the centre's administrator. Raises CentreError, with what to do where that is somebody else."""
+    try:
+        with connect(centre) as connection:
+            yield connection
+    except CentreError as refused:
+        if refused.state != "42501" and "authentication failed" not in str(refused):
+            raise
+        todo = "run this as the database's administrator (sudo -u postgres), or name another with --centre"
+        raise CentreError(f"{refused}: {todo}", away=False, state=refused.state) from None
+
+
 @click.command("init")
 @click.argument("centre", default=DEFAULT, metavar="[URL]", envvar="F2B_DIGEST_CENTRE")
 @click.option("--address", metavar="HOST[:PORT]", help="The server's name as hosts reach it, and as its certificate "
@@ -41,9 +57,8 @@ def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="The authority that signed the server's certificate (PEM), for hosts whose system does not "
               "know it.")  # fmt: skip
-@click.pass_obj
-def init_command(program: Program, centre: str, address: str | None, ca: Path | None) -> None:
-    r"""Make or upgrade a fleet's centre in a PostgreSQL database.
+def init_command(centre: str, address: str | None, ca: Path | None) -> None:
+    """Make or upgrade a fleet's centre in a PostgreSQL database.
 
     Needs a superuser, and a database of its own: roles, tables, and the two functions that are all a host may call.
     What is there is upgraded, never dropped. Says what the server still lacks before hosts can connect.
@@ -51,13 +66,13 @@ def init_command(program: Program, centre: str, address: str | None, ca: Path | 
     \b
     Example:   sudo -u postgres createdb f2b_digest
                sudo -u postgres f2b-digest fleet init --address db.example.org
-    """
+    """  # noqa: D301 - click wants the character, not its name
     parts = parameters(centre)
     here = os.uname().nodename if is_local(parts) else str(parts["host"])
     default = f"{here}:{parts.get('port', 5432)}"
     if address and ":" not in address:
         address = f"{address}:{parts.get('port', 5432)}"
-    with connect(centre) as connection:
+    with _administering(centre) as connection:
         done = enrolment.set_up(connection, address, _authority(ca), default)
         todo = enrolment.missing(connection)
     click.echo(f"the centre is {'at' if done else 'already at'} schema {schema.steps()[-1].number}")
@@ -78,13 +93,13 @@ def _authority(file: Path | None) -> str | None:
 
 @click.command("schema")
 def schema_command() -> None:
-    r"""Print the centre's schema, for psql.
+    """Print the centre's schema, for psql.
 
     For an administrator who lets no program do what `fleet init` does; that still has to be run for the address.
 
     \b
     Example:   f2b-digest fleet schema | sudo -u postgres psql f2b_digest
-    """
+    """  # noqa: D301 - click wants the character, not its name
     click.echo(schema.script(), nl=False)
 
 
@@ -97,7 +112,7 @@ def add_command(host: str, centre: str) -> None:
     HOST is its name in digests. What is printed is shown only now: the line for the host, and the credential that it
     asks for.
     """
-    with connect(centre) as connection:
+    with _administering(centre) as connection:
         _print(enrolment.add(connection, host))
 
 
@@ -109,7 +124,7 @@ def rotate_command(host: str, centre: str) -> None:
 
     The host keeps its events until it has joined again with the new one: nothing is lost or told twice.
     """
-    with connect(centre) as connection:
+    with _administering(centre) as connection:
         _print(enrolment.rotate(connection, host))
 
 
@@ -128,7 +143,7 @@ def retire_command(host: str, centre: str) -> None:
 
     Its login is dropped and its sessions end. `fleet add` enrols it again.
     """
-    with connect(centre) as connection:
+    with _administering(centre) as connection:
         enrolment.retire(connection, host)
 
 
@@ -145,7 +160,7 @@ def list_command(program: Program, as_json: bool, centre: str) -> None:
     \b
     Exit status, for monitoring: 0 all is well; 3 some host needs somebody.
     """  # noqa: D301 - click wants the character, not its name
-    with connect(centre) as connection:
+    with _administering(centre) as connection:
         lives = enrolment.lives(connection)
     now = program.clock()
     hosts: dict[str, list[Life]] = {}

@@ -11,13 +11,13 @@ import click
 
 from f2b_digest import privileges, recorder
 from f2b_digest.cli import Program, complain
+from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, upload
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.fleet import credential
 from f2b_digest.fleet.connection import is_local, parameters
 from f2b_digest.fleet.credential import Credential, Lines
-from f2b_digest.rendering.renderer import plural
 from f2b_digest.store import Uploads
 
 Readable = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -14,7 +14,7 @@ from f2b_digest.cli.setup.job import UNITS, Job, has
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails
 from f2b_digest.fail2ban.client import Client
-from f2b_digest.installation import CONFIGURATION, FLEET, CRON_FILE, MANIFEST, Manifest, Step, crontab
+from f2b_digest.installation import CONFIGURATION, CRON_FILE, MANIFEST, Manifest, Step, crontab
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +154,9 @@ def _unlisted(job: Job, steps: list[Step]) -> list[Step]:
 
 
 def _files(job: Job, store: str) -> list[Path]:
-    """Return the store's files and the configuration, as far as they are there."""
-    names = [*(str(Path(store).parent / name) for name in installation.store_files(store)), CONFIGURATION, MANIFEST]
+    """Return the store's files, the configuration and a fleet's credential, as far as they are there."""
+    of_store = (str(Path(store).parent / name) for name in installation.store_files(store))
+    names = [*of_store, CONFIGURATION, installation.FLEET, MANIFEST]
     return [path for path in map(job.tree.at, names) if path.is_symlink() or path.is_file()]
 
 

@@ -60,9 +60,15 @@ class Source(Reads):
         """Return how often addresses were banned again; frequent are those with so many bans."""
         return bans.rebans(self._connection, self.selection, frequent_from)
 
-    def baseline(self, windows: Sequence[Window], patterns: Sequence[str], *, before: float) -> Baseline:
+    def baseline(
+        self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,
+        quiet_for: float, outages: Mapping[str, Sequence[float]] | None = None, most: int | None = None,
+    ) -> Baseline:  # fmt: skip
         """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
 
-        Each jail's last ban is that before a time, in UTC epoch seconds too.
+        See `store.baseline`.
         """
-        return baseline.baseline(self._connection, windows, patterns, before)
+        return baseline.baseline(
+            self._connection, windows, patterns, before, end=end, until=until, quiet_for=quiet_for, outages=outages,
+            most=most,
+        )  # fmt: skip

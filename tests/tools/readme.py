@@ -1,11 +1,13 @@
 """What README.md and docs/ show of the program: made by it, by `nox -s renew`, and held true by tests."""
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import click
 from click.testing import CliRunner
 
 from f2b_digest import composition, recorder, resources

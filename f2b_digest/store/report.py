@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from f2b_digest.model.bans import Chosen, Rebans, Sample
+from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
 from f2b_digest.model.baseline import Baseline, Window
 from f2b_digest.model.counts import CampaignRule, Counts
 from f2b_digest.model.host_context import Geography
@@ -44,7 +43,7 @@ class Source(Reads):
             geography=geography,
         )  # fmt: skip
 
-    def addresses(self) -> list[dict[str, Any]]:
+    def addresses(self) -> list[Banned]:
         """Return every address of the selection, the worst first, with times in UTC epoch seconds."""
         return summary.addresses(self._connection)
 

@@ -68,8 +68,8 @@ def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, 
 def add(connection: psycopg.Connection, host: str) -> Enrolled:
     """Enrol a host, or one that was retired again. Raises CentreError if it is enrolled."""
     with connection.transaction():
-        row = connection.execute("SELECT retired_at FROM f2b.host WHERE host = %s FOR UPDATE", (host,)).fetchone()
-        if row and row[0] is None:
+        found = connection.execute("SELECT retired_at FROM f2b.host WHERE host = %s FOR UPDATE", (host,)).fetchone()
+        if found and found[0] is None:
             raise CentreError(f"{host} is enrolled: for a new credential, f2b-digest fleet rotate {host}", away=False)
         login = f"h-{secrets.token_hex(8)}"
         connection.execute(
@@ -111,8 +111,8 @@ def missing(connection: psycopg.Connection) -> list[str]:
     """Return what the server still lacks before a host can connect, each as something to do."""
 
     def setting(name: str) -> str:
-        row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
-        return str(row[0]) if row else ""
+        found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+        return str(found[0]) if found else ""
 
     todo = []
     if setting("ssl") != "on":
@@ -133,14 +133,14 @@ def missing(connection: psycopg.Connection) -> list[str]:
 def _end_sessions(connection: psycopg.Connection, host: str) -> str:
     """End a host's sessions; return its login."""
     query = "SELECT login FROM f2b.host WHERE host = %s AND retired_at IS NULL FOR UPDATE"
-    row = connection.execute(query, (host,)).fetchone()
-    if row is None:
+    found = connection.execute(query, (host,)).fetchone()
+    if found is None:
         names = [name for (name,) in connection.execute("SELECT host FROM f2b.host WHERE retired_at IS NULL")]
         raise CentreError(
             f"no host {host!r} is enrolled ({hint('there is', names, host) or 'there are none'})", away=False
         )
-    connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", row)
-    return str(row[0])
+    connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", found)
+    return str(found[0])
 
 
 def _credential(connection: psycopg.Connection, host: str, login: str) -> Enrolled:
@@ -148,6 +148,6 @@ def _credential(connection: psycopg.Connection, host: str, login: str) -> Enroll
     # Only its verifier goes to the server: statements are logged, and shown in pg_stat_activity.
     verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256").decode()
     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login), sql.Literal(verifier)))
-    row = connection.execute("SELECT address, ca FROM f2b.centre").fetchone()
-    assert row is not None
-    return Enrolled(host, f"postgresql://{login}@{row[0]}/{connection.info.dbname}", password, row[1])
+    found = connection.execute("SELECT address, ca FROM f2b.centre").fetchone()
+    assert found is not None
+    return Enrolled(host, f"postgresql://{login}@{found[0]}/{connection.info.dbname}", password, found[1])

@@ -34,8 +34,8 @@ def version(connection: psycopg.Connection) -> int:
     """Return the number of the last file that was applied, or 0. Raises CentreError where that is a newer program's."""
     if connection.execute("SELECT to_regclass('f2b.version')").fetchone() == (None,):
         return 0
-    row = connection.execute("SELECT max(number) FROM f2b.version").fetchone()
-    number, known = int(row[0]) if row and row[0] else 0, steps()[-1].number
+    found = connection.execute("SELECT max(number) FROM f2b.version").fetchone()
+    number, known = int(found[0]) if found and found[0] else 0, steps()[-1].number
     if number > known:
         text = f"the centre was made by a newer f2b-digest (schema {number}, this one knows {known}): upgrade this one"
         raise CentreError(text, away=False)

@@ -20,7 +20,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.store import Store, Uploads, progress
-from tests.fleet.conftest import told
+from tests.fleet.hosts import told
 from tests.support.postgres_server import Centre, PostgreSQL
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

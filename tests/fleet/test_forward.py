@@ -18,7 +18,7 @@ from f2b_digest.fleet import forward as forwarding
 from f2b_digest.fleet import rows
 from f2b_digest.fleet.connection import ask, connect
 from f2b_digest.store import NOTHING, End, Uploads
-from tests.fleet.conftest import Host, restore, told
+from tests.fleet.hosts import Host, restore, told
 from tests.support.postgres_server import Centre
 
 ADDRESSES = [f"192.0.2.{number}" for number in range(1, 30)]

@@ -7,7 +7,16 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
-from f2b_digest.analysis import FREQUENT, Inputs, Judgement, OwnAddresses, Usual, analyse, campaign_rule
+from f2b_digest.analysis import (
+    FREQUENT,
+    SHORTEST_SILENCE,
+    Inputs,
+    Judgement,
+    OwnAddresses,
+    Usual,
+    analyse,
+    campaign_rule,
+)
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.counts import Counts
@@ -22,6 +31,8 @@ log = logging.getLogger(__name__)
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
+LATER = 86400.0
+"""Seconds after a period's end in which a jail's ban tells that it is at work."""
 ALARMED_AGAIN = 20 * 3600.0
 """Seconds between two digests that have no bans, and say that something is not at work."""
 
@@ -180,7 +191,14 @@ def _inputs(
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
     return Inputs(
-        baseline=source.baseline(windows, report.jails, before=start),
+        baseline=source.baseline(
+            windows,
+            report.jails,
+            before=start,
+            end=end,
+            until=end + LATER if complete else end,
+            quiet_for=SHORTEST_SILENCE,
+        ),
         rebans=source.rebans(FREQUENT),
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),

@@ -13,13 +13,15 @@ from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
 from f2b_digest.analysis.recommendations import FREQUENT, advised
-from f2b_digest.analysis.statistics import usual
+from f2b_digest.analysis.statistics import SHORTEST_SILENCE, usual
 from f2b_digest.analysis.verdict import verdict
 from f2b_digest.model.counts import CampaignRule, Counts
 from f2b_digest.model.digest import Compared, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
-__all__ = ["FREQUENT", "Inputs", "Judgement", "OwnAddresses", "Usual", "analyse", "campaign_rule"]
+__all__ = [
+    "FREQUENT", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Usual", "analyse", "campaign_rule",
+]  # fmt: skip
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
 """Times the report's pace, and seconds beside it, that a ban may wait for a digest."""
@@ -29,12 +31,13 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
     """Return what a digest's counts mean, beside all else that is known."""
     own = OwnAddresses(inputs.host_context, counts.start.timestamp(), counts.end.timestamp())
     every = inputs.baseline.all
-    compared = Compared(every[0] if every else None, usual(every), len(every), counts.new, counts.returning)
+    compared = Compared(inputs.baseline.before_all, usual(every), len(every), counts.new, counts.returning)
     facts = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs))
     return Judgement(
         compared=compared,
         by_jail={
-            jail: Usual(windows[0], usual(windows)) for jail, windows in inputs.baseline.windows.items() if windows
+            jail: Usual(inputs.baseline.before.get(jail), usual(windows))
+            for jail, windows in inputs.baseline.windows.items()
         },
         facts=facts,
         verdict=verdict(facts, counts.totals.bans, compared),

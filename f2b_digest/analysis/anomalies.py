@@ -39,7 +39,7 @@ def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
     """Yield the jails with far more bans than usual, those with the most bans beyond it first; or the total."""
     baseline, total = inputs.baseline, counts.totals.bans
     found = [
-        Surge(jail.name, jail.bans, median, baseline.windows[jail.name][0])
+        Surge(jail.name, jail.bans, median, baseline.before.get(jail.name))
         for jail, median in _usual(counts, inputs, "surge")
     ]
     found.sort(key=lambda fact: fact.bans - fact.usual, reverse=True)
@@ -47,7 +47,7 @@ def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
     if median is not None and unusual(total, baseline.all) == "surge":
         beyond = sum(fact.bans - fact.usual for fact in found)
         if beyond < SHARE_OF_A_JAIL * (total - median):
-            yield Surge(None, total, median, baseline.all[0])
+            yield Surge(None, total, median, baseline.before_all)
     yield from found[:MOST]
 
 
@@ -58,7 +58,7 @@ def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
     """
     baseline, total = inputs.baseline, counts.totals.bans
     found = [
-        Drop(jail.name, jail.bans, median, baseline.windows[jail.name][0])
+        Drop(jail.name, jail.bans, median, baseline.before.get(jail.name))
         for jail, median in _usual(counts, inputs, "drop")
     ]
     found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
@@ -69,7 +69,7 @@ def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
             usual(windows) or 0.0 for jail, windows in baseline.windows.items() if jail not in banned
         )
         if missing < SHARE_OF_A_JAIL * (median - total):
-            yield Drop(None, total, median, baseline.all[0])
+            yield Drop(None, total, median, baseline.before_all)
     yield from found[:MOST]
 
 

@@ -1,13 +1,15 @@
 """Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are compared in `statistics`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from statistics import median
 
 from f2b_digest.analysis.inputs import Inputs
-from f2b_digest.analysis.statistics import silence_is_no_chance, together, usual
+from f2b_digest.analysis.statistics import silence_is_no_chance, silence_together_is_no_chance, together, usual
+from f2b_digest.model.baseline import Quiet
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import moment
 from f2b_digest.model.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
@@ -38,6 +40,8 @@ class _Life:
     end: float
     banned: bool
     """Whether it banned in the period."""
+    quiet: Quiet | None
+    """How it banned before its last ban, if that is a while ago."""
 
     @property
     def last(self) -> tuple[str, float] | None:
@@ -77,7 +81,6 @@ def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     Of a past period only silence is told: what runs is known of now alone.
     """
     lives = _lives(counts, inputs)
-    end = counts.end.timestamp()
     if inputs.complete and _down(counts, inputs, lives):
         since = max((life.sign for life in lives.values() if life.sign is not None), default=None)
         known = sum(life.known for life in lives.values())
@@ -88,10 +91,9 @@ def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
         yield JailStopped(jail, _moment(since, counts), usual(windows.get(jail, ())))
     silent = [
-        JailSilent(jail, _usual_bans(counts, inputs, jail), _moment(life.last_ban, counts))
+        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts))
         for jail, life in lives.items()
-        if not life.banned and jail not in stopped and life.last_ban is not None
-        if life.stopped is None and _silent(inputs, {jail: life}, end)
+        if life.quiet is not None and jail not in stopped and life.stopped is None and _silent(life)
     ]
     yield from sorted(silent, key=lambda fact: fact.usual, reverse=True)
 
@@ -130,16 +132,19 @@ def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float
 
 def _lives(counts: Counts, inputs: Inputs) -> dict[str, _Life]:
     """Return what is known of each jail of the report that ever banned, or was started or stopped."""
-    bans = dict(inputs.baseline.last)
+    bans, quiet, end = dict(inputs.baseline.last), inputs.baseline.quiet, counts.end.timestamp()
     for jail in counts.jails:
         times = [address.last.timestamp() for address in jail.worst]
+        if jail.name in quiet:
+            times.append(quiet[jail.name].last)
         # Without an address the end stands for the last ban: a jail that banned in the period is not stopped lightly.
-        bans[jail.name] = max(times) if times else counts.end.timestamp()
+        bans[jail.name] = max(times) if times else end
     events = inputs.starts_and_stops
-    names = sorted({*bans, *inputs.baseline.daily, *events})
-    end = counts.end.timestamp()
     banned = {jail.name for jail in counts.jails if jail.bans}
-    return {name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned) for name in names}
+    return {
+        name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned, quiet.get(name))
+        for name in sorted({*bans, *quiet, *events})
+    }
 
 
 def _down(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
@@ -160,7 +165,7 @@ def _down(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
         return bool(known)
     since = counts.start.timestamp()
     at_rest = all(not life.banned and (life.sign or 0.0) < since for life in rest.values())
-    return len(known) > 1 and at_rest and _silent(inputs, rest, end)
+    return len(known) > 1 and at_rest and (any(map(_silent, rest.values())) or _silent_together(rest.values(), end))
 
 
 def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
@@ -183,22 +188,22 @@ def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iter
                 yield jail, sign
 
 
-def _usual_bans(counts: Counts, inputs: Inputs, jail: str) -> float:
-    """Return a jail's usual bans in a period as long as the digest's; from the usual day where periods are too few."""
-    known = usual(inputs.baseline.windows.get(jail, ()))
-    if known is not None:
-        return known
-    days = (counts.end - counts.start).total_seconds() / 86400
-    return (usual(inputs.baseline.daily.get(jail, ())) or 0.0) * days
+def _silent(life: _Life) -> bool:
+    """Return whether a jail's silence, from its last ban (or a long downtime's end) on, is beyond chance."""
+    since = life.quiet_since
+    return (
+        since is not None
+        and life.quiet is not None
+        and silence_is_no_chance(life.quiet.daily, life.quiet.gaps, life.end - since)
+    )
 
 
-def _silent(inputs: Inputs, lives: Mapping[str, _Life], end: float) -> bool:
-    """Return whether these jails' silence, from their last ban (or a long downtime's end) on, is beyond chance."""
-    since = max((life.quiet_since for life in lives.values() if life.quiet_since is not None), default=None)
-    if since is None:
-        return False
-    daily = together(inputs.baseline.daily.get(jail, ()) for jail in lives)
-    return silence_is_no_chance(daily, (end - since) / 86400)
+def _silent_together(lives: Iterable[_Life], end: float) -> bool:
+    """Return whether the silence of several jails, from the last ban of them all on, is beyond chance."""
+    known = [(life.quiet, life.quiet_since) for life in lives]
+    since = max((since for _, since in known if since is not None), default=None)
+    daily = together(quiet.daily for quiet, _ in known if quiet is not None)
+    return since is not None and silence_together_is_no_chance(daily, end - since)
 
 
 def _moment(at: float, counts: Counts) -> datetime:

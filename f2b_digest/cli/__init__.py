@@ -241,6 +241,17 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
 
+    def invoke(self, context: click.Context) -> object:
+        """Run the command; of an option that stands behind it and belongs before, tell that. Raises UsageError."""
+        try:
+            return super().invoke(context)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            if any(name in parameter.opts for parameter in self.params):
+                right = f"{context.info_name} {name} … {context.invoked_subcommand}"
+                raise click.UsageError(f"{name} stands before the command: {right}", error.ctx) from None
+            raise
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
         with formatter.section("Commands"):

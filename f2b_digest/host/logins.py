@@ -131,10 +131,13 @@ def _open(files: Sequence[Path], since: float) -> tuple[list[int], list[str]]:
             closed.append(str(file))
         else:
             status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+            regular = stat.S_ISREG(status.st_mode)
+            if regular and status.st_mtime >= since:
                 opened.append(descriptor)
-            else:
-                os.close(descriptor)
+                continue
+            os.close(descriptor)
+            if not regular:
+                closed.append(str(file))
     return opened, closed
 
 

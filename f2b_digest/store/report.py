@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from f2b_digest.model.bans import Chosen, Rebans, Sample
+from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
 from f2b_digest.model.baseline import Baseline, Window
 from f2b_digest.model.counts import CampaignRule, Counts, Most
 from f2b_digest.model.host_context import Geography
@@ -58,7 +57,7 @@ class Source(Bans):
         super().__init__(path, connection, wanted(connection, selection), most)
         self.selection = selection
 
-    def addresses(self) -> list[dict[str, Any]]:
+    def addresses(self) -> list[Banned]:
         """Return every address of the selection, the worst first, with times in UTC epoch seconds."""
         return summary.addresses(self._connection)
 
@@ -75,12 +74,18 @@ class Source(Bans):
         prolongs = wanted(self._connection, self.selection, kind="prolong")
         return bans.rebans(self._connection, self._wanted, prolongs, frequent_from)
 
-    def baseline(self, windows: Sequence[Window], patterns: Sequence[str], *, before: float) -> Baseline:
+    def baseline(
+        self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,
+        quiet_for: float, outages: Mapping[str, Sequence[float]] | None = None, most: int | None = None,
+    ) -> Baseline:  # fmt: skip
         """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
 
-        Each jail's last ban is that before a time, in UTC epoch seconds too.
+        See `store.baseline`.
         """
-        return baseline.baseline(self._connection, windows, patterns, before)
+        return baseline.baseline(
+            self._connection, windows, patterns, before, end=end, until=until, quiet_for=quiet_for, outages=outages,
+            most=most,
+        )  # fmt: skip
 
 
 class Asked(Bans):

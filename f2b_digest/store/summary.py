@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from f2b_digest.model.bans import Banned
 from f2b_digest.model.counts import CampaignRule, Counts, Most
 from f2b_digest.model.digest import Address, Jail, LeftOut, Totals, moment
 from f2b_digest.model.host_context import Geography
@@ -80,16 +81,15 @@ MOST_REPORTED = 50_000
 """Addresses; five bulk reports of AbuseIPDB, which is what an account has for a day."""
 
 
-def addresses(connection: sa.Connection) -> list[dict[str, Any]]:
-    """Return the grouped addresses by jail, the worst first: jail, ip, sums, times, users and last log lines."""
+def addresses(connection: sa.Connection) -> list[Banned]:
+    """Return the grouped addresses by jail, the worst first."""
     query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
     rows = connection.execute(sa.text(query), {"most": MOST_REPORTED})
     return [
-        {
-            "jail": row.jail, "ip": row.ip, "bans": row.bans, "failures": row.failures, "uncounted": row.uncounted,
-            "first": row.first, "last": row.last, "lifted": end_of_ban(row.last, row.bantime, row.unbanned)[1],
-            "users": json.loads(row.users or "[]"), "matches": row.matches,
-        }
+        Banned(
+            row.jail, row.ip, row.bans, row.failures, row.uncounted, row.first, row.last,
+            end_of_ban(row.last, row.bantime, row.unbanned)[1], tuple(json.loads(row.users or "[]")), row.matches,
+        )
         for row in rows
     ]  # fmt: skip
 

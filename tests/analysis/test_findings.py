@@ -10,7 +10,7 @@ import pytest
 
 from f2b_digest.analysis import Inputs, OwnAddresses, analyse
 from f2b_digest.model.bans import Chosen, Rebans
-from f2b_digest.model.baseline import Baseline
+from f2b_digest.model.baseline import Baseline, Quiet
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import (
     Address,
@@ -36,7 +36,8 @@ STEADY = (40,) * 28
 
 def digest(bans: int = 40, **fields: Any) -> Counts:
     """Return a day of a jail `sshd` with so many bans, the last an hour before the end."""
-    last = Address("192.0.2.1", 1, 5, END - timedelta(hours=2), END - timedelta(hours=1), 600, None)
+    end = fields.get("end", END)
+    last = Address("192.0.2.1", 1, 5, end - timedelta(hours=2), end - timedelta(hours=1), 600, None)
     jails = (Jail("sshd", bans, bans, bans, worst=(last,)),) if bans else ()
     totals = Totals(bans, bans, len(jails), bans)
     return replace(Counts(START, END, totals, jails), **fields)
@@ -46,7 +47,11 @@ def baseline(*names: str, last: float = T0 - 60, daily: tuple[int, ...] = STEADY
     """Return jails that banned alike each day."""
     jails = names or ("sshd",)
     total = tuple(count * len(jails) for count in daily)
-    return Baseline(dict.fromkeys(jails, daily), total, dict.fromkeys(jails, daily), dict.fromkeys(jails, last))
+    quiet = Quiet(last, daily, (2 * 86400 / max(daily),) * 31) if last <= T1 - 20 * HOUR else None
+    return Baseline(
+        dict.fromkeys(jails, daily), total, dict.fromkeys(jails, quiet) if quiet else {}, dict.fromkeys(jails, last),
+        dict.fromkeys(jails, daily[0]), total[0],
+    )  # fmt: skip
 
 
 def inputs(known: Baseline | None = None, rebans: dict[str, Any] | None = None, **fields: Any) -> Inputs:
@@ -461,7 +466,8 @@ def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
 @pytest.mark.parametrize("at", [0.0, -1e9, 9e18, float("inf")])
 def test_no_number_ends_the_judgement(number: int, at: float) -> None:
     """Counts beyond what SQLite sums, and times before and after the calendar."""
-    known = Baseline({"sshd": (number, 0) * 14}, (number, 0) * 14, {"sshd": (number, 0, 1) * 9}, {"sshd": at, "x": at})
+    quiet = {jail: Quiet(at, (number, 0, 1) * 9, (abs(at), *(60.0,) * 30)) for jail in ("sshd", "x")}
+    known = Baseline({"sshd": (number, 0) * 14}, (number, 0) * 14, quiet, {"sshd": at, "x": at}, {"sshd": number}, 1)
     told = inputs(
         known,
         starts_and_stops={"sshd": (("start", at), ("stop", at)), "x": (("start", at),)},

@@ -63,8 +63,8 @@ def refusal(channel: Webhook) -> DeliveryError:
 def packed(digest: Digest, channel: Webhook) -> bytes:
     """Return the body of a digest, made as `send` makes it."""
     renderer = Renderer(resources.folder("templates"))
-    parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, STAMP))
-    return channel.pack(parts, STAMP)
+    content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, STAMP))
+    return channel.pack(content, STAMP)
 
 
 def configured(path: Path, settings: str) -> Path:

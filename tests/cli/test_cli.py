@@ -13,7 +13,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.cli import COMMANDS, cli
-from tests.support.program import Command, Ended, program
+from tests.support.program import Command, Ended, let_everybody_enter, program
 from tests.support.store_making import NOON, event, fill, query
 
 HEAVY = ("sqlalchemy", "jinja2", "pydantic", "urllib3")
@@ -138,6 +138,15 @@ def test_a_name_that_is_not_there_tells_which_is_meant(
     ended = f2b_digest("--config", config, *words)
     assert (ended.status, ended.out) == (status, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize("option", ["--config", "--store"])
+def test_an_option_behind_the_command_is_told_where_it_stands(f2b_digest: Command, path: Path, option: str) -> None:
+    """Who knows other programs writes it there."""
+    ended = f2b_digest("record", option, path, "--jail", "sshd", "--ip", "192.0.2.1")
+    assert (ended.status, ended.out) == (2, "")
+    assert f"{option} stands before the command: f2b-digest {option} … record" in ended.err
+    assert not path.exists()
 
 
 # ---- what loads
@@ -292,9 +301,8 @@ def test_a_user_has_a_store_of_their_own(f2b_digest: Command, tmp_path: Path, mo
 def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: Command, path: Path) -> None:
     """The folder may be open to this user, and the file may not."""
     fill(path, [event()])
+    let_everybody_enter(path)
     path.parent.chmod(0o777)
-    for above in path.parents[1:3]:
-        above.chmod(0o755)
     path.chmod(0o600)
     code = (
         "import os; from pathlib import Path; from f2b_digest.store import Store, connection\n"

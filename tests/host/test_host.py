@@ -329,6 +329,8 @@ def test_what_is_no_log_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("fifo", "folder", "nothing"):
         assert find(tmp_path, tmp_path / name, tmp_path / name) == ()
+        raw = logins.gather(WEEKS, tmp_path / "none", [tmp_path / name], ["--directory", tmp_path / "none"])
+        assert raw.unseen == (name != "nothing"), "a log that is there, and cannot be read, was not looked at"
     assert find(tmp_path, None, tmp_path / "noise") == ()
 
 

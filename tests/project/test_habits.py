@@ -136,3 +136,15 @@ def test_no_event_is_read_by_number() -> None:
         if path.parent.name not in ("store", "channels") and by_number.search(path.read_text())
     ]
     assert found == ["recorder.py"], "the recorder makes them"
+
+
+def test_test_modules_do_not_import_each_other() -> None:
+    """What two of them need is in tests/support, or in a module beside them that has no tests."""
+    importing = re.compile(r"^from tests.*\b(test_\w+|conftest)\b", re.MULTILINE)
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in importing.findall(path.read_text())
+        if name != path.stem
+    }
+    assert not found

@@ -7,7 +7,6 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from f2b_digest.rendering.filters import nolink
 from f2b_digest.rendering.layout import Layout
 from f2b_digest.rendering.renderer import HIDDEN, Renderer
 from tests.support import samples
+from tests.support.hostile import HOSTILE, Page
 from tests.support.store_making import NOON
 
 TEMPLATES = resources.folder("templates")
@@ -40,26 +40,6 @@ MAIL = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": [
 PHONE = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="alerts")
 GLOBALS = {"_", "gettext", "ngettext", "pgettext", "npgettext"}
 """What is no variable of the digest, and needs no word in a template's first comment."""
-
-HOSTILE = {
-    "HTML": "</td><img src=x onerror=alert(1)><script>alert(1)</script>",
-    "an attribute": "\" onmouseover='alert(1)' style=\"x",
-    "a template": "{{ 7 * 7 }}{% raw %}{# x #}${7*7}",
-    "a script link": "javascript:alert(1)",
-    "a link": "http://evil.example/x",
-    "a mail address": "root@evil.example",
-    "a name": "www.evil.example",
-    "a name in Cyrillic": "зло.рф",
-    "ANSI": "\x1b[2J\x1b[31mred\x9b0m",
-    "OSC": "\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\x",
-    "NUL": "a\0b",
-    "right-to-left": "\u202egpj.exe\u202c\u2066",
-    "zero width": "ro\u200bot\ufeff\u00ad\U000e0041",
-    "a lone surrogate": "\ud800\udfff\udcff",
-    "line ends": "a\r\nBcc: x@evil.example\r\n\r\nb\x85\u2028\u2029\v\f",
-    "tabs": "\t\t",
-    "nothing": "",
-}
 
 
 def digest_of(text: str, jails: int = 1, addresses: int = 1, users: int = 2, *, host: str = "web1") -> Digest:
@@ -78,41 +58,8 @@ def render(digest: Digest, channel: Channel = MAIL, own: Path | None = None) -> 
     """Return a channel's rendered templates, and its message."""
     stamp = Stamp("uuid", digest.report, "out", digest.host, NOON, digest.totals.bans)
     renderer = Renderer(TEMPLATES, own) if own else BUILT_IN_ONES
-    parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
-    return parts, channel.pack(parts, stamp)
-
-
-class Page(HTMLParser):
-    """A page's elements with their attributes, and its text outside of <title> and <style>."""
-
-    def __init__(self, html: str) -> None:
-        """Parse a page."""
-        super().__init__()
-        self.shape: list[object] = []
-        self.text = ""
-        self._in: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep an element's begin."""
-        self.shape.append((tag, attrs))
-        self._in.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """Keep an element's end."""
-        self.shape.append(tag)
-        while self._in and self._in.pop() != tag:
-            pass
-
-    def handle_comment(self, data: str) -> None:
-        """Keep a comment: there should be none."""
-        self.shape.append(f"comment {data}")
-
-    def handle_data(self, data: str) -> None:
-        """Keep the text."""
-        if not {"title", "style"} & set(self._in):
-            self.text += data
+    content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, stamp))
+    return dict(content.parts), channel.pack(content, stamp)
 
 
 # ---- limits

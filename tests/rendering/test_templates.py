@@ -12,9 +12,10 @@ from f2b_digest import delivery, resources
 from f2b_digest.model.digest import Bar, Compared, Digest, When
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned
+from f2b_digest.model.message import Needs
 from f2b_digest.rendering.renderer import Renderer
-from tests.rendering.test_renderer import Page
 from tests.support import samples
+from tests.support.hostile import Page
 
 RENDERER = Renderer(resources.folder("templates"))
 TEXT, HTML, SUBJECT, TITLE = "email/body.txt", "email/body.html", "email/subject.txt", "ntfy/title.txt"
@@ -185,6 +186,6 @@ def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/facts.txt").write_text("{% macro headline() %}{{ 1 / 0 }}{% endmacro %}")
     renderer = Renderer(resources.folder("templates"), tmp_path)
-    parts, noted = delivery.fit(["email/subject.txt"], samples.quiet(), renderer, lambda _: True)
-    assert "nothing was banned" in parts["email/subject.txt"]
+    content, noted = delivery.fit(Needs(("email/subject.txt",)), samples.quiet(), renderer, lambda _: True)
+    assert "nothing was banned" in content.parts["email/subject.txt"]
     assert "the built-in template was used" in noted.notes[0]

@@ -1,6 +1,5 @@
 """The store: what it refuses, what it never touches, who may seal and claim, and that its sums are right."""
 
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from f2b_digest.model.event import Event
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, summary, tables
+from tests.support.damage import fingerprint
 from tests.support.program import Command
 from tests.support.store_making import NOON, Row, event, fill, query
 
@@ -60,11 +60,6 @@ def summarise(store: Store, selection: Selection = ALL, start: float | None = No
     """Return the counts of a selection."""
     with store.report(selection, most) as source:
         return source.counts(zone=UTC, start=start, end=NOON, campaigns=campaign_rule(5))
-
-
-def fingerprint(path: Path) -> str:
-    """Return a hash of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ---- one table, two descriptions

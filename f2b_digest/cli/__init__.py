@@ -71,7 +71,9 @@ class Program:
         Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
         """
         from f2b_digest import config
+        from f2b_digest.cli import logs
 
+        logs.keep_silent()
         privileges.refuse_changeable(self.config)
         loaded = config.load(
             self.config,

@@ -1,5 +1,6 @@
 """The store, opened, read and marked: the only SQLAlchemy. Events are appended by `recorder`, and never changed."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,8 @@ from f2b_digest.store.recovery import recover
 from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, digest, event, metadata
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
@@ -268,7 +271,7 @@ class Store(Outbox):
                 start = time.monotonic()
                 retention.give_pages_back(cast("sqlite3.Connection", raw.driver_connection))
                 pause(2 * (time.monotonic() - start))
-        except sqlite3.OperationalError:
-            pass
+        except sqlite3.OperationalError as error:
+            log.info("the file is not shortened now: %s", error)
         finally:
             raw.close()

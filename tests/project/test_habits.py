@@ -1,5 +1,6 @@
 """The project's own rules: what a commit runs, what a quick run leaves out, the cron file."""
 
+import ast
 import os
 import re
 import subprocess
@@ -75,6 +76,22 @@ def test_all_tests_are_in_one_of_two_passes() -> None:
     """What may run beside others, and what may not; a pass that finds no test is an error, unless tests were named."""
     marks = [options[options.index("-m") + 1] for options in PASSES]
     assert marks == ["not alone", "alone"]
+
+
+def test_whatever_is_caught_is_logged() -> None:
+    """A probe that fails in silence lets an alarm die unnoticed: what catches everything logs it, or raises."""
+    silent = []
+    for file in (ROOT / "f2b_digest").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())) if file.name != "recorder.py" else ():
+            broad, words = False, ""
+            if isinstance(node, ast.ExceptHandler):
+                broad = not node.type or bool(re.search(r"\b(Base)?Exception\b", ast.unparse(node.type)))
+                words = "".join(map(ast.unparse, node.body))
+            elif isinstance(node, ast.Call):
+                broad = bool(re.match(r"(contextlib\.)?suppress\(.*\b(Base)?Exception\b", ast.unparse(node)))
+            if broad and not re.search(r"\blog\.|getLogger|\braise\b", words):
+                silent.append(f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+    assert silent == []
 
 
 def test_slow_tests_are_found_in_a_log_of_durations() -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "status": "Show what is pending, what was not delivered, and why.",
     "history": "List the digests and what became of each delivery.",
     "show": "Show a digest of the archive.",
+    "find": "Find all about an address, a network, a user name or a jail.",
     "resend": "Deliver a digest of the archive once more.",
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",

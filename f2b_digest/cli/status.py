@@ -14,7 +14,7 @@ from f2b_digest.cli import Program, metrics, zone_of
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
 from f2b_digest.rendering.renderer import visible
-from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store, damage
+from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store, damage, progress
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""
@@ -93,6 +93,17 @@ class _Trouble:
 
 
 @dataclass(frozen=True)
+class _Upload:
+    """What the fleet's centre does not have, and when it last answered."""
+
+    backlog: int
+    oldest: float | None
+    reached_at: float | None
+    reason: str | None
+    """Why the last attempt failed."""
+
+
+@dataclass(frozen=True)
 class _State:
     """What `--json` prints; times are in UTC epoch seconds."""
 
@@ -104,6 +115,8 @@ class _State:
     reports: Mapping[str, _Report]
     noted: Sequence[_Trouble]
     undelivered: Sequence[_Trouble]
+    fleet: _Upload | None
+    """None where the host joined no fleet."""
 
 
 def _state(configuration: Configuration, store: Store, path: Path) -> _State:
@@ -117,7 +130,13 @@ def _state(configuration: Configuration, store: Store, path: Path) -> _State:
         reports={name: _report(configuration, store, name) for name in configuration.reports},
         noted=[_Trouble.of(row) for row in noted if row.error],
         undelivered=[_Trouble.of(row) for row in store.undelivered()],
+        fleet=_upload(path),
     )
+
+
+def _upload(path: Path) -> _Upload | None:
+    known = progress(path)
+    return _Upload(known.backlog.events, known.backlog.oldest, known.reached_at, known.reason) if known else None
 
 
 def _report(configuration: Configuration, store: Store, name: str) -> _Report:
@@ -159,6 +178,8 @@ def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
         yield from _delivery_lines(row, zone_of(configuration, row.report))
     if not state.undelivered:
         yield "nothing is undelivered"
+    if state.fleet:
+        yield from _fleet_lines(state.fleet, configuration.timezone)
 
 
 def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
@@ -169,6 +190,17 @@ def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
     yield f"{name:8} {pending}; {sealed or 'no digest yet'}"
     if not report.channels:
         yield f"{'':8} no channel: send refuses to seal what nobody would see"
+
+
+def _fleet_lines(upload: _Upload, zone: ZoneInfo) -> Iterator[str]:
+    reached = f"reached {_moment(upload.reached_at, zone)}" if upload.reached_at else "never reached"
+    waits = "has everything"
+    if upload.oldest is not None:
+        events = plural(upload.backlog, "event is", "events are")
+        waits = f"{events} not there, the oldest of {_moment(upload.oldest, zone)}"
+    yield f"fleet    the centre {waits}; {reached}"
+    if upload.reason:
+        yield f"{'':8} {upload.reason}"
 
 
 def _delivery_lines(row: _Trouble, zone: ZoneInfo) -> Iterator[str]:

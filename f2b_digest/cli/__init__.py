@@ -31,12 +31,15 @@ COMMANDS = {
     "status": "Show what is pending, what was not delivered, and why.",
     "history": "List the digests and what became of each delivery.",
     "show": "Show a digest of the archive.",
+    "find": "Find all about an address, a network, a user name or a jail.",
     "resend": "Deliver a digest of the archive once more.",
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
     "recover": "Make a damaged store whole.",
     "setup": "Install on this machine, or uninstall.",
     "check": "Examine the installation, and say what to do.",
+    "forward": "Upload what the fleet's centre does not have.",
+    "fleet": "Bring the bans of many hosts together at one centre.",
     "config": "Print a configuration with every key and its default, or check one.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }
@@ -70,7 +73,9 @@ class Program:
         Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
         """
         from f2b_digest import config
+        from f2b_digest.cli import logs
 
+        logs.keep_silent()
         privileges.refuse_changeable(self.config)
         loaded = config.load(
             self.config,

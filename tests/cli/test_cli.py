@@ -115,6 +115,24 @@ def test_verbose_says_what_was_sent(f2b_digest: Command, config: Path, path: Pat
     assert f2b_digest("-v", "--config", config, "send").out == f"daily: out to {config.parent / 'out'}: sent\n"
 
 
+def test_what_is_logged_is_silent_but_for_a_person_who_asks(config: Path, path: Path) -> None:
+    """A warning of the package's own log is in no mail of cron's; -v shows it in a line, -vv with the way there."""
+    fill(path, [event()])
+    code = (
+        "import sys\nfrom f2b_digest.rendering import i18n\nfrom f2b_digest.cli import main\n"
+        "def odd(language): raise RuntimeError('odd')\ni18n._catalogue = odd\nmain()"
+    )
+    config.write_text('language = "fr"\n' + config.read_text())
+    said = {}
+    for option in ("", "-v", "-vv"):
+        command = [sys.executable, "-c", code, *([option] if option else []), "--config", str(config), "preview"]
+        said[option] = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert said[""] == ""
+    assert "f2b-digest: language fr cannot be read: English is used\n" in said["-v"]
+    assert "Error" not in said["-v"]
+    assert "  RuntimeError\n" in said["-vv"]
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

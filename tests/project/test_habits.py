@@ -1,5 +1,6 @@
 """The project's own rules: what a commit runs, what a quick run leaves out, the cron file."""
 
+import ast
 import os
 import re
 import subprocess
@@ -77,6 +78,22 @@ def test_all_tests_are_in_one_of_two_passes() -> None:
     assert marks == ["not alone", "alone"]
 
 
+def test_whatever_is_caught_is_logged() -> None:
+    """A probe that fails in silence lets an alarm die unnoticed: what catches everything logs it, or raises."""
+    silent = []
+    for file in (ROOT / "f2b_digest").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())) if file.name != "recorder.py" else ():
+            broad, words = False, ""
+            if isinstance(node, ast.ExceptHandler):
+                broad = not node.type or bool(re.search(r"\b(Base)?Exception\b", ast.unparse(node.type)))
+                words = "".join(map(ast.unparse, node.body))
+            elif isinstance(node, ast.Call):
+                broad = bool(re.match(r"(contextlib\.)?suppress\(.*\b(Base)?Exception\b", ast.unparse(node)))
+            if broad and not re.search(r"\blog\.|getLogger|\braise\b", words):
+                silent.append(f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+    assert silent == []
+
+
 def test_slow_tests_are_found_in_a_log_of_durations() -> None:
     """One that takes long, and one whose parameters do together; a mark that is there is not set again."""
     log = """
@@ -107,12 +124,12 @@ PACKAGE = ROOT / "f2b_digest"
 
 
 def test_sql_stands_in_the_store_only() -> None:
-    """Beside it in the recorder, which has the INSERT, and where fail2ban's own database is read."""
+    """Beside it in the recorder, which has the INSERT, for fail2ban's own database, and for a fleet's centre."""
     statement = re.compile(r"\b(SELECT\s|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w)|\.execute\w*\(")
     found = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
-        if path.parent.name != "store" and statement.search(path.read_text())
+        if path.parent.name not in ("store", "fleet") and statement.search(path.read_text())
     }
     assert found == {"recorder.py", "fail2ban/database.py"}
 

@@ -22,7 +22,7 @@ import time
 
 DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 KINDS = ("ban", "prolong", "unban", "start", "stop")
 SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
 
@@ -36,6 +36,8 @@ TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
 LINE_LIMIT = 6 * 1024 * 1024  # bytes of one line of the spool; an event whose every text is at its limit needs 5 MB
 BATCH = 500, 1024 * 1024  # events, and bytes of lines, that one transaction takes from the spool
 BLOCK = 65536  # bytes that are read at once where the end of the spool's lines is looked for
+
+SAID_BEFORE_NAMES = ("invalid user ", "illegal user ", "authenticating user ")
 
 COLUMNS = (
     "kind", "host", "jail", "ip", "at", "recorded_at", "failures", "bantime", "bancount", "users", "matches",
@@ -60,12 +62,14 @@ CREATE TABLE IF NOT EXISTS event (
     UNIQUE (jail, ip, kind, at, host)
 )
 """
-# For what a digest compares with: a jail's bans of a time, and when an address came first; and for what prune drops.
+# For what a digest compares with: a jail's bans of a time, and when an address came first; for what prune drops; and for
+# who tried a name.
 # They cost a ban some microseconds, and make the price of a digest independent of the years before it.
 EVENT_INDEXES = (
     "CREATE INDEX IF NOT EXISTS event_when ON event (jail, at, history) WHERE kind = 'ban'",
     "CREATE INDEX IF NOT EXISTS event_who ON event (ip, at) WHERE kind = 'ban'",
     "CREATE INDEX IF NOT EXISTS event_age ON event (recorded_at)",
+    "CREATE INDEX IF NOT EXISTS event_names ON event (users) WHERE kind = 'ban' AND users IS NOT NULL",
 )
 INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, host) DO NOTHING".format(
     ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
@@ -635,7 +639,7 @@ def _names(users):
     Those beyond `TEXT_LIMIT` characters in all are left out, for an attacker can choose how many there are.
     """
     names, room = [], TEXT_LIMIT
-    for name in dict.fromkeys(_text(name) for name in users if name):
+    for name in dict.fromkeys(filter(None, map(_name, users))):
         room -= len(name)
         if room >= 0:
             names.append(name)
@@ -644,6 +648,18 @@ def _names(users):
     import json
 
     return json.dumps(names, ensure_ascii=False)
+
+
+def _name(value):
+    """Return a user name without what sshd says before it: fail2ban's filter takes both for the name.
+
+    "maximum authentication attempts exceeded for invalid user admin from 192.0.2.7" is of a user "admin".
+    """
+    name = _text(value)
+    for said in SAID_BEFORE_NAMES:
+        if name.startswith(said):
+            return name[len(said) :].strip()
+    return name
 
 
 def _reason(error):

@@ -139,10 +139,10 @@ class WatchedStore(Store):
         self.seen = len(self.world.model.events)
         return super().last_event()
 
-    def report(self, selection: Selection) -> Any:
+    def report(self, selection: Selection, *most: Any) -> Any:
         """Be interrupted between looking and sealing."""
         self.world.at("report")
-        return super().report(selection)
+        return super().report(selection, *most)
 
     def seal(self, selection: Selection, *, stamp: Stamp, messages: Sequence[tuple[str, Message]], **more: Any) -> bool:
         """Put the same into the model."""

@@ -233,9 +233,10 @@ def refuse_foreign_link(path):
 def _refuse_foreign_file(path, status):
     if not stat.S_ISREG(status.st_mode):
         raise ForeignStore("{} is no regular file".format(path))
-    # Another name of one of root's own files, where the system lets everybody make such names.
-    if status.st_nlink > 1 and status.st_uid == 0 and _is_shared(os.path.dirname(path)):
-        raise ForeignStore("{} is root's, and has another name elsewhere".format(path))
+    # Another name of somebody else's file, where the system lets everybody make such names.
+    folder = os.path.dirname(path) or "."
+    if status.st_nlink > 1 and _is_shared(folder) and (not status.st_uid or status.st_uid != os.stat(folder).st_uid):
+        raise ForeignStore("{} is another user's, and has another name elsewhere".format(path))
 
 
 def _is_shared(folder):

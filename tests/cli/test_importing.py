@@ -328,6 +328,7 @@ def test_a_first_look_needs_no_store_and_leaves_none(f2b_digest: Command, path: 
     ended = f2b_digest("--config", config, "preview", "--from", log, packed)
     assert (ended.status, ended.err) == (0, "")
     assert "3 bans, 3 addresses, 1 jail" in ended.out
+    assert "The first digest" not in ended.out
     assert not path.exists()
 
 

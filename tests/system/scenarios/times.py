@@ -77,7 +77,7 @@ def a_usual_day_in_french(world: World) -> None:
     world.today()
 
 
-@scenario(r"1 point à traiter", r"192\.0\.2\.77\s:\s+une\s+adresse\s+amie", "unbanip", never=("needs you",))
+@scenario(r"1 point à traiter", r"192\.0\.2\.77\s:\s+une\s+adresse\s+de\s+confiance", "unbanip", never=("needs you",))
 def a_friend_was_banned_in_french(world: World) -> None:
     """The line to type is the same in every language."""
     world.top += 'language = "fr"\nfriends = ["192.0.2.0/24"]\n'

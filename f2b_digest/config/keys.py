@@ -102,6 +102,8 @@ class Top(BaseModel):
     """
     friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
+    known_quiet: tuple[str, ...] = ()
+    """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str
     """Language of digests, "en" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
     geography: tuple[ConfiguredPath, ...] = ()

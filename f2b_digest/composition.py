@@ -103,6 +103,7 @@ def compose(
         users=host_context.users,
         geography=host_context.geography,
     )
+    digest = replace(digest, shown=report.addresses)
     if not past:
         digest = replace(
             digest,

@@ -120,6 +120,8 @@ def own_banned(digest: Digest, own: OwnAddresses, bans: Sequence[Chosen]) -> Ite
             near=near,
             user=user,
             unban="" if row.unbanned else f"fail2ban-client set {shlex.quote(row.jail)} unbanip {shlex.quote(row.ip)}",
+            ignore=f"fail2ban-client set {shlex.quote(row.jail)} addignoreip {shlex.quote(row.ip)}",
+            permanent=row.permanent,
         )
 
 

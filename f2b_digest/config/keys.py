@@ -63,6 +63,8 @@ class Report(BaseModel):
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None
     """Language of this report. Default: the top-level language. Example: "fr"."""
+    addresses: int = Field(default=5, ge=0, le=50)
+    """Most addresses of a jail in a message, and twice as many of all jails; the archive has every one."""
     campaign: int = Field(default=5, ge=2)
     """Number of addresses of one /24 or /48 network that make a campaign; twice as many of one AS number."""
 

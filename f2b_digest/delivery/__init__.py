@@ -11,7 +11,7 @@ from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import attempts
 from f2b_digest.delivery.attempts import LONGEST_WAIT, Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
-from f2b_digest.model.cutting import bare, cut
+from f2b_digest.model.cutting import bare, cut, shown
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
@@ -78,7 +78,7 @@ def _largest(
     parts: dict[str, str] = {}
     for size in SIZES:
         smaller = cut(digest, *size) if size else bare(digest)
-        parts = renderer.render((name for name in names if name != DOCUMENT), document(smaller))
+        parts = renderer.render((name for name in names if name != DOCUMENT), document(shown(smaller)))
         if DOCUMENT in names:
             parts[DOCUMENT] = to_json(smaller)
         if fits(parts):

@@ -33,7 +33,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from f2b_digest import isolation
 from f2b_digest.errors import TemplateError
 from f2b_digest.rendering import template_files
-from f2b_digest.rendering.filters import filters, sentences
+from f2b_digest.rendering.filters import filters, is_address, sentences
 from f2b_digest.rendering.i18n import SOURCE, load_language
 from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
 
@@ -53,7 +53,7 @@ LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
 """Characters of a reason or a note."""
-SENTENCES = frozenset({"notes", "reason", "unban", "lines", "licence", "samples"})
+SENTENCES = frozenset({"notes", "reason", "unban", "ignore", "lines", "licence", "samples"})
 """Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
@@ -144,6 +144,7 @@ class Renderer:
         environment.globals.update(sentences(lang))
         environment.globals.update(language=lang.code.replace("_", "-"), width=self._layout.columns)
         environment.filters.update(filters(lang, self._layout))
+        environment.tests["address"] = is_address
         return environment
 
     @property

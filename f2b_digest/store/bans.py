@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
+from f2b_digest.model.digest import PERMANENT
 from f2b_digest.model.selection import Selection
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import wanted
@@ -37,6 +38,8 @@ class Chosen(NamedTuple):
     """When the last ban ends, or was ended by an unban; None if never or unknown."""
     unbanned: bool = False
     """Whether fail2ban told that it is over."""
+    permanent: bool = False
+    """Whether the last ban has no end, and was not lifted."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,10 @@ def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str
     )
     query = _CHOSEN.format(last_ban=last_ban("own", where))
     return [
-        Chosen(jail, ip, bans, last, end_of_ban(last, bantime, unbanned)[0], unbanned is not None)
+        Chosen(
+            jail, ip, bans, last, end_of_ban(last, bantime, unbanned)[0], unbanned is not None,
+            permanent=bantime == PERMANENT and unbanned is None,
+        )
         for jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)
     ]
 

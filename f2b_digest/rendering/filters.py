@@ -94,12 +94,17 @@ def eve(moment: datetime) -> datetime:
 
 
 def nolink(text: str) -> Markup:
-    """Return text as HTML that mail programs do not turn into a link to where an attacker wants.
+    """Return a name or a sentence as HTML that mail programs do not turn into a link to where an attacker wants.
 
-    <wbr> parts it, which is in no copied text. An address breaks between its groups only.
+    <wbr> parts what could be one; it is in no copied text. An address stays whole, but for the groups of IPv6.
     """
-    address = is_address(text)
-    parts = re.split(r"(?<=:)" if address else r"(?<=[.:/@])", text)
+    plain = str.__str__(text)  # what a macro returns is called markup, and is none
+    return Markup("").join(map(_parted, re.split(r"(\s+)", plain)))
+
+
+def _parted(word: str) -> Markup:
+    address = is_address(word.strip("(").rstrip(".,;:)"))
+    parts = re.split(r"(?<=:)(?=.)" if address else r"(?<=[.:/@])(?=.)", word)
     return Markup("<wbr>").join(escape(part) for part in parts)  # a constant; what it joins is escaped
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
-from f2b_digest.analysis import Inputs, OwnAddresses, analyse
+from f2b_digest.analysis import FREQUENT, Inputs, OwnAddresses, analyse
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.digest import Digest, Jail, Undelivered, moment
@@ -172,7 +172,7 @@ def _inputs(
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
     return Inputs(
         baseline=store.baseline(windows, report.jails, before=start),
-        rebans=store.rebans(selection),
+        rebans=store.rebans(selection, FREQUENT),
         host_context=host_context,
         starts_and_stops=store.starts_and_stops(report.jails, start),
         own_bans=store.chosen(selection, OwnAddresses(host_context, start, end).holds),

@@ -48,6 +48,7 @@ def test_foreign_errors_come_back_without_their_text() -> None:
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("work", ["sleep", "spin", "catch"])
 def test_deadline_holds_whatever_is_caught(work: str) -> None:
     """A child that sleeps, computes, or catches every signal and error ends at its deadline."""
@@ -115,6 +116,7 @@ def test_killed_child_is_told() -> None:
         isolation.run(lambda: os.kill(os.getpid(), signal.SIGKILL), seconds=10)
 
 
+@pytest.mark.alone
 def test_side_by_side() -> None:
     """The quick one is heard first, and the slow ones take no longer than one of them."""
     begun = time.monotonic()

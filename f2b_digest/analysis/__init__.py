@@ -1,8 +1,8 @@
 """From a digest's numbers to its facts and advice. No SQL, no text for people, no clock, no look at the machine.
 
 A fact that needs somebody must be worth being woken for: at most one false one in a hundred usual weeks, over ten jails
-of a daily and a weekly report (0.4 in the made-up weeks of tests/test_usual_weeks.py). News of unusual counts is raised
-by chance in one of a hundred digests.
+of a daily and a weekly report (0.4 in the made-up weeks of tests/analysis/test_usual_weeks.py). News of unusual counts
+is raised by chance in one of a hundred digests.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,13 @@ from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roa
 from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
-from f2b_digest.analysis.recommendations import advised
+from f2b_digest.analysis.recommendations import FREQUENT, advised
 from f2b_digest.analysis.statistics import usual
+from f2b_digest.analysis.verdict import verdict
 from f2b_digest.model.digest import Digest, Jail, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
-__all__ = ["Inputs", "OwnAddresses", "analyse"]
+__all__ = ["FREQUENT", "Inputs", "OwnAddresses", "analyse"]
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
 """Times the report's pace, and seconds beside it, that a ban may wait for a digest."""
@@ -28,11 +29,14 @@ def analyse(digest: Digest, inputs: Inputs) -> Digest:
     own = OwnAddresses(inputs.host_context, digest.start.timestamp(), digest.end.timestamp())
     every = inputs.baseline.all
     before = every[0] if every else None
+    compared = replace(digest.compared, before=before, usual=usual(every), periods=len(every))
+    facts = (*_needing_somebody(digest, inputs, own), *_news(digest, inputs))
     return replace(
         digest,
         jails=tuple(_compared(jail, inputs) for jail in digest.jails),
-        compared=replace(digest.compared, before=before, usual=usual(every), periods=len(every)),
-        facts=(*_needing_somebody(digest, inputs, own), *_news(digest, inputs)),
+        compared=compared,
+        verdict=verdict(facts, digest.totals.bans, compared),
+        facts=facts,
         advice=tuple(advised(digest, inputs, own)),
     )
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from f2b_digest.model.bans import Chosen, Rebans
+from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.host_context import HostContext
-from f2b_digest.store import Baseline, Chosen, Rebans
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 
+from f2b_digest.model.bans import Chosen
 from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.facts import OwnBanned
 from f2b_digest.model.host_context import AnyNetwork, HostContext
-from f2b_digest.store.bans import Chosen
 
 MOST = 20
 """Facts of this kind in one digest."""

@@ -9,10 +9,11 @@ from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses
 from f2b_digest.model.digest import Campaign, Digest
 from f2b_digest.model.facts import Advice, Block, Increment, Recidive
-from f2b_digest.store.bans import FREQUENT
 
 FEWEST_SPARED, SHARE_SPARED = 20, 0.1
 """Bans, and their share of all bans, that longer ban times must spare before they are advised."""
+FREQUENT = 5
+"""Bans of one id in one digest, from which on it is one that comes back."""
 FEWEST_FREQUENT = 3
 """Ids that come back often."""
 FEWEST_TO_BLOCK, BANS_TO_BLOCK = 16, 48

@@ -12,9 +12,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.fail2ban.history import SourceError
 from f2b_digest.host import Snapshot
-from f2b_digest.store import HOW_TO_RECOVER, Store, is_there
-from f2b_digest.store.connection import no_store, refusal
-from f2b_digest.store.integrity import damage, fault
+from f2b_digest.store import HOW_TO_RECOVER, Store, damage, fault, is_there, no_store, refusal
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +106,7 @@ def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: fl
         yield warning(what, str(refused), todo)
         return
     if known.missing:
-        jails = ", ".join(sorted({row[2] for row in known.missing}))
+        jails = ", ".join(sorted({ban.jail for ban in known.missing}))
         count = len(known.missing)
         text = f"{place}: {count} {'ban' if count == 1 else 'bans'} of {jails} missing from the store"
         yield warning(what, text, "the next send adds them; is our action in each jail?")

@@ -118,7 +118,7 @@ def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None
 
 
 def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:
-    count = sum(matches(row[2], jails) for row in known.missing) if known else 0
+    count = sum(matches(ban.jail, jails) for ban in known.missing) if known else 0
     if count:
         complain(f"{count} more in fail2ban's database were not recorded: the next send adds them")
 

@@ -6,10 +6,7 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program
 from f2b_digest.cli.send import PATIENCE, only_sender
 from f2b_digest.rendering.renderer import plural
-from f2b_digest.store import Store, is_there
-from f2b_digest.store.connection import no_store
-from f2b_digest.store.integrity import damage, fault, keep_in_mind
-from f2b_digest.store.recovery import recover
+from f2b_digest.store import Store, damage, fault, is_there, keep_in_mind, no_store, recover
 
 
 @click.command()

@@ -16,9 +16,17 @@ from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import StoreError
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.reconcile import Known
-from f2b_digest.store import Store, is_there
-from f2b_digest.store.connection import sender_lock, take_spool_in
-from f2b_digest.store.integrity import OVERDUE, begin_week, is_due, verify, verify_all
+from f2b_digest.store import (
+    OVERDUE,
+    Store,
+    begin_week,
+    is_due,
+    is_there,
+    sender_lock,
+    take_spool_in,
+    verify,
+    verify_all,
+)
 
 TRY_AGAIN = 75
 FAILED = 1

@@ -13,8 +13,7 @@ from f2b_digest import composition, recorder
 from f2b_digest.cli import Program, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.rendering.renderer import plural, visible
-from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store
-from f2b_digest.store.integrity import damage
+from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store, damage
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""

@@ -9,7 +9,7 @@ from f2b_digest import composition, resources
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import attempts
-from f2b_digest.delivery.attempts import LONGEST_WAIT, Clock, Outcome
+from f2b_digest.delivery.attempts import Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
 from f2b_digest.model.cutting import bare, cut, shown
 from f2b_digest.model.digest import Digest
@@ -20,7 +20,7 @@ from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import OPEN, Delivery, Store
+from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Store
 
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""

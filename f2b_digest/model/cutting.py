@@ -4,6 +4,9 @@ from dataclasses import replace
 
 from f2b_digest.model.digest import PERMANENT, Address, Digest, Jail, LeftOut
 
+LONG = 86400
+"""Seconds of a ban that is worth a line of its own."""
+
 
 def cut(digest: Digest, jails: int, addresses: int) -> Digest:
     """Return the digest with at most so many jails, and addresses of each; what goes is counted in `left_out`."""
@@ -20,8 +23,8 @@ def cut(digest: Digest, jails: int, addresses: int) -> Digest:
 def shown(digest: Digest) -> Digest:
     """Return the digest with the addresses only that are worth a line, as many as `Digest.shown` allows.
 
-    Worth a line is an address that came back, is banned beyond the period, or was in several jails; each one, where
-    there are few. As many jails as addresses of a jail have lines; they take turns, so that a busy one does not take
+    Worth a line is an address that came back, is still banned and for a day at least, or was in several jails; each
+    one, where there are few. As many jails as addresses of a jail have lines; they take turns, so that a busy one does not take
     those of all others.
     """
     if digest.shown is None:
@@ -41,7 +44,9 @@ def shown(digest: Digest) -> Digest:
 
 
 def _is_worth_a_line(address: Address, digest: Digest, several: set[str]) -> bool:
-    return address.bans > 1 or address.known_since is not None or address.ip in several or _is_banned(address, digest)
+    long = address.bantime is not None and (address.bantime == PERMANENT or address.bantime >= LONG)
+    back = address.bans > 1 or address.known_since is not None or address.ip in several
+    return back or (long and _is_banned(address, digest))
 
 
 def _is_banned(address: Address, digest: Digest) -> bool:

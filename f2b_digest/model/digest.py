@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
-from f2b_digest.model.facts import Advice, Fact
+from f2b_digest.model.facts import Advice, Fact, Verdict
 
 PERMANENT = -1
 """fail2ban's ban time for a ban without an end."""
@@ -275,6 +275,8 @@ class Digest:
     """None where that database could not be read, and in a preview."""
     unseen: tuple[str, ...] = ()
     """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's)."""
+    verdict: Verdict = "stands_out"
+    """What was not judged is not called quiet."""
     facts: tuple[Fact, ...] = ()
     """What to know first: what needs somebody, then the news, each the most urgent first."""
     compared: Compared = Compared()

@@ -9,6 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+Verdict = Literal["needs_attention", "stands_out", "quiet"]
+"""The whole digest in a word, shown as red, amber and green: some fact asks somebody to act; some news stands out, or
+the period had far more bans than usual; neither."""
+
 # ---- what needs somebody
 
 

@@ -2,61 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 
+from f2b_digest.model.bans import Chosen, Rebans, Sample
 from f2b_digest.model.digest import PERMANENT
 from f2b_digest.model.selection import Selection
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import wanted
 from f2b_digest.store.summary import group, is_grouped
-
-FREQUENT = 5
-"""Bans of one address in one digest, from which on it is one that comes back."""
-
-
-class Sample(NamedTuple):
-    """The last ban of an address that has log lines."""
-
-    ip: str
-    matches: str
-    """The lines as fail2ban handed them over: an attacker wrote parts of them, and nothing is masked."""
-    users: tuple[str, ...]
-    """Names that this ban's lines tried."""
-
-
-class Chosen(NamedTuple):
-    """The bans of one id in one jail. Times are UTC epoch seconds."""
-
-    jail: str
-    ip: str
-    bans: int
-    last: float
-    until: float | None
-    """When the last ban ends, or was ended by an unban; None if never or unknown."""
-    unbanned: bool = False
-    """Whether fail2ban told that it is over."""
-    permanent: bool = False
-    """Whether the last ban has no end, and was not lifted."""
-
-
-@dataclass(frozen=True)
-class Rebans:
-    """How often addresses were banned again."""
-
-    spared: int
-    """Bans of the addresses that the digest may show that came while a ban time doubling from ban to ban would still
-    have held: the time that bantime.increment gives without a factor or formula."""
-    spared_addresses: int
-    """Whose bans these were."""
-    frequent: int
-    """Addresses with at least `FREQUENT` bans, over all jails."""
-    frequent_bans: int
-    """Theirs."""
-    prolonged: bool
-    """Whether fail2ban prolonged a ban: some jail has bantime.increment."""
 
 
 def samples(
@@ -117,14 +72,14 @@ GROUP BY own.jail, own.ip ORDER BY own.jail, own.ip
 """
 
 
-def rebans(connection: sa.Connection, selection: Selection) -> Rebans:
-    """Return how often addresses of a selection were banned again; quick right after its digest was made."""
+def rebans(connection: sa.Connection, selection: Selection, frequent_from: int) -> Rebans:
+    """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
     where, values = wanted(connection, selection)
     if not is_grouped(connection, selection):
         group(connection, selection)
     prolonged, more = wanted(connection, selection, kind="prolong")
     spared, spared_addresses = connection.execute(sa.text(_SPARED.format(where=where)), values).one()
-    frequent, frequent_bans = connection.execute(sa.text(_FREQUENT), {"least": FREQUENT}).one()
+    frequent, frequent_bans = connection.execute(sa.text(_FREQUENT), {"least": frequent_from}).one()
     was_prolonged = bool(connection.scalar(sa.text(_PROLONGED.format(where=prolonged)), more))
     return Rebans(spared, spared_addresses, frequent, frequent_bans, was_prolonged)
 

@@ -3,40 +3,17 @@
 Of the index `event_when` only, so that years of history cost what the periods asked for hold.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 
 import sqlalchemy as sa
 
+from f2b_digest.model.baseline import Baseline, Window
 from f2b_digest.store.selected import jails
 
 DAY, DAYS = 86400.0, 28
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
 """2004, when fail2ban began, to 2100, in UTC epoch seconds: a clock that was wrong is no history."""
-Window = tuple[float, float]
-"""From and until (excluded), in UTC epoch seconds."""
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """How many bans there were before, reported or only known, by jail.
-
-    A window or day that begins before the jail's first ban is not there: nobody knows what it would have been.
-    """
-
-    windows: Mapping[str, tuple[int, ...]]
-    """By jail, the newest window first."""
-    all: tuple[int, ...]
-    """Of these jails together, the newest window first; without windows that begin before the first ban of them all.
-
-    More than the sum of `windows` where a jail is younger than a window.
-    """
-    daily: Mapping[str, tuple[int, ...]]
-    """By jail, of each 24 hours before the end of the newest window, at most 28, the newest first."""
-    last: Mapping[str, float]
-    """By jail, its newest ban before the period, in UTC epoch seconds, absurd times left out; without jails that never
-    banned before."""
 
 
 def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Sequence[str], before: float) -> Baseline:

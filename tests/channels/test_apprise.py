@@ -15,8 +15,8 @@ import trustme
 from f2b_digest.channels.apprise import Apprise
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Message, Stamp
-from tests import parts
-from tests.raw_server import Play, RawServer, WebServer, reset, says
+from tests.support import parts
+from tests.support.raw_server import Play, RawServer, WebServer, reset, says
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="elsewhere", host="web1", made_at=1_700_000_000.0, bans=118)
 PARTS = {"apprise/title.txt": "web1: 118\nbans\n", "apprise/body.txt": "\n  sshd é <b>\\n\n\nrecidive *1*\n"}

@@ -179,6 +179,7 @@ def test_a_start_that_the_deadline_ends_is_not_for_good(monkeypatch: pytest.Monk
         channel.deliver(message(channel))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_it_leaves_behind_holds_nobody_up(tmp_path: Path) -> None:
     """A child in the background that keeps the output open is not waited for, and not killed."""

@@ -26,10 +26,10 @@ from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests.channels.test_settings import GOOD
-from tests.conftest import Command
-from tests.raw_server import WebServer, raw, says
-from tests.store_making import NOON, Row, event, fill, query
-from tests.test_render import HOSTILE
+from tests.support.hostile import HOSTILE
+from tests.support.program import Command
+from tests.support.raw_server import WebServer, raw, says
+from tests.support.store_making import NOON, Row, event, fill, query
 
 Settings = dict[str, Any]
 SECRET, WORDS = "s3cret-7f3a", "the loft is closed"

@@ -19,10 +19,10 @@ from f2b_digest.channels.base import deadline
 from f2b_digest.channels.email import Email
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Message, Stamp
-from tests import parts, raw_server
-from tests.postfix_server import Postfix
-from tests.raw_server import RawServer
-from tests.smtp_server import HANG_UP, PASSWORD, TLS, USER, SmtpServer
+from tests.support import parts, raw_server
+from tests.support.postfix_server import Postfix
+from tests.support.raw_server import RawServer
+from tests.support.smtp_server import HANG_UP, PASSWORD, TLS, USER, SmtpServer
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="mail", host="web1", made_at=1_700_000_000.0, bans=3)
 PARTS = {
@@ -302,6 +302,7 @@ def test_an_odd_greeting_is_an_error_of_this_server(greeting: bytes) -> None:
     assert f"127.0.0.1:{server.port}" in error.reason
 
 
+@pytest.mark.alone
 def test_a_dripping_server_meets_the_deadline() -> None:
     """A byte now and then keeps every read alive, but not the delivery."""
     started = time.monotonic()

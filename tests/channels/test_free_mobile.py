@@ -21,9 +21,9 @@ from f2b_digest.model.digest import Digest
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.rendering.renderer import Renderer
 from tests.channels.http_service import Answer, HttpService, Request, saved, says
-from tests.conftest import Command
-from tests.readme import sample_digest
-from tests.store_making import NOON, event, fill
+from tests.support.program import Command
+from tests.support.store_making import NOON, event, fill
+from tests.tools.readme import sample_digest
 
 USER, KEY = "12345678", "Ab3dEf6hIj9kLm"
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="sms", host="web1", made_at=1_700_000_000.0, bans=20)

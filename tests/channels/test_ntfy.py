@@ -16,9 +16,9 @@ from f2b_digest.channels.base import deadline
 from f2b_digest.channels.ntfy import PERMANENT, Ntfy
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Message, Stamp
-from tests import ntfy_server, raw_server
-from tests.ntfy_server import NtfyServer
-from tests.raw_server import Play, WebServer, says
+from tests.support import ntfy_server, raw_server
+from tests.support.ntfy_server import NtfyServer
+from tests.support.raw_server import Play, WebServer, says
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="phone", host="web1", made_at=1_700_000_000.0, bans=20)
 WRONG_TOKEN = "tk_" + "w" * 29
@@ -338,6 +338,7 @@ def test_an_endless_answer_is_cut(head: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-A: "])
 def test_a_dripping_answer_meets_the_deadline(start: bytes) -> None:
     """A byte now and then keeps every read alive, but not the delivery."""

@@ -14,7 +14,7 @@ import pytest
 from f2b_digest.channels.syslog import FACILITIES, LEVELS, Syslog
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Message, Stamp
-from tests import parts
+from tests.support import parts
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="log", host="web1", made_at=1_700_000_000.0, bans=118)
 TEXT = "daily: 118 bans\n\ndaily: sshd: 84 bans é\n"

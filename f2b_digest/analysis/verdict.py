@@ -1,0 +1,21 @@
+"""A digest in one word, from its facts and counts: whether it is to be read now, today, or not at all."""
+
+from collections.abc import Sequence
+
+from f2b_digest.model.digest import Compared
+from f2b_digest.model.facts import Fact, Verdict
+
+STANDS_OUT = frozenset(("own", "surge", "drop", "campaign", "target", "roaming"))
+"""Kinds of news that are unusual for a host. The others (a jail's first bans, a restart, the first digest) are told,
+and change nothing of how the period was."""
+FAR_BEYOND, AT_LEAST = 10.0, 100
+"""Times the usual bans, and bans, of a period that is never quiet: not even the second such day in a row, which is no
+news."""
+
+
+def verdict(facts: Sequence[Fact], bans: int, compared: Compared) -> Verdict:
+    """Return what the facts and the number of bans amount to."""
+    if any(fact.needs_you for fact in facts):
+        return "needs_attention"
+    far = compared.usual is not None and bans >= max(AT_LEAST, FAR_BEYOND * compared.usual)
+    return "stands_out" if far or any(fact.kind in STANDS_OUT for fact in facts) else "quiet"

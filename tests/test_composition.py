@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from f2b_digest import composition, delivery, resources
+from f2b_digest.analysis import campaign_rule
 from f2b_digest.channels.email import Email
 from f2b_digest.config import Configuration, Report
 from f2b_digest.model.cutting import cut
@@ -29,6 +30,7 @@ from tests.support.program import Command
 from tests.support.store_making import NOON, Row, event, fill
 
 HOUR = 3600.0
+RULE = campaign_rule(5)
 
 
 def compose(path: Path, rows: list[Row], now: float = NOON + HOUR, zone: str = "UTC") -> Digest:
@@ -37,7 +39,8 @@ def compose(path: Path, rows: list[Row], now: float = NOON + HOUR, zone: str = "
     configuration = Configuration("web1", ZoneInfo(zone), None, None, {"daily": Report()}, {})
     with Store(path, read_only=True) as store:
         selection = composition.pending(store, "daily", configuration.reports["daily"])
-        return composition.compose(configuration, store, "daily", selection, now)
+        with store.report(selection) as source:
+            return composition.compose(configuration, source, "daily", now)
 
 
 def only(digest: Digest) -> Address:
@@ -210,7 +213,8 @@ def test_a_bar_is_an_hour_of_the_clock_on_the_wall(
     fill(path, [event(at=begin + quarter * 900) for quarter in range(int(hours * 4))])
     with Store(path, read_only=True) as store:
         selection, end = Selection(first_id=1, last_id=999), begin + hours * HOUR
-        digest = store.summarise(selection, report="daily", host="", zone=ZoneInfo(zone), start=begin, end=end)
+        with store.report(selection) as source:
+            digest = source.counts(zone=ZoneInfo(zone), start=begin, end=end, campaigns=RULE)
     when = digest.when
     assert when
     assert (when.unit, len(when.bars), f"{when.bars[0].start:%H:%M}") == ("hour", count, first)
@@ -241,7 +245,8 @@ def test_days_and_weeks_are_those_of_the_calendar(
     fill(path, [event(at=at) for at in (begin - 86400, begin, until - 1, until + 1, until + 86400)])
     with Store(path, read_only=True) as store:
         selection = Selection(first_id=1, last_id=999)
-        digest = store.summarise(selection, report="daily", host="", zone=ZoneInfo(zone), start=begin, end=until)
+        with store.report(selection) as source:
+            digest = source.counts(zone=ZoneInfo(zone), start=begin, end=until, campaigns=RULE)
     assert digest.when
     assert [f"{bar.start:%Y-%m-%d}" for bar in digest.when.bars] == starts
     assert [bar.bans for bar in digest.when.bars] == [2, *[0] * (len(starts) - 2), 3]
@@ -300,9 +305,9 @@ def test_a_broken_database_of_addresses_costs_no_digest(path: Path) -> None:
         raise OSError(f"{ip}: I/O error")
 
     fill(path, [event()])
-    with Store(path, read_only=True) as store:
-        digest = store.summarise(
-            Selection(first_id=1, last_id=9), report="daily", host="", zone=ZoneInfo("UTC"), start=None, end=NOON,
+    with Store(path, read_only=True) as store, store.report(Selection(first_id=1, last_id=9)) as source:
+        digest = source.counts(
+            zone=ZoneInfo("UTC"), start=None, end=NOON, campaigns=RULE,
             geography=Geography("atlas 2026-11", NOON, "free", find),
         )  # fmt: skip
     assert (digest.totals.bans, digest.where) == (1, None)
@@ -329,8 +334,8 @@ def test_the_samples_are_the_last_lines_of_each_address(path: Path) -> None:
         event(matches="old", at=NOON), event(matches="new", at=NOON + 2, users=["root"]), event(at=NOON + 3),
         event(jail="web", matches="other"), event(ip="192.0.2.8", at=NOON), event(matches="later", at=NOON + 9),
     ])  # fmt: skip
-    with Store(path, read_only=True) as store:
-        found = store.samples(Selection(first_id=1, last_id=5), {"sshd": ["192.0.2.7", "192.0.2.8"], "none": ["x"]})
+    with Store(path, read_only=True) as store, store.report(Selection(first_id=1, last_id=5)) as source:
+        found = source.samples({"sshd": ["192.0.2.7", "192.0.2.8"], "none": ["x"]})
     assert found == {"sshd": [("192.0.2.7", "new", ("root",))]}
 
 

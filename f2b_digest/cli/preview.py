@@ -93,14 +93,15 @@ def command(
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
             _tell_missing(known, configuration.reports[name].jails)
-        digest = composition.compose(configuration, store, name, selection, end, host_context, known)
-        if channel is None:
-            content, noted = show(digest, form, renderer.with_layout(layout))
-        else:
-            way = _channel(configuration, channel)
-            stamp = delivery.stamp_of(digest, NO_ID, channel, now)
-            body, noted = delivery.make(way, digest, renderer, stamp, store, selection)
-            content = way.wire(body)
+        with store.report(selection) as bans:
+            digest = composition.compose(configuration, bans, name, end, host_context, known)
+            if channel is None:
+                content, noted = show(digest, form, renderer.with_layout(layout))
+            else:
+                way = _channel(configuration, channel)
+                stamp = delivery.stamp_of(digest, NO_ID, channel, now)
+                body, noted = delivery.make(way, digest, renderer, stamp, bans)
+                content = way.wire(body)
         waiting = recorder.spooled(str(path))
         if waiting:
             complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")

@@ -16,11 +16,10 @@ from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
-from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Store
+from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Source, Store
 
 AGAIN = 900.0
 """Seconds for which a service that knows addresses does not want to hear of one again."""
@@ -101,15 +100,13 @@ def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
     )
 
 
-def make(
-    channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, store: Store, selection: Selection
-) -> tuple[bytes, Digest]:
+def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, source: Source) -> tuple[bytes, Digest]:
     """Return the bytes that a channel sends of a digest, and the digest with notes on what went wrong on the way."""
     from_store = {}
     if ADDRESSES in channel.templates:
-        from_store[ADDRESSES] = json.dumps(store.addresses(selection))
+        from_store[ADDRESSES] = json.dumps(source.addresses())
     if EARLIER in channel.templates:
-        bodies = store.delivered(stamp.channel, since=stamp.made_at - AGAIN)
+        bodies = source.delivered(stamp.channel, since=stamp.made_at - AGAIN)
         from_store[EARLIER] = json.dumps([body.decode() for body in bodies])
     rest = [name for name in channel.templates if name not in from_store]
     parts, noted = fit(rest, shown_by(channel, digest), renderer, lambda parts: channel.fits(parts | from_store, stamp))
@@ -163,20 +160,21 @@ def _seal(
     if taken is None:
         return []
     selection, end = taken
-    digest = composition.compose(configuration, store, name, selection, end, host_context, known)
-    channels = _told_by(configuration, report, digest)
-    if not channels:  # what no channel would tell stays pending until there is more of it
-        return []
     key = uuid.uuid4().hex
-    renderer = renderer_for(renderer, configuration, name)
     messages: list[tuple[str, Message]] = []
     notes: dict[str, Outcome] = {}
-    for channel_name in channels:
-        channel = configuration.channels[channel_name]
-        stamp = stamp_of(digest, key, channel_name, now)
-        body, noted = make(channel, digest, renderer, stamp, store, selection)
-        messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
-        notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
+    with store.report(selection) as source:
+        digest = composition.compose(configuration, source, name, end, host_context, known)
+        channels = _told_by(configuration, report, digest)
+        renderer = renderer_for(renderer, configuration, name) if channels else renderer
+        for channel_name in channels:
+            channel = configuration.channels[channel_name]
+            stamp = stamp_of(digest, key, channel_name, now)
+            body, noted = make(channel, digest, renderer, stamp, source)
+            messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
+            notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
+    if not channels:  # what no channel would tell stays pending until there is more of it
+        return []
     store.seal(
         selection,
         stamp=stamp_of(digest, key, "", now),

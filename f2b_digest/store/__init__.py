@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         Last,
         Lookup,
         Pending,
+        Reads,
         Sealed,
+        Source,
         Store,
         append_events,
         begin_week,
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Sealed",
-    "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due", "is_due", "is_idle",
-    "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in",
-    "verify", "verify_all",
+    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
+    "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due",
+    "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock",
+    "spooled_events", "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Single bans of the worst addresses: their log lines, and how soon they came again. Nothing is masked here."""
+"""Single bans, in SQLite's SQL: their log lines, and how soon they came again. Nothing is masked here."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,6 @@ from f2b_digest.model.digest import PERMANENT
 from f2b_digest.model.selection import Selection
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import wanted
-from f2b_digest.store.summary import group, is_grouped
 
 
 def samples(
@@ -48,8 +47,6 @@ def _names(users: str | None) -> tuple[str, ...]:
 def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str], bool]) -> list[Chosen]:
     """Return the bans of a selection's ids that a function chooses, by jail."""
     where, values = wanted(connection, selection)
-    if not is_grouped(connection, selection):
-        group(connection, selection)
     cast("Any", connection.connection.driver_connection).create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
@@ -75,8 +72,6 @@ GROUP BY own.jail, own.ip ORDER BY own.jail, own.ip
 def rebans(connection: sa.Connection, selection: Selection, frequent_from: int) -> Rebans:
     """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
     where, values = wanted(connection, selection)
-    if not is_grouped(connection, selection):
-        group(connection, selection)
     prolonged, more = wanted(connection, selection, kind="prolong")
     spared, spared_addresses = connection.execute(sa.text(_SPARED.format(where=where)), values).one()
     frequent, frequent_bans = connection.execute(sa.text(_FREQUENT), {"least": frequent_from}).one()

@@ -1,4 +1,4 @@
-"""Where banned addresses are registered: looked up here, counted in SQL. No file is opened, no database known, here."""
+"""Where banned addresses are registered: looked up here, counted in SQLite's SQL. No file is opened here."""
 
 from datetime import tzinfo
 
@@ -34,7 +34,6 @@ class GeoCache:
 
 def look_up(connection: sa.Connection, geo: GeoCache) -> None:
     """Make a temporary table `place` of where the ids of `who` with the most bans are; empty without a geography."""
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.place"))
     connection.execute(sa.text("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)"))
     if geo.geography is None:
         return

@@ -8,8 +8,10 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
-from f2b_digest.model.baseline import Baseline
+from f2b_digest.analysis import SHORTEST_SILENCE
+from f2b_digest.model.baseline import Baseline, Quiet
 
 RATES = {
     "sshd": 400.0, "nginx-botsearch": 150.0, "postfix-sasl": 80.0, "dovecot": 40.0, "nginx-http-auth": 20.0,
@@ -18,6 +20,8 @@ RATES = {
 """Bans a day of each jail, on the average."""
 HISTORY = 28
 """Days."""
+GAPS = 31
+"""The longest gaps that a store tells."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +35,37 @@ class History:
         return sum(self.hours[jail][day * 24 : (day + days) * 24])
 
     def baseline(self, day: int, days: int) -> Baseline:
-        """Return what a store says at a day's start about a digest of so many days that begins then."""
+        """Return what a store says of a digest of so many days that begins at a day's start."""
         starts = [day - days * back for back in range(1, max(HISTORY // days, 4) + 1)]
         windows = {jail: tuple(self.bans(jail, start, days) for start in starts) for jail in self.hours}
+        every = tuple(sum(row) for row in zip(*windows.values(), strict=True))
         return Baseline(
             windows=windows,
-            all=tuple(sum(row) for row in zip(*windows.values(), strict=True)),
-            daily={jail: tuple(self.bans(jail, day - back) for back in range(1, HISTORY + 1)) for jail in self.hours},
-            last={jail: last for jail in self.hours if (last := self._last(jail, day)) is not None},
+            all=every,
+            quiet={jail: quiet for jail in self.hours if (quiet := self._quiet(jail, (day + days) * 24))},
+            last={
+                jail: epoch(last / 24) + 1800 for jail in self.hours if (last := self._last(jail, day * 24)) is not None
+            },
+            before={jail: counts[0] for jail, counts in windows.items()},
+            before_all=every[0],
         )
 
-    def _last(self, jail: str, day: int) -> float | None:
-        hours = self.hours[jail]
-        found = next((hour for hour in range(day * 24 - 1, -1, -1) if hours[hour]), None)
-        return None if found is None else epoch(found / 24) + 1800
+    def _last(self, jail: str, before: int) -> int | None:
+        """Return the last hour with a ban."""
+        return next((hour for hour in range(before - 1, -1, -1) if self.hours[jail][hour]), None)
+
+    def _quiet(self, jail: str, end: int) -> Quiet | None:
+        """Return how a jail banned before its last ban, if that is a while ago; an hour's bans are spread evenly."""
+        hour = self._last(jail, end)
+        if hour is None or end - hour <= SHORTEST_SILENCE / 3600:
+            return None
+        first = max(0, hour + 1 - HISTORY * 24)
+        counts = self.hours[jail][first : hour + 1]
+        times = [3600 * (at + (ban + 0.5) / bans) for at, bans in enumerate(counts, first) for ban in range(bans)]
+        last, days = times[-1], min(HISTORY, (hour + 1) // 24)
+        gaps = sorted((later - earlier for earlier, later in pairwise(times)), reverse=True)
+        daily = [sum(self.hours[jail][hour + 1 - 24 * (day + 1) : hour + 1 - 24 * day]) for day in range(days)]
+        return Quiet(epoch(0) + last, tuple(daily), tuple(gaps[:GAPS]))
 
 
 def epoch(day: float) -> float:

@@ -257,7 +257,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Hostile:
     with Store(path, read_only=True) as store:
         configuration = Configuration(HOSTILE["line ends"], ZoneInfo("UTC"), None, None, {"daily": Report()}, {})
         selection = composition.pending(store, "daily", Report())
-        digest = composition.compose(configuration, store, "daily", selection, NOON + 3600)
+        with store.report(selection) as source:
+            digest = composition.compose(configuration, source, "daily", NOON + 3600)
     return Hostile(replace(digest, notes=tuple(texts)), selection, path)
 
 
@@ -268,10 +269,10 @@ def test_every_kind_packs_the_hostile_digest(kind: str, hostile: Hostile) -> Non
     channel = KINDS[kind].model_validate({"kind": kind} | GOOD[kind])
     stamp = delivery.stamp_of(hostile.digest, "0f" * 16, "out", NOON + 3600)
     bodies = []
-    with Store(hostile.path, read_only=True) as store:
+    with Store(hostile.path, read_only=True) as store, store.report(hostile.selection) as source:
         for _ in range(2):
             renderer = Renderer(resources.folder("templates"))
-            body, noted = delivery.make(channel, hostile.digest, renderer, stamp, store, hostile.selection)
+            body, noted = delivery.make(channel, hostile.digest, renderer, stamp, source)
             assert noted.notes == hostile.digest.notes, "a built-in template broke"
             bodies.append(body)
     assert bodies[0] == bodies[1]

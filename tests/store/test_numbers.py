@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from f2b_digest.analysis import campaign_rule
 from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline
-from f2b_digest.model.digest import Campaign, Digest
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Campaign
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, campaigns, summary
@@ -41,7 +43,7 @@ class Case:
     """A store, a selection of it, what was made of it, and the same selection as SQL."""
 
     path: Path
-    digest: Digest
+    digest: Counts
     baseline: Baseline
     rebans: Rebans
     starts: dict[str, tuple[tuple[str, float], ...]]
@@ -67,7 +69,7 @@ class Case:
             return connection.execute(ban + sql, {"octets": OCTETS} | self.values | values).fetchall()
 
     def _local_hour(self, at: float) -> int:
-        local = datetime.fromtimestamp(at, ZoneInfo(self.digest.timezone))
+        local = datetime.fromtimestamp(at, self.digest.end.tzinfo)
         return local.weekday() * 24 + local.hour
 
 
@@ -110,14 +112,16 @@ def make(folder: Path, seed: int) -> Case:
         values = {"first_id": 0, "last_id": 10**9, "since": NIGHT - span, "until": NIGHT - span / 9}
     start = None if seed % 5 == 4 else NIGHT - span
     windows = [(NIGHT - (n + 2) * span / 2, NIGHT - (n + 1) * span / 2) for n in range(5)]
-    with Store(path, read_only=True) as store:
-        digest = store.summarise(
-            selection, report="daily", host="web1", zone=ZoneInfo(chance.choice(ZONES)), start=start, end=NIGHT,
-            campaign=CAMPAIGN, users=USERS, geography=Geography("atlas", NIGHT, "free", place),
+    with Store(path, read_only=True) as store, store.report(selection) as source:
+        digest = source.counts(
+            zone=ZoneInfo(chance.choice(ZONES)), start=start, end=NIGHT, campaigns=campaign_rule(CAMPAIGN),
+            users=USERS, geography=Geography("atlas", NIGHT, "free", place),
         )  # fmt: skip
         return Case(
-            path, digest, store.baseline(windows, patterns, before=NIGHT - span), store.rebans(selection, 5),
-            dict(store.starts_and_stops(patterns, NIGHT - span)), NIGHT - span, windows,
+            path, digest,
+            source.baseline(windows, patterns, before=NIGHT - span, end=NIGHT, until=NIGHT, quiet_for=0.0),
+            source.rebans(5),
+            dict(source.starts_and_stops(patterns, NIGHT - span)), NIGHT - span, windows,
             "1" if patterns == ("*",) else "(jail GLOB 'ssh*' OR jail = 'web') AND jail <> 'sshd-ddos'", values,
         )  # fmt: skip
 
@@ -147,7 +151,7 @@ EACH_NAME = "JOIN json_each(CASE WHEN json_valid(users) THEN users ELSE '[]' END
 
 def test_the_totals(case: Case) -> None:
     """Bans, addresses, failures, jails; those who are new, and those who are not."""
-    totals, compared = case.digest.totals, case.digest.compared
+    totals, compared = case.digest.totals, case.digest
     seen = (totals.bans, totals.addresses, totals.failures, totals.uncounted)
     assert seen == case.one(f"SELECT {SUMS} FROM ban")
     assert (totals.jails,) == case.one("SELECT count(DISTINCT jail) FROM ban")
@@ -310,14 +314,11 @@ def test_what_it_is_compared_with(case: Case) -> None:
     jails = dict(case.all(f"SELECT jail, min(at) FROM event WHERE kind = 'ban' AND {case.taken} GROUP BY jail"))
     last = f"SELECT jail, max(at) FROM event WHERE kind = 'ban' AND at < :before AND {case.taken} GROUP BY jail"
     assert baseline.last == dict(case.all(last, before=case.since))
-    end = max(until for _, until in case.windows)
-    days = [(end - (n + 1) * DAY, end - n * DAY) for n in range(28)]
-    for spans, counted in ((case.windows, baseline.windows), (days, baseline.daily)):
-        assert counted.keys() == jails.keys()
-        for jail, first in jails.items():
-            query = f"SELECT count(*) {count} AND at >= :low AND at < :high"
-            bans = [case.one(query, jail=jail, low=low, high=high)[0] for low, high in spans if low >= first]
-            assert list(counted[jail]) == bans
+    assert baseline.windows.keys() == jails.keys()
+    for jail, first in jails.items():
+        query = f"SELECT count(*) {count} AND at >= :low AND at < :high"
+        bans = [case.one(query, jail=jail, low=low, high=high)[0] for low, high in case.windows if low >= first]
+        assert list(baseline.windows[jail]) == bans
     first = min(jails.values())
     query = f"SELECT count(*) FROM event WHERE kind = 'ban' AND {case.taken} AND at >= :low AND at < :high"
     together = [case.one(query, low=low, high=high)[0] for low, high in case.windows if low >= first]
@@ -332,6 +333,22 @@ def test_the_starts_and_stops(case: Case) -> None:
     rows = case.all(query, low=case.since)
     assert sorted((jail, *each) for jail, those in case.starts.items() for each in those) == sorted(rows)
     assert all(list(those) == sorted(those, key=lambda each: each[1]) for those in case.starts.values())
+
+
+def test_how_the_quiet_jails_banned(case: Case) -> None:
+    """Up to each jail's last ban: what each day had, and the longest times between two bans in these days."""
+    quiet = case.baseline.quiet
+    query = f"SELECT jail, min(at), max(at) FROM event WHERE kind = 'ban' AND at <= :end AND {case.taken} GROUP BY jail"
+    rows = case.all(query, end=NIGHT)
+    assert {jail: each.last for jail, each in quiet.items()} == {jail: last for jail, _, last in rows}
+    for jail, first, last in rows:
+        days = min(28, int((last - first) // DAY))
+        of_jail = "SELECT at FROM event WHERE kind = 'ban' AND jail = :jail AND at > :low AND at <= :high ORDER BY at"
+        each = [case.all(of_jail, jail=jail, low=last - (n + 1) * DAY, high=last - n * DAY) for n in range(days)]
+        assert quiet[jail].daily == tuple(map(len, each))
+        times = [at for (at,) in case.all(of_jail, jail=jail, low=last - days * DAY, high=last)]
+        gaps = sorted((later - earlier for earlier, later in itertools.pairwise(times)), reverse=True)
+        assert list(quiet[jail].gaps) == gaps[:31]
 
 
 def test_the_bans_that_came_again(case: Case) -> None:

@@ -9,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
-from f2b_digest.store import Store, tables
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import Store, migrations
 from tests.store.test_store import fingerprint
 from tests.support.program import Command
 from tests.support.store_making import NOON, event, fill, query
@@ -245,7 +248,7 @@ def test_a_store_that_was_never_sent_from_can_be_recovered(f2b_digest: Command, 
 @pytest.mark.slow
 def test_an_older_store_is_recovered_as_one_of_today(f2b_digest: Command, config: Path, path: Path) -> None:
     """Its rows go into the tables of this version."""
-    make_version_1(path)
+    make_version_3(path)
     query(path, "UPDATE delivery SET status = 'sent'")
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])
     break_events(path)
@@ -317,37 +320,18 @@ def test_a_folder_that_is_not_there_is_told_as_a_missing_store(f2b_digest: Comma
 
 # ---- an older store
 
-VERSION_1 = """
-CREATE TABLE digest (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL, report TEXT NOT NULL, after_id INTEGER NOT NULL,
-    first_id INTEGER NOT NULL, last_id INTEGER NOT NULL, period_start REAL NOT NULL, period_end REAL NOT NULL,
-    sealed_at REAL NOT NULL, bans INTEGER NOT NULL, UNIQUE (report, after_id), UNIQUE (uuid)
-);
-CREATE TABLE delivery (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, digest_id INTEGER NOT NULL, channel TEXT NOT NULL,
-    recipient TEXT NOT NULL, message BLOB NOT NULL, identity TEXT NOT NULL, status TEXT NOT NULL,
-    attempts INTEGER NOT NULL, next_at REAL NOT NULL, error TEXT, sent_at REAL,
-    FOREIGN KEY(digest_id) REFERENCES digest (id)
-);
-CREATE INDEX ix_delivery_digest_id ON delivery (digest_id);
-CREATE INDEX ix_delivery_status ON delivery (status);
-INSERT INTO digest VALUES (1, 'one', 'daily', 0, 1, 1, {at}, {at}, {at}, 1);
-INSERT INTO delivery VALUES (
-    1, 1, 'out', 'sent', x'00', 'fedcba9876543210fedcba9876543210.out', 'sent', 1, {at}, NULL, {at}
-);
-INSERT INTO delivery VALUES (
-    2, 1, 'out', '{out}', CAST('the bytes' AS BLOB), '0123456789abcdef0123456789abcdef.out', 'deferred', 1, {at},
-    'busy', NULL
-);
-PRAGMA user_version=1
-"""
 
-
-def make_version_1(path: Path) -> None:
-    """Make a store as the first version did, with a digest, one delivery sent and one deferred."""
+def make_version_3(path: Path) -> None:
+    """Make a store of the oldest version that is upgraded, with a digest of one ban, and one ban that no digest has."""
     fill(path, [event(ip="192.0.2.200")])
-    for statement in VERSION_1.format(at=NOON, out=path.parent / "out").split(";\n"):
-        query(path, statement)
+    with Store(path, read_only=False) as store:
+        told = Selection(first_id=1, last_id=1)
+        stamp = Stamp("1" * 32, "daily", "", "web1", NOON, 1)
+        messages = [("out", Message(f"{path.parent}/out", b"the bytes", "0123456789abcdef0123456789abcdef.out"))]
+        assert store.seal(told, stamp=stamp, document="{}", start=NOON, end=NOON, messages=messages)
+    fill(path, [event(ip="192.0.2.201")])
+    query(path, "DROP INDEX event_age")
+    query(path, f"PRAGMA user_version={migrations.OLDEST}")
 
 
 def schema(path: Path) -> list[tuple[str, ...]]:
@@ -355,64 +339,83 @@ def schema(path: Path) -> list[tuple[str, ...]]:
     return query(path, "SELECT name, sql FROM sqlite_master ORDER BY name") + query(path, "PRAGMA user_version")
 
 
-@pytest.mark.parametrize("step", range(len(tables.UPGRADES[1].archive) + 1))
-def test_an_upgrade_that_is_interrupted_leaves_the_old_version_whole(
-    path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+def later_step(connection: sa.Connection) -> None:
+    """Do what a later version may need."""
+    connection.exec_driver_sql("CREATE TABLE later (x)")
+
+
+def last_step(connection: sa.Connection) -> None:
+    """Need what the step before did."""
+    connection.exec_driver_sql("INSERT INTO later VALUES (1)")
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make this program one of two versions later; return its version."""
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, later_step, last_step))
+    monkeypatch.setattr(recorder, "SCHEMA_VERSION", recorder.SCHEMA_VERSION + 2)
+    return recorder.SCHEMA_VERSION
+
+
+def test_every_version_has_its_step() -> None:
+    """The steps lead from the oldest version to this one without a gap."""
+    assert migrations.OLDEST + len(migrations.STEPS) == recorder.SCHEMA_VERSION
+
+
+def test_no_step_of_an_upgrade_is_skipped_or_repeated(path: Path, newer: int) -> None:
+    """From the oldest version, each step runs once, in its order."""
+    make_version_3(path)
+    Store(path, read_only=False).close()
+    names = {name for (name,) in query(path, "SELECT name FROM sqlite_master")}
+    assert {"event_age", "later", "digest", "delivery"} <= names
+    assert query(path, "SELECT x FROM later") == [(1,)]
+    assert query(path, "PRAGMA user_version") == [(newer,)]
+    before = schema(path)
+    Store(path, read_only=False).close()
+    assert schema(path) == before
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_upgrade_that_is_interrupted_goes_on_where_it_was(
+    path: Path, newer: int, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    """Whichever statement fails, nothing has changed."""
-    make_version_1(path)
-    before = (schema(path), query(path, "SELECT * FROM delivery"))
-    broken = (*tables.UPGRADES[1].archive[:step], "SELECT * FROM a_table_that_is_not_there")
-    monkeypatch.setitem(tables.UPGRADES, 1, tables.Step(archive=broken))
-    with pytest.raises(StoreError):
-        Store(path, read_only=False)
-    assert (schema(path), query(path, "SELECT * FROM delivery")) == before
+    """The step that fails leaves nothing, those before it are kept, and the next send does the rest."""
+    make_version_3(path)
+    good = migrations.STEPS
+
+    def broken(connection: sa.Connection) -> None:
+        good[failing](connection)
+        connection.exec_driver_sql("SELECT * FROM a_table_that_is_not_there")
+
+    monkeypatch.setattr(migrations, "STEPS", (*good[:failing], broken, *good[failing + 1 :]))
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            Store(path, read_only=False)
+        assert query(path, "PRAGMA user_version") == [(migrations.OLDEST + failing,)]
+        assert query(path, "SELECT count(*) FROM sqlite_master WHERE name = 'event_age'") == [(min(failing, 1),)]
+    monkeypatch.setattr(migrations, "STEPS", good)
+    Store(path, read_only=False).close()
+    assert query(path, "SELECT x FROM later") == [(1,)]
+    assert query(path, "PRAGMA user_version") == [(newer,)]
 
 
-def test_an_upgraded_store_delivers_what_was_deferred(f2b_digest: Command, config: Path, path: Path) -> None:
+def test_an_upgraded_store_delivers_what_was_pending(f2b_digest: Command, config: Path, path: Path) -> None:
     """The first send makes it a store of this version, sends the old bytes, and goes on from the old mark."""
-    make_version_1(path)
+    make_version_3(path)
     assert f2b_digest("--config", config, "send").status == 0
-    assert query(path, "SELECT status, settled_at IS NOT NULL, made_at FROM delivery") == [("sent", 1, NOON)] * 2
-    assert [file.read_bytes() for file in (config.parent / "out").iterdir()] == [b"the bytes"]
-    assert query(path, "SELECT count(*) FROM digest") == [(1,)]
-    fill(path, [event(ip="192.0.2.201")])
-    assert f2b_digest("--config", config, "send").status == 0
+    assert query(path, "PRAGMA user_version") == [(recorder.SCHEMA_VERSION,)]
+    assert "the bytes" in digests(config)
     assert query(path, "SELECT first_id, last_id, bans FROM digest WHERE id = 2") == [(2, 2, 1)]
     fresh = path.parent / "fresh.sqlite3"
     fill(fresh, [event()])
     Store(fresh, read_only=False).close()
-    for table in ("event", "digest", "delivery"):
-        columns = f"SELECT name, type, \"notnull\" FROM pragma_table_info('{table}') ORDER BY name"
-        assert query(path, columns) == query(fresh, columns)
-
-
-def test_the_archive_of_an_upgraded_store(f2b_digest: Command, config: Path, path: Path) -> None:
-    """Old digests have no document: they are listed, sent again and pruned, and show says what it has."""
-    make_version_1(path)
-    assert f2b_digest("--config", config, "retry").status == 0
-    assert f"out to {path.parent}/out" in f2b_digest("--config", config, "history").out
-    assert f2b_digest("--config", config, "show", "1").status == 1
-    assert f2b_digest("--config", config, "show", "1", "--format", "raw", "--output", path.parent / "x").status == 0
-    assert f2b_digest("--config", config, "resend", "1").status == 0
-    query(path, "UPDATE digest SET sealed_at = 1")
-    assert f2b_digest("--config", config, "prune").status == 0
-    assert query(path, "SELECT sum(length(message)) FROM delivery") == [(0,)]
+    assert set(schema(fresh)) <= set(schema(path))
 
 
 @pytest.mark.parametrize("command", [["preview"], ["status"], ["history"], ["show", "1", "--format", "raw"]])
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_an_older_store_can_be_read(
-    f2b_digest: Command, config: Path, path: Path, command: list[str], version: int
-) -> None:
+def test_an_older_store_can_be_read(f2b_digest: Command, config: Path, path: Path, command: list[str]) -> None:
     """After an upgrade of the program every reader works, and the store stays what it was until the next send."""
-    if version == 1:
-        make_version_1(path)
-    else:
-        fill(path, [event(ip="192.0.2.200")])
-        assert f2b_digest("--config", config, "send").status == 0
-        query(path, "DROP INDEX event_age")
-        query(path, f"PRAGMA user_version={version}")
+    make_version_3(path)
     before = schema(path)
     if command[0] == "show":
         command = [*command, "--output", str(path.parent / "shown")]
@@ -421,41 +424,25 @@ def test_an_older_store_can_be_read(
     assert schema(path) == before
 
 
-def test_the_archive_of_a_first_version_is_read_as_it_is(f2b_digest: Command, config: Path, path: Path) -> None:
-    """What was sent, what is deferred and why stand in `history` and `status` before anything is upgraded."""
-    make_version_1(path)
-    status = f2b_digest("--config", config, "status").out
-    assert re.search(r"deferred daily of .*: out to \S+/out, 1 attempt", status)
-    assert "busy" in status
-    assert "out to sent" in f2b_digest("--config", config, "history").out
-
-
-@pytest.mark.parametrize("archive", [False, True])
-def test_no_step_of_an_upgrade_is_skipped(path: Path, monkeypatch: pytest.MonkeyPatch, archive: bool) -> None:
-    """A store of any older version goes through every step to the newest, whether or not a digest was ever sealed."""
-    version = recorder.SCHEMA_VERSION
-    fill(path, [event()])
-    if archive:
-        Store(path, read_only=False).close()
-    query(path, "DROP INDEX event_age")
-    query(path, "PRAGMA user_version=3")
-    monkeypatch.setitem(tables.UPGRADES, version, tables.Step(events=("CREATE TABLE later (x)",)))
-    monkeypatch.setattr(recorder, "SCHEMA_VERSION", version + 1)
-    Store(path, read_only=False).close()
-    names = {name for (name,) in query(path, "SELECT name FROM sqlite_master")}
-    assert {"event_age", "later", "digest", "delivery"} <= names
-    assert query(path, "PRAGMA user_version") == [(version + 1,)]
-
-
-def test_every_version_has_its_step() -> None:
-    """The steps lead from the first version to this one without a gap."""
-    assert sorted(tables.UPGRADES) == list(range(1, recorder.SCHEMA_VERSION))
+@pytest.mark.parametrize("command", ["preview", "send", "retry"])
+def test_a_store_of_before_the_first_release_is_refused(
+    f2b_digest: Command, config: Path, path: Path, command: str
+) -> None:
+    """In one line that says what to do; nothing of it is changed."""
+    make_version_3(path)
+    query(path, f"PRAGMA user_version={migrations.OLDEST - 1}")
+    before = fingerprint(path)
+    ended = f2b_digest("--config", config, command)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "before its release" in ended.err
+    assert "move it away" in ended.err
+    assert fingerprint(path) == before
 
 
 def test_an_older_recorder_goes_on_writing_to_an_upgraded_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fail2ban keeps the recorder that it loaded until it is restarted."""
-    make_version_1(path)
+    make_version_3(path)
     Store(path, read_only=False).close()
-    monkeypatch.setattr(recorder, "SCHEMA_VERSION", 1)
+    monkeypatch.setattr(recorder, "SCHEMA_VERSION", migrations.OLDEST)
     assert recorder.append(str(path), event(ip="192.0.2.202")) == ""
-    assert query(path, "SELECT count(*) FROM event") == [(2,)]
+    assert query(path, "SELECT count(*) FROM event") == [(3,)]

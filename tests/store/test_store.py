@@ -17,10 +17,13 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
 from f2b_digest import recorder
-from f2b_digest.model.digest import Address, Digest, Totals
+from f2b_digest.analysis import campaign_rule
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Address, Totals
 from f2b_digest.model.event import Event
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
@@ -53,9 +56,10 @@ def seal(store: Store, selection: Selection, uuid: str, *recipients: str) -> boo
     return store.seal(selection, stamp=stamp(uuid), document="{}", start=NOON, end=NOON, messages=messages)
 
 
-def summarise(store: Store, selection: Selection = ALL, start: float | None = None) -> Digest:
-    """Return the digest of a selection."""
-    return store.summarise(selection, report="daily", host="web1", zone=UTC, start=start, end=NOON)
+def summarise(store: Store, selection: Selection = ALL, start: float | None = None) -> Counts:
+    """Return the counts of a selection."""
+    with store.report(selection) as source:
+        return source.counts(zone=UTC, start=start, end=NOON, campaigns=campaign_rule(5))
 
 
 def fingerprint(path: Path) -> str:
@@ -70,7 +74,7 @@ def test_the_event_table_is_mapped_as_the_recorder_makes_it(path: Path) -> None:
     """SQLAlchemy's columns, types, nullability and unique key equal those of the recorder's DDL."""
     fill(path, [])
     made = query(path, "SELECT name, type, NOT \"notnull\" AND NOT pk FROM pragma_table_info('event')")
-    mapped = [(c.name, str(c.type), int(bool(c.nullable))) for c in tables.event.columns]
+    mapped = [(c.name, c.type.compile(sqlite.dialect()), int(bool(c.nullable))) for c in tables.event.columns]
     assert mapped == made
     assert [c.name for c in tables.event.columns if c.name != "id"] == list(recorder.COLUMNS) == list(Event._fields)
     unique = query(path, "SELECT x.name FROM pragma_index_list('event') AS i, pragma_index_xinfo(i.name) AS x "

@@ -28,11 +28,12 @@ def sample_digest() -> Digest:
     configuration = replace(load(None, host="web1.example.org", timezone=ZONE), reports={"weekly": weekly})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bans.sqlite3"
-        for ban in sample_week(NOW):
-            recorder.append(str(path), recorder.event(host="web1.example.org", source="demo", **ban))
+        for event in sample_week(NOW):
+            recorder.append(str(path), event)
         with Store(path, read_only=True) as store:
             selection = composition.pending(store, "weekly", weekly)
-            digest = composition.compose(configuration, store, "weekly", selection, NOW)
+            with store.report(selection) as source:
+                digest = composition.compose(configuration, source, "weekly", NOW)
             return replace(
                 digest, reconciliation=Reconciliation(digest.totals.bans, known=19, added=2, jails=("dovecot",))
             )

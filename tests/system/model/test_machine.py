@@ -31,7 +31,7 @@ happenings = st.sampled_from(
 )
 attempt = ("claim", "claimed", "deliver", "delivered", "settle", "settled")
 spooling = ("store_spool", "spool_stored", "empty_spool")
-sealing = ("last_event", "summarise", "seal", "sealed")
+sealing = ("last_event", "report", "seal", "sealed")
 
 
 def plans(*points: str) -> st.SearchStrategy[Plan | None]:

@@ -30,7 +30,7 @@ from tests.support.store_making import NOON, event
 from tests.system.model.reference import Bans, Event, Model
 
 POINTS = (
-    "last_event", "summarise", "seal", "sealed", "claim", "claimed", "deliver", "delivered", "settle", "settled",
+    "last_event", "report", "seal", "sealed", "claim", "claimed", "deliver", "delivered", "settle", "settled",
     "copied", "store_spool", "spool_stored", "empty_spool", "prune",
 )  # fmt: skip
 """Where a plan can strike: before a step, or (sealed, claimed …) after it."""
@@ -153,10 +153,10 @@ class WatchedStore(Store):
         self.seen = len(self.world.model.events)
         return super().last_event()
 
-    def summarise(self, *arguments: Any, **more: Any) -> Any:
+    def report(self, selection: Selection) -> Any:
         """Be interrupted between looking and sealing."""
-        self.world.at("summarise")
-        return super().summarise(*arguments, **more)
+        self.world.at("report")
+        return super().report(selection)
 
     def seal(self, selection: Selection, *, stamp: Stamp, messages: Sequence[tuple[str, Message]], **more: Any) -> bool:
         """Put the same into the model."""

@@ -24,8 +24,8 @@ def shown(digest: Digest) -> Digest:
     """Return the digest with the addresses only that are worth a line, as many as `Digest.shown` allows.
 
     Worth a line is an address that came back, is still banned and for a day at least, or was in several jails; each
-    one, where there are few. As many jails as addresses of a jail have lines; they take turns, so that a busy one does not take
-    those of all others.
+    one, where there are few. As many jails as addresses of a jail have lines; they take turns, so that
+    a busy one does not take those of all others.
     """
     if digest.shown is None:
         return digest

@@ -72,8 +72,8 @@ class Language:
         return format_decimal(value, locale=self._locale)
 
     def percent(self, share: float) -> str:
-        """Return a change as a signed percentage: "+24%", "−3%", "0%"."""
-        sign = "" if round(100 * share) == 0 else "+" if share > 0 else "−"
+        """Return a change as a signed percentage: "+24%", "0%"."""
+        sign = "" if round(100 * share) == 0 else "+" if share > 0 else "\N{MINUS SIGN}"
         return sign + format_percent(abs(round(share, 2)), locale=self._locale)
 
     def duration(self, seconds: float | None) -> str:

@@ -53,7 +53,12 @@ def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str
     query = _CHOSEN.format(last_ban=last_ban("own", where))
     return [
         Chosen(
-            jail, ip, bans, last, end_of_ban(last, bantime, unbanned)[0], unbanned is not None,
+            jail,
+            ip,
+            bans,
+            last,
+            end_of_ban(last, bantime, unbanned)[0],
+            unbanned is not None,
             permanent=bantime == PERMANENT and unbanned is None,
         )
         for jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)

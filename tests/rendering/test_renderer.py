@@ -40,6 +40,7 @@ PHONE = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="alerts")
 GLOBALS = {"_", "gettext", "ngettext", "pgettext", "npgettext"}
 """What is no variable of the digest, and needs no word in a template's first comment."""
 
+
 def digest_of(text: str, jails: int = 1, addresses: int = 1, users: int = 2, *, host: str = "web1") -> Digest:
     """Return a digest in which everything that somebody else chose is one text."""
     address = Address(
@@ -270,7 +271,7 @@ def test_no_mail_program_makes_a_link_of_a_name(kind: str) -> None:
 
 @pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::abcd", "198.51.100.0/24", "2001:db8::/32"])
 def test_an_address_can_be_copied_from_the_page(ip: str) -> None:
-    """Real addresses and networks stand in one piece, for the firewall's command line, and break between groups only."""
+    """Real addresses and networks stand in one piece, for the firewall's command line."""
     assert str(nolink(ip)).replace(":<wbr>", ":") == ip
     assert ip in Page(render(digest_of(ip))[0]["email/body.html"]).text
 

@@ -183,7 +183,8 @@ def telling_week() -> Digest:
     return replace(
         telling(),
         report="weekly", start=days[0],
-        when=When("day", bars, tuple(map(tuple, heat))), verdict="stands_out", facts=telling().facts[3:], undelivered=(),
+        when=When("day", bars, tuple(map(tuple, heat))), verdict="stands_out", facts=telling().facts[3:],
+        undelivered=(),
     )  # fmt: skip
 
 

@@ -10,14 +10,16 @@ from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import from_json
 from f2b_digest.model.host_context import Geography, HostContext, Login, Place
 from f2b_digest.store import Store
-from tests.system.scenarios.world import DAY, World, network
 from tests.support.hostile import HOSTILE
+from tests.support.store_making import Row
+from tests.system.scenarios.world import DAY, World, network
 
 NOW = datetime(2026, 11, 21, tzinfo=ZoneInfo("Europe/Paris")).timestamp()
 HOUR = 3600.0
@@ -71,12 +73,12 @@ class Host(World):
                     ip = self.chance.choice(self._known) if known else self.stranger()
                     users = () if jail in NAMELESS else (self.chance.choice(NAMES),)
                     at = start + min(self.chance.betavariate(2, 1.6), 0.9999) * min(DAY, until - start)
-                    more = {"failures": self.chance.randrange(5, 9), "users": users}
+                    more: dict[str, Any] = {"failures": self.chance.randrange(5, 9), "users": users}
                     rows.append(self.row(ip, jail, at, bantime=7 * 86400 if jail == "recidive" else 600, **more))
                 start += DAY
         self.plant(sorted(rows, key=lambda row: row[4]))
 
-    def row(self, ip: str, jail: str, at: float, kind: str = "ban", **more: object) -> tuple[object, ...]:
+    def row(self, ip: str, jail: str, at: float, kind: str = "ban", **more: Any) -> Row:
         """Return an event."""
         return super().row(ip, jail, float(int(at)), kind, **more)
 
@@ -233,7 +235,7 @@ def down(folder: Path) -> Digest:
 
 @story(1100, 70)
 def silent(folder: Path) -> Digest:
-    """sshd's jail bans nobody any more."""
+    """The jail sshd bans nobody any more."""
     host = _home(folder)
     host.today(without=("sshd",))
     return host.tell()

@@ -410,7 +410,7 @@ def text_of(digest: Digest) -> str:
     channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
     stamp = Stamp("uuid", "daily", "mail", "web1", NOON, 1)
     renderer = Renderer(resources.folder("templates"))
-    return delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))[0][
+    return delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, stamp))[0].parts[
         "email/body.txt"
     ]
 

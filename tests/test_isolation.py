@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import isolation
-from f2b_digest.errors import ConfigurationError, DeliveryError
+from f2b_digest.errors import ConfigurationError, DeliveryError, PartlyDeliveredError
 from f2b_digest.isolation import Children, NotStartedError, OverdueError, Stopped
 
 
@@ -23,9 +23,9 @@ def test_own_errors_come_back_as_they_were() -> None:
     """Our error arrives with its class and its fields."""
 
     def work() -> None:
-        raise DeliveryError("no", permanent=False, in_doubt=True, remaining=b"rest")
+        raise PartlyDeliveredError(DeliveryError("no", permanent=False, in_doubt=True), b"rest")
 
-    with pytest.raises(DeliveryError, match=r"^no$") as raised:
+    with pytest.raises(PartlyDeliveredError, match=r"^no$") as raised:
         isolation.run(work, seconds=10)
     assert (raised.value.permanent, raised.value.in_doubt, raised.value.remaining) == (False, True, b"rest")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from f2b_digest import isolation
 from f2b_digest.channels.base import DEADLINE, Channel, deadline
 from f2b_digest.config import Configuration
-from f2b_digest.errors import DeliveryError
+from f2b_digest.errors import DeliveryError, PartlyDeliveredError
 from f2b_digest.isolation import Children, Finished, NotStartedError, OverdueError, Stopped
 from f2b_digest.model.message import Message
 from f2b_digest.store import LONGEST_WAIT, Delivery, Store
@@ -198,7 +198,8 @@ def _result(finished: Finished) -> _Result:
         return _Result("sent", finished.result() or "")
     except DeliveryError as error:
         status = "failed" if error.permanent else "deferred"
-        return _Result(status, error.reason, error.in_doubt, error.remaining, error.unreachable)
+        remaining = error.remaining if isinstance(error, PartlyDeliveredError) else None
+        return _Result(status, error.reason, error.in_doubt, remaining, error.unreachable)
     except Stopped as error:  # a bug of one channel must not keep the others waiting
         log.debug("an attempt ended without a result", exc_info=True)
         return _Result("deferred", str(error), in_doubt=True, unreachable=isinstance(error, OverdueError))

@@ -7,6 +7,18 @@ from typing import NamedTuple
 from f2b_digest.model.digest import Campaign, Jail, LeftOut, Several, Totals, Users, When, Where
 
 
+class Most(NamedTuple):
+    """How many rows are fetched; what is beyond them is counted."""
+
+    jails: int = 40
+    addresses: int = 50
+    """Of each jail."""
+
+
+SHOWN = Most()
+"""As many as the largest message shows."""
+
+
 class CampaignRule(NamedTuple):
     """How many banned addresses make a campaign."""
 

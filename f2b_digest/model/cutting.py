@@ -20,7 +20,7 @@ def cut(digest: Digest, jails: int, addresses: int) -> Digest:
     )
 
 
-def shown(digest: Digest) -> Digest:
+def condensed(digest: Digest) -> Digest:
     """Return the digest with the addresses only that are worth a line, as many as `Digest.shown` allows.
 
     Worth a line is an address that came back, is still banned and for a day at least, or was in several jails; each

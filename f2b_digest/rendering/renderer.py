@@ -54,7 +54,9 @@ LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
 """Characters of a reason or a note."""
-SENTENCES = frozenset({"notes", "reason", "unban", "ignore", "lines", "licence", "samples"})
+SENTENCES = frozenset(
+    {"notes", "reason", "unban", "ignore", "block", "lines", "licence", "samples", "store", "registered", "recipient"}
+)
 """Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""

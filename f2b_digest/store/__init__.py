@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         HOW_TO_RECOVER,
         OPEN,
         OVERDUE,
+        Asked,
         Delivery,
         Found,
         Last,
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
-    "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due",
-    "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock",
-    "spooled_events", "take_spool_in", "verify", "verify_all",
+    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Pending",
+    "Reads", "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban",
+    "is_check_due", "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover", "refusal",
+    "sender_lock", "spooled_events", "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

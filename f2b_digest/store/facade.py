@@ -1,18 +1,21 @@
 """The store, opened, read and marked: the only SQLAlchemy. Events are appended by `recorder`, and never changed."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, cast
+from typing import Literal, Self, cast
 
 import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
+from f2b_digest.model.counts import SHOWN, Most
+from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import examined, migrations, retention, runs, selected
+from f2b_digest.store import asked, examined, migrations, retention, runs, selected
 from f2b_digest.store.connection import (
     begin,
     check,
@@ -42,13 +45,15 @@ from f2b_digest.store.integrity import (
 from f2b_digest.store.outbox import Outbox
 from f2b_digest.store.reads import OPEN, Delivery, Reads, Sealed
 from f2b_digest.store.recovery import recover
-from f2b_digest.store.report import Source
+from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, digest, event, metadata
 
+log = logging.getLogger(__name__)
+
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads", "Sealed",
-    "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
+    "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
     "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in", "verify",
     "verify_all",
 ]  # fmt: skip
@@ -135,16 +140,36 @@ class Store(Outbox):
             yield connection
 
     @contextmanager
-    def report(self, selection: Selection) -> Iterator[Source]:
+    def report(self, selection: Selection, most: Most = SHOWN) -> Iterator[Source]:
         """Give all that a digest of a selection is made of, as it was at one moment.
 
         One read transaction, which keeps nobody from appending. Until it ends, nothing else can be asked of this store.
         """
+        with self._passing() as connection:
+            yield Source(self.path, connection, selection, most)
+
+    @contextmanager
+    def asked(self, inquiry: Inquiry, asn_of: Callable[[str], int | None], most: Most = SHOWN) -> Iterator[Asked]:
+        """Give the bans that an admin asks about, in one read transaction as `report` does.
+
+        `asn_of` returns the network number of an id.
+        """
+        with self._passing() as connection:
+            yield Asked(self.path, connection, inquiry, most, asn_of)
+
+    @contextmanager
+    def _passing(self) -> Iterator[sa.Connection]:
+        """Give a connection within a transaction of which nothing remains, no temporary table either."""
         with self._transaction() as connection:
             try:
-                yield Source(self, connection, selection)
+                yield connection
             finally:
-                connection.rollback()  # it takes the temporary tables away
+                connection.rollback()
+
+    def has_bans(self, kind: Literal["jail", "ip"], text: str) -> bool:
+        """Say whether any ban is of this jail, or this id."""
+        with self._reading() as connection:
+            return asked.is_there(connection, kind, text)
 
     # ---- what only an examination asks
 
@@ -246,7 +271,7 @@ class Store(Outbox):
                 start = time.monotonic()
                 retention.give_pages_back(cast("sqlite3.Connection", raw.driver_connection))
                 pause(2 * (time.monotonic() - start))
-        except sqlite3.OperationalError:
-            pass
+        except sqlite3.OperationalError as error:
+            log.info("the file is not shortened now: %s", error)
         finally:
             raw.close()

@@ -20,7 +20,12 @@ def index_events_by_age(connection: sa.Connection) -> None:
     connection.exec_driver_sql(recorder.EVENT_INDEXES[2])
 
 
-STEPS: tuple[Callable[[sa.Connection], None], ...] = (index_events_by_age,)
+def index_events_by_names(connection: sa.Connection) -> None:
+    """Version 5: `find` looks for a user's name without reading all there is."""
+    connection.exec_driver_sql(recorder.EVENT_INDEXES[3])
+
+
+STEPS: tuple[Callable[[sa.Connection], None], ...] = (index_events_by_age, index_events_by_names)
 """In order: the first leads from `OLDEST` to the next version."""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -53,15 +53,22 @@ def condition(
     return sa.and_(*conditions)
 
 
+class Wanted(NamedTuple):
+    """A condition for events."""
+
+    where: str
+    """Of SQLite's SQL."""
+    values: dict[str, Any]
+    """By the names that `where` binds."""
+
+
 _DIALECT = sqlite.dialect(paramstyle="named")
 
 
-def wanted(
-    connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
-) -> tuple[str, dict[str, Any]]:
+def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban") -> Wanted:
     """Return the same condition as text of SQLite's SQL, and the values in it."""
     made = condition(connection, selection, kind).compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(made), dict(made.params)
+    return Wanted(str(made), dict(made.params))
 
 
 def jails(connection: sa.Connection, patterns: Sequence[str]) -> list[str]:

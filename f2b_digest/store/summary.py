@@ -12,24 +12,25 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from f2b_digest.model.counts import CampaignRule, Counts
+from f2b_digest.model.bans import Banned
+from f2b_digest.model.counts import CampaignRule, Counts, Most
 from f2b_digest.model.digest import Address, Jail, LeftOut, Totals, moment
 from f2b_digest.model.host_context import Geography
-from f2b_digest.model.selection import Selection
 from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store import geo, timeline
 from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
-from f2b_digest.store.selected import wanted
+from f2b_digest.store.selected import Wanted
 
-MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
-"""Rows that are fetched; what is beyond them is counted."""
+MOST_USERS = 5
+"""Names of one address that are fetched; those beyond them are counted."""
 
 
 def count(
     connection: sa.Connection,
-    selection: Selection,
+    wanted: Wanted,
     *,
+    most: Most,
     zone: ZoneInfo,
     start: float | None,
     end: float,
@@ -37,12 +38,12 @@ def count(
     users: frozenset[str] = frozenset(),
     geography: Geography | None = None,
 ) -> Counts:
-    """Return what a grouped selection's bans amount to, as `Source.counts` does."""
-    where, values = wanted(connection, selection)
+    """Return what grouped bans amount to, as `Source.counts` does."""
+    where, values = wanted
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
     start = (end if first is None else min(first, end)) if start is None else start
     places = geo.GeoCache(geography)
-    jails = _jails(connection, where, values, zone, places)
+    jails = _jails(connection, where, values, zone, places, most.jails)
     store_users.gather(connection, where, values)
     geo.look_up(connection, places)
     found, found_in_all = store_campaigns.find(connection, campaigns, places)
@@ -67,29 +68,28 @@ def count(
     )
 
 
-def group(connection: sa.Connection, selection: Selection) -> None:
-    """Make the temporary tables of a selection. They go when the transaction is rolled back."""
-    where, values = wanted(connection, selection)
+def group(connection: sa.Connection, wanted: Wanted, most: Most) -> None:
+    """Make the temporary tables of some bans. They go when the transaction is rolled back."""
+    where, values = wanted
     store_campaigns.add_function(connection)
     connection.execute(sa.text(_GROUP.format(where=where)), values)
     connection.execute(sa.text(_WHO))
-    connection.execute(sa.text(_WORST), {"jails": MOST_JAILS, "addresses": MOST_ADDRESSES})
+    connection.execute(sa.text(_WORST), {"jails": most.jails, "addresses": most.addresses})
 
 
 MOST_REPORTED = 50_000
 """Addresses; five bulk reports of AbuseIPDB, which is what an account has for a day."""
 
 
-def addresses(connection: sa.Connection) -> list[dict[str, Any]]:
-    """Return the grouped addresses by jail, the worst first: jail, ip, sums, times, users and last log lines."""
+def addresses(connection: sa.Connection) -> list[Banned]:
+    """Return the grouped addresses by jail, the worst first."""
     query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
     rows = connection.execute(sa.text(query), {"most": MOST_REPORTED})
     return [
-        {
-            "jail": row.jail, "ip": row.ip, "bans": row.bans, "failures": row.failures, "uncounted": row.uncounted,
-            "first": row.first, "last": row.last, "lifted": end_of_ban(row.last, row.bantime, row.unbanned)[1],
-            "users": json.loads(row.users or "[]"), "matches": row.matches,
-        }
+        Banned(
+            row.jail, row.ip, row.bans, row.failures, row.uncounted, row.first, row.last,
+            end_of_ban(row.last, row.bantime, row.unbanned)[1], tuple(json.loads(row.users or "[]")), row.matches,
+        )
         for row in rows
     ]  # fmt: skip
 
@@ -165,7 +165,7 @@ SELECT jail, ip, name, names FROM (
 
 
 def _jails(
-    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache
+    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache, most: int
 ) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}
@@ -191,7 +191,7 @@ def _jails(
         worst.setdefault(jail, []).append(address)
     return [
         _jail(Jail(name, bans, addresses, failures, tuple(worst.get(name, ())), uncounted=uncounted))
-        for name, bans, addresses, failures, uncounted in connection.execute(sa.text(_JAILS)).fetchmany(MOST_JAILS)
+        for name, bans, addresses, failures, uncounted in connection.execute(sa.text(_JAILS)).fetchmany(most)
     ]
 
 

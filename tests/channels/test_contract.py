@@ -11,9 +11,9 @@ import pytest
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 from tests import ROOT
-from tests.channels.test_conformance import row_of
+from tests.channels.kinds import row_of
 from tests.support.program import Command
 from tests.support.store_making import event, fill, query
 
@@ -32,22 +32,22 @@ class Pigeon(Channel):
     tired: bool = False
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """The note at its leg."""
-        return ("pigeon/note.txt",)
+        return Needs(("pigeon/note.txt",))
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the loft."""
         return (self.loft,)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+    def fits(self, content: Content, stamp: Stamp) -> bool:
         """Carry 40 bytes."""
-        return len(parts["pigeon/note.txt"]) <= 40
+        return len(content.parts["pigeon/note.txt"]) <= 40
 
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the note."""
-        return parts["pigeon/note.txt"].encode()
+        return content.parts["pigeon/note.txt"].encode()
 
     def deliver(self, message: Message) -> None:
         """Fly."""

@@ -8,18 +8,8 @@ from pydantic import ValidationError
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.email import Email
+from tests.channels.kinds import GOOD
 
-GOOD: dict[str, dict[str, Any]] = {
-    "email": {"from": "fail2ban@example.org", "to": ["admin@example.org"]},
-    "file": {"folder": "/var/lib/f2b-digest/mail"},
-    "ntfy": {"url": "https://ntfy.example.org", "topic": "Alertes_web1"},
-    "abuseipdb": {"key_file": "abuse.key"},
-    "apprise": {"url": "json://localhost"},
-    "command": {"command": ["/bin/true"]},
-    "free-mobile": {"user": "12345678", "key_file": "free.key"},
-    "syslog": {},
-    "webhook": {"url": "https://example.org/hook"},
-}
 REQUIRED = [("email", "from"), ("email", "to"), ("ntfy", "url"), ("ntfy", "topic"), ("command", "command"),
             ("free-mobile", "user")]  # fmt: skip
 SMTP = "smtp://f2b@mail.example.org:587"
@@ -192,9 +182,9 @@ def test_a_file_is_looked_for_beside_the_configuration() -> None:
         "email"
     ]
     channel = Email.model_validate(settings, context={"folder": Path("/etc/f2b-digest")})
-    assert channel.password_file
+    assert channel.password
     assert channel.ca_file
-    assert (channel.password_file.path, channel.ca_file.path) == (
+    assert (channel.password.file, channel.ca_file.path) == (
         Path("/etc/f2b-digest/smtp.password"),
         Path("/etc/ca.pem"),
     )

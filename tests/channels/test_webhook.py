@@ -63,8 +63,8 @@ def refusal(channel: Webhook) -> DeliveryError:
 def packed(digest: Digest, channel: Webhook) -> bytes:
     """Return the body of a digest, made as `send` makes it."""
     renderer = Renderer(resources.folder("templates"))
-    parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, STAMP))
-    return channel.pack(parts, STAMP)
+    content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, STAMP))
+    return channel.pack(content, STAMP)
 
 
 def configured(path: Path, settings: str) -> Path:
@@ -353,7 +353,9 @@ def test_chats_tell_totals_and_jails(service: HttpService, template: str) -> Non
 def test_chats_tell_what_needs_somebody_before_the_jails(template: str) -> None:
     """Who reads the beginning on a phone knows whether to get up."""
     text = packed(samples.telling(), chat(template=template)).decode()
-    places_of = [text.index(words) for words in ("192.0.2.7", "3 items need attention", "dovecot has been stopped", "nginx-bot")]
+    places_of = [
+        text.index(words) for words in ("192.0.2.7", "3 items need attention", "dovecot has been stopped", "nginx-bot")
+    ]
     assert places_of == sorted(places_of)
 
 

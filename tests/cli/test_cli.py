@@ -13,7 +13,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.cli import COMMANDS, cli
-from tests.support.program import Command, Ended, program
+from tests.support.program import Command, Ended, let_everybody_enter, program
 from tests.support.store_making import NOON, event, fill, query
 
 HEAVY = ("sqlalchemy", "jinja2", "pydantic", "urllib3")
@@ -115,6 +115,24 @@ def test_verbose_says_what_was_sent(f2b_digest: Command, config: Path, path: Pat
     assert f2b_digest("-v", "--config", config, "send").out == f"daily: out to {config.parent / 'out'}: sent\n"
 
 
+def test_what_is_logged_is_silent_but_for_a_person_who_asks(config: Path, path: Path) -> None:
+    """A warning of the package's own log is in no mail of cron's; -v shows it in a line, -vv with the way there."""
+    fill(path, [event()])
+    code = (
+        "import sys\nfrom f2b_digest.rendering import i18n\nfrom f2b_digest.cli import main\n"
+        "def odd(language): raise RuntimeError('odd')\ni18n._catalogue = odd\nmain()"
+    )
+    config.write_text('language = "fr"\n' + config.read_text())
+    said = {}
+    for option in ("", "-v", "-vv"):
+        command = [sys.executable, "-c", code, *([option] if option else []), "--config", str(config), "preview"]
+        said[option] = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert said[""] == ""
+    assert "f2b-digest: language fr cannot be read: English is used\n" in said["-v"]
+    assert "Error" not in said["-v"]
+    assert "  RuntimeError\n" in said["-vv"]
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -138,6 +156,15 @@ def test_a_name_that_is_not_there_tells_which_is_meant(
     ended = f2b_digest("--config", config, *words)
     assert (ended.status, ended.out) == (status, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize("option", ["--config", "--store"])
+def test_an_option_behind_the_command_is_told_where_it_stands(f2b_digest: Command, path: Path, option: str) -> None:
+    """Who knows other programs writes it there."""
+    ended = f2b_digest("record", option, path, "--jail", "sshd", "--ip", "192.0.2.1")
+    assert (ended.status, ended.out) == (2, "")
+    assert f"{option} stands before the command: f2b-digest {option} … record" in ended.err
+    assert not path.exists()
 
 
 # ---- what loads
@@ -292,9 +319,8 @@ def test_a_user_has_a_store_of_their_own(f2b_digest: Command, tmp_path: Path, mo
 def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: Command, path: Path) -> None:
     """The folder may be open to this user, and the file may not."""
     fill(path, [event()])
+    let_everybody_enter(path)
     path.parent.chmod(0o777)
-    for above in path.parents[1:3]:
-        above.chmod(0o755)
     path.chmod(0o600)
     code = (
         "import os; from pathlib import Path; from f2b_digest.store import Store, connection\n"

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from f2b_digest.channels import KINDS
+from f2b_digest.channels.keys import keys_of
 from f2b_digest.cli import reference
 from f2b_digest.config import Report, Top, load
 from f2b_digest.errors import ConfigurationError
@@ -38,6 +39,7 @@ def test_every_key_of_every_model_is_printed_with_its_meaning() -> None:
     assert set(tables) == set(MODELS)
     for title, model in MODELS.items():
         names = {field.alias or name for name, field in model.model_fields.items()}
+        names |= {key for name in getattr(model, "secrets", ()) for key in keys_of(name)}
         assert {key.name for key in tables[title].keys} == names
         assert [key.name for key in tables[title].keys if not key.meaning or not key.type or not key.value] == []
         assert tables[title].meaning or not title

@@ -98,9 +98,9 @@ def test_a_full_configuration_loads(load: Load, tmp_path: Path) -> None:
     assert isinstance(phone, Ntfy)
     assert isinstance(files, File)
     assert mail.recipients == ("admin@example.org", "second@example.org")
-    assert mail.password_file
-    assert phone.token_file
-    assert (mail.password_file.path, phone.token_file.path) == (tmp_path / "smtp.password", tmp_path / "ntfy.token")
+    assert mail.password
+    assert phone.token
+    assert (mail.password.file, phone.token.file) == (tmp_path / "smtp.password", tmp_path / "ntfy.token")
     assert files.folder == tmp_path / "digests"
     daily, weekly = loaded.reports["daily"], loaded.reports["weekly"]
     assert (daily.channels, daily.jails, daily.quiet, daily.min_bans) == (("mail", "phone"), ("*",), "skip", 1)
@@ -192,9 +192,9 @@ PLANTED: dict[str, tuple[str, object, str]] = {
     "a kind": ("channels.files.kind", "flie", "channels.files.kind"),
     "a channel's number": ("channels.files.min_bans", -1, "channels.files.min_bans"),
     "two places": ("channels.files.maildir", "Maildir", "channels.files"),
-    "two secrets": ("channels.phone.token", "hunter2", "channels.phone"),
+    "two secrets": ("channels.phone.token", "hunter2", "channels.phone.token"),
     "a login of two kinds": ("channels.hook.user", "me", "channels.hook"),
-    "two secrets of a hook": ("channels.hook.secret_file", "x", "channels.hook"),
+    "two secrets of a hook": ("channels.hook.secret_file", "x", "channels.hook.secret"),
     "an address": ("channels.hook.url", "nowhere", "channels.hook.url"),
     "a priority": ("channels.phone.priority", "high", "channels.phone.priority"),
     "a recipient": ("channels.mail.to.1", "nobody", "channels.mail.to.1"),

@@ -13,10 +13,11 @@ import pytest
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
+from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.config import Report
 from f2b_digest.delivery import attempts
-from tests.delivery.test_delivery import DAY, Office, Recording, later
 from tests.support import raw_server
+from tests.support.office import DAY, Office, Recording, later
 from tests.support.program import Command
 from tests.support.raw_server import RawServer
 from tests.support.store_making import event, fill, query
@@ -240,6 +241,6 @@ def test_a_secret_shows_in_no_repr(tmp_path: Path) -> None:
     """Neither the channel's nor an error's."""
     (tmp_path / "token").write_text("hunter2\n")
     settings = {"kind": "ntfy", "url": "https://h", "topic": "t", "token_file": str(tmp_path / "token")}
-    channel = KINDS["ntfy"].model_validate(settings)
-    assert channel.reveal("token") == "hunter2"
+    channel = Ntfy.model_validate(settings)
+    assert channel.token and channel.token.reveal() == "hunter2"
     assert "hunter2" not in repr(channel) + str(channel)

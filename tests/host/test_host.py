@@ -329,7 +329,18 @@ def test_what_is_no_log_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("fifo", "folder", "nothing"):
         assert find(tmp_path, tmp_path / name, tmp_path / name) == ()
+        raw = logins.gather(WEEKS, tmp_path / "none", [tmp_path / name], ["--directory", tmp_path / "none"])
+        assert raw.unseen == (name != "nothing"), "a log that is there, and cannot be read, was not looked at"
     assert find(tmp_path, None, tmp_path / "noise") == ()
+
+
+def test_a_log_that_breaks_off_was_not_looked_at(tmp_path: Path) -> None:
+    """What could be read counts; that it was not all is known."""
+    line = "2026-11-12T08:00:00+00:00 web1 sshd[1]: Accepted password for carol from 203.0.113.7 port 22 ssh2"
+    whole, broken = written(tmp_path / "auth.log", line), os.open(tmp_path, os.O_RDONLY)  # a folder cannot be read
+    raw = logins.Raw(files=(os.open(whole, os.O_RDONLY), broken))
+    found, complete = logins.parse(raw, WEEKS, NOW)
+    assert ([login.user for login in found], complete) == (["carol"], False)
 
 
 def test_an_old_log_is_not_read(tmp_path: Path) -> None:
@@ -436,7 +447,8 @@ def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def odd(*_: object) -> object:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(logins, "parse", lambda *_: (Login("192.0.2.99", "alice", NOW), Login("192.0.2.5", "me", NOW)))
+    people = (Login("192.0.2.99", "alice", NOW), Login("192.0.2.5", "me", NOW))
+    monkeypatch.setattr(logins, "parse", lambda *_: (people, True))
     monkeypatch.setattr(host, "own_networks", lambda: iter(networks("192.0.2.5", "192.168.0.0/24")))
     monkeypatch.setattr(server, "ask", odd)
     found = look(configuration)
@@ -447,7 +459,7 @@ def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((logins, "parse"), (host, "own_networks"), (pwd, "getpwall")):
         monkeypatch.setattr(module, name, odd)
     found = look(configuration)
-    assert found.unseen[:2] == ("server", "logins"), "what failed is told"
+    assert set(found.unseen) >= {"server", "logins", "addresses", "users"}, "what failed is told"
     assert (found.own, found.logins, found.users, found.friends) == ((), (), frozenset(), friends)
 
 

@@ -1,5 +1,6 @@
 """The project's own rules: what a commit runs, what a quick run leaves out, the cron file."""
 
+import ast
 import os
 import re
 import subprocess
@@ -77,6 +78,22 @@ def test_all_tests_are_in_one_of_two_passes() -> None:
     assert marks == ["not alone", "alone"]
 
 
+def test_whatever_is_caught_is_logged() -> None:
+    """A probe that fails in silence lets an alarm die unnoticed: what catches everything logs it, or raises."""
+    silent = []
+    for file in (ROOT / "f2b_digest").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())) if file.name != "recorder.py" else ():
+            broad, words = False, ""
+            if isinstance(node, ast.ExceptHandler):
+                broad = not node.type or bool(re.search(r"\b(Base)?Exception\b", ast.unparse(node.type)))
+                words = "".join(map(ast.unparse, node.body))
+            elif isinstance(node, ast.Call):
+                broad = bool(re.match(r"(contextlib\.)?suppress\(.*\b(Base)?Exception\b", ast.unparse(node)))
+            if broad and not re.search(r"\blog\.|getLogger|\braise\b", words):
+                silent.append(f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+    assert silent == []
+
+
 def test_slow_tests_are_found_in_a_log_of_durations() -> None:
     """One that takes long, and one whose parameters do together; a mark that is there is not set again."""
     log = """
@@ -136,3 +153,15 @@ def test_no_event_is_read_by_number() -> None:
         if path.parent.name not in ("store", "channels") and by_number.search(path.read_text())
     ]
     assert found == ["recorder.py"], "the recorder makes them"
+
+
+def test_test_modules_do_not_import_each_other() -> None:
+    """What two of them need is in tests/support, or in a module beside them that has no tests."""
+    importing = re.compile(r"^from tests.*\b(test_\w+|conftest)\b", re.MULTILINE)
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in importing.findall(path.read_text())
+        if name != path.stem
+    }
+    assert not found

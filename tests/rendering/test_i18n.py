@@ -358,9 +358,9 @@ def test_the_digest_goes_out_in_every_language() -> None:
     renderer = Renderer(resources.folder("templates"))
     for language in i18n.known()[1:]:
         speaking = renderer.speaking(language)
-        parts, noted = delivery.fit(channel.templates, digest, speaking, lambda parts: channel.fits(parts, stamp))
+        content, noted = delivery.fit(channel.needs, digest, speaking, lambda content: channel.fits(content, stamp))
         assert noted.notes == ()
-        assert load_language(language).weekday(digest.start) in parts["email/body.txt"]
+        assert load_language(language).weekday(digest.start) in content.parts["email/body.txt"]
 
 
 ENGLISH_WORDS = re.compile(

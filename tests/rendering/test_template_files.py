@@ -18,7 +18,7 @@ from f2b_digest.rendering import renderer as rendering_renderer
 from f2b_digest.rendering import template_files
 from f2b_digest.rendering.renderer import Renderer
 from tests.support import samples
-from tests.support.program import Command
+from tests.support.program import Command, let_everybody_enter
 from tests.support.store_making import event, fill, query
 
 TEMPLATES = resources.folder("templates")
@@ -41,8 +41,8 @@ def own(tmp_path: Path) -> Path:
 
 def mail(renderer: Renderer) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the parts of a mail, and the notes on what went wrong."""
-    parts, noted = delivery.fit(MAIL.templates, DIGEST, renderer, lambda parts: MAIL.fits(parts, STAMP))
-    return parts, noted.notes
+    content, noted = delivery.fit(MAIL.needs, DIGEST, renderer, lambda content: MAIL.fits(content, STAMP))
+    return dict(content.parts), noted.notes
 
 
 # ---- what cannot be read
@@ -105,8 +105,7 @@ def test_a_closed_file_or_folder_is_told(own: Path) -> None:
         "os.setresuid(65534, 65534, 65534)\n"
         f"folder = template_files.read(Path({str(own)!r})); print(folder.fault({SUBJECT!r}))"
     )
-    for parent in own.parents[:3]:
-        parent.chmod(0o755)  # pytest's own are closed
+    let_everybody_enter(own)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == f"{own / 'email'}: Permission denied\n"
 
@@ -306,6 +305,6 @@ def test_a_template_of_ones_own_without_a_built_in_one_gives_json(own: Path, mon
     (own / "webhook").mkdir()
     (own / "webhook/mine.json").write_text(ENDLESS["a constant"])
     hook = Webhook.model_validate({"kind": "webhook", "url": "https://example.org", "template": "mine.json"})
-    parts, noted = delivery.fit(hook.templates, DIGEST, Renderer(TEMPLATES, own), lambda _: True)
+    content, noted = delivery.fit(hook.needs, DIGEST, Renderer(TEMPLATES, own), lambda _: True)
     assert "no end after 2 s; the digest was sent as JSON" in noted.notes[0]
-    assert '"web1.example.org"' in hook.pack(parts, STAMP).decode()
+    assert '"web1.example.org"' in hook.pack(content, STAMP).decode()

@@ -11,9 +11,10 @@ from f2b_digest import delivery, resources
 from f2b_digest.model.digest import Bar, Compared, Digest, LeftOut, When
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned, Verdict
+from f2b_digest.model.message import Needs
 from f2b_digest.rendering.renderer import Renderer
-from tests.rendering.test_renderer import Page
 from tests.support import samples
+from tests.support.hostile import Page
 from tests.support.samples import START
 
 RENDERER = Renderer(resources.folder("templates"))
@@ -243,6 +244,6 @@ def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/facts.txt").write_text("{% macro subject() %}{{ 1 / 0 }}{% endmacro %}")
     renderer = Renderer(resources.folder("templates"), tmp_path)
-    parts, noted = delivery.fit(["email/subject.txt"], samples.quiet(), renderer, lambda _: True)
-    assert "All quiet: no bans" in parts["email/subject.txt"]
+    content, noted = delivery.fit(Needs(("email/subject.txt",)), samples.quiet(), renderer, lambda _: True)
+    assert "All quiet: no bans" in content.parts["email/subject.txt"]
     assert "the built-in template was used" in noted.notes[0]

@@ -17,11 +17,11 @@ import pytest
 from f2b_digest.analysis import campaign_rule
 from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline
-from f2b_digest.model.counts import Counts
+from f2b_digest.model.counts import Counts, Most
 from f2b_digest.model.digest import Campaign
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import Store, campaigns, summary
+from f2b_digest.store import Store, campaigns
 from f2b_digest.store import users as store_users
 from tests.support.store_making import Row, event, fill
 
@@ -112,7 +112,10 @@ def make(folder: Path, seed: int) -> Case:
         values = {"first_id": 0, "last_id": 10**9, "since": NIGHT - span, "until": NIGHT - span / 9}
     start = None if seed % 5 == 4 else NIGHT - span
     windows = [(NIGHT - (n + 2) * span / 2, NIGHT - (n + 1) * span / 2) for n in range(5)]
-    with Store(path, read_only=True) as store, store.report(selection) as source:
+    with (
+        Store(path, read_only=True) as store,
+        store.report(selection, Most(MOST["jails"], MOST["addresses"])) as source,
+    ):
         digest = source.counts(
             zone=ZoneInfo(chance.choice(ZONES)), start=start, end=NIGHT, campaigns=campaign_rule(CAMPAIGN),
             users=USERS, geography=Geography("atlas", NIGHT, "free", place),
@@ -136,10 +139,7 @@ def place(ip: str) -> Place | None:
 @pytest.fixture(scope="module", params=range(16))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """Give one case after the other, of few rows so that some are left out."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "MOST_JAILS", MOST["jails"])
-        patch.setattr(summary, "MOST_ADDRESSES", MOST["addresses"])
-        yield make(tmp_path_factory.mktemp("numbers"), request.param)
+    yield make(tmp_path_factory.mktemp("numbers"), request.param)
 
 
 KNOWN = "CASE WHEN count(failures) OR NOT count(*) THEN CAST(total(failures) AS INTEGER) END"

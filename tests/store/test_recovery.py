@@ -16,57 +16,24 @@ from f2b_digest.errors import StoreError
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, migrations
-from tests.store.test_store import fingerprint
+from tests.support.damage import (
+    INDEX_LEAF,
+    PAGE,
+    TABLE_LEAF,
+    break_events,
+    break_header,
+    break_index,
+    break_many,
+    fingerprint,
+    overwrite,
+    pages,
+    truncate,
+)
 from tests.support.program import Command
 from tests.support.store_making import NOON, event, fill, query
 
-PAGE = 4096
 BANS = 1500
-TABLE_LEAF, INDEX_LEAF = 13, 10
 RECORD = ("record", "--jail", "sshd", "--ip", "203.0.113.99")
-
-
-def pages(path: Path, kind: int, words: bytes) -> list[int]:
-    """Return the numbers, from 0, of the pages of a kind that hold some words."""
-    content = path.read_bytes()
-    starts = range(PAGE, len(content), PAGE)
-    return [n // PAGE for n in starts if content[n] == kind and words in content[n : n + PAGE]]
-
-
-def overwrite(path: Path, at: int, content: bytes) -> None:
-    """Change bytes of a file, as a broken disk does."""
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(content)
-
-
-def break_events(path: Path) -> None:
-    """Break a page of events."""
-    overwrite(path, pages(path, TABLE_LEAF, b"Failed password")[9] * PAGE, b"\xff" * 2000)
-
-
-def break_many(path: Path) -> None:
-    """Break every fifth page of events."""
-    for page in pages(path, TABLE_LEAF, b"Failed password")[::5]:
-        overwrite(path, page * PAGE, b"\xff" * 2000)
-
-
-def break_index(path: Path) -> None:
-    """Break a page of the index that keeps events from being stored twice."""
-    overwrite(path, pages(path, INDEX_LEAF, b"192.0.2.")[3] * PAGE + 8, b"\x00\x10" * 40)
-
-
-def break_header(path: Path) -> None:
-    """Break the file's size and its list of free pages, in its header."""
-    overwrite(path, 28, b"\0\0\0\7\0\0\0\5\0\0\0\x20")
-
-
-def truncate(path: Path) -> None:
-    """Take the second half of the file away."""
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size // PAGE // 2 * PAGE)
-
-
 DAMAGES = {"events": break_events, "index": break_index, "header": break_header, "truncated": truncate}
 
 
@@ -287,6 +254,38 @@ def test_a_recovery_that_is_interrupted_can_be_run_again(
     assert Path(f"{full}.damaged").exists()
     recover(f2b_digest, full)
     assert (full.parent / "bans.sqlite3.damaged-2").exists()
+
+
+def test_a_mark_that_is_no_file_does_not_stop_a_recovery(f2b_digest: Command, config: Path, full: Path) -> None:
+    """A pipe with the mark's name holds no reason, and goes."""
+    break_events(full)
+    os.mkfifo(f"{full}.damaged")
+    recover(f2b_digest, full)
+    assert not Path(f"{full}.damaged").exists()
+    assert f2b_digest("--config", config, "send").status == 0
+
+
+def test_a_recovery_that_cannot_begin_leaves_nothing(
+    f2b_digest: Command, config: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the copy finds no room, that is said, and no half of it stays."""
+    break_events(full)
+    monkeypatch.setattr("f2b_digest.store.recovery._copy", later)
+    ended = f2b_digest("--config", config, "recover")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "No space left on device: nothing was changed" in ended.err
+    assert list(full.parent.glob("*.damaged-*")) == []
+
+
+def test_a_preview_says_that_nothing_is_sent_from_a_damaged_store(
+    f2b_digest: Command, config: Path, full: Path
+) -> None:
+    """It shows what can be read, and with it why no mail will come, and what to do."""
+    Path(f"{full}.damaged").write_text("page 3 is malformed\n")
+    ended = f2b_digest("--config", config, "preview")
+    assert ended.status == 0
+    assert "set aside as damaged (page 3 is malformed), and nothing is sent from it" in ended.err
+    assert "run f2b-digest recover" in ended.err
 
 
 def later(*_: object) -> None:

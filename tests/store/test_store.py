@@ -1,6 +1,5 @@
 """The store: what it refuses, what it never touches, who may seal and claim, and that its sums are right."""
 
-import hashlib
 import json
 import os
 import re
@@ -22,12 +21,13 @@ from sqlalchemy.exc import IntegrityError
 
 from f2b_digest import recorder
 from f2b_digest.analysis import campaign_rule
-from f2b_digest.model.counts import Counts
+from f2b_digest.model.counts import SHOWN, Counts, Most
 from f2b_digest.model.digest import Address, Totals
 from f2b_digest.model.event import Event
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, summary, tables
+from tests.support.damage import fingerprint
 from tests.support.program import Command
 from tests.support.store_making import NOON, Row, event, fill, query
 
@@ -56,15 +56,10 @@ def seal(store: Store, selection: Selection, uuid: str, *recipients: str) -> boo
     return store.seal(selection, stamp=stamp(uuid), document="{}", start=NOON, end=NOON, messages=messages)
 
 
-def summarise(store: Store, selection: Selection = ALL, start: float | None = None) -> Counts:
+def summarise(store: Store, selection: Selection = ALL, start: float | None = None, most: Most = SHOWN) -> Counts:
     """Return the counts of a selection."""
-    with store.report(selection) as source:
+    with store.report(selection, most) as source:
         return source.counts(zone=UTC, start=start, end=NOON, campaigns=campaign_rule(5))
-
-
-def fingerprint(path: Path) -> str:
-    """Return a hash of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ---- one table, two descriptions
@@ -304,8 +299,7 @@ def test_every_number_of_a_digest_is_what_a_naive_count_finds(
 ) -> None:
     """Bans, addresses, failures, times, users and what is left out equal a count in Python, whatever was chosen."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        for name, limit in (("MOST_JAILS", jails), ("MOST_ADDRESSES", addresses), ("MOST_USERS", users)):
-            patch.setattr(summary, name, limit)
+        patch.setattr(summary, "MOST_USERS", users)
         path = Path(folder, "bans.sqlite3")
         fill(path, rows)
         stored = [
@@ -314,7 +308,7 @@ def test_every_number_of_a_digest_is_what_a_naive_count_finds(
         ]
         selection = Selection(first_id=first_id, last_id=last_id, jails=tuple(sign + name for sign, name in chosen))
         with Store(path, read_only=True) as store:
-            digest = summarise(store, selection)
+            digest = summarise(store, selection, most=Most(jails, addresses))
             pending = store.pending(selection).bans
     bans = [e for e in stored if first_id <= e["id"] <= last_id and is_wanted(e, chosen)]
     known = failures(bans) if bans else 0

@@ -12,7 +12,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.store import Store, idle, integrity
-from tests.store.test_recovery import break_events, break_header, break_index, truncate
+from tests.support.damage import break_events, break_header, break_index, truncate
 from tests.support.program import Command
 from tests.support.store_making import NOON, event, fill, query
 

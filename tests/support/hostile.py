@@ -1,4 +1,6 @@
-"""Texts as an attacker would choose them: for jails, ids, user names, log lines and whatever a server says."""
+"""Texts that an attacker may choose, and a reader of HTML that shows whether one became more than text."""
+
+from html.parser import HTMLParser
 
 HOSTILE = {
     "HTML": "</td><img src=x onerror=alert(1)><script>alert(1)</script>",
@@ -19,3 +21,45 @@ HOSTILE = {
     "tabs": "\t\t",
     "nothing": "",
 }
+
+
+class Page(HTMLParser):
+    """A page's elements with their attributes, and its text outside of <title> and <style>.
+
+    <wbr>, which parts a name so that no mail program links it, is no element here: only `parted` tells of it.
+    """
+
+    def __init__(self, html: str) -> None:
+        """Parse a page."""
+        super().__init__()
+        self.shape: list[object] = []
+        self.text = ""
+        self.parted = ""
+        """The text, with U+200B for each <wbr>."""
+        self._in: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element's begin."""
+        if tag == "wbr":
+            self.parted += "\u200b"
+            return
+        self.shape.append((tag, attrs))
+        self._in.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Keep an element's end."""
+        self.shape.append(tag)
+        while self._in and self._in.pop() != tag:
+            pass
+
+    def handle_comment(self, data: str) -> None:
+        """Keep a comment: there should be none."""
+        self.shape.append(f"comment {data}")
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text."""
+        if not {"title", "style"} & set(self._in):
+            self.text += data
+            self.parted += data

@@ -187,10 +187,10 @@ def hear_of_the_rest(server: Server, missed: float) -> EmailMessage:
     """The newer version sends, from a folder that only root may enter: also the ban that only fail2ban knew."""
     (server.root / "opt/f2b-digest").chmod(0o700)
     time.sleep(max(0.0, missed + reconcile.YOUNG - time.time()))  # a younger ban may be on its way to the store yet
-    at_the_next_minute(server)
     nothing_is_left_to_set_up(server)
     preview = server("f2b-digest", "preview")
     assert "3 more events wait in " in preview.stderr, "what the full disk held up is in its spool"
+    at_the_next_minute(server)
     mail = mails(server, 2)[1]
     assert lasting(text_of(mail))[0] == lasting(preview.stdout)[0], "what needs somebody"
     assert mail["X-F2B-Digest"].startswith(NEWER)

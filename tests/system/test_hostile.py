@@ -14,8 +14,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.rendering.renderer import HIDDEN
-from tests.rendering.test_renderer import Page
-from tests.support.hostile import HOSTILE
+from tests.support.hostile import HOSTILE, Page
 from tests.support.program import Command
 from tests.support.raw_server import WebServer, says
 from tests.support.store_making import NOON, event, fill, query

@@ -43,9 +43,9 @@ def seen() -> dict[str, bytes]:
     }
     for channel in CHANNELS:
         stamp = Stamp("0" * 32, "weekly", "golden", digest.host, digest.end.timestamp(), digest.totals.bans)
-        parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, stamp))
-        files |= {name.replace("/", "-"): text.encode() for name, text in parts.items()}
-        files[f"{channel.kind}.message"] = channel.pack(parts, stamp)
+        content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, stamp))
+        files |= {name.replace("/", "-"): text.encode() for name, text in content.parts.items()}
+        files[f"{channel.kind}.message"] = channel.pack(content, stamp)
     for name, make in BY_HAND.items():
         rendered = renderer.render(TEMPLATES, document(make()))
         files |= {f"{name}-{each.replace('/', '-')}": text.encode() for each, text in rendered.items()}

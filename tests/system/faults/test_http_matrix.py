@@ -23,9 +23,9 @@ from f2b_digest.delivery import attempts
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.model.message import Message
 from f2b_digest.resources import folder
-from tests.delivery.test_delivery import DAY, Office
 from tests.support.certificates import Certificates
 from tests.support.figures import Keep
+from tests.support.office import DAY, Office
 from tests.support.raw_server import RawServer
 from tests.support.store_making import query
 from tests.system.faults.door import Fault

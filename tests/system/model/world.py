@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
-
-from pydantic import ConfigDict
 
 from f2b_digest import composition, delivery, recorder, resources
 from f2b_digest.channels.base import Channel
@@ -21,11 +19,12 @@ from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import attempts
 from f2b_digest.errors import DeliveryError, F2bDigestError
 from f2b_digest.isolation import Finished, Stopped
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import OPEN, Delivery, Store
 from f2b_digest.store.connection import sender_lock, take_spool_in
+from tests.support.office import Recording
 from tests.support.store_making import NOON, event
 from tests.system.model.reference import Bans, Event, Model
 
@@ -59,29 +58,16 @@ class Plan:
     happening: str
 
 
-class Post(Channel):
-    """A way out to some recipients, in a world."""
+class Post(Recording):
+    """The fake channel, whose messages go into a world."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    templates: ClassVar[tuple[str, ...]] = ("list",)
     any_recipient: ClassVar[bool] = True
 
-    kind: Literal["post"] = "post"
-    to: tuple[str, ...]
     world: Any
 
-    @property
-    def recipients(self) -> tuple[str, ...]:
-        """Return whoever was configured."""
-        return self.to
-
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
-        """Have no limits."""
-        return True
-
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the list, below a line that is never empty."""
-        return f"{stamp.bans} bans\n{parts['list']}".encode()
+        return f"{stamp.bans} bans\n".encode() + super().pack(content, stamp)
 
     def deliver(self, message: Message) -> None:
         """Let the world have it; what the world finds wrong must not pass for a bug of a channel, which is retried."""
@@ -135,7 +121,7 @@ class List(Renderer):
     def render(self, names: Iterable[str], document: Mapping[str, Any]) -> dict[str, str]:
         """Return the list."""
         lines = [f"{j['name']} {a['ip']} {a['bans']}" for j in document["jails"] for a in j["worst"]]
-        return {"list": "\n".join(lines)}
+        return {"list.txt": "\n".join(lines)}
 
 
 class WatchedStore(Store):
@@ -153,10 +139,10 @@ class WatchedStore(Store):
         self.seen = len(self.world.model.events)
         return super().last_event()
 
-    def report(self, selection: Selection) -> Any:
+    def report(self, selection: Selection, *most: Any) -> Any:
         """Be interrupted between looking and sealing."""
         self.world.at("report")
-        return super().report(selection)
+        return super().report(selection, *most)
 
     def seal(self, selection: Selection, *, stamp: Stamp, messages: Sequence[tuple[str, Message]], **more: Any) -> bool:
         """Put the same into the model."""

@@ -259,7 +259,7 @@ def test_the_sms_tells_host_totals_and_the_worst_jails() -> None:
         "sshd 84, nginx-botsearch 26, postfix-sasl 7, recidive 1"
     )
     short = rendered(sample(), local(max_chars=len(text) - 1))
-    assert short == text.replace("recidive 1", "1 more")
+    assert short == text.replace(", recidive 1", " and 1 more")
 
 
 @pytest.mark.parametrize(

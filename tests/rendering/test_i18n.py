@@ -47,7 +47,7 @@ def test_no_catalogue_lacks_a_sentence(language: str) -> None:
 
 def planted(translated: Callable[[Catalog], object]) -> list[str]:
     """Return the faults of a French catalogue of two sentences, after something was done to it."""
-    source, catalogue = Catalog(), Catalog("de")  # of two forms
+    source, catalogue = Catalog(), Catalog("de")
     source.add(("%(num)s ban on %(host)s", "%(num)s bans on %(host)s"))
     source.add("to %(end)s")
     catalogue.add(("%(num)s ban on %(host)s", "%(num)s bans on %(host)s"), ("%(num)s à %(host)s", "%(num)s à %(host)s"))

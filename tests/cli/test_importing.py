@@ -358,6 +358,7 @@ def test_a_first_look_ends_with_the_log_and_is_judged_by_it(f2b_digest: Command,
     assert "2026" not in text
 
 
+@pytest.mark.slow
 def test_a_first_look_shows_what_is_asked_for(f2b_digest: Command, config: Path, tmp_path: Path) -> None:
     """All of it, an age that counts from the log's end, or another report's period."""
     path = long_log(tmp_path / "fail2ban.log")
@@ -371,6 +372,7 @@ def test_a_first_look_shows_what_is_asked_for(f2b_digest: Command, config: Path,
     assert "the last week of what was read" in weekly.err
 
 
+@pytest.mark.slow
 def test_what_a_pipe_brings_is_read(config: Path) -> None:
     """As `journalctl -u fail2ban | f2b-digest preview --from -`."""
     ended = program("--config", config, "preview", "--from", "-", stdin=gzip.compress(LOG.encode()))

@@ -260,6 +260,7 @@ def naive(path: Path) -> Iterator[tuple[str, str, str, float]]:
             yield said[3], said[1] or said[2], said[4], at
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LOGS, reason="needs the real histories, of which F2B_DIGEST_HISTORIES is the folder")
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.name)
 def test_nothing_of_a_real_log_is_lost(path: Path, figures: Keep) -> None:

@@ -109,8 +109,13 @@ def _fact(counts: Counts, row: Chosen, reason: Belonging) -> OwnBanned | OwnBanO
     last, until = moment(row.last, zone), None if row.until is None else moment(row.until, zone)
     if until is not None and (row.unbanned or until <= counts.end):
         return OwnBanOver(row.jail, row.ip, row.bans, last, until, *reason)
-    unban = f"fail2ban-client set {shlex.quote(row.jail)} unbanip {shlex.quote(row.ip)}"
-    return OwnBanned(row.jail, row.ip, row.bans, last, until, *reason, unban)
+    jail, ip = shlex.quote(row.jail), shlex.quote(row.ip)
+    return OwnBanned(
+        row.jail, row.ip, row.bans, last, until, *reason,
+        unban=f"fail2ban-client set {jail} unbanip {ip}",
+        ignore=f"fail2ban-client set {jail} addignoreip {ip}",
+        permanent=row.permanent,
+    )  # fmt: skip
 
 
 def _first(spans: Sequence[tuple[Span, Belonging]], banned: Span) -> Belonging | None:

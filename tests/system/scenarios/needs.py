@@ -122,7 +122,7 @@ def a_jail_is_dead_for_five_days(world: World) -> None:
     world.today(without=("sshd",))
 
 
-@scenario(CALM, r"\b1\d\d bans", r"1[01]\d usual", never=(NEEDS, "usual 0", "far"))
+@scenario(CALM, r"\b1\d\d bans", r"usual(ly)? \(?1[01]\d|usual \(1[01]\d", never=(NEEDS, "usually 0", "far"))
 def a_jail_is_back_after_weeks(world: World) -> None:
     """The weeks of its outage are not what is usual."""
     dead(world, 20)
@@ -251,7 +251,9 @@ def a_jail_bans_a_proxy_that_the_configuration_names(world: World) -> None:
     world.ban("198.51.100.9", "nginx-botsearch")
 
 
-@scenario(CALM, r"203\.0\.113\.77\b", r"The ban is over: (19 Nov )?03:00 to 03:10", never=(NEEDS, "unbanip"))
+@scenario(
+    "Nothing is broken", r"203\.0\.113\.77\b", r"The ban is over: (19 Nov )?03:00 to 03:10", never=(NEEDS, "unbanip")
+)
 def a_friends_ban_is_over_already(world: World) -> None:
     """It lasted ten minutes in the night."""
     world.top += 'friends = ["203.0.113.0/24"]\n'

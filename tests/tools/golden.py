@@ -66,7 +66,8 @@ def seen() -> dict[str, bytes]:
 def story_pages(name: str) -> dict[str, str]:
     """Return a story's subject, text, page and notification, by the names of their golden files."""
     renderer = Renderer(resources.folder("templates"), language=STORIES[name].language)
-    digest, pages = told(name), {}
+    digest = told(name)
+    pages: dict[str, str] = {}
     for channel, files in zip(CHANNELS, STORY_FILES, strict=True):
         stamp = Stamp("0" * 32, digest.report, "golden", digest.host, digest.end.timestamp(), digest.totals.bans)
         content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, stamp))

@@ -16,7 +16,7 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, console, report_named, scratch
+from f2b_digest.cli import Program, centre, complain, console, report_named, scratch
 from f2b_digest.cli.importing import fill
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
@@ -80,16 +80,14 @@ def command(
     hold(sources)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        path = program.begin(configuration, looks=True)
-        if sources:
-            path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
-            _fill(path, sources, configuration)
+        at_centre = not sources and program.is_centre(configuration.store)
+        path = _place(stack, program, configuration, name, sources, since, now)
         store = stack.enter_context(Store(path, read_only=True))
         if since is None and until is None:
             selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
         else:
             selection, end = _past(configuration, name, since, until, now), now
-        host_context = program.host_context(configuration)
+        host_context = centre.host_context(configuration) if at_centre else program.host_context(configuration)
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
@@ -103,14 +101,37 @@ def command(
                 stamp = delivery.stamp_of(digest, NO_ID, channel, now)
                 body, noted = delivery.make(way, digest, renderer, stamp, bans)
                 content = way.wire(body)
-        if found := damage(path):
-            complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
-        waiting = recorder.spooled(str(path))
-        if waiting:
-            complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
-        for note in noted.notes:
-            complain(note)
+        _complain(path, noted)
         write(target, content, colour=layout.colour, pager=not no_pager)
+
+
+def _place(
+    stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, sources: list[Path],
+    since: str | None, now: float,
+) -> Path:  # fmt: skip
+    """Return the store to look at: this host's; or a scratch one, which stays as long as a stack."""
+    if sources:
+        program.begin(configuration, looks=True)
+        path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
+        _fill(path, sources, configuration)
+        return path
+    if not program.is_centre(configuration.store):
+        return program.begin(configuration, looks=True)
+    fleet = stack.enter_context(centre.opened(program, configuration))
+    report = configuration.reports[name]
+    oldest = now if since is None else parse_time(since, now, composition.zone_of(configuration, name))
+    return stack.enter_context(fleet.about(name, report.hosts, report.every, oldest)).path
+
+
+def _complain(path: Path, noted: Digest) -> None:
+    """Print what is wrong with a store, and with a digest's making."""
+    if found := damage(path):
+        complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
+    waiting = recorder.spooled(str(path))
+    if waiting:
+        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+    for note in noted.notes:
+        complain(note)
 
 
 def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None:

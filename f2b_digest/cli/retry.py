@@ -21,7 +21,11 @@ def command(program: Program) -> None:
     delivery is tried after 5 minutes, then after twice as long up to 4 hours, for 5 days. Once a week it also checks a
     large store for damage.
     """
-    path = program.store_path(settings(program.config).get("store"))
+    store = settings(program.config).get("store")
+    if program.is_centre(store):
+        _retry(program)
+        return
+    path = program.store_path(store)
     now = program.clock()
     if privileges.as_owner(path, lambda: is_idle(path, now)) != YES:  # root may still have to read the configuration
         _retry(program)
@@ -32,10 +36,15 @@ def command(program: Program) -> None:
 
 def _retry(program: Program) -> None:
     from f2b_digest import delivery
+    from f2b_digest.cli import centre
     from f2b_digest.cli.send import tell
     from f2b_digest.store import Store, is_there, sender_lock
 
     configuration = program.configuration()
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            outcomes = delivery.retry(configuration, fleet, program.clock)
+        tell(outcomes, program.verbose)
     path = program.begin(configuration)
     if not is_there(path):
         return

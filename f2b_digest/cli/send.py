@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.cli import Program, centre, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.errors import StoreError
@@ -18,6 +19,7 @@ from f2b_digest.model.host_context import HostContext
 from f2b_digest.reconcile import Known
 from f2b_digest.store import (
     OVERDUE,
+    Outbox,
     Store,
     begin_week,
     is_due,
@@ -54,6 +56,12 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     renderer = delivery.renderer_of(configuration)
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            known_there = centre.host_context(configuration)
+            outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, known_there)
+            fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
+        tell(outcomes, program.verbose)
     path = program.begin(configuration, looks=True)
     with only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
@@ -61,6 +69,18 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
         tidy(store, configuration, program.clock())
     tell(outcomes, program.verbose)
+
+
+@contextmanager
+def sending(program: Program, configuration: Configuration) -> Iterator[Outbox]:
+    """Open where digests and deliveries are, as the only sender of a host's store."""
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            yield fleet
+        return
+    path = program.begin(configuration)
+    with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
+        yield store
 
 
 def tidy(store: Store, configuration: Configuration, now: float) -> int:
@@ -141,7 +161,7 @@ def open_store(path: Path) -> Store:
     return store
 
 
-def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
+def tell(outcomes: Iterable[Outcome], verbose: bool) -> NoReturn:
     """Print a line for each delivery that had trouble (all of them if `verbose`), and end with the exit status."""
     statuses = set()
     for outcome in outcomes:

@@ -306,8 +306,8 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ("[reports]", "reports: there is none: add one like [reports.daily]"),
         ("reports = 5", "reports: must be tables like [reports.name]"),
         ("[reports]\ndaily = 5", "reports.daily: must be a table like [reports.name]"),
-        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes no jail in: begin with "*", or with names'),
-        ("[reports.r]\njails = []", 'reports.r.jails: takes no jail in: begin with "*", or with names'),
+        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes nothing in: begin with "*", or with names'),
+        ("[reports.r]\njails = []", 'reports.r.jails: takes nothing in: begin with "*", or with names'),
     ],
 )
 def test_a_mistake_is_told_with_what_would_be_right(load: Load, text: str, mistake: str) -> None:

@@ -1,11 +1,13 @@
 """Digests that a fleet's centre makes: sealed by a vector of stores, each ban told once, by whoever sends."""
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
@@ -25,13 +27,13 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def program(centre: Centre, tmp_path: Path) -> Program:
-    """Give the program at the centre, with a report `daily` that goes into files in the folder `out`."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out").chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    config = tmp_path / "config.toml"
+def program(centre: Centre) -> Iterator[Program]:
+    """Give the program at the centre, with a report `daily` that goes into files in a folder that others may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="f2b-digest-test-"))
+    folder.chmod(0o755)
+    (folder / "out").mkdir()
+    (folder / "out").chmod(0o777)
+    config = folder / "config.toml"
     config.write_text(
         f"""
 store = "{centre.as_user("f2b_digest")}"
@@ -44,7 +46,7 @@ channels = ["out"]
 hosts = ["web*", "!web2"]
 [channels.out]
 kind = "file"
-folder = "{tmp_path}/out"
+folder = "{folder}/out"
 """
     )
 
@@ -52,7 +54,8 @@ folder = "{tmp_path}/out"
         words = [sys.executable, "-m", "f2b_digest", "--config", str(config), *arguments]
         return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
 
-    return run
+    yield run
+    shutil.rmtree(folder)
 
 
 def digests(opened: Opened, report: str) -> list[set[str]]:
@@ -88,8 +91,21 @@ def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, progr
     shown = program("show", history.split()[0])
     assert "192.0.2.4" in shown.stdout
     resent = program("resend", history.split()[0])
-    assert (resent.returncode, resent.stderr) == (0, "")
+    assert (resent.returncode, resent.stderr) == (0, ""), resent.stderr
     assert (program("retry").returncode, program("prune").returncode) == (0, 0)
+    host.bans(["192.0.2.5", "192.0.2.6"])
+    host.forward()
+    status = json.loads(program("status", "--json").stdout)
+    assert {name: report["pending_bans"] for name, report in status["reports"].items()} == {"daily": 2, "web": 3}
+    assert status["undelivered"] == []
+
+
+def test_what_is_for_a_hosts_store_says_so(program: Program) -> None:
+    """A command that makes no sense at a centre ends with a line."""
+    for words in (("record", "--jail", "sshd", "--ip", "192.0.2.1"), ("recover",), ("import",)):
+        refused = program(*words)
+        assert refused.returncode == 78, words
+        assert "this command is for a host's store" in refused.stderr
 
 
 def test_a_store_that_was_restored_is_told_once(centre: Centre, host: Host, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def _news(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     yield from only(roaming(counts))
     yield from drops(counts, inputs)
     yield from only(restarted(counts, inputs))
-    if inputs.first and usual(inputs.baseline.all) is None:
+    if inputs.first and inputs.complete and not inputs.baseline.all:
         yield FirstDigest()
 
 

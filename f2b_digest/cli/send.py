@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -14,9 +13,11 @@ from f2b_digest import composition, delivery, reconcile
 from f2b_digest.cli import Program, centre, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
-from f2b_digest.errors import StoreError
+from f2b_digest.delivery.ping import ping, ping_all
+from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.reconcile import Known
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import (
     OVERDUE,
     Outbox,
@@ -57,18 +58,33 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     renderer = delivery.renderer_of(configuration)
     if program.is_centre(configuration.store):
-        with centre.opened(program, configuration) as fleet:
-            known_there = centre.host_context(configuration)
-            outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, known_there)
-            fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
-        tell(outcomes, program.verbose)
+        outcomes, waits = _send_of_fleet(program, configuration, renderer, names)
+    else:
+        outcomes, waits = _send(program, configuration, renderer, names)
+    ping_all(configuration, names, outcomes, waits)
+    tell(outcomes, program.verbose)
+
+
+def _send(
+    program: Program, configuration: Configuration, renderer: Renderer, names: list[str]
+) -> tuple[list[Outcome], set[str]]:
     path = program.begin(configuration, looks=True)
-    with only_sender(path, PATIENCE), open_store(path) as store:
+    with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
         tidy(store, configuration, program.clock())
-    tell(outcomes, program.verbose)
+        return outcomes, waiting(store)
+
+
+def _send_of_fleet(
+    program: Program, configuration: Configuration, renderer: Renderer, names: list[str]
+) -> tuple[list[Outcome], set[str]]:
+    with failure_pinged(configuration, names), centre.opened(program, configuration) as fleet:
+        context = centre.host_context(configuration)
+        outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
+        fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
+        return outcomes, waiting(fleet)
 
 
 @contextmanager
@@ -81,6 +97,22 @@ def sending(program: Program, configuration: Configuration) -> Iterator[Outbox]:
     path = program.begin(configuration)
     with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
         yield store
+
+
+@contextmanager
+def failure_pinged(configuration: Configuration, names: Iterable[str]) -> Iterator[None]:
+    """Ping the reports' monitors for a failure where the block ends early."""
+    try:
+        yield
+    except (F2bDigestError, SystemExit):
+        for name in names:
+            ping(configuration, name, "send failed", well=False)
+        raise
+
+
+def waiting(store: Outbox) -> set[str]:
+    """Return the reports that have deliveries which will be tried again."""
+    return {row.report for row in store.undelivered() if row.status == "deferred"}
 
 
 def tidy(store: Store, configuration: Configuration, now: float) -> int:
@@ -161,7 +193,7 @@ def open_store(path: Path) -> Store:
     return store
 
 
-def tell(outcomes: Iterable[Outcome], verbose: bool) -> NoReturn:
+def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
     """Print a line for each delivery that had trouble (all of them if `verbose`), and end with the exit status."""
     statuses = set()
     for outcome in outcomes:

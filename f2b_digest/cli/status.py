@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program, centre, zone_of
+from f2b_digest.cli import Program, centre, metrics, zone_of
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration, Report
 from f2b_digest.rendering.renderer import visible
@@ -25,19 +25,41 @@ LONGEST_TEXT = 4096
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "prometheus"]),
+    help="text; json for programs, with times in UTC epoch seconds; prometheus: metrics.",
+)
+@click.option(
+    "--textfile",
+    metavar="PATH",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the metrics to a file for node_exporter, atomically, and print nothing.",
+)
 @click.pass_obj
-def command(program: Program, as_json: bool) -> None:
-    """Show what is pending, what was not delivered, and why."""
+def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
+    """Show what is pending, what was not delivered, and why.
+
+    \b
+    Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
+    """  # noqa: D301 - click wants the character, not its name
+    if textfile and (as_json or form not in (None, "prometheus")):
+        raise click.UsageError("--textfile writes the format prometheus only")
     configuration = program.configuration()
-    if program.is_centre(configuration.store):
-        with centre.opened(program, configuration) as fleet:
-            state = _state_of_fleet(configuration, fleet)
+    if textfile:
+        if program.becomes_another(configuration):
+            content = metrics.by_a_child(lambda: _metrics(program, configuration))
+        else:
+            content = _metrics(program, configuration).encode()
+        metrics.write(textfile, content)
+    elif form == "prometheus":
+        click.echo(_metrics(program, configuration), nl=False)
     else:
-        path = program.begin(configuration)
-        with Store(path, read_only=True) as store:
-            state = _state(configuration, store, path)
-    click.echo(json.dumps(asdict(state), indent=2) if as_json else "\n".join(_lines(state, configuration)))
+        state = _state_of(program, configuration)
+        as_json = as_json or form == "json"
+        click.echo(json.dumps(asdict(state), indent=2) if as_json else "\n".join(_lines(state, configuration)))
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,34 @@ def _report(configuration: Configuration, store: Store, name: str) -> _Report:
 def _report_of(report: Report, pending: Pending, last: Sealed | None) -> _Report:
     sealed = _Last(last.sealed_at, last.bans) if last else None
     return _Report(pending.bans, pending.since, sealed, report.channels)
+
+
+def _state_of(program: Program, configuration: Configuration) -> _State:
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            return _state_of_fleet(configuration, fleet)
+    path = program.begin(configuration)
+    with Store(path, read_only=True) as store:
+        return _state(configuration, store, path)
+
+
+def _metrics(program: Program, configuration: Configuration) -> str:
+    path = program.begin(configuration)
+    with Store(path, read_only=True) as store:
+        state = _state(configuration, store, path)
+        reports = {
+            name: metrics.Report(
+                report.pending_bans,
+                max(store.runs(name), default=None),
+                report.last_digest.sealed_at if report.last_digest else None,
+            )
+            for name, report in state.reports.items()
+        }
+        undelivered = [(row.report, row.channel, row.status) for row in state.undelivered]
+        bans = store.bans_by_jail()
+    return metrics.exposition(
+        metrics.State(bans, reports, undelivered, state.spooled, state.bytes, damaged=bool(state.damage))
+    )
 
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:

@@ -74,6 +74,12 @@ class Reads(ABC):
         with self._reading() as connection:
             return connection.scalar(sa.select(sa.func.max(event.c.id))) or 0
 
+    def bans_by_jail(self) -> dict[str, int]:
+        """Count the bans in the store by jail; it reads an index of all events."""
+        query = sa.select(event.c.jail, sa.func.count()).where(event.c.kind == "ban").group_by(event.c.jail)
+        with self._reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def pending(self, selection: Selection) -> Pending:
         """Count the bans of a selection."""
         with self._reading() as connection:

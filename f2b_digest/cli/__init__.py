@@ -179,7 +179,11 @@ class Program:
                 ["the store is a fleet's centre, which has no events of this host: this command is for a host's store"]
             )
         elif "://" in name:
-            raise ConfigurationError([f"store {name.partition('://')[0]}://…: a store is a path, or sqlite:///path"])
+            raise ConfigurationError(
+                [
+                    f"store {name.partition('://')[0]}://…: a store is a path, sqlite:///path, or a fleet's postgresql://…"
+                ]
+            )
         folder = self.config.absolute().parent if self.config and not self.store else Path()
         try:
             return folder / Path(name).expanduser()

@@ -28,7 +28,11 @@ def command(program: Program) -> None:
     delivery is tried after 5 minutes, then after twice as long up to 4 hours, for 5 days. Once a week it also checks a
     large store for damage.
     """
-    path = program.store_path(settings(program.config).get("store"))
+    store = settings(program.config).get("store")
+    if program.is_centre(store):
+        _retry(program)
+        return
+    path = program.store_path(store)
     now = program.clock()
     if privileges.as_owner(path, lambda: is_idle(path, now)) != YES:  # root may still have to read the configuration
         _retry(program)

@@ -21,26 +21,32 @@ BATCH = 5000
 COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
 """Days before today that a digest is compared with, by how often it is due, and those of the period itself."""
 _TABLE = "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT)"
-_FIELDS = "e.kind, h.host, e.jail, e.ip, e.at, e.recorded_at, e.failures, e.bantime, e.bancount, e.users, e.matches, "
+_FIELDS = ", ".join("h.host" if name == "host" else f"e.{name}" for name in recorder.COLUMNS)
+_NEEDED = {
+    "kind": "'ban'", "host": "o.host", "jail": "f.jail", "ip": "f.ip", "at": "o.at", "recorded_at": "o.at",
+    "source": "'fleet'", "history": "1",
+}  # fmt: skip
+"""What is brought of a ban of which only its time matters."""
 _FROM = (
     "FROM unnest(CAST(:stores AS integer[]), CAST(:seqs AS bigint[]), CAST(:ends AS bigint[])) "
     "AS v (store_id, seq, upto) JOIN f2b.event e ON e.store_id = v.store_id "
 )
 _NAMES = "JOIN f2b.store s ON s.store_id = e.store_id JOIN f2b.host h ON h.host = s.host "
+# A jail's starts and stops are left out: those of one host say nothing of the jail on the others.
 # A host's clock may jump: what it recorded counts as no earlier than what it recorded before.
 _PENDING = (
-    f"SELECT {_FIELDS} e.source, e.history, e.store_id, e.seq, e.own {_FROM} "
-    f"AND e.seq > v.seq AND e.seq <= v.upto {_NAMES}"
+    f"SELECT {_FIELDS}, e.store_id, e.seq, e.own {_FROM} "
+    f"AND e.seq > v.seq AND e.seq <= v.upto {_NAMES} WHERE e.kind NOT IN ('start', 'stop') "
     "ORDER BY max(e.recorded_at - coalesce(s.skew, 0)) OVER (PARTITION BY e.store_id ORDER BY e.seq), e.store_id, e.seq"
 )
 _BEFORE = (
-    f"SELECT {_FIELDS} e.source, e.history {_FROM} AND e.seq <= v.seq {_NAMES}"
-    "WHERE e.arrived >= to_timestamp(:since) AND e.history = 0 AND e.kind <> 'unban' "
+    f"SELECT {_FIELDS} {_FROM} AND e.seq <= v.seq {_NAMES}"
+    "WHERE e.arrived >= to_timestamp(:since) AND e.kind IN ('ban', 'prolong') "
     "ORDER BY e.arrived, e.store_id, e.seq"
 )
 _KNOWN = (
     f"WITH fresh AS (SELECT DISTINCT e.ip, e.jail {_FROM} AND e.seq > v.seq AND e.seq <= v.upto WHERE e.kind = 'ban') "
-    "SELECT 'ban', o.host, f.jail, f.ip, o.at, o.at, NULL, NULL, NULL, NULL, NULL, 'fleet', 1 FROM fresh f "
+    f"SELECT {', '.join(_NEEDED.get(name, 'NULL') for name in recorder.COLUMNS)} FROM fresh f "
     "CROSS JOIN LATERAL (SELECT s.host, e.at FROM f2b.event e JOIN f2b.store s USING (store_id) "
     "WHERE e.ip = f.ip AND e.jail = f.jail AND e.kind = 'ban' AND e.store_id = ANY(CAST(:stores AS integer[])) "
     "AND e.at < :since ORDER BY e.at DESC LIMIT 1) o"
@@ -87,10 +93,11 @@ def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: floa
                 scratch.executemany(recorder.INSERT, rows)
         (before,) = scratch.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
         for rows in _batches(connection, _PENDING, values):
-            for row in rows:
+            for *event, store_id, seq, own in rows:
                 # What another store of the same host told already has no row of its own, and goes with its seal.
-                if scratch.execute(recorder.INSERT, row[:13]).rowcount:
-                    scratch.execute("INSERT INTO origin VALUES (last_insert_rowid(), ?, ?, ?)", row[13:])
+                if scratch.execute(recorder.INSERT, event).rowcount:
+                    origin = (store_id, seq, own)
+                    scratch.execute("INSERT INTO origin VALUES (last_insert_rowid(), ?, ?, ?)", origin)
         scratch.execute("COMMIT")
         return int(before)
 

@@ -378,7 +378,7 @@ def test_a_configuration_that_is_no_text_is_named(f2b_digest: Command, file: Pat
     assert (ended.status, ended.err.count("\n")) == (78, 1)
 
 
-@pytest.mark.parametrize("store", ["5", '"postgresql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
+@pytest.mark.parametrize("store", ["5", '"mysql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
 @pytest.mark.parametrize("command", [["preview"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]])
 def test_a_store_that_cannot_be_one_is_refused(f2b_digest: Command, file: Path, store: str, command: list[str]) -> None:
     """Every command says so with status 78, and shows no password of a URL."""

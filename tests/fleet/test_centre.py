@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
@@ -15,12 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from f2b_digest import composition
-from f2b_digest.config import Report
 from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.fleet.scratch import vector
-from f2b_digest.model.message import Stamp
-from tests.fleet.hosts import Host, restore
+from tests.fleet.hosts import Host, restore, seal
 from tests.support.postgres_server import Centre
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -102,7 +98,7 @@ def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, progr
 
 def test_what_is_for_a_hosts_store_says_so(program: Program) -> None:
     """A command that makes no sense at a centre ends with a line."""
-    for words in (("record", "--jail", "sshd", "--ip", "192.0.2.1"), ("recover",), ("import",)):
+    for words in (("record", "--jail", "sshd", "--ip", "192.0.2.1"), ("recover",)):
         refused = program(*words)
         assert refused.returncode == 78, words
         assert "this command is for a host's store" in refused.stderr
@@ -123,17 +119,6 @@ def test_a_store_that_was_restored_is_told_once(centre: Centre, host: Host, tmp_
     with Opened(centre.as_user("f2b_digest")) as opened:
         bans = [sealed.bans for sealed in reversed(opened.digests("daily"))]
     assert bans == [2, 1]
-
-
-def seal(centre: Centre) -> int:
-    """Seal what the report `daily` has pending, without a message; return how many bans, or -1: another was faster."""
-    moment = time.time()
-    with Opened(centre.as_user("f2b_digest")) as opened, opened.about("daily", ("*",), "day", moment) as store:
-        selection = composition.pending(store, "daily", Report())
-        bans = store.pending(selection).bans
-        stamp = Stamp(uuid.uuid4().hex, "daily", "", "fleet", moment, bans, 0, 0, 0)
-        done = store.seal(selection, stamp=stamp, document="{}", start=0.0, end=moment, messages=[])
-    return bans if done else -1
 
 
 def send_until(stop: Event, centre: Centre, told: "Queue[int]") -> None:

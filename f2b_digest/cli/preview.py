@@ -61,7 +61,7 @@ def command(
     zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w). "schema" is the JSON Schema of "json".
 
     --from needs no store and no set-up: it ends with the last line of the files, and shows the last day (week or month,
-    if that is the report's period), judged by all that is older in them.
+    if that is the report's period), judged by all that is older in them. "-" is the standard input.
 
     \b
     Examples:  f2b-digest preview
@@ -77,7 +77,7 @@ def command(
     now = program.clock()
     renderer = renderer_for(configuration, name)
     layout = layout_of(form, output, colour)
-    hold(sources)
+    sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
         at_centre = not sources and program.is_centre(configuration.store)
@@ -120,7 +120,7 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, list[Path]]:
+def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, tuple[Path, ...]]:
     """Return the report that was named, or the first one, and the files to look at instead of the store.
 
     A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
@@ -130,7 +130,7 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:
         raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
-    return name, [] if source is None else [path.absolute() for path in (source, *map(Path, words))]
+    return name, () if source is None else (source, *map(Path, words))
 
 
 def _of_fleet(

@@ -53,6 +53,8 @@ class Configuration:
     """What a send compares the store with, if it can read it."""
     friends: tuple[AnyNetwork, ...] = ()
     """Whose ban needs the admin."""
+    known_quiet: tuple[str, ...] = ()
+    """Jails that may be silent or stopped."""
     language: str = "en"
     """Of a report that has none of its own."""
     geography: tuple[Path, ...] = ()
@@ -127,6 +129,7 @@ def _build(
         templates=top.templates,
         fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
         friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        known_quiet=top.known_quiet,
         language=top.language,
         geography=top.geography,
         reports={name: report for name, report in reports.items() if report},

@@ -38,7 +38,7 @@ class Reader:
         self._host, self._zone, self._tally, self._history = host, zone, tally, history
         self._open: dict[_Key, Event] = {}
         self._last: dict[_Key, float] = {}
-        self._found: dict[_Key, int] = {}
+        self._found: dict[tuple[bytes, bytes], int] = {}
         self._early: dict[_Key, tuple[int | None, float]] = {}
         self._times = BanTimes()
         self._started: dict[str, float] = {}
@@ -48,20 +48,9 @@ class Reader:
 
     def read(self, path: Path) -> Iterator[Event]:
         """Yield events of one file; a ban whose time nothing told yet waits. Raises SourceError."""
-        last = None
-        for line in log_lines.read(path, self._zone, self._tally):
-            if line.jail == recorder.SCRATCH_JAIL:
-                continue
-            if last is None:
-                self._tally.saw(line.at)
-            last = line.at
-            if line.kind == "found":
-                self._found[line.jail, line.text] = self._found.get((line.jail, line.text), 0) + 1
-                self._tally.failures += 1
-            else:
+        for line in log_lines.read(path, self._zone, self._tally, self._found):
+            if line.jail != recorder.SCRATCH_JAIL:
                 yield from self._events(line)
-        if last is not None:
-            self._tally.saw(last)
 
     def rest(self) -> Iterator[Event]:
         """Yield what waited, after the last file."""
@@ -98,7 +87,7 @@ class Reader:
             yield from self._ended(unban)
         if key in self._open:  # its end is not in the log
             yield self._decided(key, None)
-        failures = self._found.pop(key, None)
+        failures = self._found.pop((jail.encode(), ip.encode()), None)
         self._tally.counted += failures or 0
         self._last[key] = at
         self._open[key] = self._event("ban", jail, ip, at, at, failures=failures)
@@ -110,7 +99,7 @@ class Reader:
     def _is_restored(self, key: _Key, at: float) -> bool:
         """Return whether a "Ban" is one of fail2ban 0.9 that goes on: nothing was found of it since the start."""
         recently = at - self._started.get(key[0], 0.0) < _RESTORING
-        return self._version == "0.9" and recently and key not in self._found
+        return self._version == "0.9" and recently and (key[0].encode(), key[1].encode()) not in self._found
 
     def _restore(self, jail: str, ip: str) -> None:
         self._unbans.restored(jail, ip)

@@ -37,11 +37,15 @@ _MESSAGE = re.compile(
     rb"|.*\bFail2ban v(?P<version>\d+\.\d+)",
     re.DOTALL,
 )
-_PLAIN = re.compile(
-    rb"(\d{4}-\d\d-\d\d) (\d\d:\d\d):(\d\d),(\d+) fail2ban\.([a-z]+) *\[\d+\]: [A-Z]+ +"
-    rb"\[([^\]]*)\] (Ban|Unban|Found) ([^\r\n]*)\s*$"
+_PLAIN_FOUND = re.compile(
+    rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ fail2ban\.filter +\[\d+\]: INFO +"
+    rb"\[([!-\\^-~]+)\] Found ([!-~]+)(?: - \d{4}-\d\d-\d\d [\d:.,]+)?$"
 )
-"""Nearly all lines that count have this form; the other expressions take five times as long to find that out."""
+_PLAIN = re.compile(
+    rb"(\d{4}-\d\d-\d\d) (\d\d:\d\d):(\d\d),(\d+) fail2ban\.[a-z]+ *\[\d+\]: [A-Z]+ +"
+    rb"\[([^\]]*)\] (Ban|Unban) ([^\r\n]*)\s*$"
+)
+"""Nearly all lines that count have one of these forms, for which the other expressions take five times as long."""
 _OLDEST = re.compile(
     rb"(?P<prefix>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) [A-Z]+: (?P<jail>[\w-]+): (?P<verb>Ban|Unban) (?P<text>\S+)\s*$"
 )
@@ -68,7 +72,7 @@ class Line(NamedTuple):
     """One line that counts."""
 
     kind: str
-    """"ban", "unban", "prolong", "restore", "found", "start", "stop", "new" (jail), "bantime" or "version"."""
+    """"ban", "unban", "prolong", "restore", "start", "stop", "new" (jail), "bantime" or "version"."""
     jail: str
     """"" for "bantime" and "version", which follow the jail or the server that they are of."""
     text: str
@@ -76,40 +80,67 @@ class Line(NamedTuple):
     at: float
     """UTC epoch seconds."""
 
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        """Jail and id, as failures are counted by."""
+        return self.jail.encode(), self.text.encode()
+
 
 def is_line(line: bytes) -> bool:
     """Return whether a line is one of fail2ban's own log, of whichever kind and form."""
     return _HEAD.match(line) is not None or _OLDEST.match(line) is not None
 
 
-def read(path: Path, zone: ZoneInfo, tally: Tally) -> Iterator[Line]:
+def read(path: Path, zone: ZoneInfo, tally: Tally, failures: dict[tuple[bytes, bytes], int]) -> Iterator[Line]:
     """Yield the lines that count; those that look like a ban and are not understood are counted in `tally`.
 
-    Times without a zone are in `zone`. Raises SourceError.
+    Failures that were found are added up in `failures`, by jail and id in UTF-8. Times without a zone are in `zone`.
+    Raises SourceError.
     """
     clock = _Clock(path, zone, tally)
+    newest = b""
     for line in lines_of(path):
         tally.lines += 1
-        if not any(hint in line for hint in _HINTS):
-            continue
-        if plain := _PLAIN.match(line):
-            *stamp, component, jail, verb, text = plain.groups()
-            at = clock.at(*stamp)
-            if at is not None:
-                yield from _said(component, jail, verb, text, at)
-                continue
-        head = _HEAD.match(line)
-        message = _MESSAGE.match(line, head.end()) if head else _OLDEST.match(line)
-        if message is None:
-            if _LIKE_A_BAN.search(line):
-                tally.lost(path, line)
-            continue
-        at = clock.seconds(head["prefix"] if head else message["prefix"])
-        found = _line(message, head["component"] if head else b"actions", at or 0.0)
+        if b"] Found " in line and (found := _PLAIN_FOUND.match(line)):
+            key = found[1], found[2]
+            failures[key] = failures.get(key, 0) + 1
+            tally.failures += 1
+            if not newest:
+                clock.saw(line)
+            newest = line
+        elif any(hint in line for hint in _HINTS):
+            each = _understood(path, line, clock, tally)
+            if each is not None and each.kind != "found":
+                yield each
+            elif each is not None:
+                failures[each.key] = failures.get(each.key, 0) + 1
+                tally.failures += 1
+    if newest:
+        clock.saw(newest)
+
+
+def _understood(path: Path, line: bytes, clock: "_Clock", tally: Tally) -> Line | None:
+    """Return a line that counts, or None."""
+    if plain := _PLAIN.match(line):
+        *stamp, jail, verb, text = plain.groups()
+        at = clock.at(*stamp)
         if at is not None:
-            yield from found
-        elif any(each.kind in ("ban", "unban", "prolong") for each in found):
+            tally.saw(at)
+            return Line(_KINDS[verb], _text(jail), _text(text), at)
+    head = _HEAD.match(line)
+    message = _MESSAGE.match(line, head.end()) if head else _OLDEST.match(line)
+    if message is None:
+        if _LIKE_A_BAN.search(line):
             tally.lost(path, line)
+        return None
+    at = clock.seconds(head["prefix"] if head else message["prefix"])
+    found = _line(message, head["component"] if head else b"actions", at or 0.0)
+    if at is None:
+        if found and found.kind in ("ban", "unban", "prolong"):
+            tally.lost(path, line)
+        return None
+    tally.saw(at)
+    return found
 
 
 def first_time(path: Path, zone: ZoneInfo) -> float:
@@ -123,25 +154,22 @@ def first_time(path: Path, zone: ZoneInfo) -> float:
     return 0.0
 
 
-def _line(message: re.Match[bytes], component: bytes, at: float) -> tuple[Line, ...]:
+def _line(message: re.Match[bytes], component: bytes, at: float) -> Line | None:
     groups = message.groupdict()
     if groups["verb"]:
-        return _said(component, groups["jail"], groups["verb"], groups["text"], at)
+        kind, text = _KINDS[groups["verb"]], groups["text"]
+        if kind == "found":
+            if not component.startswith(b"filter"):  # the observer tells the same failure again
+                return None
+            text = _DATE_FOUND.sub(b"", text)
+        return Line(kind, _text(groups["jail"]), _text(text), at)
     if groups["change"]:
-        return (Line(_KINDS[groups["change"]], _text(groups["its_jail"]), "", at),)
+        return Line(_KINDS[groups["change"]], _text(groups["its_jail"]), "", at)
     for kind in ("new", "bantime", "version"):
         if groups[kind] is not None:
             jail, text = (groups[kind], b"") if kind == "new" else (b"", groups[kind])
-            return (Line(kind, _text(jail), _text(text), at),)
-    return ()
-
-
-def _said(component: bytes, jail: bytes, verb: bytes, text: bytes, at: float) -> tuple[Line, ...]:
-    if verb == b"Found":
-        if not component.startswith(b"filter"):  # the observer tells the same failure again
-            return ()
-        text = _DATE_FOUND.sub(b"", text.rstrip())
-    return (Line(_KINDS[verb], _text(jail), _text(text), at),)
+            return Line(kind, _text(jail), _text(text), at)
+    return None
 
 
 def _text(value: bytes) -> str:
@@ -157,6 +185,12 @@ class _Clock:
         self._before = 0.0
         self._year = 0
         self._month = 0
+
+    def saw(self, line: bytes) -> None:
+        """Take note of the time of a line that begins with one."""
+        at = self.seconds(line[:24])
+        if at is not None:
+            self._tally.saw(at)
 
     def seconds(self, prefix: bytes) -> float | None:
         """Return the epoch seconds of a line, or None for what is no time. In the hour that comes twice, time goes on.

@@ -16,7 +16,7 @@ from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.config.keys import Report, Top
 from f2b_digest.config.mistakes import Model, check
-from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.errors import ConfigurationError, hint, unreadable
 from f2b_digest.model.host_context import AnyNetwork
 from f2b_digest.rendering.i18n import known, language_of
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+        raise ConfigurationError([unreadable(path, error)]) from None
 
 
 def parse(

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from f2b_digest.store.idle import LONGEST_WAIT, is_check_due, is_idle
-from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
 if TYPE_CHECKING:
     from f2b_digest.store.facade import (
@@ -42,7 +41,9 @@ if TYPE_CHECKING:
         verify,
         verify_all,
     )
+    from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
+_UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
     "HOW_TO_RECOVER", "LONGEST_WAIT", "NOTHING", "OPEN", "OVERDUE", "Asked", "Backlog", "Delivery", "End", "Found",
     "Last", "Lookup", "Outbox", "Pending", "Progress", "Reads", "Sealed", "Source", "Store", "Upload", "Uploads",
@@ -55,4 +56,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("f2b_digest.store.facade"), name)
+    return getattr(import_module(f"f2b_digest.store.{'uploads' if name in _UPLOADS else 'facade'}"), name)

@@ -138,6 +138,11 @@ def _build(
     )
 
 
+def is_centre(store: object) -> bool:
+    """Say whether a store is a fleet's centre, and no file of this host."""
+    return isinstance(store, str) and store.startswith(("postgresql://", "postgres://"))
+
+
 def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}
 
@@ -172,6 +177,8 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
             mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
+        if "hosts" in values and not is_centre(table.get("store")):
+            mistakes.append(f'reports.{name}.hosts: is for a fleet\'s centre (store = "postgresql://…")')
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
             if isinstance(channel, str) and channel not in channels:

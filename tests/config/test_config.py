@@ -309,8 +309,8 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ("[reports]", "reports: there is none: add one like [reports.daily]"),
         ("reports = 5", "reports: must be tables like [reports.name]"),
         ("[reports]\ndaily = 5", "reports.daily: must be a table like [reports.name]"),
-        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes no jail in: begin with "*", or with names'),
-        ("[reports.r]\njails = []", 'reports.r.jails: takes no jail in: begin with "*", or with names'),
+        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes nothing in: begin with "*", or with names'),
+        ("[reports.r]\njails = []", 'reports.r.jails: takes nothing in: begin with "*", or with names'),
     ],
 )
 def test_a_mistake_is_told_with_what_would_be_right(load: Load, text: str, mistake: str) -> None:
@@ -395,7 +395,7 @@ def test_a_configuration_that_is_no_text_is_named(f2b_digest: Command, file: Pat
     assert (ended.status, ended.err.count("\n")) == (78, 1)
 
 
-@pytest.mark.parametrize("store", ["5", '"postgresql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
+@pytest.mark.parametrize("store", ["5", '"mysql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
 @pytest.mark.parametrize("command", [["preview"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]])
 def test_a_store_that_cannot_be_one_is_refused(f2b_digest: Command, file: Path, store: str, command: list[str]) -> None:
     """Every command says so with status 78, and shows no password of a URL."""

@@ -134,7 +134,7 @@ def compose(
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
         users=counts.users, when=counts.when, where=counts.where, lifted=lifted, lifted_in_all=lifted_in_all,
-        advice=judged.advice,
+        advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
 
 

@@ -82,6 +82,8 @@ class Report(WithSecrets):
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None
     """Language of this report. Default: the top-level language. Example: "fr"."""
+    addresses: int = Field(default=5, ge=0, le=50)
+    """Most addresses of a jail in a message, and twice as many of all jails; the archive has every one."""
     ping: Annotated[Secret, AfterValidator(_ping)] | None = None
     """URL of a monitor that raises an alarm when pings stop or tell of a failure: healthchecks, or Uptime Kuma's push.
     Pinged after each send of this report. Example: "https://hc-ping.com/0f0f0f0f-0000-4000-8000-000000000000".

@@ -12,7 +12,7 @@ from f2b_digest.delivery import attempts
 from f2b_digest.delivery.attempts import Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
 from f2b_digest.model.bans import Banned
-from f2b_digest.model.cutting import bare, cut
+from f2b_digest.model.cutting import bare, condensed, cut
 from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
@@ -76,7 +76,7 @@ def _largest(
     content = Content()
     for size in SIZES:
         smaller = cut(digest, *size) if size else bare(digest)
-        parts = renderer.render(needs.templates, document(smaller) | more)
+        parts = renderer.render(needs.templates, document(condensed(smaller)) | more)
         content = Content(parts, to_json(smaller) if needs.document else "")
         if fits(content):
             break

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
+from f2b_digest.checks import runs
 from f2b_digest.cli import Program, zone_of
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
@@ -24,11 +25,14 @@ LONGEST_TEXT = 4096
 @click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
 @click.pass_obj
 def command(program: Program, as_json: bool) -> None:
-    """Show what is pending, what was not delivered, and why."""
+    """Show what is pending, what was not delivered, and why.
+
+    The first line says whether all is well.
+    """
     configuration = program.configuration()
     path = program.begin(configuration)
     with Store(path, read_only=True) as store:
-        state = _state(configuration, store, path)
+        state = _state(configuration, store, path, program.clock())
     click.echo(json.dumps(asdict(state), indent=2) if as_json else "\n".join(_lines(state, configuration)))
 
 
@@ -76,20 +80,45 @@ class _State:
     reports: Mapping[str, _Report]
     noted: Sequence[_Trouble]
     undelivered: Sequence[_Trouble]
+    trouble: Sequence[str]
+    """A line on each thing that is not well."""
 
 
-def _state(configuration: Configuration, store: Store, path: Path) -> _State:
+def _state(configuration: Configuration, store: Store, path: Path, now: float) -> _State:
     newest = [last.id for name in configuration.reports if (last := store.last_digest(name))]
     noted = store.deliveries(("sent",), digests=newest) if newest else []
+    reports = {name: _report(configuration, store, name) for name in configuration.reports}
+    undelivered = [_Trouble.of(row) for row in store.undelivered()]
+    late = {name: _late(configuration, store, name, now) for name in configuration.reports}
     return _State(
         store=str(path),
         bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
         spooled=recorder.spooled(str(path)),
         damage=damage(path),
-        reports={name: _report(configuration, store, name) for name in configuration.reports},
+        reports=reports,
         noted=[_Trouble.of(row) for row in noted if row.error],
-        undelivered=[_Trouble.of(row) for row in store.undelivered()],
+        undelivered=undelivered,
+        trouble=[*_trouble(path, reports, undelivered), *filter(None, late.values())],
     )
+
+
+def _trouble(path: Path, reports: Mapping[str, _Report], undelivered: Sequence[_Trouble]) -> Iterator[str]:
+    if damage(path):
+        yield "the store is damaged"
+    for status in ("failed", "deferred"):
+        count = sum(row.status == status for row in undelivered)
+        if count:
+            yield f"{plural(count, 'delivery', 'deliveries')} {status}"
+    mute = [name for name, report in reports.items() if not report.channels]
+    if mute:
+        yield f"no channel for {', '.join(mute)}"
+
+
+def _late(configuration: Configuration, store: Store, name: str, now: float) -> str:
+    """Return that a report was not sent for too long, as `check` says it; "" if it was."""
+    known = runs.known(store, name, configuration.reports[name])
+    found = next(runs.examine(configuration, store, name, known, now), None)
+    return f"{name} {found.text}" if found else ""
 
 
 def _report(configuration: Configuration, store: Store, name: str) -> _Report:
@@ -101,6 +130,7 @@ def _report(configuration: Configuration, store: Store, name: str) -> _Report:
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
+    yield f"NOT WELL: {'; '.join(state.trouble)}" if state.trouble else "All is well."
     yield f"store    {state.store}, {state.bytes / 1e6:.1f} MB"
     if state.damage:
         yield f"DAMAGED  set aside: {state.damage}: {HOW_TO_RECOVER}"

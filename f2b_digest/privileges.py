@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +80,24 @@ def become_owner(store: Path) -> Owner | None:
         become(owner)
         _refuse_folder_of_another(store, owner)
     return owner
+
+
+def as_owner(store: Path, question: Callable[[], int]) -> int:
+    """Answer a question (with 0 to 99) as a store's owner, in a child where that is another user than this root.
+
+    For who has to stay root until the answer is known. 100: the child could not become the owner, or failed.
+    """
+    if os.geteuid() or owner_of(store) is None:
+        return question()
+    child = os.fork()
+    if not child:
+        answer = 100
+        try:
+            become_owner(store)
+            answer = question()
+        finally:
+            os._exit(answer)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _refuse_folder_of_another(store: Path, owner: Owner) -> None:

@@ -114,9 +114,9 @@ class Several:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), else 2k of one network number.
+    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), or 2k others of one network number.
 
-    A network number takes only addresses of no other campaign.
+    A network number has all of its addresses, also those of such a network.
     """
 
     network: str | None
@@ -140,6 +140,15 @@ class Campaign:
     the most addresses first, at most 256."""
     uncounted: int = 0
     """Bans whose failures nobody knows."""
+    first: datetime | None = None
+    last: datetime | None = None
+    """The times of its first and last ban."""
+    tight: int = 0
+    """Addresses whose first bans came within three hours, the most that there were."""
+    tight_from: datetime | None = None
+    """When these hours began."""
+    on_accounts: int = 0
+    """Addresses that tried an account, other than root, that can log in here."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +291,7 @@ class Digest:
     """The ids in the most jails."""
     several_in_all: int = 0
     campaigns: tuple[Campaign, ...] = ()
-    """The one with the most addresses first."""
+    """The one with the most bans first; one that was tight in time counts for up to twice as many."""
     campaigns_in_all: int = 0
     campaign_from: int = 5
     """Addresses that make a campaign."""

@@ -48,6 +48,8 @@ class JailSilent:
     """Bans a day: the median of the 28 days before its last ban."""
     last: datetime | None
     """Its last ban."""
+    line: str = ""
+    """For the configuration, if it is meant to be quiet."""
     kind: Literal["silent"] = "silent"
     needs_you: Literal[True] = True
 
@@ -71,6 +73,8 @@ class Fail2banDown:
     usual: float | None
     since: datetime | None
     """The last thing that it recorded."""
+    names: tuple[str, ...] = ()
+    """The jails."""
     kind: Literal["down"] = "down"
     needs_you: Literal[True] = True
 
@@ -155,7 +159,7 @@ class NewJail:
 
 @dataclass(frozen=True)
 class Concerted:
-    """The largest campaign."""
+    """A campaign that is unusual for its network, or tight in time, or tried accounts of this host."""
 
     network: str | None
     """A /24 or /48; None where the network number holds them together."""
@@ -167,6 +171,16 @@ class Concerted:
     more_users: int
     campaigns: int
     """How many campaigns there were, this one included."""
+    first: datetime | None = None
+    last: datetime | None = None
+    """Its first and last ban."""
+    tight: int = 0
+    """Addresses whose first bans came within three hours."""
+    tight_from: datetime | None = None
+    on_accounts: int = 0
+    """Addresses that tried an account, other than root, that can log in here."""
+    usual: float | None = None
+    """Addresses: the network's median in earlier periods; None where too few are known."""
     kind: Literal["campaign"] = "campaign"
     needs_you: Literal[False] = False
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from f2b_digest.store.idle import LONGEST_WAIT, is_check_due, is_idle
+from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
 if TYPE_CHECKING:
     from f2b_digest.store.facade import (
@@ -42,10 +43,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "HOW_TO_RECOVER", "LONGEST_WAIT", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Pending",
-    "Reads", "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban",
-    "is_check_due", "is_due", "is_idle", "is_there", "keep_in_mind", "no_store", "recover", "refusal",
-    "sender_lock", "spooled_events", "take_spool_in", "verify", "verify_all",
+    "HOW_TO_RECOVER", "LONGEST_WAIT", "NOTHING", "OPEN", "OVERDUE", "Asked", "Backlog", "Delivery", "End", "Found",
+    "Last", "Lookup", "Pending", "Progress", "Reads", "Sealed", "Source", "Store", "Upload", "Uploads",
+    "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due", "is_due", "is_idle", "is_there",
+    "keep_in_mind", "no_store", "only_upload", "progress", "recover", "refusal", "sender_lock", "spooled_events",
+    "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 

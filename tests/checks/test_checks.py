@@ -370,7 +370,8 @@ def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytes
     assert "report daily: neither cron nor a timer sends it" in "\n".join(lines(check(), "error"))
     (units / "timers.target.wants").mkdir()
     (units / "timers.target.wants/f2b-digest-send@daily.timer").symlink_to(timer)
-    (units / "f2b-digest-retry.timer").unlink()
+    for other in ("retry", "forward"):
+        (units / f"f2b-digest-{other}.timer").unlink()
     ended = check()
     assert lines(ended, "error") == []
     assert f"report daily: started by {timer}, as root; not sent yet" in ended.out

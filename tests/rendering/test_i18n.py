@@ -47,7 +47,7 @@ def test_no_catalogue_lacks_a_sentence(language: str) -> None:
 
 def planted(translated: Callable[[Catalog], object]) -> list[str]:
     """Return the faults of a French catalogue of two sentences, after something was done to it."""
-    source, catalogue = Catalog(), Catalog("fr")
+    source, catalogue = Catalog(), Catalog("de")
     source.add(("%(num)s ban on %(host)s", "%(num)s bans on %(host)s"))
     source.add("to %(end)s")
     catalogue.add(("%(num)s ban on %(host)s", "%(num)s bans on %(host)s"), ("%(num)s à %(host)s", "%(num)s à %(host)s"))
@@ -84,7 +84,7 @@ def test_a_form_may_leave_out_what_a_form_of_english_leaves_out() -> None:
     source, forms = Catalog(), ("Until %(until)s.", "%(num)s bans, until %(until)s.")
     source.add(forms)
     for one, wrong in (("Fin : %(until)s.", []), ("Fin.", ["other places for values: Fin."])):
-        catalogue = Catalog("fr")
+        catalogue = Catalog("de")
         catalogue.add(forms, (one, "%(num)s, fin : %(until)s."))
         assert list(catalogues.faults(catalogue, source)) == wrong
 

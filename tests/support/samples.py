@@ -118,7 +118,10 @@ def _facts() -> tuple[Fact, ...]:
         JailStopped("dovecot", at(18, 14, 2), 12.0),
         NotDelivered(1, 0, 41, "phone", "web1", "https://ntfy.example.org: HTTP status 503: try <later>"),
         Surge("sshd", 300, 140.0, 162),
-        Concerted("203.0.113.0/24", *EXAMPLE_NET, 37, 112, ("root", "admin"), 4, 2),
+        Concerted(
+            "203.0.113.0/24", *EXAMPLE_NET, 37, 112, ("root", "admin"), 4, 2, at(19, 1, 5), at(19, 6, 40), 31,
+            at(19, 2, 10), 12, 3.0,
+        ),
         Targeted("anna", 14, 22, exists=True),
         Roaming(7, "203.0.113.59", ("sshd", "nginx-botsearch")),
         NewJail("nginx-botsearch", 80),

@@ -94,7 +94,8 @@ class Job:
     def stop_timers(self, steps: list[Step]) -> None:
         """Stop the timers that go, or that stay because a person changed them."""
         if any(step.path.startswith(UNITS) and step.verb in ("remove", "leave") for step in steps):
-            self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"]))
+            fleet = any(step.path.startswith(f"{UNITS}f2b-digest-forward") for step in steps)
+            self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"], fleet=fleet))
 
 
 def has(steps: list[Step], verb: str, start: str) -> bool:

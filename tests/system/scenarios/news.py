@@ -48,7 +48,7 @@ def one_user_from_500_addresses(world: World) -> None:
     world.plant(world.row(world.stranger(), "sshd", world.now - 100 * n, users=("jsmith",)) for n in range(500))
 
 
-@scenario("anna", r"\b2\d addresses", "this host has", never=(NEEDS,))
+@scenario("anna", r"\b2\d addresses", "account of this host", never=(NEEDS,))
 def a_user_of_this_host_from_many_addresses(world: World) -> None:
     """25 addresses try a name that exists here."""
     world.host_context = replace(world.host_context, users=frozenset(("root", "anna")))

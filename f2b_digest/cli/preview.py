@@ -46,8 +46,9 @@ NO_ID = "0" * 32
 @console.options
 @click.pass_obj
 def command(
-    program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None, since: str | None,
-    until: str | None, source: Path | None, colour: console.Colour, no_pager: bool,
+    program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None,
+    jails: tuple[str, ...], since: str | None, until: str | None, source: Path | None, colour: console.Colour,
+    no_pager: bool,
 ) -> None:  # fmt: skip
     """Show what send would send, and change nothing.
 

@@ -132,7 +132,7 @@ def compose(
         reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
-        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice,
+        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
 
 

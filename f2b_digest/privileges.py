@@ -134,7 +134,8 @@ def refuse_changeable(*paths: Path | None) -> None:
     Whoever is not root may use what they like.
     """
     if os.geteuid() == 0:
-        reasons = {reason: None for path in paths if path for reason in [changeable(path)] if reason}
+        used = [path for path in paths if path and str(path) != os.devnull]  # in which nothing ever stands
+        reasons = {reason: None for path in used for reason in [changeable(path)] if reason}
         if reasons:
             raise ConfigurationError([f"root does not use what others may change: {reason}" for reason in reasons])
 

@@ -8,13 +8,13 @@ import click
 from f2b_digest.cli import complain, times, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
-from f2b_digest.store import Sealed, Store
+from f2b_digest.store import Outbox, Sealed
 
 LAST = "last"
 _ALL = "`f2b-digest history` lists what there is"
 
 
-def meant(configuration: Configuration, store: Store, words: Sequence[str], now: float) -> Sealed:
+def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now: float) -> Sealed:
     """Return the digest that some words name; of several, the newest.
 
     Raises F2bDigestError where there is none, and click's UsageError for words that mean nothing.

@@ -1,6 +1,7 @@
 """`preview --from`: a scratch store of what fail2ban's files tell, and which period is shown. Prints no digest."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ FEWEST = 3
 """Bans: a day with fewer shows nobody what a digest is."""
 
 
-def fill_scratch(path: Path, sources: list[Path], configuration: Configuration) -> Tally:
+def fill_scratch(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
     """Make a store of what files tell. Raises SourceError, or F2bDigestError where there is no room for it."""
     try:
         return fill(path, sources, configuration)

@@ -31,16 +31,15 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
 
     PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order; from
     syslog, journal, Docker or grep too), or sendmail-buffered's file, also in the form of a home-made action ("DATE:
-    sshd ban 192.0.2.7 after 3 failure(s)"). A ban that both tell, or that the store has, is taken once. Log times are
-    read in the configuration's time zone. A file in which nothing is fail2ban's is refused, before anything is
-    imported; of a damaged one, what stands before is imported, and the exit status is 1.
+    sshd ban 192.0.2.7 after 3 failure(s)"). "-" is the standard input. A ban that both tell, or that the store has, is
+    taken once. Log times are read in the configuration's time zone. A file in which nothing is fail2ban's is refused,
+    before anything is imported; of a damaged one, what stands before is imported, and the exit status is 1.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
-    paths = tuple(path.absolute() for path in paths)
-    hold(paths)
+    paths = hold(paths, lambda: sys.stdin.buffer)
     path = program.begin(configuration)
     if not (program.store or configuration.store):  # the default: it need not be there yet
         recorder.make_folder(str(path.parent))
@@ -61,7 +60,7 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
         raise click.exceptions.Exit(1)
 
 
-def fill(path: Path, sources: list[Path], configuration: Configuration) -> Tally:
+def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
     """Make a store of nothing but some files' bans, pending, and say what was lost.
 
     Raises SourceError or StoreError.

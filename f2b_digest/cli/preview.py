@@ -16,7 +16,7 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, console, first_look, report_named, scratch, times
+from f2b_digest.cli import Program, centre, complain, console, first_look, report_named, scratch, times
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
@@ -59,7 +59,7 @@ def command(
     "schema" is the JSON Schema of "json".
 
     --from needs no store and no set-up: it ends with the last line of the files, and shows the last day (week or month,
-    if that is the report's period), judged by all that is older in them.
+    if that is the report's period), judged by all that is older in them. "-" is the standard input.
 
     \b
     Examples:  f2b-digest preview
@@ -76,10 +76,14 @@ def command(
     now = program.clock()
     renderer = renderer_for(configuration, name)
     layout = layout_of(form, output, colour)
-    hold(sources)
+    sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        path = program.begin(configuration, looks=True)
+        at_centre = not sources and program.is_centre(configuration.store)
+        if at_centre:
+            path = _of_fleet(stack, program, configuration, name, since, now)
+        else:
+            path = program.begin(configuration, looks=True)
         tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
@@ -92,7 +96,7 @@ def command(
             selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
             selection, end = _open(configuration, store, name, now)
-        host_context = program.host_context(configuration)
+        host_context = centre.host_context(configuration) if at_centre else program.host_context(configuration)
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
@@ -123,7 +127,7 @@ def only(configuration: Configuration, name: str, jails: tuple[str, ...]) -> Con
     return replace(configuration, reports={**configuration.reports, name: report})
 
 
-def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, list[Path]]:
+def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, tuple[Path, ...]]:
     """Return the report that was named, or the first one, and the files to look at instead of the store.
 
     A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
@@ -133,7 +137,18 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:
         raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
-    return name, [] if source is None else [path.absolute() for path in (source, *map(Path, words))]
+    return name, () if source is None else (source, *map(Path, words))
+
+
+def _of_fleet(
+    stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
+    now: float,
+) -> Path:  # fmt: skip
+    """Return a scratch store of a fleet's bans, which stays as long as a stack."""
+    fleet = stack.enter_context(centre.opened(program, configuration))
+    report = configuration.reports[name]
+    oldest = now if since is None else times.moment_of(since, now, composition.zone_of(configuration, name))
+    return stack.enter_context(fleet.about(name, report.hosts, report.every, oldest)).path
 
 
 def _tell_of_store(path: Path) -> None:

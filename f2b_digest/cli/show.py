@@ -8,7 +8,7 @@ import click
 
 from f2b_digest import geoip
 from f2b_digest.analysis import campaign_rule
-from f2b_digest.cli import Program, archive, complain, console, zone_of
+from f2b_digest.cli import Program, archive, centre, complain, console, zone_of
 from f2b_digest.cli.preview import FORMATS, layout_of, opened, renderer_for, show, write
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
@@ -17,7 +17,7 @@ from f2b_digest.model.digest import Compared, Digest, Jail, Totals
 from f2b_digest.model.document import from_json
 from f2b_digest.model.facts import Fact, Verdict
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Sealed, Store
+from f2b_digest.store import Outbox, Sealed, Store
 
 
 @click.command()
@@ -50,7 +50,7 @@ def command(
     configuration = program.configuration()
     target = opened(program, configuration, output)
     renderers = {name: renderer_for(configuration, name) for name in (*configuration.reports, "")}
-    with Store(program.begin(configuration), read_only=True) as store:
+    with centre.archive(program, configuration, read_only=True) as store:
         sealed = archive.meant(configuration, store, which, program.clock())
         if form == "raw":
             write(target, _raw(store, sealed, channel))
@@ -60,6 +60,8 @@ def command(
             raise F2bDigestError(f"digest {sealed.id} was pruned; `f2b-digest history` lists what there is")
         digest = from_json(document)
         if everything or jails:
+            if not isinstance(store, Store):
+                raise click.UsageError("--all and --jail look at a host's own store, not at a fleet's centre")
             digest = _recounted(configuration, store, sealed, digest, jails, everything=everything)
     layout = layout_of(form, output, colour)
     renderer = (renderers.get(digest.report) or renderers[""]).with_layout(layout)
@@ -76,7 +78,7 @@ def _refuse_contradictions(form: str, channel: str | None, *, everything: bool, 
         raise click.UsageError("--format ntfy has the size of a phone's message: it goes without --all")
 
 
-def _raw(store: Store, sealed: Sealed, channel: str | None) -> bytes:
+def _raw(store: Outbox, sealed: Sealed, channel: str | None) -> bytes:
     """Return a message as it went out. Raises F2bDigestError where there is none."""
     stored = store.deliveries(digests=[sealed.id])
     rows = [row for row in stored if channel in (None, row.channel)]

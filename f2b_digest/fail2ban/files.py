@@ -5,7 +5,9 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import stat
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -74,9 +76,21 @@ _HELD: dict[Path, int] = {}
 """Descriptors of files that are to be read when this process may not open them any more."""
 
 
-def hold(path: Path) -> None:
-    """Open a file now, so that it can be read later, by another user. Raises SourceError for what is no file."""
+STANDARD_INPUT = Path("-")
+
+
+def hold(path: Path, standard_input: Callable[[], BinaryIO]) -> None:
+    """Open a file now, so that it can be read later, by another user; copy the standard input, which is read twice.
+
+    Raises SourceError for what is no file.
+    """
     try:
+        if path == STANDARD_INPUT:
+            with tempfile.TemporaryFile() as copy:
+                shutil.copyfileobj(standard_input(), copy)
+                copy.flush()
+                _HELD[path] = os.dup(copy.fileno())
+            return
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
 from f2b_digest.fail2ban import database, files, log_lines, mail_buffer
@@ -32,13 +33,18 @@ def is_database(path: Path) -> bool:
     return beginning(path, 16) == b"SQLite format 3\0"
 
 
-def hold(paths: Iterable[Path]) -> None:
-    """Open files, so that this process can read them when it has become a user who could not. Raises SourceError."""
-    for path in paths:
-        files.hold(path)
+def hold(paths: Iterable[Path], standard_input: Callable[[], BinaryIO]) -> tuple[Path, ...]:
+    """Open files, so that this process can read them when it has become a user who could not; return whole paths.
+
+    The path "-" is the standard input. Raises SourceError.
+    """
+    held = tuple(path if path == files.STANDARD_INPUT else path.absolute() for path in paths)
+    for path in held:
+        files.hold(path, standard_input)
         with contextlib.suppress(TornError):  # it is named when it is read
             if is_database(path):
                 database.hold(path)
+    return held
 
 
 def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:

@@ -32,6 +32,8 @@ class LeftOut:
     addresses: int = 0
     """Within one jail; not counted where whole jails were left out."""
     bans: int = 0
+    banned: int | None = None
+    """Of the addresses, those that are banned beyond the period; None where that was not counted."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,8 @@ class Digest:
     campaigns_in_all: int = 0
     campaign_from: int = 5
     """Addresses that make a campaign."""
+    shown: int | None = 5
+    """The most addresses of a jail that a message shows, twice as many of all jails; None for all that there are."""
     users: Users | None = None
     when: When | None = None
     where: Where | None = None

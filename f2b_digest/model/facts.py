@@ -35,6 +35,10 @@ class OwnBanned:
     """Who logged in."""
     unban: str
     """What to type in a shell; empty where it was unbanned."""
+    ignore: str = ""
+    """What to type, so that the jail does not ban it again; lasts until fail2ban restarts."""
+    permanent: bool = False
+    """Whether the last ban has no end."""
     kind: Literal["own"] = "own"
     needs_you: Literal[True] = True
 

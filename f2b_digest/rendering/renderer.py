@@ -34,7 +34,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from f2b_digest import isolation
 from f2b_digest.errors import TemplateError
 from f2b_digest.rendering import template_files
-from f2b_digest.rendering.filters import filters, sentences
+from f2b_digest.rendering.filters import filters, is_address, sentences
 from f2b_digest.rendering.i18n import SOURCE, load_language
 from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
 
@@ -149,6 +149,7 @@ class Renderer:
         environment.globals.update(sentences(lang))
         environment.globals.update(language=lang.code.replace("_", "-"), width=self._layout.columns)
         environment.filters.update(filters(lang, self._layout))
+        environment.tests["address"] = is_address
         return environment
 
     @property

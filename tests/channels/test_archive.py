@@ -85,7 +85,7 @@ def test_the_index_lists_the_pages_and_links_to_them(full: Path) -> None:
     links = re.findall(r'href="([^"]+)"', index)
     assert links == sorted((file.name for file in full.iterdir() if file.name != "index.html"), reverse=True)
     assert re.findall(r"<td class=n>([\d,]+)</td>", index) == [str(len(HOSTILE)), "1", "120"]
-    assert "120 bans" in Page(index).text
+    assert "120 addresses" in Page(index).text
     assert "<script" not in index
     assert index.count("<rect") == 1, "one week"
 

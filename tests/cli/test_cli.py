@@ -167,6 +167,13 @@ def test_an_option_behind_the_command_is_told_where_it_stands(f2b_digest: Comman
     assert not path.exists()
 
 
+def test_no_configuration_at_all_can_be_asked_for(f2b_digest: Command, path: Path) -> None:
+    """As other programs take it: /dev/null, which everybody may write to, and which holds nothing."""
+    fill(path, [event()])
+    ended = f2b_digest("--config", "/dev/null", "--store", path, "status")
+    assert (ended.status, ended.err) == (0, "")
+
+
 # ---- what loads
 
 
@@ -302,7 +309,7 @@ def test_a_path_that_no_file_can_have_is_one_line(f2b_digest: Command, tmp_path:
 
 def test_another_database_is_refused(f2b_digest: Command) -> None:
     """Status 78, and the URL's password is not repeated."""
-    ended = f2b_digest("--store", "postgresql://user:hunter2@db/bans", "preview")
+    ended = f2b_digest("--store", "mysql://user:hunter2@db/bans", "preview")
     assert (ended.status, ended.err.count("\n")) == (78, 1)
     assert "hunter2" not in ended.err
 

@@ -1,6 +1,7 @@
 """`import` and `preview --from`: what fail2ban left behind becomes history, each ban once."""
 
 import gzip
+import io
 import json
 import lzma
 import shutil
@@ -16,7 +17,7 @@ from f2b_digest import recorder
 from f2b_digest.fail2ban import history as fail2ban_history
 from tests.support.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, USERS, history
 from tests.support.fail2ban_server import VERSIONS
-from tests.support.program import Command
+from tests.support.program import Command, program
 from tests.support.store_making import NOON, make_fail2ban_database, query
 
 DATE = "Fri Nov 20 04:17:33 UTC 2026"
@@ -357,6 +358,7 @@ def test_a_first_look_ends_with_the_log_and_is_judged_by_it(f2b_digest: Command,
     assert "2026" not in text
 
 
+@pytest.mark.slow
 def test_a_first_look_shows_what_is_asked_for(f2b_digest: Command, config: Path, tmp_path: Path) -> None:
     """All of it, an age that counts from the log's end, or another report's period."""
     path = long_log(tmp_path / "fail2ban.log")
@@ -370,13 +372,21 @@ def test_a_first_look_shows_what_is_asked_for(f2b_digest: Command, config: Path,
     assert "the last week of what was read" in weekly.err
 
 
+@pytest.mark.slow
+def test_what_a_pipe_brings_is_read(config: Path) -> None:
+    """As `journalctl -u fail2ban | f2b-digest preview --from -`."""
+    ended = program("--config", config, "preview", "--from", "-", stdin=gzip.compress(LOG.encode()))
+    assert (ended.status, ended.err) == (0, "")
+    assert "2 bans, 2 addresses" in ended.out
+
+
 def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: Path) -> None:
     """Who opened log, archive and database as root reads them as another user: here they are gone meanwhile."""
     packed, base = tmp_path / "fail2ban.log.2.gz", tmp_path / "fail2ban.sqlite3"
     packed.write_bytes(gzip.compress(LOG.encode()))
     make_fail2ban_database(base, [("sshd", "192.0.2.9", NOON)])
     paths = [log, packed, base]
-    fail2ban_history.hold(paths)
+    fail2ban_history.hold(paths, io.BytesIO)
     for path in paths:
         path.unlink()
     tally = fail2ban_history.Tally()

@@ -92,7 +92,7 @@ def test_all_of_a_digest_is_counted_from_its_events(crowd: Command) -> None:
     whole = json.loads(crowd("show", "--all", "--format", "json").out)
     assert (len(archived["jails"]), len(ips(archived))) == (40, 50 + 39)
     assert (len(whole["jails"]), len(ips(whole))) == (46, 110 + 45)
-    assert whole["left_out"] == {"jails": 0, "addresses": 0, "bans": 0}
+    assert [whole["left_out"][what] for what in ("jails", "addresses", "bans")] == [0, 0, 0]
     assert whole["totals"] == archived["totals"]
     assert {key: whole[key] for key in ("facts", "start", "end", "users")} == {
         key: archived[key] for key in ("facts", "start", "end", "users")

@@ -131,6 +131,16 @@ def test_dates_without_a_year_have_that_of_the_file_or_of_a_failure(tmp_path: Pa
     assert (years, tally.notes) == ([2019, 2019, 2020], [])
 
 
+def test_what_the_observer_finds_again_is_no_other_failure(tmp_path: Path) -> None:
+    """It repeats each failure of an address that was banned before."""
+    again = "fail2ban.observer [1]: INFO [sshd] Found 192.0.2.7, bad - 2026-11-19 04:00:00, 1 # -> 2, Ban"
+    (tmp_path / "log").write_text(
+        f"{AT} {FOUND} 192.0.2.7 - 2026-11-19 04:00:00\n{AT} {again}\n{AT} {TAIL} Ban 192.0.2.7\n"
+    )
+    found, tally = read(tmp_path / "log")
+    assert ([ban.failures for ban in bans(found)], tally.failures, tally.counted) == ([1], 1, 1)
+
+
 # ---- lines together
 
 
@@ -250,6 +260,7 @@ def naive(path: Path) -> Iterator[tuple[str, str, str, float]]:
             yield said[3], said[1] or said[2], said[4], at
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LOGS, reason="needs the real histories, of which F2B_DIGEST_HISTORIES is the folder")
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.name)
 def test_nothing_of_a_real_log_is_lost(path: Path, figures: Keep) -> None:

@@ -84,14 +84,14 @@ def an_own_address_in_the_middle_of_a_flood(world: World) -> None:
     world.ban("192.0.2.10")
 
 
-@scenario(NEEDS, r"\bsshd\b", r"silent|0 bans|no ban")
+@scenario(NEEDS, r"\bsshd\b", "banned nobody")
 def a_jail_is_dead(world: World) -> None:
     """The log moved, and sshd's jail reads an empty file."""
     world.past()
     world.today(without=("sshd",))
 
 
-@scenario(NEEDS, r"\bsshd\b", r"silent|0 bans|no ban", report="weekly")
+@scenario(NEEDS, r"\bsshd\b", "banned nobody", report="weekly")
 def a_jail_was_dead_for_a_week(world: World) -> None:
     """The same, in the weekly report."""
     world.past()
@@ -195,7 +195,7 @@ def a_jail_bans_without_our_action(world: World) -> None:
     world.known = Known({}, (), frozenset(), ("dovecot",))
 
 
-@scenario(NEEDS, "not arrive", "(?i)no such|refused|phone|connect")
+@scenario(NEEDS, "retried", "(?i)no such|refused|phone|connect")
 def a_digest_was_not_delivered(world: World) -> None:
     """Yesterday's digest did not reach the phone: nothing listens there."""
     world.others = '[channels.phone]\nkind = "ntfy"\nurl = "http://127.0.0.1:9"\ntopic = "t"\n'
@@ -213,7 +213,7 @@ def the_report_is_late(world: World) -> None:
     world.usual(world.now - DAY, world.now)
 
 
-@scenario(NEEDS, r"\b4 things|\bsshd\b", r"192\.0\.2\.10\b", r"203\.0\.113\.77\b")
+@scenario(NEEDS, r"\b4 items", r"\bsshd\b", r"192\.0\.2\.10\b", r"203\.0\.113\.77\b")
 def everything_at_once(world: World) -> None:
     """Two own addresses, a dead jail and missing bans."""
     world.top += 'friends = ["203.0.113.0/24"]\n'

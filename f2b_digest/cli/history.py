@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest.cli import Program, report_named, zone_of
+from f2b_digest.cli.centre import archive
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
 from f2b_digest.rendering.renderer import visible
-from f2b_digest.store import Delivery, Sealed, Store
+from f2b_digest.store import Delivery, Sealed
 
 
 @click.command()
@@ -29,7 +30,7 @@ def command(program: Program, report: str, limit: int, as_json: bool) -> None:
     """
     configuration = program.configuration()
     name = report_named(configuration, report) if report else None
-    with Store(program.begin(configuration), read_only=True) as store:
+    with archive(program, configuration, read_only=True) as store:
         digests = store.digests(name, most=limit)
         deliveries = store.deliveries(digests=[digest.id for digest in digests]) if digests else []
     rows = [_digest(digest, [row for row in deliveries if row.digest == digest.id]) for digest in digests]

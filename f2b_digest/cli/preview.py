@@ -17,7 +17,7 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, console, first_look, report_named, scratch
+from f2b_digest.cli import Program, centre, complain, console, first_look, report_named, scratch
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
@@ -80,7 +80,11 @@ def command(
     sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        path = program.begin(configuration, looks=True)
+        at_centre = not sources and program.is_centre(configuration.store)
+        if at_centre:
+            path = _of_fleet(stack, program, configuration, name, since, now)
+        else:
+            path = program.begin(configuration, looks=True)
         tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
@@ -93,7 +97,7 @@ def command(
             selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
             selection, end = _open(configuration, store, name, now)
-        host_context = program.host_context(configuration)
+        host_context = centre.host_context(configuration) if at_centre else program.host_context(configuration)
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
@@ -127,6 +131,17 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     if words and source is None:
         raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
     return name, () if source is None else (source, *map(Path, words))
+
+
+def _of_fleet(
+    stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
+    now: float,
+) -> Path:  # fmt: skip
+    """Return a scratch store of a fleet's bans, which stays as long as a stack."""
+    fleet = stack.enter_context(centre.opened(program, configuration))
+    report = configuration.reports[name]
+    oldest = now if since is None else parse_time(since, now, composition.zone_of(configuration, name))
+    return stack.enter_context(fleet.about(name, report.hosts, report.every, oldest)).path
 
 
 def _tell_of_store(path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from f2b_digest.cli import Program, console
+from f2b_digest.cli.centre import archive
 from f2b_digest.cli.preview import FORMATS, layout_of, opened, renderer_for, show, write
 from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.model.document import from_json
-from f2b_digest.store import Store
 
 
 @click.command()
@@ -36,7 +36,7 @@ def command(
     configuration = program.configuration()
     target = opened(program, configuration, output)
     renderers = {name: renderer_for(configuration, name) for name in (*configuration.reports, "")}
-    with Store(program.begin(configuration), read_only=True) as store:
+    with archive(program, configuration, read_only=True) as store:
         document = store.document(id)
         stored = store.deliveries(digests=[id])
         rows = [row for row in stored if channel in (None, row.channel)]

@@ -16,7 +16,7 @@ from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.config.keys import Report, Top
 from f2b_digest.config.mistakes import Model, check
-from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.errors import ConfigurationError, hint, unreadable
 from f2b_digest.model.host_context import AnyNetwork
 from f2b_digest.rendering.i18n import known, language_of
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+        raise ConfigurationError([unreadable(path, error)]) from None
 
 
 def parse(
@@ -138,6 +138,11 @@ def _build(
     )
 
 
+def is_centre(store: object) -> bool:
+    """Say whether a store is a fleet's centre, and no file of this host."""
+    return isinstance(store, str) and store.startswith(("postgresql://", "postgres://"))
+
+
 def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}
 
@@ -172,6 +177,8 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
             mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
+        if "hosts" in values and not is_centre(table.get("store")):
+            mistakes.append(f'reports.{name}.hosts: is for a fleet\'s centre (store = "postgresql://…")')
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
             if isinstance(channel, str) and channel not in channels:

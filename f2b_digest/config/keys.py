@@ -23,7 +23,7 @@ def _zone(name: str) -> str:
 
 def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if all(pattern.startswith("!") for pattern in patterns):
-        raise ValueError('takes no jail in: begin with "*", or with names')
+        raise ValueError('takes nothing in: begin with "*", or with names')
     return patterns
 
 
@@ -56,6 +56,9 @@ class Report(WithSecrets):
     """Names of the channels that get the digest, as in [channels.NAME]. Example: ["mail", "phone"]."""
     jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
     """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
+    hosts: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
+    """Hosts in this report, as shell patterns, where the store is a fleet's centre; "!" excludes, too.
+    Example: ["web*", "!web9*"]."""
     quiet: Literal["skip", "send"] = "skip"
     """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""
     min_bans: int = Field(default=1, ge=1)
@@ -92,7 +95,7 @@ class Top(BaseModel):
     keep: Annotated[str, AfterValidator(_age)] = "400d"
     """How long reported events and sent messages are kept, in days (400d) or weeks (52w)."""
     store: str | None = None
-    """Path of the SQLite store, the same as in the jails' action.
+    """Path of the SQLite store, the same as in the jails' action; or the address of a fleet's centre, postgresql://…
     Default: /var/lib/fail2ban/f2b-digest/bans.sqlite3 for root,
     $XDG_STATE_HOME/f2b-digest/bans.sqlite3 for other users. Example: "/var/lib/fail2ban/f2b-digest/bans.sqlite3".
     """

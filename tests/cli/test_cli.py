@@ -309,7 +309,7 @@ def test_a_path_that_no_file_can_have_is_one_line(f2b_digest: Command, tmp_path:
 
 def test_another_database_is_refused(f2b_digest: Command) -> None:
     """Status 78, and the URL's password is not repeated."""
-    ended = f2b_digest("--store", "postgresql://user:hunter2@db/bans", "preview")
+    ended = f2b_digest("--store", "mysql://user:hunter2@db/bans", "preview")
     assert (ended.status, ended.err.count("\n")) == (78, 1)
     assert "hunter2" not in ended.err
 

@@ -110,8 +110,9 @@ def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
     """Return what a channel may say of a digest beside its text."""
     totals = digest.totals
     return Stamp(
-        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures
-    )
+        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures,
+        needs_attention=digest.verdict == "needs_attention",
+    )  # fmt: skip
 
 
 def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, source: Source) -> tuple[bytes, Digest]:

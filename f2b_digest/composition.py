@@ -125,6 +125,7 @@ def compose(
         return judged, _lines(source, counts, host_context)
 
     judged, lines = _or_a_note(judge, counts)
+    lifted, lifted_in_all = source.lifted(zone)
     return Digest(
         report=name, host=configuration.host, timezone=str(zone), start=counts.start, end=counts.end,
         totals=counts.totals, jails=tuple(_jail(jail, judged, lines) for jail in counts.jails),
@@ -132,7 +133,8 @@ def compose(
         reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
-        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice, shown=report.addresses,
+        users=counts.users, when=counts.when, where=counts.where, lifted=lifted, lifted_in_all=lifted_in_all,
+        advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
 
 

@@ -175,8 +175,8 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
     """Return what is wrong between the keys of a report, and between reports and channels."""
     mistakes = ["reports: there is none: add one like [reports.daily]"] if table.get("reports") == {} else []
     for name, values in _tables(table, "reports", []):
-        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
-            mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
+        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
+            mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')
         if "hosts" in values and not is_centre(table.get("store")):
             mistakes.append(f'reports.{name}.hosts: is for a fleet\'s centre (store = "postgresql://…")')
         wanted = values.get("channels", ())

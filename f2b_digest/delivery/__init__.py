@@ -110,8 +110,9 @@ def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
     """Return what a channel may say of a digest beside its text."""
     totals = digest.totals
     return Stamp(
-        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures
-    )
+        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures,
+        needs_attention=digest.verdict == "needs_attention",
+    )  # fmt: skip
 
 
 def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, source: Source) -> tuple[bytes, Digest]:
@@ -220,9 +221,10 @@ def _seal_taken(
 def _told_by(configuration: Configuration, report: Report, digest: Digest) -> list[str]:
     """Return the channels that tell a digest: what needs somebody does not wait for more bans."""
     bans, alarming = digest.totals.bans, composition.is_alarming(digest)
-    if not (alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
+    lifted = report.unbans and digest.lifted_in_all > 0
+    if not (alarming or lifted or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
         return []
-    return [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
+    return [name for name in report.channels if alarming or lifted or bans >= configuration.channels[name].min_bans]
 
 
 def retry(configuration: Configuration, store: Outbox, clock: Clock) -> list[Outcome]:

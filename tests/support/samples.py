@@ -14,6 +14,7 @@ from f2b_digest.model.digest import (
     Digest,
     Jail,
     LeftOut,
+    Lifted,
     Network,
     Reconciliation,
     Several,
@@ -161,6 +162,8 @@ def telling() -> Digest:
              User(SCRIPT, 9, 4, exists=False)),
             (User("root", 96, 48, exists=True), User("anna", 22, 14, exists=True)),
         ),
+        lifted=(Lifted("sshd", "192.0.2.77", at(18, 9), at(18, 21, 5)),),
+        lifted_in_all=1,
         when=When("hour", tuple(Bar(START + timedelta(hours=hour), bans) for hour, bans in enumerate(HOURS))),
         where=Where(
             "DB-IP Lite", at(1, 0), "IP Geolocation by DB-IP (CC BY 4.0)", 97, 3,

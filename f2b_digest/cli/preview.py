@@ -76,7 +76,7 @@ def command(
     configuration = only(configuration, name, jails)
     now = program.clock()
     renderer = renderer_for(configuration, name)
-    layout = layout_of(form, output, colour)
+    layout = replace(layout_of(form, output, colour), stored=not sources)
     sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)

@@ -13,6 +13,7 @@ from f2b_digest.analysis import (
     Inputs,
     Judgement,
     OwnAddresses,
+    Proxies,
     Usual,
     analyse,
     campaign_rule,
@@ -170,7 +171,7 @@ def is_alarming(digest: Digest) -> bool:
     """
     kinds = {fact.kind for fact in digest.facts}
     daily = (digest.end - digest.start).total_seconds() >= A_DAY
-    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent")))
+    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent", "proxy")))
 
 
 def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:
@@ -212,6 +213,7 @@ def _inputs(
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),
         own_bans=source.chosen(OwnAddresses(host_context, start, end).holds),
+        proxy_bans=source.chosen(Proxies(host_context).holds) if host_context.proxies else (),
         waits_since=None if on_purpose else _waits_since(source, start),
         every=periods.pace(report.every, [each.period_end for each in source.digests(name, most=11)]),
         first=first,

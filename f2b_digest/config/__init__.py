@@ -53,6 +53,8 @@ class Configuration:
     """What a send compares the store with, if it can read it."""
     friends: tuple[AnyNetwork, ...] = ()
     """Whose ban needs the admin."""
+    proxies: tuple[AnyNetwork, ...] = ()
+    """What passes visitors on to this host."""
     known_quiet: tuple[str, ...] = ()
     """Jails that may be silent or stopped."""
     language: str = "en"
@@ -129,6 +131,7 @@ def _build(
         templates=top.templates,
         fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
         friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        proxies=tuple(ip_network(text, strict=False) for text in top.proxies),
         known_quiet=top.known_quiet,
         language=top.language,
         geography=top.geography,

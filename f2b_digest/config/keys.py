@@ -119,6 +119,10 @@ class Top(BaseModel):
     """
     friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Reverse proxies in front of this host, beside large CDNs and what nginx, Apache and Caddy trust: a ban of one of
+    them needs attention. Example: ["198.51.100.0/24"].
+    """
     known_quiet: tuple[str, ...] = ()
     """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str

@@ -142,7 +142,7 @@ def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
 
 
 def roaming(counts: Counts) -> Roaming | None:
-    """Return the addresses that were banned in several jails, recidive not counted, if they are many or one roams far."""
+    """Return the addresses that were banned in several jails, recidive not counted, if many, or one roams far."""
     if not counts.several:
         return None
     most, addresses = counts.several[0], counts.several_in_all

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program, centre, metrics, zone_of
+from f2b_digest.cli import Program, centre, metrics, trouble, zone_of
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration, Report
 from f2b_digest.rendering.renderer import visible
@@ -40,7 +40,7 @@ LONGEST_TEXT = 4096
 )
 @click.pass_obj
 def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
-    """Show what is pending, what was not delivered, and why.
+    """Show what is pending, what was not delivered, and why. The first line says whether all is well.
 
     \b
     Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
@@ -119,6 +119,8 @@ class _State:
     undelivered: Sequence[_Trouble]
     fleet: _Upload | None
     """None where the host joined no fleet."""
+    trouble: Sequence[str]
+    """What is not well, a line each."""
 
 
 def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
@@ -127,7 +129,8 @@ def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
         pending = fleet.pending_of(name, report.hosts, report.jails)
         reports[name] = _report_of(report, pending, fleet.last_digest(name))
     noted, undelivered = _troubles(configuration, fleet)
-    return _State(fleet.name, fleet.size(), 0, "", reports, noted, undelivered, None)
+    lines = list(trouble.of_deliveries(configuration, fleet))
+    return _State(fleet.name, fleet.size(), 0, "", reports, noted, undelivered, None, lines)
 
 
 def _troubles(configuration: Configuration, store: Outbox) -> tuple[list[_Trouble], list[_Trouble]]:
@@ -137,7 +140,7 @@ def _troubles(configuration: Configuration, store: Outbox) -> tuple[list[_Troubl
     return [_Trouble.of(row) for row in noted if row.error], [_Trouble.of(row) for row in store.undelivered()]
 
 
-def _state(configuration: Configuration, store: Store, path: Path) -> _State:
+def _state(configuration: Configuration, store: Store, path: Path, now: float) -> _State:
     noted, undelivered = _troubles(configuration, store)
     return _State(
         store=str(path),
@@ -148,6 +151,7 @@ def _state(configuration: Configuration, store: Store, path: Path) -> _State:
         noted=noted,
         undelivered=undelivered,
         fleet=_upload(path),
+        trouble=list(trouble.found(configuration, store, path, now)),
     )
 
 
@@ -172,13 +176,13 @@ def _state_of(program: Program, configuration: Configuration) -> _State:
             return _state_of_fleet(configuration, fleet)
     path = program.begin(configuration)
     with Store(path, read_only=True) as store:
-        return _state(configuration, store, path)
+        return _state(configuration, store, path, program.clock())
 
 
 def _metrics(program: Program, configuration: Configuration) -> str:
     path = program.begin(configuration)
     with Store(path, read_only=True) as store:
-        state = _state(configuration, store, path)
+        state = _state(configuration, store, path, program.clock())
         reports = {
             name: metrics.Report(
                 report.pending_bans,
@@ -196,6 +200,7 @@ def _metrics(program: Program, configuration: Configuration) -> str:
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
+    yield f"NOT WELL: {'; '.join(state.trouble)}" if state.trouble else "All is well."
     yield f"store    {state.store}, {state.bytes / 1e6:.1f} MB"
     if state.damage:
         yield f"DAMAGED  set aside: {state.damage}: {HOW_TO_RECOVER}"

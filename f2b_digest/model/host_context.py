@@ -27,6 +27,18 @@ class Place(NamedTuple):
     """Of the network number's holder."""
 
 
+class Proxy(NamedTuple):
+    """What passes visitors on: who bans it shuts them all out."""
+
+    network: AnyNetwork
+    name: str
+    """A CDN's; of the web server that trusts it; "proxies" where the configuration says so."""
+    header: str
+    """Of HTTP, that has the visitor's address."""
+    own: bool = False
+    """Whether this host's administrator named it, rather than the list of CDNs."""
+
+
 @dataclass(frozen=True)
 class Geography:
     """A database of addresses on this host."""
@@ -50,6 +62,8 @@ class HostContext:
     """The configuration's."""
     ignored: tuple[AnyNetwork, ...] = ()
     """fail2ban's ignoreip, of all jails; an address is a network of one."""
+    proxies: tuple[Proxy, ...] = ()
+    """CDNs, and what this host's web servers trust."""
     logins: tuple[Login, ...] = ()
     """Of the last weeks, from other hosts."""
     users: frozenset[str] = frozenset()

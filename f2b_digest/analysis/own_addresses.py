@@ -6,14 +6,13 @@ elsewhere. That needs the admin as well; the fact names who logged in.
 
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
 
 from f2b_digest.analysis.spans import Span, head_of, heads_of, span_of, span_of_network
 from f2b_digest.model.bans import Chosen
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import moment
 from f2b_digest.model.facts import OwnBanned, OwnBanOver
-from f2b_digest.model.host_context import AnyNetwork, HostContext
+from f2b_digest.model.host_context import AnyNetwork, Belonging, HostContext
 
 MOST = 20
 """Facts of this kind in one digest."""
@@ -25,21 +24,12 @@ NEIGHBOURS = {4: 24, 6: 64}
 stays in it."""
 
 
-class Belonging(NamedTuple):
-    """Why an address is one's own."""
-
-    why: Literal["own", "friend", "login", "ignored"]
-    near: str | None
-    """The network, or the entry of ignoreip; None for a login."""
-    user: str | None
-    """Who logged in."""
-
-
 class OwnAddresses:
     """The admin's own side, ready to be asked about hundreds of thousands of ids."""
 
     def __init__(self, host_context: HostContext, start: float, end: float) -> None:
         """Take the logins of a period and of `LOGINS_BEFORE` before it; its start and end are UTC epoch seconds."""
+        self._judged = host_context.judged
         self._networks: list[tuple[Span, Belonging]] = [
             *((span_of_network(network), Belonging("own", _text(network), None)) for network in host_context.own),
             *(
@@ -65,18 +55,20 @@ class OwnAddresses:
 
         Most strangers are told by how their text begins, in a fifth of a microsecond; the others take a few.
         """
+        if ip in self._judged:
+            return True
         return (head_of(ip) in self._heads or self._any or "/" in ip) and self.find(ip) is not None
 
     def find(self, ip: str) -> Belonging | None:
         """Return why an id is one's own; None for a stranger, and for what is no address or network.
 
-        The first of these holds: own, friend, login, ignored. A banned network is one's own if it has an address of
-        one's own. An address beside one that fail2ban ignores (in the same /24 or /64) is one's own, too: lines at home
-        change their address.
+        What a host of a fleet said holds. Else the first of these: own, friend, login, ignored. A banned network is
+        one's own if it has an address of one's own. An address beside one that fail2ban ignores (in the same /24 or
+        /64) is one's own, too: lines at home change their address.
         """
         span = span_of(ip)
-        if span is None:
-            return None
+        if span is None or ip in self._judged:
+            return self._judged.get(ip)
         return _first(self._networks, span) or self._logins.get(span) or _first(self._ignored, span)
 
     def overlaps(self, network: AnyNetwork) -> bool:

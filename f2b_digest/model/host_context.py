@@ -1,9 +1,9 @@
 """What this host knows beside the store, as plain values. Nothing is asked, and no text made, here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 AnyNetwork = IPv4Network | IPv6Network
 
@@ -15,6 +15,16 @@ class Login(NamedTuple):
     user: str
     at: float
     """UTC epoch seconds."""
+
+
+class Belonging(NamedTuple):
+    """Why an address is one's own."""
+
+    why: Literal["own", "friend", "login", "ignored"]
+    near: str | None
+    """The network, or the entry of ignoreip; None for a login."""
+    user: str | None
+    """Who logged in."""
 
 
 class Place(NamedTuple):
@@ -77,6 +87,8 @@ class HostContext:
     unseen: tuple[str, ...] = ()
     """What this host has and could not be looked at, of `UNSEEN`."""
     geography: Geography | None = None
+    judged: Mapping[str, Belonging] = field(default_factory=dict)
+    """At a fleet's centre: the ids that a host took for its own side when it uploaded their bans, and why."""
 
 
 UNSEEN = ("server", "logins", "database", "addresses", "users")

@@ -16,7 +16,7 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, centre, complain, console, first_look, report_named, scratch, times
+from f2b_digest.cli import Program, centre, complain, completion, console, first_look, report_named, scratch, times
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
@@ -35,11 +35,23 @@ NO_ID = "0" * 32
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[REPORT]")
+@click.argument("words", nargs=-1, metavar="[REPORT]", shell_complete=completion.completes(completion.reports))
 @click.option("--format", "form", type=click.Choice((*FORMATS, "schema")), default="text", show_default=True)
-@click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
+@click.option(
+    "--channel",
+    metavar="NAME",
+    shell_complete=completion.completes(completion.channels),
+    help="Show what this channel would send, byte for byte.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
-@click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only this jail, or those of a pattern.")
+@click.option(
+    "--jail",
+    "jails",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.completes(completion.jails),
+    help="Only this jail, or those of a pattern.",
+)
 @times.options('Show a past period instead of what is pending: from this time on, or "all".', "Its end. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
               help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip

@@ -76,9 +76,10 @@ def command(
         asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
         if geography is None and any(each.kind == "asn" for each in asked):
             raise F2bDigestError("an AS number needs a database of addresses on this host: see `geoip` in the manual")
-        answers = [
-            inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
-        ]  # fmt: skip
+        with console.working("Looking up"):
+            answers = [
+                inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
+            ]  # fmt: skip
     answers = _worth_telling(answers)
     if as_json:
         click.echo(json.dumps([_document(each) for each in answers], default=_plain, indent=2))

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import HOW_TO_RECOVER, Store, damage
+from f2b_digest.store import HOW_TO_RECOVER, Source, Store, damage
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -114,8 +114,9 @@ def command(
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
             _tell_missing(known, configuration.reports[name].jails)
         content: str | bytes
-        with store.report(selection) as bans:
-            digest = composition.compose(configuration, bans, name, end, host_context, known)
+        with _grouped(store, selection) as bans:
+            with console.working("Counting the bans"):
+                digest = composition.compose(configuration, bans, name, end, host_context, known)
             if channel is None:
                 content, noted = show(digest, form, renderer.with_layout(layout))
             else:
@@ -129,6 +130,15 @@ def command(
         write(target, content, colour=layout.colour, pager=not no_pager)
     if tally and tally.torn:
         raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def _grouped(store: Store, selection: Selection) -> Iterator[Source]:
+    """Give a report's source; a person is told where its first pass over the bans takes long."""
+    with contextlib.ExitStack() as stack:
+        with console.working("Reading the bans"):
+            source = stack.enter_context(store.report(selection))
+        yield source
 
 
 def only(configuration: Configuration, name: str, jails: tuple[str, ...]) -> Configuration:

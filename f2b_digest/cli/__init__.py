@@ -134,13 +134,13 @@ class Program:
 
     def _oldest_login(self, configuration: "Configuration") -> float:
         from f2b_digest.analysis.own_addresses import LOGINS_BEFORE
-        from f2b_digest.periods import DAY, PACES
+        from f2b_digest.periods import DAY, seconds
 
         return (
             self.clock()
             - DAY
             - LOGINS_BEFORE
-            - max(PACES[report.every or "week"] for report in configuration.reports.values())
+            - max(seconds(report.every or "week") for report in configuration.reports.values())
         )
 
     def host_context(self, configuration: "Configuration") -> "HostContext":

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from f2b_digest.errors import hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document, schema, to_json
+from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
@@ -87,15 +88,11 @@ def command(
     configuration = only(configuration, name, jails)
     now = program.clock()
     renderer = renderer_for(configuration, name)
-    layout = layout_of(form, output, colour)
+    layout = replace(layout_of(form, output, colour), stored=not sources)
     sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        at_centre = not sources and program.is_centre(configuration.store)
-        if at_centre:
-            path = _of_fleet(stack, program, configuration, name, since, now)
-        else:
-            path = program.begin(configuration, looks=True)
+        path, context = _place(stack, program, configuration, name, since, now, at_centre=not sources)
         tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
@@ -108,7 +105,7 @@ def command(
             selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
             selection, end = _open(configuration, store, name, now)
-        host_context = centre.host_context(configuration) if at_centre else program.host_context(configuration)
+        host_context = context()
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
@@ -162,15 +159,18 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     return name, () if source is None else (source, *map(Path, words))
 
 
-def _of_fleet(
+def _place(
     stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
-    now: float,
-) -> Path:  # fmt: skip
-    """Return a scratch store of a fleet's bans, which stays as long as a stack."""
+    now: float, *, at_centre: bool,
+) -> tuple[Path, Callable[[], HostContext]]:  # fmt: skip
+    """Return the store to look at, and what tells of the host: of a fleet, a scratch one, as long as the stack is."""
+    if not at_centre or not program.is_centre(configuration.store):
+        return program.begin(configuration, looks=True), lambda: program.host_context(configuration)
     fleet = stack.enter_context(centre.opened(program, configuration))
     report = configuration.reports[name]
     oldest = now if since is None else times.moment_of(since, now, composition.zone_of(configuration, name))
-    return stack.enter_context(fleet.about(name, report.hosts, report.every, oldest)).path
+    store = stack.enter_context(fleet.about(name, report.hosts, report.every, oldest))
+    return store.path, lambda: replace(centre.host_context(configuration), judged=store.judged())
 
 
 def _tell_of_store(path: Path) -> None:

@@ -53,6 +53,8 @@ class Configuration:
     """What a send compares the store with, if it can read it."""
     friends: tuple[AnyNetwork, ...] = ()
     """Whose ban needs the admin."""
+    proxies: tuple[AnyNetwork, ...] = ()
+    """What passes visitors on to this host."""
     known_quiet: tuple[str, ...] = ()
     """Jails that may be silent or stopped."""
     language: str = "en"
@@ -129,6 +131,7 @@ def _build(
         templates=top.templates,
         fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
         friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        proxies=tuple(ip_network(text, strict=False) for text in top.proxies),
         known_quiet=top.known_quiet,
         language=top.language,
         geography=top.geography,
@@ -175,8 +178,8 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
     """Return what is wrong between the keys of a report, and between reports and channels."""
     mistakes = ["reports: there is none: add one like [reports.daily]"] if table.get("reports") == {} else []
     for name, values in _tables(table, "reports", []):
-        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
-            mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
+        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
+            mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')
         if "hosts" in values and not is_centre(table.get("store")):
             mistakes.append(f'reports.{name}.hosts: is for a fleet\'s centre (store = "postgresql://…")')
         wanted = values.get("channels", ())

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from f2b_digest.channels.http import check_server
 from f2b_digest.channels.keys import ConfiguredPath, Secret, WithSecrets
+from f2b_digest.periods import PACES
 
+EVERY = re.compile(r"[1-9][0-9]{0,3}[mh]")
 AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 
 
@@ -41,6 +43,12 @@ def _age(text: str) -> str:
     return text
 
 
+def _every(text: str) -> str:
+    if text not in PACES and not EVERY.fullmatch(text):
+        raise ValueError(f'{text!r} is none of "day", "week", "month", and no time like "5m" or "2h"')
+    return text
+
+
 def _ping(url: Secret) -> Secret:
     if url.inline:
         check_server(url.held.get_secret_value())
@@ -67,8 +75,12 @@ class Report(WithSecrets):
     """Folder of templates for this report; they take precedence over all others. Example: "weekly-templates"."""
     period: Literal["pending", "calendar"] = "pending"
     """What a digest covers: "pending" is all since the last digest, "calendar" is whole days, weeks or months."""
-    every: Literal["day", "week", "month"] | None = None
-    """How often the report is due. Default: taken from the names daily, weekly and monthly. Example: "day"."""
+    every: Annotated[str, AfterValidator(_every)] | None = None
+    """How often the report is due: "day", "week", "month", or minutes or hours like "5m". cron starts it.
+    Default: taken from the names daily, weekly and monthly. Example: "day".
+    """
+    unbans: bool = False
+    """Send a digest also when nothing was banned, but a ban was lifted by hand."""
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None
@@ -107,6 +119,10 @@ class Top(BaseModel):
     """
     friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Reverse proxies in front of this host, beside large CDNs and what nginx, Apache and Caddy trust: a ban of one of
+    them needs attention. Example: ["198.51.100.0/24"].
+    """
     known_quiet: tuple[str, ...] = ()
     """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str

@@ -176,6 +176,7 @@ def _seal(
         taken = composition.due(configuration, store, name, now)
         if taken is None:
             return []
+        host_context = replace(host_context, judged=store.judged())
         return _seal_taken(configuration, store, renderer, name, now, taken, known, host_context)
 
 
@@ -220,9 +221,10 @@ def _seal_taken(
 def _told_by(configuration: Configuration, report: Report, digest: Digest) -> list[str]:
     """Return the channels that tell a digest: what needs somebody does not wait for more bans."""
     bans, alarming = digest.totals.bans, composition.is_alarming(digest)
-    if not (alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
+    lifted = report.unbans and digest.lifted_in_all > 0
+    if not (alarming or lifted or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
         return []
-    return [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
+    return [name for name in report.channels if alarming or lifted or bans >= configuration.channels[name].min_bans]
 
 
 def retry(configuration: Configuration, store: Outbox, clock: Clock) -> list[Outcome]:

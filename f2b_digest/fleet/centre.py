@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import psycopg
 import sqlalchemy as sa
@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import schema
 from f2b_digest.fleet.connection import opened, refusal
-from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector
+from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector, verdicts
+from f2b_digest.model.host_context import Belonging
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store
@@ -26,6 +27,8 @@ from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store
 DAY = 86400.0
 SENT_LATELY = 3600.0
 """Seconds for which bodies that were sent are in a scratch store: some channels tell no address twice in a while."""
+NAMED = 20
+"""Silent hosts that have a line of their own."""
 SCHEMA = "f2b"
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
@@ -99,6 +102,24 @@ class Centre(Outbox):
             query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
             database, server = connection.execute(sa.text(query)).one()
         return f"postgresql, database {database} by {server}"
+
+    def silences(self, now: float) -> list[str]:
+        """Return a line for each enrolled host that has not been heard for a day, or never since it was enrolled."""
+        query = (
+            "SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled, "
+            "extract(epoch FROM max(s.seen_at))::float8 AS seen FROM f2b.host h LEFT JOIN f2b.store s USING (host) "
+            "WHERE h.retired_at IS NULL GROUP BY h.host, h.enrolled_at ORDER BY h.host"
+        )
+        with self._reading() as connection:
+            rows = connection.execute(sa.text(query)).all()
+        silent = [row for row in rows if now - (row.seen or row.enrolled) > DAY]
+        lines = [
+            f"{row.host}: " + (f"silent for {(now - row.seen) / DAY:.0f} days" if row.seen else "never heard")
+            for row in silent[:NAMED]
+        ]
+        if len(silent) > NAMED:
+            lines.append(f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list")
+        return lines
 
     def size(self) -> int:
         """Return how many bytes the database has on disk."""
@@ -200,6 +221,17 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
 
 
+def _belonging(text: str) -> Belonging | None:
+    try:
+        said = json.loads(text)
+        why, near, user = said["why"], said.get("near"), said.get("user")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if why not in get_args(Belonging.__annotations__["why"]):
+        return None
+    return Belonging(why, None if near is None else str(near), None if user is None else str(user))
+
+
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
         raise CentreError("the centre is not at this program's schema: f2b-digest fleet init", away=False)
@@ -213,6 +245,10 @@ class ReportStore(Store):
         super().__init__(path, read_only=True)
         self._centre = centre
         self._ends = ends
+
+    def judged(self) -> dict[str, Belonging]:
+        """Return the ids of what is pending that a host took for its own side, and why; a host may say anything."""
+        return {ip: said for ip, own in verdicts(self.path) if (said := _belonging(own))}
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,

@@ -117,6 +117,13 @@ def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
     return [end for end in taken if end.upto > end.seq]
 
 
+def verdicts(path: Path) -> list[tuple[str, str]]:
+    """Return the ids of a scratch store that a host took for its own side, each with what it said."""
+    query = "SELECT ip, own FROM origin JOIN event USING (id) WHERE own IS NOT NULL AND kind = 'ban'"
+    with closing(recorder.connect(str(path))) as scratch:
+        return list(scratch.execute(query))
+
+
 def copy_archive(path: Path, digests: Sequence[dict[str, Any]], deliveries: Sequence[dict[str, Any]]) -> None:
     """Put the rows of digests and deliveries into a scratch store, for what a digest says of those before it."""
     Store(path, read_only=False).close()  # makes the tables

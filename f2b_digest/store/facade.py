@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.counts import SHOWN, Most
+from f2b_digest.model.host_context import Belonging
 from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import asked, examined, migrations, retention, selected
@@ -175,6 +176,10 @@ class Store(Outbox):
     def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["Store"]:
         """Give this store itself: a host has one, for all reports."""
         yield self
+
+    def judged(self) -> Mapping[str, Belonging]:
+        """Return the ids that were found to be of the admin's own side before they came here: on a host, none."""
+        return {}
 
     # ---- what only an examination asks
 

@@ -96,6 +96,27 @@ def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, progr
     assert status["undelivered"] == []
 
 
+def test_an_own_address_that_a_host_banned_is_told(centre: Centre, host: Host, program: Program) -> None:
+    """By the host's verdict, which it came to by its log-ins and ignoreip; what is no verdict is passed over."""
+    host.bans(["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+    said = {"192.0.2.2": '{"why": "login", "near": null, "user": "anna"}', "192.0.2.3": '{"why": "because"}'}
+    host.forward(own=lambda event: said.get(event["ip"]))
+    shown = json.loads(program("preview", "--format", "json").stdout)
+    assert [(fact["ip"], fact["user"]) for fact in shown["facts"] if fact["kind"] == "own"] == [("192.0.2.2", "anna")]
+
+
+def test_a_silent_host_is_told_to_cron(centre: Centre, host: Host, program: Program) -> None:
+    """At each send, until it is heard again or retired."""
+    host.forward()
+    centre.add("web9")
+    assert program("send").stderr == ""
+    centre.do(
+        "UPDATE f2b.store SET seen_at = now() - interval '3 days'",
+        "UPDATE f2b.host SET enrolled_at = now() - interval '9 days'",
+    )
+    assert program("send").stderr == "f2b-digest: web1: silent for 3 days\nf2b-digest: web9: never heard\n"
+
+
 def test_what_is_for_a_hosts_store_says_so(program: Program) -> None:
     """A command that makes no sense at a centre ends with a line."""
     for words in (("record", "--jail", "sshd", "--ip", "192.0.2.1"), ("recover",)):

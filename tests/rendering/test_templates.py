@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import delivery, resources
+from f2b_digest.channels.email import Email
 from f2b_digest.model.digest import Bar, Compared, Digest, LeftOut, When
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned, Verdict
 from f2b_digest.model.message import Needs
 from f2b_digest.rendering.renderer import Renderer
+from tests import ROOT
 from tests.support import samples
 from tests.support.hostile import Page
 from tests.support.samples import START
@@ -247,3 +249,31 @@ def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
     content, noted = delivery.fit(Needs(("email/subject.txt",)), samples.quiet(), renderer, lambda _: True)
     assert "All quiet: no bans" in content.parts["email/subject.txt"]
     assert "the built-in template was used" in noted.notes[0]
+
+
+def test_a_link_to_the_archive_stands_at_the_end_of_a_mail() -> None:
+    """In text and HTML, if the channel has one; no mail has a link otherwise."""
+    settings = {"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]}
+    renderer = Renderer(resources.folder("templates"))
+    for link in ("https://web1.example.org/digests/?a=1&b=2", None):
+        channel = Email.model_validate(settings | ({"link": link} if link else {}))
+        content, _ = delivery.fit(channel.needs, samples.telling(), renderer, lambda _: True)
+        page, text = content.parts["email/body.html"], content.parts["email/body.txt"]
+        assert (str(link) in text, "<a href" in page) == (bool(link), bool(link))
+        assert ('href="https://web1.example.org/digests/?a=1&amp;b=2"' in page) == bool(link)
+
+
+def test_a_template_of_the_same_name_extends_the_built_in_one(tmp_path: Path) -> None:
+    """The example of docs/templates.md: three lines that leave a section out, and change no other."""
+    page = (ROOT / "docs/templates.md").read_text()
+    [example] = re.findall(r"```jinja\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "email").mkdir()
+    (tmp_path / "email/body.html").write_text(example)
+    ours, theirs = (
+        renderer.render(["email/body.html"], document(samples.telling()))["email/body.html"]
+        for renderer in (Renderer(resources.folder("templates")), Renderer(resources.folder("templates"), tmp_path))
+    )
+    assert "Advice" in ours
+    assert "Advice" not in theirs
+    assert "Accounts tried" in theirs
+    assert len(theirs) > len(ours) / 2

@@ -3,6 +3,7 @@
 At the tab key nothing is told but names: what cannot be read has none. Root becomes the store's owner before.
 """
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
 
+log = logging.getLogger(__name__)
 VARIABLE = "_F2B_DIGEST_COMPLETE"
 DIGESTS = 30
 _PLAIN = re.compile(r"[\w.@+:/-]+", re.ASCII)
@@ -49,8 +51,8 @@ def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], 
         for names in kinds:
             try:
                 found += names(program)
-            except Exception:  # noqa: S112 - nobody reads an error at the tab key
-                continue
+            except Exception:  # nobody reads an error at the tab key
+                log.debug("nothing to complete", exc_info=True)
         return [each for each in found if each.value.startswith(begun) and _PLAIN.fullmatch(each.value)]
 
     return complete

@@ -155,7 +155,8 @@ def test_catalogues_are_in_the_wheel(tmp_path: Path) -> None:
     ("name", "language"),
     [
         ("fr", "fr"), ("fr_FR", "fr"), ("fr-CA", "fr"), ("fr_FR.UTF-8", "fr"), ("fr_FR.ISO-8859-15@euro", "fr"),
-        ("FR", "fr"), ("de_AT.UTF-8", "de"), ("de-CH", "de"), ("en", "en"), ("en_GB.UTF-8", "en"), ("C", "en"), ("C.UTF-8", "en"), ("POSIX", "en"), ("", "en"),
+        ("FR", "fr"), ("de_AT.UTF-8", "de"), ("de-CH", "de"),
+        ("en", "en"), ("en_GB.UTF-8", "en"), ("C", "en"), ("C.UTF-8", "en"), ("POSIX", "en"), ("", "en"),
         ("xx", None), ("french", None), ("../fr", None), ("\0", None), ("zh_Hant_TW", None),
     ],
 )  # fmt: skip

@@ -41,8 +41,8 @@ fsync = off
 """
 RULES = """
 local all all trust
-hostssl all +f2b_host 127.0.0.1/32 scram-sha-256
 hostssl certified all 127.0.0.1/32 cert
+hostssl all +f2b_host 127.0.0.1/32 scram-sha-256
 hostssl all all 127.0.0.1/32 scram-sha-256
 """
 
@@ -132,9 +132,9 @@ class PostgreSQL:
         return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
 
     @contextmanager
-    def centre(self) -> Iterator["Centre"]:
-        """Make a database of its own with a centre in it; its hosts are dropped with it."""
-        name = f"f2b_{secrets.token_hex(4)}"
+    def centre(self, name: str = "") -> Iterator["Centre"]:
+        """Make a database of its own with a centre in it. Into one called "certified", hosts come by a certificate."""
+        name = name or f"f2b_{secrets.token_hex(4)}"
         with psycopg.connect(self.address(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         centre = Centre(self, name)

@@ -57,10 +57,10 @@ def test_a_day_without_trouble_says_so_and_gives_the_numbers_and_the_news() -> N
     top = first_lines(samples.telling_week(), 9)
     assert top.startswith(
         "web1.example.org · weekly · 13 Nov 2026 – 19 Nov 2026\n"
-        "Nothing is broken. sshd: 300 bans, usually 140.\n* sshd is far above normal: 300 bans, usually 140 ("
+        "Nothing is broken. One attack stands out: 37 addresses.\n* Attack from 203.0.113.0/24 (AS64496 "
     )
     assert "412 bans: usually 175; 194 the week before" in said(TEXT, samples.telling_week())
-    assert said(SUBJECT, samples.telling_week()) == "sshd: 300 bans, usually 140 – web1 weekly\n"
+    assert said(SUBJECT, samples.telling_week()) == "Attack from 203.0.113.0/24: 37 addresses – web1 weekly\n"
 
 
 def test_a_usual_day_is_called_quiet_with_its_number() -> None:
@@ -125,7 +125,7 @@ def test_each_fact_is_said_in_a_whole_sentence_everywhere(fact: Fact) -> None:
     digest = replace(samples.telling(), verdict=verdict, facts=(fact,), undelivered=())
     (line,) = re.findall(r"^daily: (?:needs attention|stands out|news): (.*)$", said(LOG, digest), re.MULTILINE)
     assert "None" not in line
-    assert "%" not in line
+    assert "%(" not in line
     assert "  " not in line
     assert line.endswith((".", "?", "refused"))
     for name in (TEXT, HTML, CHAT, *(() if news else (PHONE,))):  # a phone has news in short

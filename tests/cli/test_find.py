@@ -21,6 +21,7 @@ from f2b_digest.cli import console, find
 from f2b_digest.config import Configuration, Report
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.inquiry import Inquiry
+from f2b_digest.rendering import i18n
 from f2b_digest.store import Store, asked
 from tests.support.fail2ban_server import Fail2ban
 from tests.support.program import Command, run
@@ -249,13 +250,16 @@ def test_nothing_found_says_where_it_looked_and_since_when(f2b_digest: Command, 
     assert "which has no bans yet" in f2b_digest("--config", config, "find", "anna").out.replace("\n  ", " ")
 
 
-def test_it_speaks_the_language_of_the_configuration(f2b_digest: Command, config: Path, path: Path) -> None:
-    """No English is left in an answer in French."""
-    config.write_text('language = "fr"\n' + config.read_text())
+@pytest.mark.parametrize("language", [language for language in i18n.known() if language != i18n.SOURCE])
+def test_it_speaks_the_language_of_the_configuration(
+    f2b_digest: Command, config: Path, path: Path, language: str
+) -> None:
+    """No English is left in an answer in another language."""
+    config.write_text(f'language = "{language}"\n' + config.read_text())
     fill(path, [event(ip=f"192.0.2.{n}", users=["anna"], bantime=86400) for n in range(12)])
     text = f2b_digest("--config", config, "find", "192.0.2.1", "anna", "192.0.2.0/24", "203.0.113.1").out
-    assert "BANNIE" in text
-    assert not {"ban", "bans", "BANNED", "first", "last", "Told", "network", "since"} & set(text.split())
+    assert "192.0.2.1" in text
+    assert not {"ban", "bans", "BANNED", "first", "last", "Told", "network", "since", "tried"} & set(text.split())
 
 
 HOSTILE = "\x1b]0;owned\x07\u202e<b>\n"

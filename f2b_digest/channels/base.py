@@ -29,6 +29,8 @@ DEADLINE = 120.0
 """Seconds that one delivery may take in all, whatever the other side does."""
 LARGEST_SECRET, LARGEST_BUNDLE = 64 * 1024, 4 * 2**20
 """Bytes of a file with a secret, and of one with certificates."""
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+"""How the path of a secret begins that systemd hands to a unit (LoadCredential=)."""
 IDENTITY = re.compile(r"(f2b-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
 """What `Channel.identity` makes: it becomes the name of a file and a header."""
 
@@ -75,6 +77,11 @@ class Contents:
 
 
 def _from_file(largest: int, value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str) and value.startswith(f"{CREDENTIALS}/"):
+        folder = (info.context or {}).get("environment", {}).get(CREDENTIALS[1:])
+        if not folder:
+            return Contents(Path(value), SecretStr(""), "a credential, which only the unit that loads it can read")
+        value = folder + value.removeprefix(CREDENTIALS)
     path = _beside_the_configuration(value, info)
     if not isinstance(path, (str, Path)) or not str(path):
         raise ValueError("must be the path of a file")
@@ -116,7 +123,10 @@ class Health:
 EnvironmentVariable = Annotated[Variable, BeforeValidator(_from_environment)]
 """The name of a variable that holds a secret."""
 SecretFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGEST_SECRET))]
-"""A path, relative to the configuration's folder, of a file that holds a secret in its first line."""
+"""A path, relative to the configuration's folder, of a file that holds a secret in its first line.
+
+One that begins with "$CREDENTIALS_DIRECTORY/" is a credential that systemd hands to the unit.
+"""
 CertificateFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGEST_BUNDLE))]
 """A path, relative to the configuration's folder, of a file with certificates in PEM."""
 

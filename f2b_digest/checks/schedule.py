@@ -129,9 +129,9 @@ def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
 
 
 def _timers() -> Iterator[Found]:
-    """Yield what systemd's timers start; of a template's, the instances that are enabled."""
-    names = {table.name for folder in UNITS for table in (ROOT / folder).glob("*.timer") if "@." not in table.name}
-    names |= {link.name for folder in UNITS for link in (ROOT / folder).glob("*.wants/*@?*.timer")}
+    """Yield what systemd's timers start: the admin's, and what is enabled of templates and of a package's."""
+    names = {table.name for table in (ROOT / UNITS[0]).glob("*.timer") if "@." not in table.name}
+    names |= {link.name for folder in UNITS for link in (ROOT / folder).glob("*.wants/*.timer")}
     for name in sorted(names):
         instance = name.partition("@")[2].removesuffix(".timer")
         table = _unit(name)

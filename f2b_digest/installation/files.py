@@ -14,7 +14,7 @@ CONFIGURATION = "/etc/f2b-digest/config.toml"
 ACTIONS = ("/etc/fail2ban/action.d/f2b-digest.py", "/etc/fail2ban/action.d/f2b-digest.conf")
 CRON_FILE = "/etc/cron.d/f2b-digest"
 RETRY_TIMER = "/etc/systemd/system/f2b-digest-retry.timer"
-UNITS = ("send@.service", "send@.timer", "retry.service", "retry.timer")
+UNITS = ("send@.service", "send@.timer", "retry.service", "retry.timer", "failed@.service", ".service.d/sandbox.conf")
 IsThere = Callable[[str], bool]
 """Says whether the system has a program."""
 

@@ -1,7 +1,7 @@
 """Builds the Debian package: `python packaging/build_deb.py [--arch arm64] [--output dist]`; prints its path and sizes.
 
-One tree serves every Python of `PYTHONS`: their wheels differ in compiled modules only, whose names say which Python they
-are for, so that the package outlives an upgrade of the system. Everything fetched is held to the hashes in
+One tree serves every Python of `PYTHONS`: their wheels differ in compiled modules only, whose names say which Python
+they are for, so that the package outlives an upgrade of the system. Everything fetched is held to the hashes in
 constraints.txt. Two builds of one commit are equal, byte for byte. Nothing is installed here.
 """
 

@@ -1,7 +1,7 @@
 """Makes an apt repository of Debian packages: `python packaging/build_repository.py FOLDER DEB... [--key ID]`.
 
-The folder can be served by any web server, or used as file:. Needs apt-utils, and gpg for a signature. Versions that are
-in the folder already stay, so that a machine can go back to one.
+The folder can be served by any web server, or used as file:. Needs apt-utils, and gpg for a signature. Versions that
+are in the folder already stay, so that a machine can go back to one.
 """
 
 import argparse

@@ -22,7 +22,7 @@ import time
 
 DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 KINDS = ("ban", "prolong", "unban", "start", "stop")
 SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
 
@@ -60,12 +60,14 @@ CREATE TABLE IF NOT EXISTS event (
     UNIQUE (jail, ip, kind, at, host)
 )
 """
-# For what a digest compares with: a jail's bans of a time, and when an address came first; and for what prune drops.
+# For what a digest compares with: a jail's bans of a time, and when an address came first; for what prune drops; and for
+# who tried a name.
 # They cost a ban some microseconds, and make the price of a digest independent of the years before it.
 EVENT_INDEXES = (
     "CREATE INDEX IF NOT EXISTS event_when ON event (jail, at, history) WHERE kind = 'ban'",
     "CREATE INDEX IF NOT EXISTS event_who ON event (ip, at) WHERE kind = 'ban'",
     "CREATE INDEX IF NOT EXISTS event_age ON event (recorded_at)",
+    "CREATE INDEX IF NOT EXISTS event_names ON event (users) WHERE kind = 'ban' AND users IS NOT NULL",
 )
 INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, host) DO NOTHING".format(
     ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))

@@ -2,29 +2,42 @@
 
 import logging
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
-from f2b_digest.analysis import FREQUENT, Inputs, OwnAddresses, analyse
+from f2b_digest.analysis import (
+    FREQUENT,
+    SHORTEST_SILENCE,
+    Inputs,
+    Judgement,
+    OwnAddresses,
+    Usual,
+    analyse,
+    campaign_rule,
+)
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
-from f2b_digest.model.digest import Digest, Jail, Undelivered, moment
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Compared, Digest, Jail, Undelivered, moment
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext, of_another
 from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
-from f2b_digest.store import Sealed, Store
+from f2b_digest.store import Reads, Sealed, Source
 from f2b_digest.text.redaction import samples
 
 log = logging.getLogger(__name__)
 
 SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
+LATER = 86400.0
+"""Seconds after a period's end in which a jail's ban tells that it is at work."""
 ALARMED_AGAIN = 20 * 3600.0
 """Seconds between two digests that have no bans, and say that something is not at work."""
 
 
-def pending(store: Store, name: str, report: Report) -> Selection:
+def pending(store: Reads, name: str, report: Report) -> Selection:
     """Return what a report has not sealed, up to the newest event there is now."""
     last = store.last_digest(name)
     first, after = (last.last_id + 1, last.id) if last else (1, 0)
@@ -37,7 +50,7 @@ def zone_of(configuration: Configuration, name: str) -> ZoneInfo:
     return ZoneInfo(own) if own else configuration.timezone
 
 
-def due(configuration: Configuration, store: Store, name: str, now: float) -> tuple[Selection, float] | None:
+def due(configuration: Configuration, store: Reads, name: str, now: float) -> tuple[Selection, float] | None:
     """Return what a report's next digest takes, and when its period ends; None while a calendar period is running.
 
     A calendar report takes whole periods: in the order of ids, all up to the first event that was recorded since the
@@ -62,77 +75,86 @@ def due(configuration: Configuration, store: Store, name: str, now: float) -> tu
     return replace(selection, last_id=min(selection.last_id, running - 1)), end
 
 
-def is_fed(store: Store, host_context: HostContext) -> bool:
+def is_fed(store: Reads, host_context: HostContext) -> bool:
     """Say whether this host's fail2ban feeds a store: what runs here says nothing of a store of other bans.
 
-    Where its actions name no store, or could not be asked, a store counts in which our action told of a jail's start
-    (nobody does so by hand) and that it recorded to lately: the alarm that a jail lost our action must not end with it.
+    Where its actions name no store, or could not be asked, a store counts that our action recorded to lately: the alarm
+    that a jail lost our action must not end with it.
     """
     if host_context.stores:
         return os.path.realpath(store.path) in host_context.stores
-    return store.is_fed() and bool(store.starts_and_stops(("*",), 0.0))
+    return store.is_fed()
 
 
 def compose(
     configuration: Configuration,
-    store: Store,
+    source: Source,
     name: str,
-    selection: Selection,
     end: float,
     host_context: HostContext = UNKNOWN_HOST,
     known: Known | None = None,
 ) -> Digest:
-    """Return a report's digest of a selection; `preview` and `send` both show this.
+    """Return a report's digest of the selection that a source holds; `preview` and `send` both show this.
 
     `end`, in UTC epoch seconds, ends an open period. `host_context` is what this host knows, `known` what fail2ban's
     own database does: what is not given is not told.
     """
-    report, zone = configuration.reports[name], zone_of(configuration, name)
-    last = store.last_digest(name)
+    report, zone, selection = configuration.reports[name], zone_of(configuration, name), source.selection
+    last = source.last_digest(name)
     past = selection.since is not None or selection.until is not None
-    if not is_fed(store, host_context):
+    if not is_fed(source, host_context):
         host_context = of_another(host_context)
-    digest = store.summarise(
-        selection,
-        report=name,
-        host=configuration.host,
+    counts = source.counts(
         zone=zone,
-        start=selection.since if past else _start(report, store, selection, zone, last, end),
+        start=selection.since if past else _start(report, source, zone, last, end),
         end=end if selection.until is None else selection.until,
-        campaign=report.campaign,
+        campaigns=campaign_rule(report.campaign),
         users=host_context.users,
         geography=host_context.geography,
     )
-    if not past:
-        digest = replace(
-            digest,
-            undelivered=_undelivered(configuration, store, name, last),
-            reconciliation=known.of(selection, digest.totals.bans) if known else None,
-            unseen=host_context.unseen,
-        )
-    return _judged(configuration, store, digest, selection, host_context, first=not last, complete=not past)
+    undelivered = () if past else _undelivered(configuration, source, name, last)
+    reconciliation = known.of(selection, counts.totals.bans) if known and not past else None
+
+    def judge() -> Judged:
+        inputs = _inputs(configuration, source, name, counts, host_context, first=not last, complete=not past)
+        judged = analyse(counts, replace(inputs, undelivered=undelivered, reconciliation=reconciliation))
+        return judged, _lines(source, counts, host_context)
+
+    judged, lines = _or_a_note(judge, counts)
+    return Digest(
+        report=name, host=configuration.host, timezone=str(zone), start=counts.start, end=counts.end,
+        totals=counts.totals, jails=tuple(_jail(jail, judged, lines) for jail in counts.jails),
+        left_out=counts.left_out, undelivered=undelivered, notes=(*counts.notes, *judged.notes),
+        reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
+        verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
+        campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
+        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice,
+    )  # fmt: skip
 
 
-def _judged(
-    configuration: Configuration,
-    store: Store,
-    digest: Digest,
-    selection: Selection,
-    host_context: HostContext,
-    *,
-    first: bool,
-    complete: bool,
-) -> Digest:
-    """Return a digest with log lines and what it is judged to mean; with a note where that fails."""
+Judged = tuple[Judgement, Mapping[str, tuple[str, ...]]]
+"""What a digest's counts mean, and by jail the log lines that are shown."""
+
+
+def _or_a_note(judge: Callable[[], Judged], counts: Counts) -> Judged:
+    """Return what a function says; if it fails, that nothing was judged: such a digest is better than none.
+
+    Raises F2bDigestError: of the store, and no fault of what is judged.
+    """
     try:
-        digest = replace(digest, jails=_with_samples(digest, store, selection, host_context))
-        inputs = _inputs(configuration, store, digest, selection, host_context, first=first, complete=complete)
-        return analyse(digest, inputs)
-    except F2bDigestError:  # of the store, and no fault of what is judged
+        return judge()
+    except F2bDigestError:
         raise
-    except Exception as error:  # a digest that judges nothing is better than none
+    except Exception as error:
         log.debug("nothing was judged", exc_info=True)
-        return replace(digest, notes=(*digest.notes, f"nothing was judged: {bug(error)}"))
+        compared = Compared(new=counts.new, returning=counts.returning)
+        return Judgement(compared, notes=(f"nothing was judged: {bug(error)}",)), {}
+
+
+def _jail(jail: Jail, judged: Judgement, lines: Mapping[str, tuple[str, ...]]) -> Jail:
+    """Return a jail with what it is compared with, and its log lines."""
+    before, usual = judged.by_jail.get(jail.name, Usual())
+    return replace(jail, before=before, usual=usual, samples=lines.get(jail.name, ()))
 
 
 def is_alarming(digest: Digest) -> bool:
@@ -145,65 +167,70 @@ def is_alarming(digest: Digest) -> bool:
     return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent")))
 
 
-def _with_samples(digest: Digest, store: Store, selection: Selection, host_context: HostContext) -> tuple[Jail, ...]:
-    """Return the jails with log lines of their worst addresses, made fit for the admin's eyes."""
-    worst = {jail.name: [address.ip for address in jail.worst[:SAMPLED]] for jail in digest.jails}
-    lines = store.samples(selection, worst)
+def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:
+    """Return by jail the log lines of its worst addresses, made fit for the admin's eyes."""
+    found = source.samples({jail.name: [address.ip for address in jail.worst[:SAMPLED]] for jail in counts.jails})
     own = (*host_context.own, *host_context.friends)
-    return tuple(replace(jail, samples=samples(lines.get(jail.name, ()), (), own)) for jail in digest.jails)
+    return {jail: samples(lines, (), own) for jail, lines in found.items()}
 
 
 def _inputs(
     configuration: Configuration,
-    store: Store,
-    digest: Digest,
-    selection: Selection,
+    source: Source,
+    name: str,
+    counts: Counts,
     host_context: HostContext,
     *,
     first: bool,
     complete: bool,
 ) -> Inputs:
     """Return what a digest is judged by."""
-    report, zone = configuration.reports[digest.report], zone_of(configuration, digest.report)
-    start, end = digest.start.timestamp(), digest.end.timestamp()
+    report, zone = configuration.reports[name], zone_of(configuration, name)
+    start, end = counts.start.timestamp(), counts.end.timestamp()
     windows = periods.previous(start, end, report.every, zone, report.period == "calendar")
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
     return Inputs(
-        baseline=store.baseline(windows, report.jails, before=start),
-        rebans=store.rebans(selection, FREQUENT),
+        baseline=source.baseline(
+            windows,
+            report.jails,
+            before=start,
+            end=end,
+            until=end + LATER if complete else end,
+            quiet_for=SHORTEST_SILENCE,
+        ),
+        rebans=source.rebans(FREQUENT),
         host_context=host_context,
-        starts_and_stops=store.starts_and_stops(report.jails, start),
-        own_bans=store.chosen(selection, OwnAddresses(host_context, start, end).holds),
-        waits_since=None if on_purpose else _waits_since(store, selection, start),
-        every=periods.pace(report.every, [each.period_end for each in store.digests(digest.report, most=11)]),
+        starts_and_stops=source.starts_and_stops(report.jails, start),
+        own_bans=source.chosen(OwnAddresses(host_context, start, end).holds),
+        waits_since=None if on_purpose else _waits_since(source, start),
+        every=periods.pace(report.every, [each.period_end for each in source.digests(name, most=11)]),
         first=first,
         complete=complete,
+        campaign_from=report.campaign,
     )
 
 
-def _waits_since(store: Store, selection: Selection, start: float) -> float | None:
+def _waits_since(source: Source, start: float) -> float | None:
     """Return when the first ban was recorded that waits, in UTC epoch seconds, or None.
 
     By a clock that was wrong for a moment it may be years ago; it was not before the period that the last digest ended.
     """
-    since = store.pending(selection).since
+    since = source.pending(source.selection).since
     return None if since is None else max(since, start)
 
 
-def _start(
-    report: Report, store: Store, selection: Selection, zone: ZoneInfo, last: Sealed | None, end: float
-) -> float | None:
+def _start(report: Report, source: Source, zone: ZoneInfo, last: Sealed | None, end: float) -> float | None:
     """Return when an open period began, in UTC epoch seconds; None: with its first ban."""
     if last and last.period_end <= end:
         return last.period_end
     if report.period == "pending" or report.every is None:
         return None
-    recorded = store.pending(selection).since
+    recorded = source.pending(source.selection).since
     return periods.boundary(end - 1 if recorded is None else min(recorded, end - 1), report.every, zone)
 
 
-def _undelivered(configuration: Configuration, store: Store, name: str, last: Sealed | None) -> tuple[Undelivered, ...]:
+def _undelivered(configuration: Configuration, store: Reads, name: str, last: Sealed | None) -> tuple[Undelivered, ...]:
     """Return what a report still tries to deliver, and what it gave up since its last digest, which told the rest."""
     told = last.sealed_at if last else 0.0
     zone = zone_of(configuration, name)

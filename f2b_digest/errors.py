@@ -48,8 +48,8 @@ class DeliveryError(F2bDigestError):
 
     `permanent` is true where trying again cannot help and the admin has to act. `reason` goes to the store, to
     `status` and to the terminal: it holds no secret and is one line. `in_doubt` is true where the other side may
-    have taken the message all the same: its answer got lost. `remaining` is what is left to deliver where a part was
-    taken. `unreachable` is true where the other side gave no answer at all, so that nobody else gets one now either.
+    have taken the message all the same: its answer got lost. `unreachable` is true where the other side gave no
+    answer at all, so that nobody else gets one now either.
     """
 
     def __init__(
@@ -58,15 +58,23 @@ class DeliveryError(F2bDigestError):
         *,
         permanent: bool,
         in_doubt: bool = False,
-        remaining: bytes | None = None,
         unreachable: bool = False,
     ) -> None:
         self.reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:300]
         self.permanent = permanent
         self.in_doubt = in_doubt
-        self.remaining = remaining
         self.unreachable = unreachable
         super().__init__(self.reason)
+
+
+class PartlyDeliveredError(DeliveryError):
+    """The other side took a part of the message; the next attempt sends `remaining`."""
+
+    def __init__(self, error: DeliveryError, remaining: bytes) -> None:
+        super().__init__(
+            error.reason, permanent=error.permanent, in_doubt=error.in_doubt, unreachable=error.unreachable
+        )
+        self.remaining = remaining
 
 
 def hint(word: str, names: Iterable[str], meant: object) -> str:

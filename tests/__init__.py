@@ -1,1 +1,6 @@
-"""Tests of f2b-digest, against real parts where there are any."""
+"""Tests, in the folders of the package they test; system/ tests the whole program, project/ the repository."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""

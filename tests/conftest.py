@@ -1,37 +1,32 @@
-"""Fixtures that several test files share."""
+"""Options and fixtures for all tests; support/program.py runs the program."""
 
-import io
-import json
-import os
-import select
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from f2b_digest import host, privileges
-from f2b_digest.cli import main, preload
-from f2b_digest.config import Configuration
-from f2b_digest.fail2ban import server
-from f2b_digest.host import logins
-from tests.store_making import NOON
+from f2b_digest.cli import preload
+from tests.support.figures import Printed, figures
+from tests.support.program import Command, forked, only_the_database, run
+from tests.support.store_making import NOON
 
-LEFT_OUT = pytest.StashKey[int]()
-"""How many slow tests a quick run leaves out."""
-PERIODS = pytest.StashKey[str]()
-"""The line that tests/test_periods.py leaves for the end."""
-POWER_CUTS = pytest.StashKey[str]()
-"""The line that tests/powercut leaves for the end."""
+__all__ = ["figures"]
+
+OUTPUT = pytest.StashKey[dict[str, int]]()
+EVERYTHING = "everything"
+"""What a worker of pytest-xdist is told: whether all tests were asked for, not a file or a test."""
+LEFT_OUT = "left out"
+"""What a worker answers: how many slow tests a quick run leaves out."""
+FIRST = ("test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
+"""The tests that take minutes: begun first, so that no worker ends with one of them while the others idle."""
 
 
-OWNER_AGAINST_ROOT = pytest.StashKey[dict[str, int]]()
-"""The figures of tests/test_owner_against_root.py."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Print figures at the end."""
+    config.pluginmanager.register(Printed())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,19 +41,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=3000,
         metavar="N",
-        help="steps in all of the machine in tests/model (default: %(default)s; 1000000 takes some hours)",
+        help="steps in all of the machine in tests/system/model (default: %(default)s; 1000000 takes some hours)",
     )
     parser.addoption(
         "--power-cuts",
         type=int,
         default=200,
         metavar="N",
-        help="images of a power cut that tests/powercut opens (default: %(default)s; 2000 take a quarter of an hour)",
+        help="images of a power cut that tests/system/powercut opens (default: %(default)s; 2000 take 15 minutes)",
     )
     parser.addoption(
         "--full-load",
         action="store_true",
-        help="tests/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
+        help="tests/system/test_load.py with 50,000 bans and a prune of a million, instead of a tenth and a twentieth",
     )
     parser.addoption(
         "--all-zones",
@@ -70,50 +65,54 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="weeks that tests/test_usual_weeks.py makes up and judges (default: %(default)s; 10000 take minutes)",
+        help="weeks that tests/analysis/test_usual_weeks.py simulates (default: %(default)s; 10000 take minutes)",
     )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the slow tests out of a run of everything; of a file or a test that was named, nothing is left out."""
-    everything = config.args_source is not pytest.Config.ArgsSource.ARGS
-    if not everything or config.getoption("slow") or config.getoption("markexpr"):
+    items.sort(key=lambda item: getattr(item, "originalname", None) not in FIRST)
+    if not _everything(config) or config.getoption("slow") or config.getoption("markexpr"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    config.stash[LEFT_OUT] = len(slow)
+    _output(config)[LEFT_OUT] = len(slow)
     config.hook.pytest_deselected(items=slow)
 
 
+def _everything(config: pytest.Config) -> bool:
+    """Say whether no file and no test was named."""
+    told: dict[str, bool] = getattr(config, "workerinput", {})  # a worker gets the folder of the tests by name
+    return told.get(EVERYTHING, config.args_source is not pytest.Config.ArgsSource.ARGS)
+
+
+def _output(config: pytest.Config) -> dict[str, int]:
+    """Return what outlives this process: a worker's output, or the run's own."""
+    output: dict[str, int] | None = getattr(config, "workeroutput", None)
+    return config.stash.setdefault(OUTPUT, {}) if output is None else output
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist what was asked for."""
+    node.workerinput[EVERYTHING] = _everything(node.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's answer; all workers collect the same tests."""
+    if left_out := getattr(node, "workeroutput", {}).get(LEFT_OUT):
+        _output(node.config)[LEFT_OUT] = left_out
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the tests of periods went through, and how many slow tests were left out."""
-    if left_out := config.stash.get(LEFT_OUT, 0):
+    """Print how many slow tests were left out."""
+    if left_out := _output(config).get(LEFT_OUT):
         terminalreporter.section("slow tests")
         terminalreporter.line(
             f"slow tests left out: {left_out} (pytest --slow runs all, a file that is named runs whole)"
         )
-    if figures := config.stash.get(PERIODS, ""):
-        terminalreporter.section("periods")
-        terminalreporter.line(figures)
-    if figures := config.stash.get(POWER_CUTS, ""):
-        terminalreporter.section("power cuts")
-        terminalreporter.line(figures)
-    if tried := config.stash.get(OWNER_AGAINST_ROOT, None):
-        terminalreporter.section("the owner of the folder against root")
-        terminalreporter.line(f"ways: tried {tried['tried']}, succeeded {tried['succeeded']}")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left on the terminal."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -143,12 +142,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "bans.sqlite3"
 
 
-def only_the_database(configuration: Configuration, *_: object) -> host.Gathered:
-    """Return what a host tells that has fail2ban's database and nothing else."""
-    database = host.Snapshot(configuration.fail2ban_database)
-    return host.Gathered(server.UNKNOWN, logins.Raw(), database, (), frozenset())
-
-
 @pytest.fixture
 def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Give the program as a function of its arguments, run in this process an hour after noon.
@@ -163,54 +156,10 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr("f2b_digest.host.gather", only_the_database)
+    monkeypatch.setattr("f2b_digest.fail2ban.server.ask_banned", lambda *_: None)
     monkeypatch.setattr("f2b_digest.cli.send.uptime", lambda: NOON)  # this host has always been up
 
     return run
-
-
-def run(*arguments: str | Path) -> Ended:
-    """Run the program in this process."""
-    out, err, status = (
-        io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", "\n", write_through=True),
-        io.StringIO(),
-        0,
-    )
-    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["f2b-digest", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-    return Ended(status, out.buffer.getvalue().decode("utf-8", "backslashreplace"), err.getvalue())
-
-
-BECOME = privileges.become
-HANGS = 30.0
-"""Seconds."""
-
-
-def forked(*arguments: str | Path) -> Ended:
-    """Run the program in a child of this process: it may become a store's owner there."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        vars(privileges)["become"] = BECOME
-        try:
-            said = json.dumps(astuple(run(*arguments))).encode()
-        except BaseException:  # a bug of the program
-            said = json.dumps((1, "", traceback.format_exc())).encode()
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(said)
-        os._exit(0)
-    os.close(writer)
-    hangs = not select.select([reader], [], [], HANGS)[0]
-    if hangs:
-        os.kill(child, signal.SIGKILL)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    assert not hangs, f"{arguments} hangs"
-    return Ended(*json.loads(said))
 
 
 @pytest.fixture

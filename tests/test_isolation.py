@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import isolation
-from f2b_digest.errors import ConfigurationError, DeliveryError
+from f2b_digest.errors import ConfigurationError, DeliveryError, PartlyDeliveredError
 from f2b_digest.isolation import Children, NotStartedError, OverdueError, Stopped
 
 
@@ -23,9 +23,9 @@ def test_own_errors_come_back_as_they_were() -> None:
     """Our error arrives with its class and its fields."""
 
     def work() -> None:
-        raise DeliveryError("no", permanent=False, in_doubt=True, remaining=b"rest")
+        raise PartlyDeliveredError(DeliveryError("no", permanent=False, in_doubt=True), b"rest")
 
-    with pytest.raises(DeliveryError, match=r"^no$") as raised:
+    with pytest.raises(PartlyDeliveredError, match=r"^no$") as raised:
         isolation.run(work, seconds=10)
     assert (raised.value.permanent, raised.value.in_doubt, raised.value.remaining) == (False, True, b"rest")
 
@@ -48,6 +48,7 @@ def test_foreign_errors_come_back_without_their_text() -> None:
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("work", ["sleep", "spin", "catch"])
 def test_deadline_holds_whatever_is_caught(work: str) -> None:
     """A child that sleeps, computes, or catches every signal and error ends at its deadline."""
@@ -115,6 +116,7 @@ def test_killed_child_is_told() -> None:
         isolation.run(lambda: os.kill(os.getpid(), signal.SIGKILL), seconds=10)
 
 
+@pytest.mark.alone
 def test_side_by_side() -> None:
     """The quick one is heard first, and the slow ones take no longer than one of them."""
     begun = time.monotonic()

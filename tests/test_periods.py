@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from f2b_digest import periods
 from f2b_digest.periods import DAY, HOUR, boundary, ending, pace, previous
-from tests.conftest import PERIODS
+from tests.support.figures import Keep
 
 EVERY = ("day", "week", "month")
 FIRST, LAST = datetime(1970, 1, 8, tzinfo=UTC).timestamp(), datetime(2037, 12, 1, tzinfo=UTC).timestamp()
@@ -110,7 +110,7 @@ def check(zone: ZoneInfo, found: list[tuple[float, int]], edge: float) -> tuple[
 
 
 @pytest.mark.slow
-def test_periods_tile_the_line_in_every_zone(pytestconfig: pytest.Config) -> None:
+def test_periods_tile_the_line_in_every_zone(pytestconfig: pytest.Config, figures: Keep) -> None:
     """At each change of clocks no instant is in two days, weeks or months, none is in none, and each begins right."""
     step = 1 if pytestconfig.getoption("--all-zones") else SAMPLE
     names = sorted(available_timezones())
@@ -129,9 +129,9 @@ def test_periods_tile_the_line_in_every_zone(pytestconfig: pytest.Config) -> Non
                 counted = check(zone, found, edge)
                 days, gaps, overlaps = days + counted[0], gaps + counted[1], overlaps + counted[2]
     seen = f"{days:,} days around {'each' if step == 1 else f'one in {step}'}"
-    pytestconfig.stash[PERIODS] = (
-        f"periods: {len(names)} zones, {edges:,} edges ({len(known)} different zones; {seen}), "
-        f"{gaps} gaps, {overlaps} overlaps"
+    figures(
+        "periods",
+        f"{len(names)} zones, {edges:,} edges ({len(known)} different zones; {seen}), {gaps} gaps, {overlaps} overlaps",
     )
     assert (gaps, overlaps) == (0, 0)
     assert edges > 25_000

@@ -19,13 +19,13 @@ import pytest
 import trustme
 
 from f2b_digest import recorder, resources
-from tests.conftest import Command, Ended
-from tests.raw_server import RawServer, WebServer, says, silent
-from tests.smtp_server import USER, SmtpServer
-from tests.store_making import event, fill, query
+from tests import ROOT
+from tests.support.program import Command, Ended
+from tests.support.raw_server import RawServer, WebServer, says, silent
+from tests.support.smtp_server import USER, SmtpServer
+from tests.support.store_making import event, fill, query
 
 NOBODY = 65534
-ROOT = Path(__file__).parent.parent
 DOOR = ROOT / "action.d/f2b-digest.py"
 AS_NOBODY = """
 import contextlib, io, json, os, sys, zoneinfo
@@ -242,6 +242,7 @@ def test_a_link_that_root_made_is_followed(trap: Path) -> None:
     assert query(trap / "elsewhere.sqlite3", "SELECT count(*) FROM event") == [(1,)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["", ".spool"])
 def test_no_pipe_holds_an_append_up(trap: Path, name: str) -> None:
     """A pipe that nobody reads from is refused like any other file that is no store."""

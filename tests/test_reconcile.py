@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from f2b_digest import recorder
-from tests.conftest import Command
-from tests.fail2ban_server import Fail2ban
-from tests.store_making import NOON, fill, make_fail2ban_database, query
+from tests.support.fail2ban_server import Fail2ban
+from tests.support.program import Command
+from tests.support.store_making import NOON, fill, make_fail2ban_database, query
 
 Ban = tuple[str, str, float]
 

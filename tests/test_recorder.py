@@ -605,6 +605,7 @@ def has_table(path: str) -> bool:
         return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone())
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_disk_that_hangs_holds_no_jail_up(
     store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -639,6 +640,7 @@ def test_a_disk_that_hangs_holds_no_jail_up(
     assert time.monotonic() - start < 1
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_hanging_reserve_holds_no_jail_up(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A jail starts although the disk hangs."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.statistics import unusual, usual
-from f2b_digest.model.digest import Digest, Jail, User
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Jail, User
 from f2b_digest.model.facts import Concerted, Drop, Fact, NewJail, Roaming, Surge, Targeted
 
 MOST = 3
@@ -34,59 +35,59 @@ SEVERAL, IN_MANY_JAILS = 3, 3
 """Addresses in several jails, or jails of one of them, that are news."""
 
 
-def surges(digest: Digest, inputs: Inputs) -> Iterator[Surge]:
+def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
     """Yield the jails with far more bans than usual, those with the most bans beyond it first; or the total."""
-    baseline, total = inputs.baseline, digest.totals.bans
+    baseline, total = inputs.baseline, counts.totals.bans
     found = [
-        Surge(jail.name, jail.bans, median, baseline.windows[jail.name][0])
-        for jail, median in _usual(digest, inputs, "surge")
+        Surge(jail.name, jail.bans, median, baseline.before.get(jail.name))
+        for jail, median in _usual(counts, inputs, "surge")
     ]
     found.sort(key=lambda fact: fact.bans - fact.usual, reverse=True)
     median = usual(baseline.all)
     if median is not None and unusual(total, baseline.all) == "surge":
         beyond = sum(fact.bans - fact.usual for fact in found)
         if beyond < SHARE_OF_A_JAIL * (total - median):
-            yield Surge(None, total, median, baseline.all[0])
+            yield Surge(None, total, median, baseline.before_all)
     yield from found[:MOST]
 
 
-def drops(digest: Digest, inputs: Inputs) -> Iterator[Drop]:
+def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
     """Yield the jails with far fewer bans than usual, those with the most bans missing first; or the total.
 
     The total is not told where one jail explains it: such a jail, or one that did not ban at all.
     """
-    baseline, total = inputs.baseline, digest.totals.bans
+    baseline, total = inputs.baseline, counts.totals.bans
     found = [
-        Drop(jail.name, jail.bans, median, baseline.windows[jail.name][0])
-        for jail, median in _usual(digest, inputs, "drop")
+        Drop(jail.name, jail.bans, median, baseline.before.get(jail.name))
+        for jail, median in _usual(counts, inputs, "drop")
     ]
     found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
     median = usual(baseline.all)
     if median is not None and unusual(total, baseline.all) == "drop":
-        banned = {jail.name for jail in digest.jails if jail.bans}
+        banned = {jail.name for jail in counts.jails if jail.bans}
         missing = sum(fact.usual - fact.bans for fact in found) + sum(
             usual(windows) or 0.0 for jail, windows in baseline.windows.items() if jail not in banned
         )
         if missing < SHARE_OF_A_JAIL * (median - total):
-            yield Drop(None, total, median, baseline.all[0])
+            yield Drop(None, total, median, baseline.before_all)
     yield from found[:MOST]
 
 
-def new_jails(digest: Digest, inputs: Inputs) -> Iterator[NewJail]:
+def new_jails(counts: Counts, inputs: Inputs) -> Iterator[NewJail]:
     """Yield the jails that never banned before, if there was a before."""
     baseline = inputs.baseline
     if inputs.first or not baseline.last:
         return
-    fresh = (jail for jail in digest.jails if jail.name not in baseline.last and not any(_windows(inputs, jail)))
+    fresh = (jail for jail in counts.jails if jail.name not in baseline.last and not any(_windows(inputs, jail)))
     for _, jail in zip(range(MOST), fresh, strict=False):
         yield NewJail(jail.name, jail.bans)
 
 
-def concerted(digest: Digest) -> Concerted | None:
+def concerted(counts: Counts) -> Concerted | None:
     """Return the largest campaign."""
-    if not digest.campaigns:
+    if not counts.campaigns:
         return None
-    most = digest.campaigns[0]
+    most = counts.campaigns[0]
     return Concerted(
         network=most.network,
         asn=most.asn,
@@ -95,38 +96,38 @@ def concerted(digest: Digest) -> Concerted | None:
         bans=most.bans,
         users=most.users,
         more_users=most.more_users,
-        campaigns=digest.campaigns_in_all,
+        campaigns=counts.campaigns_in_all,
     )
 
 
-def targeted(digest: Digest) -> Targeted | None:
+def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
     """Return the user name that most addresses tried, of those that are not tried everywhere and always.
 
     There is no history of names, so that their share of the addresses decides: a guesser goes through a list, and each
     name of it comes from few. One of this host's users needs a smaller share.
     """
-    if digest.users is None:
+    if counts.users is None:
         return None
-    named = {user.name: user for user in (*digest.users.existing, *digest.users.most)}
-    found = [user for user in named.values() if _is_target(user, digest)]
+    named = {user.name: user for user in (*counts.users.existing, *counts.users.most)}
+    found = [user for user in named.values() if _is_target(user, counts, inputs)]
     if not found:
         return None
     most = max(found, key=lambda user: (user.addresses, user.bans))
     return Targeted(most.name, most.addresses, most.bans, most.exists)
 
 
-def roaming(digest: Digest) -> Roaming | None:
+def roaming(counts: Counts) -> Roaming | None:
     """Return the addresses that were banned in several jails, recidive not counted, if they are more than two or three.
 
     Where there is a recidive jail, only those are counted that the digest names: the others may be in no third one.
     """
-    real = [(each, _without_recidive(each.jails)) for each in digest.several]
+    real = [(each, _without_recidive(each.jails)) for each in counts.several]
     real = [(each, jails) for each, jails in real if len(jails) > 1]
     if not real:
         return None
     most, jails = max(real, key=lambda pair: (len(pair[1]), pair[0].bans))
-    everywhere = any(jail.name.startswith(RECIDIVE) for jail in digest.jails)
-    addresses = len(real) if everywhere else digest.several_in_all
+    everywhere = any(jail.name.startswith(RECIDIVE) for jail in counts.jails)
+    addresses = len(real) if everywhere else counts.several_in_all
     return Roaming(addresses, most.ip, jails) if addresses >= SEVERAL or len(jails) >= IN_MANY_JAILS else None
 
 
@@ -135,9 +136,9 @@ def only(*facts: Fact | None) -> Iterator[Fact]:
     yield from (fact for fact in facts if fact is not None)
 
 
-def _usual(digest: Digest, inputs: Inputs, what: str) -> Iterator[tuple[Jail, float]]:
+def _usual(counts: Counts, inputs: Inputs, what: str) -> Iterator[tuple[Jail, float]]:
     """Yield the jails with so unusual a count, and what is usual."""
-    for jail in digest.jails:
+    for jail in counts.jails:
         windows = _windows(inputs, jail)
         median = usual(windows)
         if median is not None and unusual(jail.bans, windows) == what:
@@ -149,13 +150,13 @@ def _windows(inputs: Inputs, jail: Jail) -> tuple[int, ...]:
     return windows.get(jail.name, ())
 
 
-def _is_target(user: User, digest: Digest) -> bool:
+def _is_target(user: User, counts: Counts, inputs: Inputs) -> bool:
     if user.name == ROOT:
         return False
-    fewest, share = max(FEWEST_TRYING, 2 * digest.campaign_from), SHARE_OF_A_USER if user.exists else SHARE
+    fewest, share = max(FEWEST_TRYING, 2 * inputs.campaign_from), SHARE_OF_A_USER if user.exists else SHARE
     if user.name.lower() in COMMON:
         fewest, share = max(fewest, MANY_TRYING), SHARE_OF_A_COMMON_NAME
-    return user.addresses >= max(fewest, share * digest.totals.addresses)
+    return user.addresses >= max(fewest, share * counts.totals.addresses)
 
 
 def _without_recidive(jails: tuple[str, ...]) -> tuple[str, ...]:

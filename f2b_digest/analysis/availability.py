@@ -1,14 +1,17 @@
 """Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are compared in `statistics`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from statistics import median
 
 from f2b_digest.analysis.inputs import Inputs
-from f2b_digest.analysis.statistics import silence_is_no_chance, together, usual
-from f2b_digest.model.digest import Digest, moment
+from f2b_digest.analysis.statistics import silence_is_no_chance, silence_together_is_no_chance, together, usual
+from f2b_digest.model.baseline import Quiet
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import moment
 from f2b_digest.model.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
 
 RESTARTING = 600.0
@@ -37,6 +40,8 @@ class _Life:
     end: float
     banned: bool
     """Whether it banned in the period."""
+    quiet: Quiet | None
+    """How it banned before its last ban, if that is a while ago."""
 
     @property
     def last(self) -> tuple[str, float] | None:
@@ -70,37 +75,35 @@ class _Life:
         return max((self.last_ban, *back))
 
 
-def at_work(digest: Digest, inputs: Inputs) -> Iterator[Fact]:
+def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     """Yield that fail2ban is down, or else which jails are stopped or silent.
 
     Of a past period only silence is told: what runs is known of now alone.
     """
-    lives = _lives(digest, inputs)
-    end = digest.end.timestamp()
-    if inputs.complete and _down(digest, inputs, lives):
+    lives = _lives(counts, inputs)
+    if inputs.complete and _down(counts, inputs, lives):
         since = max((life.sign for life in lives.values() if life.sign is not None), default=None)
         known = sum(life.known for life in lives.values())
-        yield Fail2banDown(known, usual(inputs.baseline.all), None if since is None else _moment(since, digest))
+        yield Fail2banDown(known, usual(inputs.baseline.all), None if since is None else _moment(since, counts))
         return
-    stopped = dict(_stopped(digest, inputs, lives)) if inputs.complete else {}
+    stopped = dict(_stopped(counts, inputs, lives)) if inputs.complete else {}
     windows = inputs.baseline.windows
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
-        yield JailStopped(jail, _moment(since, digest), usual(windows.get(jail, ())))
+        yield JailStopped(jail, _moment(since, counts), usual(windows.get(jail, ())))
     silent = [
-        JailSilent(jail, _usual_bans(digest, inputs, jail), _moment(life.last_ban, digest))
+        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts))
         for jail, life in lives.items()
-        if not life.banned and jail not in stopped and life.last_ban is not None
-        if life.stopped is None and _silent(inputs, {jail: life}, end)
+        if life.quiet is not None and jail not in stopped and life.stopped is None and _silent(life)
     ]
     yield from sorted(silent, key=lambda fact: fact.usual, reverse=True)
 
 
-def restarted(digest: Digest, inputs: Inputs) -> Restarted | None:
+def restarted(counts: Counts, inputs: Inputs) -> Restarted | None:
     """Return how often fail2ban was started after a crash or a downtime: most of its jails within two minutes.
 
     Somebody who restarts it knows; so does who sets it up, which is the first start of all.
     """
-    start, end = digest.start.timestamp(), digest.end.timestamp()
+    start, end = counts.start.timestamp(), counts.end.timestamp()
     starts = sorted(
         (at, jail)
         for jail, rows in inputs.starts_and_stops.items()
@@ -114,7 +117,7 @@ def restarted(digest: Digest, inputs: Inputs) -> Restarted | None:
         else:
             groups.append([each])
     most = [group for group in groups if 2 * len({jail for _, jail in group}) >= len(inputs.starts_and_stops)]
-    return Restarted(len(most), _moment(most[-1][-1][0], digest)) if most else None
+    return Restarted(len(most), _moment(most[-1][-1][0], counts)) if most else None
 
 
 def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float]:
@@ -127,27 +130,30 @@ def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float
             yield at
 
 
-def _lives(digest: Digest, inputs: Inputs) -> dict[str, _Life]:
+def _lives(counts: Counts, inputs: Inputs) -> dict[str, _Life]:
     """Return what is known of each jail of the report that ever banned, or was started or stopped."""
-    bans = dict(inputs.baseline.last)
-    for jail in digest.jails:
+    bans, quiet, end = dict(inputs.baseline.last), inputs.baseline.quiet, counts.end.timestamp()
+    for jail in counts.jails:
         times = [address.last.timestamp() for address in jail.worst]
+        if jail.name in quiet:
+            times.append(quiet[jail.name].last)
         # Without an address the end stands for the last ban: a jail that banned in the period is not stopped lightly.
-        bans[jail.name] = max(times) if times else digest.end.timestamp()
+        bans[jail.name] = max(times) if times else end
     events = inputs.starts_and_stops
-    names = sorted({*bans, *inputs.baseline.daily, *events})
-    end = digest.end.timestamp()
-    banned = {jail.name for jail in digest.jails if jail.bans}
-    return {name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned) for name in names}
+    banned = {jail.name for jail in counts.jails if jail.bans}
+    return {
+        name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned, quiet.get(name))
+        for name in sorted({*bans, *quiet, *events})
+    }
 
 
-def _down(digest: Digest, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
+def _down(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
     """Return whether fail2ban does not run, unless something was started or stopped just now.
 
     It says so itself, by not answering. Where it could not be asked: each jail was stopped; or those that were not are
     silent together, which chance does not explain, and none of them was started in the period.
     """
-    end = digest.end.timestamp()
+    end = counts.end.timestamp()
     if any(life.last is not None and life.last[1] > end - RESTARTING for life in lives.values()):
         return False
     running = inputs.host_context.running
@@ -157,19 +163,19 @@ def _down(digest: Digest, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
     rest = {jail: life for jail, life in known.items() if life.stopped is None}
     if not rest:
         return bool(known)
-    since = digest.start.timestamp()
+    since = counts.start.timestamp()
     at_rest = all(not life.banned and (life.sign or 0.0) < since for life in rest.values())
-    return len(known) > 1 and at_rest and _silent(inputs, rest, end)
+    return len(known) > 1 and at_rest and (any(map(_silent, rest.values())) or _silent_together(rest.values(), end))
 
 
-def _stopped(digest: Digest, inputs: Inputs, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
+def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
     """Yield the jails that were stopped, and when; once only, for it may be meant so.
 
     Where fail2ban says what runs, a jail that runs is not stopped, and one that was started and does not run now is,
     if it did not ban in the period: an end by a crash leaves no stop.
     """
     running = inputs.host_context.running
-    start, end = digest.start.timestamp(), digest.end.timestamp()
+    start, end = counts.start.timestamp(), counts.end.timestamp()
     for jail, life in lives.items():
         if running is not None and jail in running:
             continue
@@ -182,25 +188,25 @@ def _stopped(digest: Digest, inputs: Inputs, lives: Mapping[str, _Life]) -> Iter
                 yield jail, sign
 
 
-def _usual_bans(digest: Digest, inputs: Inputs, jail: str) -> float:
-    """Return a jail's usual bans in a period as long as the digest's; from the usual day where periods are too few."""
-    known = usual(inputs.baseline.windows.get(jail, ()))
-    if known is not None:
-        return known
-    days = (digest.end - digest.start).total_seconds() / 86400
-    return (usual(inputs.baseline.daily.get(jail, ())) or 0.0) * days
+def _silent(life: _Life) -> bool:
+    """Return whether a jail's silence, from its last ban (or a long downtime's end) on, is beyond chance."""
+    since = life.quiet_since
+    return (
+        since is not None
+        and life.quiet is not None
+        and silence_is_no_chance(life.quiet.daily, life.quiet.gaps, life.end - since)
+    )
 
 
-def _silent(inputs: Inputs, lives: Mapping[str, _Life], end: float) -> bool:
-    """Return whether these jails' silence, from their last ban (or a long downtime's end) on, is beyond chance."""
-    since = max((life.quiet_since for life in lives.values() if life.quiet_since is not None), default=None)
-    if since is None:
-        return False
-    daily = together(inputs.baseline.daily.get(jail, ()) for jail in lives)
-    return silence_is_no_chance(daily, (end - since) / 86400)
+def _silent_together(lives: Iterable[_Life], end: float) -> bool:
+    """Return whether the silence of several jails, from the last ban of them all on, is beyond chance."""
+    known = [(life.quiet, life.quiet_since) for life in lives]
+    since = max((since for _, since in known if since is not None), default=None)
+    daily = together(quiet.daily for quiet, _ in known if quiet is not None)
+    return since is not None and silence_together_is_no_chance(daily, end - since)
 
 
-def _moment(at: float, digest: Digest) -> datetime:
-    zone = digest.end.tzinfo
+def _moment(at: float, counts: Counts) -> datetime:
+    zone = counts.end.tzinfo
     assert zone is not None
     return moment(at, zone)

@@ -1,16 +1,17 @@
-"""What an analysis is made of beside the digest, as plain values. Nothing is computed here."""
+"""What a digest is judged by beside its counts, as plain values. Nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from f2b_digest.model.bans import Chosen, Rebans
 from f2b_digest.model.baseline import Baseline
+from f2b_digest.model.digest import Reconciliation, Undelivered
 from f2b_digest.model.host_context import HostContext
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that is known beside the digest."""
+    """All that is known beside the counts."""
 
     baseline: Baseline
     rebans: Rebans
@@ -30,3 +31,9 @@ class Inputs:
     complete: bool = True
     """Whether the digest is about everything up to now; False for a preview of a past period, of which only the
     counts can be judged."""
+    campaign_from: int = 5
+    """Addresses that make a campaign."""
+    undelivered: Sequence[Undelivered] = ()
+    """Of earlier digests of the report."""
+    reconciliation: Reconciliation | None = None
+    """What fail2ban's own database says; None where it could not be read."""

@@ -10,7 +10,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 
 from f2b_digest.model.bans import Chosen
-from f2b_digest.model.digest import Digest, moment
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import moment
 from f2b_digest.model.facts import OwnBanned
 from f2b_digest.model.host_context import AnyNetwork, HostContext
 
@@ -98,7 +99,7 @@ class OwnAddresses:
         )
 
 
-def own_banned(digest: Digest, own: OwnAddresses, bans: Sequence[Chosen]) -> Iterator[OwnBanned]:
+def own_banned(counts: Counts, own: OwnAddresses, bans: Sequence[Chosen]) -> Iterator[OwnBanned]:
     """Yield a fact for each of one's own addresses in each jail, the most recent ban first."""
     found: dict[tuple[str, str], tuple[Chosen, Belonging]] = {}
     for row in sorted(bans, key=lambda row: row.last, reverse=True):
@@ -107,7 +108,7 @@ def own_banned(digest: Digest, own: OwnAddresses, bans: Sequence[Chosen]) -> Ite
             found[row.jail, row.ip] = (row, reason)
         if len(found) == MOST:
             break
-    zone = digest.end.tzinfo
+    zone = counts.end.tzinfo
     assert zone is not None
     for row, (why, near, user) in found.values():
         yield OwnBanned(

@@ -7,7 +7,8 @@ from ipaddress import ip_network
 from f2b_digest.analysis.anomalies import RECIDIVE
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses
-from f2b_digest.model.digest import Campaign, Digest
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import Campaign
 from f2b_digest.model.facts import Advice, Block, Increment, Recidive
 
 FEWEST_SPARED, SHARE_SPARED = 20, 0.1
@@ -20,24 +21,24 @@ FEWEST_TO_BLOCK, BANS_TO_BLOCK = 16, 48
 """Addresses of one network, and their bans: of a /24, every sixteenth address, thrice."""
 
 
-def advised(digest: Digest, inputs: Inputs, own: OwnAddresses) -> Iterator[Advice]:
+def advised(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Advice]:
     """Yield at most three, one of each kind."""
-    rebans, bans = inputs.rebans, digest.totals.bans
+    rebans, bans = inputs.rebans, counts.totals.bans
     grows = inputs.host_context.increments is True or rebans.prolonged
     if not grows and rebans.spared >= max(FEWEST_SPARED, SHARE_SPARED * bans):
         yield Increment(rebans.spared, rebans.spared_addresses, bans, ("[DEFAULT]", "bantime.increment = true"))
-    if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(digest, inputs):
+    if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(counts, inputs):
         yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, ("[recidive]", "enabled = true"))
-    lines = ((campaign, _block(campaign, own)) for campaign in digest.campaigns)
+    lines = ((campaign, _block(campaign, own)) for campaign in counts.campaigns)
     found = next(((campaign, line) for campaign, line in lines if line is not None), None)
     if found is not None:
         campaign, line = found
         yield Block(campaign.network or "", campaign.addresses, campaign.bans, (line,))
 
 
-def _has_recidive(digest: Digest, inputs: Inputs) -> bool:
+def _has_recidive(counts: Counts, inputs: Inputs) -> bool:
     names = (
-        *(jail.name for jail in digest.jails),
+        *(jail.name for jail in counts.jails),
         *inputs.baseline.last,
         *inputs.baseline.windows,
         *inputs.starts_and_stops,

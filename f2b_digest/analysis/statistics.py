@@ -5,27 +5,34 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 from typing import Literal
 
+DAY = 86400.0
 FEWEST_PERIODS = 4
 """With fewer, nothing is called usual: of three, one odd period moves the median."""
 
 # ---- silence
 
-FEWEST_DAYS = 14
-"""Days that must be known before a silence can be told from a habit: two weekends."""
-SHORTEST_SILENCE = 20 / 24
-"""Days. A night without bans is no news; a day of 23 hours, or a digest an hour early, still is a day."""
-CHANCE_OF_SILENCE = 2e-5
-"""Per jail and digest. Ten jails in a daily and a weekly digest are 8,000 chances in a hundred weeks: 0.16 false calls,
-if every jail were just busy enough to be called, and days were as the model has them."""
+FEWEST_DAYS, FEWEST_BANS = 14, 60
+"""Days and bans that must be known before a silence can be told from a habit: two weekends, and enough gaps."""
+SHORTEST_SILENCE = 20 * 3600.0
+"""Seconds. A night without bans is no news; a day of 23 hours, or a digest an hour early, still is a day."""
+LONG_GAPS = 30
+"""Gaps that tell how long others may become: each night's, or of a slow jail one gap in two."""
+EXPECTED_GAPS = 1e-3
+"""So many gaps as long as the silence may be expected in four weeks. Ten jails have 250 times four weeks in a hundred
+weeks: 0.25 false calls, if gaps were as the model has them."""
+SHORTEST_EXCESS = 3600.0
+"""Seconds: however alike the long gaps look, the next one may be longer by hours."""
+CHANCE_OF_SILENCE = 1e-3
+"""What the days' counts must confirm."""
 RECENT_DAYS = 7
 """A jail that has become quieter is measured by its last week."""
-LEAN = 1 / 3
-"""A day is lean that has at most so large a part of the median day's bans."""
-CHANCE_OF_LEAN_DAYS = 1e-4
-"""As CHANCE_OF_SILENCE, for the count of lean days."""
 MOST_REGULAR = 20.0
 """The negative binomial's size that no jail is believed to exceed: days differ by at least 22 % beyond counting noise,
 however alike those that are known look."""
+LEAN = 1 / 5
+"""A day is lean that has at most so large a part of the median day's bans."""
+CHANCE_TOGETHER, CHANCE_OF_LEAN_DAYS = 2e-5, 1e-4
+"""For several jails, of which nobody knows the gaps together: chance of no ban at all, and of so many lean days."""
 
 
 def usual(periods: Sequence[int]) -> float | None:
@@ -33,18 +40,42 @@ def usual(periods: Sequence[int]) -> float | None:
     return float(median(periods)) if len(periods) >= FEWEST_PERIODS else None
 
 
-def silence_is_no_chance(daily: Sequence[int], days: float) -> bool:
-    """Return whether a silence of so many days up to now is beyond chance; `daily` is the counts before, newest first.
+def silence_is_no_chance(daily: Sequence[int], gaps: Sequence[float], seconds: float) -> bool:
+    """Return whether a silence is beyond chance, by what was before it.
 
-    The first days of `daily` may be part of the silence.
+    `daily` is the counts of the days up to the last ban, newest first; `gaps` the longest seconds between two bans in
+    them, the longest first, more than `LONG_GAPS`.
     """
-    before = tuple(daily[_empty(daily) :])
     return (
-        len(before) >= FEWEST_DAYS
-        and days >= SHORTEST_SILENCE
-        and chance_of_silence(before, days) < CHANCE_OF_SILENCE
-        and chance_of_lean_days(before, days) < CHANCE_OF_LEAN_DAYS
+        seconds >= SHORTEST_SILENCE
+        and len(daily) >= FEWEST_DAYS
+        and sum(daily) >= FEWEST_BANS
+        and len(gaps) > LONG_GAPS
+        and expected_gaps(gaps, seconds) < EXPECTED_GAPS
+        and chance_of_silence(daily, seconds / DAY) < CHANCE_OF_SILENCE
     )
+
+
+def silence_together_is_no_chance(daily: Sequence[int], seconds: float) -> bool:
+    """Return whether a silence of several jails is beyond chance, by the sums of their days, newest first."""
+    return (
+        seconds >= SHORTEST_SILENCE
+        and len(daily) >= FEWEST_DAYS
+        and chance_of_silence(daily, seconds / DAY) < CHANCE_TOGETHER
+        and chance_of_lean_days(daily, seconds / DAY) < CHANCE_OF_LEAN_DAYS
+    )
+
+
+def expected_gaps(gaps: Sequence[float], seconds: float) -> float:
+    """Return how many gaps as long as that are expected where these were the longest.
+
+    What is longer than the thirty-first longest gap is so by a time that is distributed exponentially, as the tails of
+    most distributions are: nights, weekends and clusters of bans are in the gaps themselves. That needs no model of the
+    days, and finds a busy jail dead after 20 hours where its days' counts, which differ, would take a week.
+    """
+    longest, base = gaps[:LONG_GAPS], gaps[LONG_GAPS]
+    excess = max(fmean(longest) - base, SHORTEST_EXCESS)
+    return LONG_GAPS * math.exp(-max(seconds - base, 0.0) / excess)
 
 
 def chance_of_lean_days(daily: Sequence[int], days: float) -> float:
@@ -86,11 +117,6 @@ def together(series: Iterable[Sequence[int]]) -> tuple[int, ...]:
     return tuple(
         sum(row[day] for row in rows if day < len(row)) for day in range(max((len(row) for row in rows), default=0))
     )
-
-
-def _empty(daily: Sequence[int]) -> int:
-    """Return how many of the newest days had no bans."""
-    return next((day for day, count in enumerate(daily) if count > 0), len(daily))
 
 
 # ---- more and fewer than usual

@@ -7,29 +7,22 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import (
-    CertificateFile,
-    Channel,
-    ConfiguredPath,
-    EnvironmentVariable,
-    Health,
-    Overdue,
-    SecretFile,
-    one_line,
-)
-from f2b_digest.errors import DeliveryError
+from f2b_digest.channels.base import Channel, Health, Overdue, one_line
+from f2b_digest.channels.keys import CertificateFile, ConfiguredPath, Secret
+from f2b_digest.errors import DeliveryError, PartlyDeliveredError
+from f2b_digest.model.bans import Banned
 from f2b_digest.model.digest import moment
-from f2b_digest.model.message import ADDRESSES, EARLIER, Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 from f2b_digest.text.redaction import anonymous, names, words
 
 SERVICE = "https://api.abuseipdb.com/api/v2"
@@ -97,13 +90,11 @@ def _check_categories(categories: dict[str, str]) -> dict[str, str]:
 class AbuseIPDB(Channel):
     """A failed or missing row is tried again alone; a row that the service has is never sent twice on purpose."""
 
-    secrets: ClassVar[tuple[str, ...]] = ("key",)
+    testable: ClassVar[bool] = False  # a test would be a false report
 
     kind: Literal["abuseipdb"]
-    key: SecretStr | None = None
+    key: Secret | None = None
     """API key. Example: "0123456789abcdef"."""
-    key_file: SecretFile | None = None
-    key_env: EnvironmentVariable | None = None
     categories: Annotated[dict[str, str], AfterValidator(_check_categories)] = Field(default_factory=dict)
     """AbuseIPDB categories by jail, in addition to the built-in table. Jails without any are not reported.
     Example: { "my-jail" = "18,21" }.
@@ -131,7 +122,7 @@ class AbuseIPDB(Channel):
 
     @model_validator(mode="after")
     def _key(self) -> Self:
-        if not self.dry_run and not self.has_secret("key"):
+        if not self.dry_run and not self.key:
             raise ValueError("key, key_file or key_env is missing")
         return self
 
@@ -141,43 +132,39 @@ class AbuseIPDB(Channel):
         return self
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """All addresses, and what this channel reported a moment ago."""
-        return (ADDRESSES, EARLIER)
+        return Needs(addresses=True, delivered=AGAIN)
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the service, or the file."""
         return (str(self.dry_run_file) if self.dry_run else http.check_server(self.url).netloc,)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
-        """Say that any number of rows does: they are sent in pieces."""
-        return True
-
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the rows, and what was left out, as JSON."""
-        earlier = {ip for body in json.loads(parts[EARLIER]) for ip in _reported(body, stamp.made_at - AGAIN)}
+        earlier = {ip for body in content.delivered for ip in _reported(body, stamp.made_at - AGAIN)}
         rows: dict[str, tuple[set[str], float, list[str]]] = {}
         left_out: dict[str, list[str]] = {}
-        for address in json.loads(parts[ADDRESSES]):
-            ip = _public(address["ip"])
-            categories = (CATEGORIES | self.categories).get(address["jail"])
+        for address in content.addresses:
+            ip = _public(address.ip)
+            categories = (CATEGORIES | self.categories).get(address.jail)
             why = _not_for_strangers(address)
             if categories is None:
-                left_out.setdefault("jails without a category", []).append(address["jail"])
+                left_out.setdefault("jails without a category", []).append(address.jail)
             elif ip is None or self._ignored(ip):
-                left_out.setdefault("private, reserved or ignored", []).append(address["ip"])
+                left_out.setdefault("private, reserved or ignored", []).append(address.ip)
             elif why:
-                left_out.setdefault(why, []).append(address["ip"])
-            elif address["last"] < stamp.made_at - OLDEST:
-                left_out.setdefault("older than 60 days", []).append(address["ip"])
+                left_out.setdefault(why, []).append(address.ip)
+            elif address.last < stamp.made_at - OLDEST:
+                left_out.setdefault("older than 60 days", []).append(address.ip)
             elif str(ip) in earlier:
                 left_out.setdefault("reported less than 15 minutes ago", []).append(str(ip))
             else:  # the service takes each address once: all its categories, the newest ban's time
                 known = rows.setdefault(str(ip), (set(), 0.0, []))
                 known[0].update(categories.split(","))
                 known[2].append(self._comment(address, stamp))
-                rows[str(ip)] = (known[0], max(known[1], min(address["last"], stamp.made_at)), known[2])
+                rows[str(ip)] = (known[0], max(known[1], min(address.last, stamp.made_at)), known[2])
         table = [
             [ip, ",".join(sorted(numbers, key=int)), _date(at), _cut("; ".join(comments))]
             for ip, (numbers, at, comments) in rows.items()
@@ -189,12 +176,12 @@ class AbuseIPDB(Channel):
         networks: Iterator[IPv4Network | IPv6Network] = (ip_network(text, strict=False) for text in self.ignore)
         return any(ip in network for network in networks)
 
-    def _comment(self, address: Mapping[str, Any], stamp: Stamp) -> str:
-        period = f"{_date(address['first'])} to {_date(address['last'])}"
-        text = f"fail2ban jail {address['jail']}: {address['bans']}x banned, {_failures(address)}{period}"
-        if self.comment == "matches" and address.get("matches"):
+    def _comment(self, address: Banned, stamp: Stamp) -> str:
+        period = f"{_date(address.first)} to {_date(address.last)}"
+        text = f"fail2ban jail {address.jail}: {address.bans}x banned, {_failures(address)}{period}"
+        if self.comment == "matches" and address.matches:
             private = (*names(stamp.host), *self.private)
-            text += f": {redacted(address['matches'], address['ip'], private, address.get('users', ()))}"
+            text += f": {redacted(address.matches, address.ip, private, address.users)}"
         return text
 
     def wire(self, body: bytes) -> bytes:
@@ -226,9 +213,7 @@ class AbuseIPDB(Channel):
         if self.dry_run and self.dry_run_file:
             _append(self.dry_run_file, rows)
             return "; ".join([_rows(rows, "written"), *left_out])
-        key = self.reveal("key") or ""
-        if not key.isascii():
-            raise DeliveryError("the key holds a character that is not ASCII", permanent=self.key is not None)
+        key = self.key.for_header("key") if self.key else ""
         report = self._bulk if len(rows) >= BULK_FROM else self._single
         done = 0
         try:
@@ -243,7 +228,7 @@ class AbuseIPDB(Channel):
 
     def check(self) -> Health:
         """Read the key, and connect to the service: any question would count against the account's day."""
-        self.reveal("key")
+        super().check()
         if self.dry_run:
             return Health(f"dry run: nothing leaves this host, rows go to {self.dry_run_file}")
         return Health(f"{http.reach(self.url, self.ca_file)} can be reached")
@@ -309,18 +294,18 @@ class _RowRefusedError(Exception):
         self.known = known
 
 
-def _not_for_strangers(address: Mapping[str, Any]) -> str:
+def _not_for_strangers(address: Banned) -> str:
     """Return why an address is none to accuse in public, or nothing."""
-    if address["failures"] == 0 and not address.get("uncounted"):
+    if address.failures == 0 and not address.uncounted:
         return "banned by hand, without a failure"
-    return "unbanned before the time" if address.get("lifted") else ""
+    return "unbanned before the time" if address.lifted else ""
 
 
-def _failures(address: Mapping[str, Any]) -> str:
+def _failures(address: Banned) -> str:
     """Return the failures that are known, for a comment."""
-    if address["failures"] is None:
+    if address.failures is None:
         return ""
-    return f"{'at least ' if address.get('uncounted') else ''}{address['failures']} failures, "
+    return f"{'at least ' if address.uncounted else ''}{address.failures} failures, "
 
 
 def _public(text: str) -> IPv4Address | IPv6Address | None:
@@ -336,7 +321,7 @@ def _public(text: str) -> IPv4Address | IPv6Address | None:
     return ip if ip.is_global and not ip.is_multicast else None
 
 
-def _reported(body: str, since: float) -> Iterator[str]:
+def _reported(body: bytes, since: float) -> Iterator[str]:
     """Yield the addresses of a delivered message that the service got since a time, in UTC epoch seconds."""
     try:
         document = json.loads(body)
@@ -370,9 +355,8 @@ def _part_of(error: DeliveryError | Overdue, taken: int, left: int, rest: bytes)
     if isinstance(error, Overdue):
         error = DeliveryError(str(error), permanent=False, in_doubt=True, unreachable=True)
     reason = f"{taken} of {taken + left} rows reported, then {error.reason}" if taken else error.reason
-    return DeliveryError(
-        reason, permanent=error.permanent, in_doubt=error.in_doubt, remaining=rest, unreachable=error.unreachable
-    )
+    told = DeliveryError(reason, permanent=error.permanent, in_doubt=error.in_doubt, unreachable=error.unreachable)
+    return PartlyDeliveredError(told, rest)
 
 
 def to_csv(rows: Sequence[Sequence[str]]) -> bytes:

@@ -3,17 +3,18 @@
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from f2b_digest.channels.base import Channel, EnvironmentVariable, Health, SecretFile, masked, one_line
+from f2b_digest.channels.base import Channel, Health, masked, one_line
+from f2b_digest.channels.keys import Secret
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 INSTEAD = {"ntfy": "ntfy", "ntfys": "ntfy", "freemobile": "free-mobile"}
 """Schemes for which we have a channel that loses nothing: Apprise's cut a long message, or give its title away."""
@@ -24,53 +25,50 @@ def _refuse(scheme: str) -> None:
         raise ValueError(f'is of {scheme}://: use a channel of kind = "{INSTEAD[scheme]}", which does more')
 
 
-def _check_url(url: SecretStr) -> SecretStr:
-    found = re.match(r"([A-Za-z0-9+.-]+)://", url.get_secret_value())
+def _check_address(url: str) -> None:
+    found = re.match(r"([A-Za-z0-9+.-]+)://", url)
     if not found:
         raise ValueError("is not like service://…, see Apprise's list of services")
     _refuse(found[1].lower())
+
+
+def _check_url(url: Secret) -> Secret:
+    if url.inline:
+        _check_address(url.held.get_secret_value())
     return url
 
 
 class Apprise(Channel):
     """Apprise does not say why a delivery failed, so that every failure is tried again."""
 
-    secrets: ClassVar[tuple[str, ...]] = ("url",)
-
     kind: Literal["apprise"]
     samples: bool = False
-    url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
+    url: Annotated[Secret, AfterValidator(_check_url)] | None = None
     """Apprise URL of the service. It contains the service's secrets. Example: "mailtos://user:password@example.org"."""
-    url_file: SecretFile | None = None
-    url_env: EnvironmentVariable | None = None
     urgent_from: int | None = Field(default=None, ge=1)
     """From this many bans on, the notification is a warning. Example: 100."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.has_secret("url"):
+        if not self.url:
             raise ValueError("url, url_file or url_env is missing")
         return self
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """Title and body."""
-        return ("apprise/title.txt", "apprise/body.txt")
+        return Needs(("apprise/title.txt", "apprise/body.txt"))
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the service's name; the rest of the address is secret."""
-        return (self.url.get_secret_value().partition("://")[0] if self.url else "apprise",)
+        return (self.url.held.get_secret_value().partition("://")[0] if self.url and self.url.inline else "apprise",)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
-        """Say that any text does: Apprise cuts to each service's length."""
-        return True
-
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the notification's kind, its title, and its body, a line each for the first two."""
         urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
-        title = one_line(parts["apprise/title.txt"], 120)
-        body = parts["apprise/body.txt"].strip()
+        title = one_line(content.parts["apprise/title.txt"], 120)
+        body = content.parts["apprise/body.txt"].strip()
         return f"{'warning' if urgent else 'info'}\n{title}\n{body}".encode("utf-8", "replace")
 
     def accept(self, message: Message) -> None:
@@ -81,7 +79,7 @@ class Apprise(Channel):
 
     def deliver(self, message: Message) -> None:
         """Hand the notification to Apprise."""
-        url = self.reveal("url") or ""
+        url = self.url.reveal() if self.url else ""
         notify_type, title, body = message.body.decode().split("\n", 2)
         with _words() as words:
             result = _sender(url, message.recipient).notify(
@@ -94,11 +92,11 @@ class Apprise(Channel):
 
     def prepare(self) -> None:
         """Load Apprise, and its services, which it finds by listing its own folder."""
-        _sender(self.reveal("url") or "", self.recipients[0])
+        _sender(self.url.reveal() if self.url else "", self.recipients[0])
 
     def check(self) -> Health:
         """Have Apprise read the address, which is all that it does without sending."""
-        _sender(self.reveal("url") or "", self.recipients[0])
+        _sender(self.url.reveal() if self.url else "", self.recipients[0])
         return Health("Apprise understands the address")
 
 
@@ -106,7 +104,7 @@ def _sender(url: str, name: str) -> Any:
     """Return Apprise with the one service. Raises DeliveryError."""
     apprise = _library()
     try:
-        _check_url(SecretStr(url))
+        _check_address(url)
         service = apprise.Apprise.instantiate(url)  # add() would take several, divided by commas
         _check_service(service, name)
     except ValueError as error:

@@ -3,109 +3,26 @@
 A channel never reads the store, renders, retries, prints, or looks at the clock.
 """
 
-import logging
-import os
 import re
 import signal
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from types import FrameType
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field
 
+from f2b_digest.channels.keys import WithSecrets
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 from f2b_digest.text.redaction import flat
-
-log = logging.getLogger(__name__)
 
 DEADLINE = 120.0
 """Seconds that one delivery may take in all, whatever the other side does."""
-LARGEST_SECRET, LARGEST_BUNDLE = 64 * 1024, 4 * 2**20
-"""Bytes of a file with a secret, and of one with certificates."""
-CREDENTIALS = "$CREDENTIALS_DIRECTORY"
-"""How the path of a secret begins that systemd hands to a unit (LoadCredential=)."""
 IDENTITY = re.compile(r"(f2b-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
 """What `Channel.identity` makes: it becomes the name of a file and a header."""
-
-
-def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
-    folder = (info.context or {}).get("folder")
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("holds a NUL")
-    if not folder or not isinstance(value, str):
-        return value
-    try:
-        return folder / Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{value}: nobody here has that name") from None
-
-
-ConfiguredPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
-"""A path that is relative to the configuration's folder."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable of the environment, and what it held when the configuration was read."""
-
-    name: str
-    value: SecretStr | None
-
-
-def _from_environment(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be the name of a variable of the environment")
-    held = (info.context or {}).get("environment", {}).get(value)
-    return Variable(value, None if held is None else SecretStr(held))
-
-
-@dataclass(frozen=True)
-class Contents:
-    """A file that the configuration names, and what it held when the configuration was read."""
-
-    path: Path
-    held: SecretStr
-    trouble: str = ""
-    """Why it could not be read. Not every command needs it, or is run by somebody who may read it."""
-
-
-def _from_file(largest: int, value: object, info: ValidationInfo) -> object:
-    if isinstance(value, str) and value.startswith(f"{CREDENTIALS}/"):
-        folder = (info.context or {}).get("environment", {}).get(CREDENTIALS[1:])
-        if not folder:
-            return Contents(Path(value), SecretStr(""), "a credential, which only the unit that loads it can read")
-        value = folder + value.removeprefix(CREDENTIALS)
-    path = _beside_the_configuration(value, info)
-    if not isinstance(path, (str, Path)) or not str(path):
-        raise ValueError("must be the path of a file")
-    try:
-        return Contents(Path(path), SecretStr(_read(Path(path), largest)))
-    except (OSError, ValueError) as error:
-        log.debug("cannot read %s", path, exc_info=True)
-        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-        return Contents(Path(path), SecretStr(""), reason)
-
-
-def _read(path: Path, largest: int) -> str:
-    """Return a regular file's text, without waiting for anybody. Raises OSError, ValueError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is no regular file")
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise ValueError(f"is larger than {largest >> 10} KiB")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None
 
 
 @dataclass(frozen=True)
@@ -120,18 +37,7 @@ class Health:
     """The other side's time when it answered, in UTC epoch seconds; None where it did not tell it."""
 
 
-EnvironmentVariable = Annotated[Variable, BeforeValidator(_from_environment)]
-"""The name of a variable that holds a secret."""
-SecretFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGEST_SECRET))]
-"""A path, relative to the configuration's folder, of a file that holds a secret in its first line.
-
-One that begins with "$CREDENTIALS_DIRECTORY/" is a credential that systemd hands to the unit.
-"""
-CertificateFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGEST_BUNDLE))]
-"""A path, relative to the configuration's folder, of a file with certificates in PEM."""
-
-
-class Channel(BaseModel, ABC):
+class Channel(WithSecrets, ABC):
     """A configured way out."""
 
     # A mistake is reported without what was written there: it can be a secret.
@@ -145,8 +51,8 @@ class Channel(BaseModel, ABC):
 
     any_recipient: ClassVar[bool] = False
     """Whether `resend --to` can give a stored message another recipient."""
-    secrets: ClassVar[tuple[str, ...]] = ()
-    """Keys that hold a secret; each has two more, NAME_file and NAME_env, and one of the three can be given."""
+    testable: ClassVar[bool] = True
+    """Whether `check --send` may send a test message."""
 
     kind: str
     """Kind of channel."""
@@ -154,28 +60,6 @@ class Channel(BaseModel, ABC):
     """Skip this channel when a digest has fewer bans."""
     samples: bool = True
     """Include log lines in the message."""
-
-    @model_validator(mode="after")
-    def _each_secret_once(self) -> Self:
-        for name in self.secrets:
-            given = [key for key in (name, f"{name}_file", f"{name}_env") if getattr(self, key) is not None]
-            if len(given) > 1:
-                raise ValueError(f"{' and '.join(given)}: give one of them")
-        return self
-
-    def has_secret(self, name: str) -> bool:
-        """Say whether a secret is configured, in whichever way."""
-        return any(getattr(self, key) is not None for key in (name, f"{name}_file", f"{name}_env"))
-
-    def reveal(self, name: str) -> str | None:
-        """Return a secret, as it was when the configuration was read; None if it is not configured.
-
-        Raises DeliveryError, to be tried again unless the secret stands in the configuration.
-        """
-        value, file, variable = (getattr(self, key) for key in (name, f"{name}_file", f"{name}_env"))
-        if variable is not None and variable.value is None:
-            raise DeliveryError(f"the environment has no variable {variable.name}", permanent=False)
-        return read_secret(variable.value if variable is not None else value, file)
 
     def accept(self, message: Message) -> None:
         """Raise ValueError, which says why, if a stored message is none that this channel could have been given.
@@ -187,21 +71,21 @@ class Channel(BaseModel, ABC):
 
     @property
     @abstractmethod
-    def templates(self) -> tuple[str, ...]:
-        """The templates of a message, as `folder/file` below `templates/`; DOCUMENT is the digest as JSON."""
+    def needs(self) -> Needs:
+        """What a message is made of."""
 
     @property
     @abstractmethod
     def recipients(self) -> tuple[str, ...]:
         """Who gets a message; each has an outcome of its own."""
 
-    @abstractmethod
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
-        """Say whether the rendered templates keep this channel's limits."""
+    def fits(self, content: Content, stamp: Stamp) -> bool:
+        """Say whether the content keeps this channel's limits; rows are left out until it does."""
+        return True
 
     @abstractmethod
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
-        """Return the bytes that go out for the rendered templates; the same for the same arguments."""
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
+        """Return the bytes that go out; the same for the same arguments."""
 
     def identity(self, stamp: Stamp) -> str:
         """Return what receivers know a copy by."""
@@ -227,7 +111,8 @@ class Channel(BaseModel, ABC):
         Each secret is read here; a channel adds what it knows of its other side.
         """
         for name in self.secrets:
-            self.reveal(name)
+            if secret := getattr(self, name):
+                secret.reveal()
         return Health("nothing to look at without sending")
 
 
@@ -255,27 +140,6 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def read_secret(value: SecretStr | None, file: Contents | None) -> str | None:
-    """Return a secret that stands in the configuration or in the first line of a file, or None if neither is set.
-
-    Raises DeliveryError, to be tried again where it stands in a file.
-    """
-    secret = value.get_secret_value() if value is not None else _first_line(file) if file is not None else None
-    if secret is not None and not secret.isprintable():
-        place = "the token or password" if value is not None else f"secret file {file.path if file else ''}"
-        raise DeliveryError(f"{place} holds a line end or a control character", permanent=value is not None)
-    return secret
-
-
-def _first_line(file: Contents) -> str:
-    lines = file.held.get_secret_value().splitlines()
-    if file.trouble:
-        raise DeliveryError(f"secret file {file.path}: {file.trouble}", permanent=False)
-    if not lines or not lines[0].strip():
-        raise DeliveryError(f"secret file {file.path} is empty", permanent=False)
-    return lines[0].strip()
 
 
 def masked(text: str, *secrets: str) -> str:

@@ -1,6 +1,5 @@
 """The command channel: a program of the admin's, the rendered text on its standard input, totals in its environment."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -8,7 +7,7 @@ from pydantic import AfterValidator, Field
 from f2b_digest.channels import process
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
@@ -38,25 +37,21 @@ class Command(Channel):
     """Seconds until the program is killed."""
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """The text."""
-        return ("command/input.txt",)
+        return Needs(("command/input.txt",))
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the program."""
         return (self.command[0],)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
-        """Say that any text does."""
-        return True
-
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the variables, a line each, an empty line, and the text."""
         failures = "" if stamp.failures is None else stamp.failures  # unknown
         totals = (stamp.report, stamp.host, stamp.bans, stamp.addresses, stamp.jails, failures, stamp.uuid)
         lines = [f"{name}={one_line(str(value), 300)}" for name, value in zip(VARIABLES, totals, strict=True)]
-        return ("\n".join(lines) + "\n\n" + parts["command/input.txt"]).encode("utf-8", "replace")
+        return ("\n".join(lines) + "\n\n" + content.parts["command/input.txt"]).encode("utf-8", "replace")
 
     def accept(self, message: Message) -> None:
         """Raise ValueError where the program would get variables that it is not promised."""

@@ -1,17 +1,17 @@
 """The email channel: through the system's sendmail program, or an SMTP server."""
 
 import shlex
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from f2b_digest.channels import mime, process, smtp
-from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile, one_line
+from f2b_digest.channels.base import Channel, Health, one_line
+from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.channels.tls import trust
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
@@ -25,8 +25,6 @@ class Email(Channel):
     """One mail per recipient, with a text and an HTML alternative."""
 
     any_recipient: ClassVar[bool] = True
-    secrets: ClassVar[tuple[str, ...]] = ("password",)
-
     kind: Literal["email"]
     sender: Address = Field(alias="from")
     """Sender address. Example: "fail2ban@web1.example.org"."""
@@ -38,16 +36,14 @@ class Email(Channel):
     """SMTP server: smtp://user@host:587 requires STARTTLS, smtps://user@host:465 uses TLS from the start.
     Example: "smtp://user@mail.example.org:587".
     """
-    password: SecretStr | None = None
+    password: Secret | None = None
     """Password for smtp. Example: "secret"."""
-    password_file: SecretFile | None = None
-    password_env: EnvironmentVariable | None = None
     ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if self.smtp is None and (self.has_secret("password") or self.ca_file):
+        if self.smtp is None and (self.password or self.ca_file):
             raise ValueError("password, password_file and ca_file need smtp")
         if self.smtp is not None and "sendmail" in self.model_fields_set:
             raise ValueError("smtp and sendmail: give one of them")
@@ -69,16 +65,16 @@ class Email(Channel):
         url.port  # noqa: B018 - raises ValueError where it is no port
         if url.password is not None:
             raise ValueError("smtp holds a password: put it into password_file or password")
-        if url.username and not self.has_secret("password"):
+        if url.username and not self.password:
             raise ValueError("smtp names a user: password_file or password is missing")
-        if not url.username and self.has_secret("password"):
+        if not url.username and self.password:
             raise ValueError("there is a password, but smtp names no user (smtp://user@host)")
         return self
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """Subject, text and HTML."""
-        return mime.TEMPLATES
+        return Needs(mime.TEMPLATES)
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -89,22 +85,22 @@ class Email(Channel):
     def _envelope_sender(self) -> str:
         return mime.bare_address(self.sender)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+    def fits(self, content: Content, stamp: Stamp) -> bool:
         """Keep the limits of large mail providers."""
-        return mime.fits(parts)
+        return mime.fits(content.parts)
 
     def identity(self, stamp: Stamp) -> str:
         """Return the Message-ID."""
         return f"{stamp.identity}@{mime.domain_of(self._envelope_sender)}"
 
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the whole mail."""
         return mime.build(
             sender=self.sender,
             recipients=self.to,
-            subject=parts["email/subject.txt"],
-            text=parts["email/body.txt"],
-            html=parts["email/body.html"],
+            subject=content.parts["email/subject.txt"],
+            text=content.parts["email/body.txt"],
+            html=content.parts["email/body.html"],
             stamp=stamp,
             message_id=self.identity(stamp),
         )
@@ -126,7 +122,7 @@ class Email(Channel):
         """Log in to the SMTP server, or see that there is a sendmail."""
         if self.smtp is None:
             return Health(f"{process.find(shlex.split(self.sendmail)[0])} is there")
-        password = self.reveal("password")
+        password = self.password.reveal() if self.password else None
         smtp.greet(self.smtp, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender))
         return Health(f"{self.smtp} takes {'the login' if password else 'us without a login'}")
 
@@ -144,7 +140,7 @@ class Email(Channel):
     # ---- SMTP
 
     def _by_smtp(self, address: str, message: Message) -> None:
-        password = self.reveal("password")
+        password = self.password.reveal() if self.password else None
         smtp.transact(
             address, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender),
             sender=self._envelope_sender, recipient=message.recipient, body=_on_the_wire(message),

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
@@ -10,15 +10,16 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from f2b_digest.channels import mime
-from f2b_digest.channels.base import Channel, ConfiguredPath, Health, one_line
+from f2b_digest.channels.base import Channel, Health, one_line
+from f2b_digest.channels.keys import ConfiguredPath
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import DOCUMENT, Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
-TEMPLATES = {
-    "eml": mime.TEMPLATES,
-    "text": ("email/body.txt",),
-    "html": ("email/body.html",),
-    "json": (DOCUMENT,),
+NEEDS = {
+    "eml": Needs(mime.TEMPLATES),
+    "text": Needs(("email/body.txt",)),
+    "html": Needs(("email/body.html",)),
+    "json": Needs(document=True),
 }
 ENDINGS = {"eml": "eml", "text": "txt", "html": "html", "json": "json"}
 
@@ -55,33 +56,34 @@ class File(Channel):
         return self.format or ("text" if self.append else "eml")
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """What the format needs."""
-        return TEMPLATES[self._format]
+        return NEEDS[self._format]
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the path."""
         return (str(self.folder or self.append or self.maildir),)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+    def fits(self, content: Content, stamp: Stamp) -> bool:
         """Keep a mail's limits where it is one."""
-        return self._format != "eml" or mime.fits(parts)
+        return self._format != "eml" or mime.fits(content.parts)
 
     def identity(self, stamp: Stamp) -> str:
         """Return the file's name, or the Message-ID."""
         return f"{stamp.identity}.{ENDINGS[self._format]}"
 
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the file's content."""
         if self._format != "eml":
-            return parts[self.templates[0]].strip("\n").encode("utf-8", "replace") + b"\n"
+            text = next(iter(content.parts.values()), content.document)
+            return text.strip("\n").encode("utf-8", "replace") + b"\n"
         return mime.build(
             sender="f2b-digest@localhost",
             recipients=["admin@localhost"],
-            subject=parts["email/subject.txt"],
-            text=parts["email/body.txt"],
-            html=parts["email/body.html"],
+            subject=content.parts["email/subject.txt"],
+            text=content.parts["email/body.txt"],
+            html=content.parts["email/body.html"],
             stamp=stamp,
             message_id=f"{stamp.identity}@localhost",
         )

@@ -3,14 +3,15 @@
 import json
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import CertificateFile, Channel, EnvironmentVariable, Health, SecretFile
+from f2b_digest.channels.base import Channel, Health
+from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 SERVICE = "https://smsapi.free-mobile.fr/sendmsg"
 REASONS = {
@@ -53,16 +54,12 @@ def length(text: str) -> int:
 class FreeMobile(Channel):
     """The key goes in the body of a POST, so that it stands in no URL and no log."""
 
-    secrets: ClassVar[tuple[str, ...]] = ("key",)
-
     kind: Literal["free-mobile"]
     samples: bool = False
     user: Annotated[str, StringConstraints(pattern=r"^\d{8}$")] = Field(title="8 digits in quotes")
     """Free Mobile's customer number, 8 digits. Example: "12345678"."""
-    key: SecretStr | None = None
+    key: Secret | None = None
     """Key of the SMS service. Example: "secret"."""
-    key_file: SecretFile | None = None
-    key_env: EnvironmentVariable | None = None
     max_chars: int = Field(default=300, ge=40, le=999)
     """Longest SMS in characters; the network splits it into parts of 153."""
     url: str = SERVICE
@@ -72,7 +69,7 @@ class FreeMobile(Channel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.has_secret("key"):
+        if not self.key:
             raise ValueError("key, key_file or key_env is missing")
         return self
 
@@ -83,25 +80,25 @@ class FreeMobile(Channel):
         return self
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """The SMS."""
-        return ("free-mobile/sms.txt",)
+        return Needs(("free-mobile/sms.txt",))
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the subscriber."""
         return (self.user,)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+    def fits(self, content: Content, stamp: Stamp) -> bool:
         """Keep `max_chars`."""
-        return length(self._sms(parts)) <= self.max_chars
+        return length(self._sms(content.parts)) <= self.max_chars
 
     def _sms(self, parts: Mapping[str, str]) -> str:
         return " ".join(to_gsm_7(parts["free-mobile/sms.txt"]).split())
 
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the SMS, cut hard if a host's name alone is too long."""
-        sms = self._sms(parts)
+        sms = self._sms(content.parts)
         if length(sms) > self.max_chars:
             sms = sms[: self.max_chars]
             while length(sms) > self.max_chars - 3:
@@ -111,7 +108,7 @@ class FreeMobile(Channel):
 
     def deliver(self, message: Message) -> None:
         """Hand the SMS to the service."""
-        key = self.reveal("key") or ""
+        key = self.key.reveal() if self.key else ""
         body = json.dumps({"user": self.user, "pass": key, "msg": message.body.decode()}, ensure_ascii=False)
         status, said, _ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
         if status == 200:  # with no words, says the service
@@ -126,5 +123,5 @@ class FreeMobile(Channel):
 
     def check(self) -> Health:
         """Read the key, and connect to the service, which can only be asked by sending."""
-        self.reveal("key")
+        super().check()
         return Health(f"{http.reach(self.url, self.ca_file)} can be reached")

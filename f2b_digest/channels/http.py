@@ -16,7 +16,8 @@ import urllib3
 import urllib3.connection
 
 from f2b_digest import __version__
-from f2b_digest.channels.base import Contents, masked
+from f2b_digest.channels.base import masked
+from f2b_digest.channels.keys import Contents
 from f2b_digest.channels.tls import passes, trust
 from f2b_digest.errors import DeliveryError
 

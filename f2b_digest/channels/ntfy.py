@@ -1,16 +1,16 @@
 """The ntfy channel: a short message to a topic, published as JSON."""
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import CertificateFile, Health, masked, one_line
+from f2b_digest.channels.base import Health, masked, one_line
+from f2b_digest.channels.keys import CertificateFile
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 TITLE_LIMIT = 120
 """Characters; a phone shows one line."""
@@ -70,9 +70,9 @@ class Ntfy(Login):
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """Title and message."""
-        return ("ntfy/title.txt", "ntfy/message.txt")
+        return Needs(("ntfy/title.txt", "ntfy/message.txt"))
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -83,18 +83,18 @@ class Ntfy(Login):
         """Return the sequence id, by which newer apps replace a copy on the screen; 64 characters at most."""
         return f"f2b-{stamp.uuid}"
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+    def fits(self, content: Content, stamp: Stamp) -> bool:
         """Keep ntfy's limits: `max_bytes` of message, and less than twice its 4 KiB of JSON in all."""
-        message = parts["ntfy/message.txt"].strip().encode("utf-8", "replace")
-        return len(message) <= self.max_bytes and len(self.pack(parts, stamp)) < 2 * (self.max_bytes + 1)
+        message = content.parts["ntfy/message.txt"].strip().encode("utf-8", "replace")
+        return len(message) <= self.max_bytes and len(self.pack(content, stamp)) < 2 * (self.max_bytes + 1)
 
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the JSON to publish."""
         urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
         document: dict[str, Any] = {
             "topic": self.topic,
-            "title": one_line(parts["ntfy/title.txt"], TITLE_LIMIT),
-            "message": parts["ntfy/message.txt"].strip().encode("utf-8", "replace").decode(),
+            "title": one_line(content.parts["ntfy/title.txt"], TITLE_LIMIT),
+            "message": content.parts["ntfy/message.txt"].strip().encode("utf-8", "replace").decode(),
             "priority": 5 if urgent else self.priority,
             "sequence_id": self.identity(stamp),
         }
@@ -144,7 +144,7 @@ class Ntfy(Login):
             keeps = float(json.loads(answer)["limits"]["messages_expiry_duration"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DeliveryError(f"{self.url} does not answer as ntfy does: is it one?", permanent=True) from None
-        known = self.has_secret("token") or self.has_secret("password")
+        known = self.token or self.password
         return Health(f"{self.url} takes {'the login' if known else 'us without a login'}", keeps, clock)
 
     def _refusal(self, status: int, words: str, message: Message) -> DeliveryError:

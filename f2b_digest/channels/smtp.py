@@ -2,18 +2,21 @@
 
 import base64
 import errno
+import logging
 import re
 import smtplib
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from f2b_digest.channels.base import Overdue, masked
 from f2b_digest.channels.tls import passes
 from f2b_digest.errors import DeliveryError
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = 30
 """Seconds for each answer of the server."""
@@ -141,8 +144,10 @@ def _closed(server: smtplib.SMTP) -> Iterator[None]:
     """Close the connection; after a delivery say QUIT, whatever the server answers: the outcome is known by then."""
     try:
         yield
-        with suppress(Exception, Overdue):
+        try:
             server.quit()
+        except (Exception, Overdue):
+            log.debug("QUIT failed", exc_info=True)
     finally:
         server.close()
 

@@ -2,14 +2,14 @@
 
 import errno
 import socket
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
-from f2b_digest.channels.base import Channel, ConfiguredPath, Health, cut, one_line
-from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.channels.base import Channel, Health, cut, one_line
+from f2b_digest.channels.keys import ConfiguredPath
+from f2b_digest.errors import DeliveryError, PartlyDeliveredError
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 FACILITIES = {
     "user": 1, "mail": 2, "daemon": 3, "auth": 4, "syslog": 5, "news": 7, "cron": 9, "authpriv": 10,
@@ -46,24 +46,20 @@ class Syslog(Channel):
     """Socket of the syslog daemon."""
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """The lines."""
-        return ("syslog/lines.txt",)
+        return Needs(("syslog/lines.txt",))
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the socket."""
         return (str(self.socket),)
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
-        """Say that any number of lines does."""
-        return True
-
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the datagrams, one a line."""
         urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
         priority = 8 * FACILITIES[self.facility] + LEVELS[self.urgent_level if urgent else self.level]
-        lines = (cut(one_line(line, LINE_LIMIT), LINE_LIMIT) for line in parts["syslog/lines.txt"].splitlines())
+        lines = (cut(one_line(line, LINE_LIMIT), LINE_LIMIT) for line in content.parts["syslog/lines.txt"].splitlines())
         return b"".join(f"<{priority}>f2b-digest: ".encode() + line + b"\n" for line in lines if line)
 
     def accept(self, message: Message) -> None:
@@ -82,7 +78,7 @@ class Syslog(Channel):
                     del rest[0]
         except OSError as error:
             reason = f"{self.socket}: {error.strerror or error}"
-            raise DeliveryError(reason, permanent=False, remaining=b"".join(rest)) from None
+            raise PartlyDeliveredError(DeliveryError(reason, permanent=False), b"".join(rest)) from None
 
     def check(self) -> Health:
         """Connect to the daemon's socket."""

@@ -3,7 +3,7 @@
 import re
 import ssl
 
-from f2b_digest.channels.base import Contents
+from f2b_digest.channels.keys import Contents
 from f2b_digest.errors import DeliveryError
 
 CERTIFICATE = re.compile(r"(?s)-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----")

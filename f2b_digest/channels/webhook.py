@@ -3,22 +3,23 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from f2b_digest.channels import http
-from f2b_digest.channels.base import CertificateFile, EnvironmentVariable, Health, SecretFile
+from f2b_digest.channels.base import Health
+from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import DOCUMENT, Message, Stamp
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 OURS = frozenset({"content-type", "authorization", "idempotency-key", "f2b-digest-timestamp", "f2b-digest-signature"})
 
 
-def _check_url(url: SecretStr) -> SecretStr:
-    http.check_server(url.get_secret_value())
+def _check_url(url: Secret) -> Secret:
+    if url.inline:
+        http.check_server(url.held.get_secret_value())
     return url
 
 
@@ -40,15 +41,11 @@ def _header_fault(name: str, value: str) -> str:
 class Webhook(Login):
     """Any answer of 2xx is a success."""
 
-    secrets: ClassVar[tuple[str, ...]] = ("url", *Login.secrets, "secret")
-
     kind: Literal["webhook"]
-    url: Annotated[SecretStr, AfterValidator(_check_url)] | None = None
+    url: Annotated[Secret, AfterValidator(_check_url)] | None = None
     """URL to POST to. Treated as a secret: whoever knows a chat's webhook can write there.
     Example: "https://hooks.example.org/services/T00/B00/XXXX".
     """
-    url_file: SecretFile | None = None
-    url_env: EnvironmentVariable | None = None
     template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = Field(
         default=None, title='the name of a file below templates/webhook/, like "slack.json"'
     )
@@ -61,12 +58,10 @@ class Webhook(Login):
     """Content-Type header."""
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(default_factory=dict)
     """Further HTTP headers. Example: { X-Team = "ops" }."""
-    secret: SecretStr | None = None
+    secret: Secret | None = None
     """Key for the signature header, F2B-Digest-Signature: sha256=HMAC-SHA256(secret, timestamp + "." + body).
     Example: "secret".
     """
-    secret_file: SecretFile | None = None
-    secret_env: EnvironmentVariable | None = None
     max_bytes: int = Field(default=1_000_000, ge=1000)
     """Longest body in bytes; rows are left out until it fits."""
     ca_file: CertificateFile | None = None
@@ -74,27 +69,29 @@ class Webhook(Login):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.has_secret("url"):
+        if not self.url:
             raise ValueError("url, url_file or url_env is missing")
         return self
 
     @property
-    def templates(self) -> tuple[str, ...]:
+    def needs(self) -> Needs:
         """The template, and the digest as JSON, which stands in for it."""
-        return (f"webhook/{self.template}", DOCUMENT) if self.template else (DOCUMENT,)
+        return Needs((f"webhook/{self.template}",) if self.template else (), document=True)
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the host; the rest of the address may be secret."""
-        return (http.check_address(self.url.get_secret_value()).netloc if self.url else "webhook",)
+        return (
+            http.check_address(self.url.held.get_secret_value()).netloc if self.url and self.url.inline else "webhook",
+        )
 
-    def fits(self, parts: Mapping[str, str], stamp: Stamp) -> bool:
+    def fits(self, content: Content, stamp: Stamp) -> bool:
         """Keep `max_bytes`."""
-        return len(self.pack(parts, stamp)) <= self.max_bytes
+        return len(self.pack(content, stamp)) <= self.max_bytes
 
-    def pack(self, parts: Mapping[str, str], stamp: Stamp) -> bytes:
+    def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the body."""
-        text = parts[self.templates[0]] if self.templates[0] in parts else parts[DOCUMENT]
+        text = next(iter(content.parts.values()), content.document)
         return text.strip().encode("utf-8", "replace")
 
     def deliver(self, message: Message) -> None:
@@ -113,7 +110,7 @@ class Webhook(Login):
         return Health(f"{http.reach(self._address(), self.ca_file)} can be reached")
 
     def _address(self) -> str:
-        url = self.reveal("url") or ""
+        url = self.url.reveal() if self.url else ""
         try:
             http.check_server(url)
         except ValueError as error:
@@ -126,7 +123,7 @@ class Webhook(Login):
         secrets = list(headers.values())
         login, login_secrets = self.authorization()
         headers |= {"Content-Type": self.content_type, "Idempotency-Key": message.identity, **login}
-        key = self.reveal("secret")
+        key = self.secret.reveal() if self.secret else None
         if key:
             time = str(int(message.at))
             signature = hmac.new(key.encode(), f"{time}.".encode() + message.body, hashlib.sha256).hexdigest()

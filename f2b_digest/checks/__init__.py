@@ -101,6 +101,10 @@ def _unseen(host_context: HostContext) -> Iterator[Finding]:
     if "logins" in host_context.unseen:
         text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
         yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
+    for what in ("addresses", "users"):
+        if what in host_context.unseen:
+            text = f"this host's {what} could not be looked at: whether a ban hits one's own is not told as surely"
+            yield warning(what, text, "f2b-digest -vv check says why")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:

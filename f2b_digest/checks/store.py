@@ -106,7 +106,7 @@ def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: fl
         yield warning(what, str(refused), todo)
         return
     if known.missing:
-        jails = ", ".join(sorted({row[2] for row in known.missing}))
+        jails = ", ".join(sorted({ban.jail for ban in known.missing}))
         count = len(known.missing)
         text = f"{place}: {count} {'ban' if count == 1 else 'bans'} of {jails} missing from the store"
         yield warning(what, text, "the next send adds them; is our action in each jail?")

@@ -11,11 +11,10 @@ from f2b_digest.config import Configuration
 from f2b_digest.delivery import fit, renderer_for, stamp_of
 from f2b_digest.errors import TemplateError
 from f2b_digest.model.digest import Digest
-from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER
+from f2b_digest.model.message import Content
 from f2b_digest.rendering.renderer import Renderer
 
 WHAT = "templates"
-NOT_TEMPLATES = frozenset({ADDRESSES, DOCUMENT, EARLIER})
 
 
 def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
@@ -37,7 +36,7 @@ def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
 
 def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
     """Yield a warning for each file that no channel uses, nor any other file: its name may be mistyped."""
-    known = renderer.built_in.union(*(channel.templates for channel in configuration.channels.values()))
+    known = renderer.built_in.union(*(channel.needs.templates for channel in configuration.channels.values()))
     for folder in renderer.folders:
         for name in sorted(folder.texts.keys() - known):
             if not any(name in text for text in folder.texts.values()):
@@ -58,16 +57,16 @@ def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:
 
 def _broken(channel: Channel, report: str, name: str, host: str, renderer: Renderer) -> Iterator[str]:
     """Yield what cannot be rendered of a channel's message, and what takes its place."""
-    if NOT_TEMPLATES.issuperset(channel.templates):
+    if not channel.needs.templates:
         return
     for digest in digests(report or "daily", host):
         try:
-            _, noted = fit(channel.templates, digest, renderer, partial(_fits, channel, digest, name))
+            _, noted = fit(channel.needs, digest, renderer, partial(_fits, channel, digest, name))
         except TemplateError as refused:
             yield str(refused)
         else:
             yield from noted.notes[len(digest.notes) :]
 
 
-def _fits(channel: Channel, digest: Digest, name: str, parts: dict[str, str]) -> bool:
-    return channel.fits(parts, stamp_of(digest, "0" * 32, name, digest.end.timestamp()))
+def _fits(channel: Channel, digest: Digest, name: str, content: Content) -> bool:
+    return channel.fits(content, stamp_of(digest, "0" * 32, name, digest.end.timestamp()))

@@ -31,6 +31,7 @@ COMMANDS = {
     "status": "Show what is pending, what was not delivered, and why.",
     "history": "List the digests and what became of each delivery.",
     "show": "Show a digest of the archive.",
+    "find": "Find all about an address, a network, a user name or a jail.",
     "resend": "Deliver a digest of the archive once more.",
     "import": "Take in the history that fail2ban left.",
     "prune": "Drop what is old and reported.",
@@ -70,7 +71,9 @@ class Program:
         Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
         """
         from f2b_digest import config
+        from f2b_digest.cli import logs
 
+        logs.keep_silent()
         privileges.refuse_changeable(self.config)
         loaded = config.load(
             self.config,
@@ -239,6 +242,17 @@ class Commands(click.Group):
             meant = hint("there is", COMMANDS, args[0])
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command; of an option that stands behind it and belongs before, tell that. Raises UsageError."""
+        try:
+            return super().invoke(context)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            if any(name in parameter.opts for parameter in self.params):
+                right = f"{context.info_name} {name} … {context.invoked_subcommand}"
+                raise click.UsageError(f"{name} stands before the command: {right}", error.ctx) from None
+            raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""

@@ -117,3 +117,8 @@ def _pager() -> str | None:
         return None
     name = Path(words[0]).name
     return None if name == "cat" else name
+
+
+def plural(value: int, one: str, many: str) -> str:
+    """Return a count with its noun, in English: what commands say."""
+    return f"{value:,} {one if value == 1 else many}"

@@ -4,16 +4,17 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from f2b_digest import recorder
 from f2b_digest.cli import SAMPLES, Program, cli, local_language, scratch
 from f2b_digest.errors import F2bDigestError
+from f2b_digest.model.event import Event
 
-CONFIGURATION = """\
-host = "web1.example.org"
+HOST = "web1.example.org"
+CONFIGURATION = f"""\
+host = "{HOST}"
 
 [reports.weekly]
 channels = ["outbox"]
@@ -44,13 +45,13 @@ def command(program: Program, folder: Path | None) -> None:
         config.write_text(f'store = "{folder.absolute()}/bans.sqlite3"\n' + CONFIGURATION, encoding="utf-8")
     except OSError as error:
         raise click.FileError(str(folder), error.strerror) from None
-    bans = list(sample_week(program.clock()))
+    events = list(sample_week(program.clock()))
     try:
-        for ban in bans:
-            recorder.append(str(folder / "bans.sqlite3"), recorder.event(host="web1.example.org", source="demo", **ban))
+        for event in events:
+            recorder.append(str(folder / "bans.sqlite3"), event)
     except recorder.NotStored as error:
         raise F2bDigestError(f"{folder} cannot hold the sample bans: {error}") from None
-    click.echo(f"{len(bans)} sample events recorded in {folder}/bans.sqlite3\n")
+    click.echo(f"{len(events)} sample events recorded in {folder}/bans.sqlite3\n")
     html = folder / "digest.html"
     for words in (
         ("preview", "weekly", "--no-pager"),
@@ -74,7 +75,7 @@ def _run(config: Path, *words: str) -> None:
     click.echo()
 
 
-def sample_week(now: float) -> Iterator[dict[str, Any]]:
+def sample_week(now: float) -> Iterator[Event]:
     """Yield the events of the week before `now` (UTC epoch seconds), the same each time but for the dates."""
     chance = random.Random(832)  # fail2ban's issue that asks for a digest
     swarm = [f"203.0.113.{chance.randrange(1, 255)}" for _ in range(9)]
@@ -86,7 +87,7 @@ def sample_week(now: float) -> Iterator[dict[str, Any]]:
         for hour in (3, 11, 19):
             at = start + hour * 3600 + chance.random() * 600
             yield _ban("sshd", "198.51.100.23", at, 5, 600, ["root"])
-            yield {"kind": "prolong", "jail": "sshd", "ip": "198.51.100.23", "at": at, "bantime": 600 * 2 ** (day + 2)}
+            yield Event.of("prolong", "sshd", "198.51.100.23", at, HOST, "demo", bantime=600 * 2 ** (day + 2))
         for _ in range(chance.randrange(2, 7)):
             at = start + chance.random() * DAY
             yield _ban("nginx-botsearch", f"192.0.2.{chance.randrange(1, 9)}", at, 2, 3600, [])
@@ -94,5 +95,5 @@ def sample_week(now: float) -> Iterator[dict[str, Any]]:
     yield _ban("recidive", "198.51.100.23", now - 2 * DAY, 5, -1, [])
 
 
-def _ban(jail: str, ip: str, at: float, failures: int, bantime: int, users: list[str]) -> dict[str, Any]:
-    return {"kind": "ban", "jail": jail, "ip": ip, "at": at, "failures": failures, "bantime": bantime, "users": users}
+def _ban(jail: str, ip: str, at: float, failures: int, bantime: int, users: list[str]) -> Event:
+    return Event.of("ban", jail, ip, at, HOST, "demo", failures=failures, bantime=bantime, users=users)

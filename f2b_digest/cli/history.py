@@ -1,16 +1,17 @@
 """`history`: the digests that were sealed, and what became of them. Opens the store read-only."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
 
 from f2b_digest.cli import Program, report_named, zone_of
+from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
-from f2b_digest.rendering.renderer import plural, visible
+from f2b_digest.rendering.renderer import visible
 from f2b_digest.store import Delivery, Sealed, Store
 
 
@@ -31,44 +32,58 @@ def command(program: Program, report: str, limit: int, as_json: bool) -> None:
     with Store(program.begin(configuration), read_only=True) as store:
         digests = store.digests(name, most=limit)
         deliveries = store.deliveries(digests=[digest.id for digest in digests]) if digests else []
-    rows = [_row(digest, [row for row in deliveries if row.digest == digest.id]) for digest in digests]
+    rows = [_digest(digest, [row for row in deliveries if row.digest == digest.id]) for digest in digests]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
     for line in _lines(visible(rows, 300), configuration):
         click.echo(line)
 
 
-def _row(digest: Sealed, deliveries: Iterable[Delivery]) -> dict[str, Any]:
-    return {
-        "id": digest.id,
-        "report": digest.report,
-        "period_start": digest.period_start,
-        "period_end": digest.period_end,
-        "sealed_at": digest.sealed_at,
-        "bans": digest.bans,
-        "deliveries": [
-            {
-                "channel": row.channel, "recipient": row.recipient, "status": row.status, "attempts": row.attempts,
-                "settled_at": row.settled_at, "error": row.error,
-            }
-            for row in deliveries
-        ],
-    }  # fmt: skip
+@dataclass(frozen=True)
+class _Delivery:
+    channel: str
+    recipient: str
+    status: str
+    attempts: int
+    settled_at: float | None
+    error: str | None
 
 
-def _lines(rows: list[dict[str, Any]], configuration: Configuration) -> Iterable[str]:
-    if not rows:
+@dataclass(frozen=True)
+class _Digest:
+    """What `--json` prints of each; times are in UTC epoch seconds."""
+
+    id: int
+    report: str
+    period_start: float
+    period_end: float
+    sealed_at: float
+    bans: int
+    deliveries: Sequence[_Delivery]
+
+
+def _digest(digest: Sealed, deliveries: Iterable[Delivery]) -> _Digest:
+    rows = [
+        _Delivery(row.channel, row.recipient, row.status, row.attempts, row.settled_at, row.error) for row in deliveries
+    ]
+    return _Digest(
+        digest.id, digest.report, digest.period_start, digest.period_end, digest.sealed_at, digest.bans, rows
+    )
+
+
+def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable[str]:
+    if not digests:
         yield "no digest yet"
-    for row in rows:
-        zone = zone_of(configuration, row["report"])
-        period = f"{_moment(row['period_start'], zone)} to {_moment(row['period_end'], zone)}"
-        yield f"{row['id']:5}  {row['report']}, {period}: {plural(row['bans'], 'ban', 'bans')}"
-        for delivery in row["deliveries"]:
-            when = f" {_moment(delivery['settled_at'], zone)}" if delivery["settled_at"] else ""
-            tried = f", {plural(delivery['attempts'], 'attempt', 'attempts')}" if delivery["attempts"] != 1 else ""
-            error = f": {delivery['error']}" if delivery["error"] else ""
-            yield f"       {delivery['status']}{when}: {delivery['channel']} to {delivery['recipient']}{tried}{error}"
+    for digest in digests:
+        zone = zone_of(configuration, digest.report)
+        period = f"{_moment(digest.period_start, zone)} to {_moment(digest.period_end, zone)}"
+        yield f"{digest.id:5}  {digest.report}, {period}: {plural(digest.bans, 'ban', 'bans')}"
+        for row in digest.deliveries:
+            when = f" {_moment(row.settled_at, zone)}" if row.settled_at else ""
+            tried = f", {plural(row.attempts, 'attempt', 'attempts')}" if row.attempts != 1 else ""
+            error = f": {row.error}" if row.error else ""
+            yield f"       {row.status}{when}: {row.channel} to {row.recipient}{tried}{error}"
 
 
 def _moment(at: float, zone: ZoneInfo) -> str:

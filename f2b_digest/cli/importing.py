@@ -1,11 +1,9 @@
 """`import`: the history that fail2ban left in its logs and its database, and what else the past holds."""
 
 import contextlib
-import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,8 +11,10 @@ from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.fail2ban.files import Row, Tally
-from f2b_digest.fail2ban.history import AFTER, BEFORE, KNOWN, SourceError, hold, read
+from f2b_digest.fail2ban.files import Tally
+from f2b_digest.fail2ban.history import KNOWN, SourceError, hold, read
+from f2b_digest.model.event import Event
+from f2b_digest.store import append_events
 
 BATCH = 1000
 """Events of one transaction: some 20 ms, so that no ban waits for an import."""
@@ -68,7 +68,7 @@ def _tell_what_was_lost(tally: Tally) -> None:
 
 
 @contextlib.contextmanager
-def _progress(rows: Iterator[Row], terminal: bool) -> Iterator[Iterator[Row]]:
+def _progress(rows: Iterator[Event], terminal: bool) -> Iterator[Iterator[Event]]:
     if not terminal:
         yield rows
         return
@@ -76,34 +76,28 @@ def _progress(rows: Iterator[Row], terminal: bool) -> Iterator[Iterator[Row]]:
         yield iter(bar)
 
 
-def write(path: Path, rows: Iterable[Row], tally: Tally) -> int:
+def write(path: Path, events: Iterable[Event], tally: Tally) -> int:
     """Append events that the store does not have yet, in short transactions; return how many bans were new.
 
     Raises StoreError.
     """
-    added = 0
     try:
-        with contextlib.closing(recorder.connect(str(path), 5.0)) as connection:
-            for batch in _batches(rows):
-                connection.execute("BEGIN IMMEDIATE")
-                for row in batch:
-                    is_ban = row[0] == "ban"
-                    tally.bans += is_ban
-                    if not (is_ban and _is_known(connection, row)):
-                        added += connection.execute(recorder.INSERT, row).rowcount * is_ban
-                connection.execute("COMMIT")
-    except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
-        raise StoreError(
-            f"{path}: {error}; what was read before is imported, and importing again doubles nothing"
-        ) from None
-    return added
+        return append_events(path, _batches(_counted(events, tally)))
+    except StoreError as error:
+        raise StoreError(f"{error}; what was read before is imported, and importing again doubles nothing") from None
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
+def _counted(events: Iterable[Event], tally: Tally) -> Iterator[Event]:
+    for event in events:
+        tally.bans += event.kind == "ban"
+        yield event
+
+
+def _batches(events: Iterable[Event]) -> Iterator[Sequence[Event]]:
     batch = []
     try:
-        for row in rows:
-            batch.append(row)
+        for event in events:
+            batch.append(event)
             if len(batch) == BATCH:
                 yield batch
                 batch = []
@@ -111,14 +105,3 @@ def _batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
         yield batch
         raise
     yield batch
-
-
-def _is_known(connection: Any, row: Row) -> bool:
-    """Say whether the store has this ban from another source, whose time differs by fail2ban's own delay."""
-    _, host, jail, ip, at = row[:5]
-    before, after = (AFTER, BEFORE) if row[11] == "log" else (BEFORE, AFTER)
-    query = (
-        "SELECT 1 FROM event WHERE jail = ? AND ip = ? AND kind = 'ban' AND at BETWEEN ? AND ? AND host = ? "
-        "AND source <> ? LIMIT 1"
-    )
-    return connection.execute(query, (jail, ip, at - before, at + after, host, row[11])).fetchone() is not None

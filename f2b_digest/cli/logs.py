@@ -28,6 +28,13 @@ def end() -> None:
     logging.getLogger("f2b_digest").handlers.clear()
 
 
+def keep_silent() -> None:
+    """Unless -v began to log: keep Python from printing warnings, as it does where a log has no handler."""
+    log = logging.getLogger("f2b_digest")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+
+
 class _Lines(logging.Handler):
     """Prints each record as lines of trouble are printed: no character of it acts on a terminal."""
 

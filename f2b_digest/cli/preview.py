@@ -24,10 +24,11 @@ from f2b_digest.errors import StoreError, hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import schema, to_json
+from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import Store
+from f2b_digest.store import HOW_TO_RECOVER, Store, damage
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -93,14 +94,17 @@ def command(
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
             _tell_missing(known, configuration.reports[name].jails)
-        digest = composition.compose(configuration, store, name, selection, end, host_context, known)
-        if channel is None:
-            content, noted = show(digest, form, renderer.with_layout(layout))
-        else:
-            way = _channel(configuration, channel)
-            stamp = delivery.stamp_of(digest, NO_ID, channel, now)
-            body, noted = delivery.make(way, digest, renderer, stamp, store, selection)
-            content = way.wire(body)
+        with store.report(selection) as bans:
+            digest = composition.compose(configuration, bans, name, end, host_context, known)
+            if channel is None:
+                content, noted = show(digest, form, renderer.with_layout(layout))
+            else:
+                way = _channel(configuration, channel)
+                stamp = delivery.stamp_of(digest, NO_ID, channel, now)
+                body, noted = delivery.make(way, digest, renderer, stamp, bans)
+                content = way.wire(body)
+        if found := damage(path):
+            complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
         waiting = recorder.spooled(str(path))
         if waiting:
             complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
@@ -118,7 +122,7 @@ def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None
 
 
 def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:
-    count = sum(matches(row[2], jails) for row in known.missing) if known else 0
+    count = sum(matches(ban.jail, jails) for ban in known.missing) if known else 0
     if count:
         complain(f"{count} more in fail2ban's database were not recorded: the next send adds them")
 
@@ -227,10 +231,10 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
     else:
         channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
 
-    def fits(parts: dict[str, str]) -> bool:  # what is only for a screen takes no room in a message
-        return bool(channel.fits({name: plain(text) for name, text in parts.items()}, stamp))
+    def fits(content: Content) -> bool:  # what is only for a screen takes no room in a message
+        return bool(channel.fits(Content({name: plain(text) for name, text in content.parts.items()}), stamp))
 
-    parts, digest = delivery.fit(channel.templates, delivery.shown_by(channel, digest), renderer, fits)
+    content, digest = delivery.fit(channel.needs, delivery.shown_by(channel, digest), renderer, fits)
     if form == "ntfy":
-        return f"{parts['ntfy/title.txt'].strip()}\n\n{parts['ntfy/message.txt'].strip()}\n", digest
-    return parts["email/body.html" if form == "html" else "email/body.txt"], digest
+        return f"{content.parts['ntfy/title.txt'].strip()}\n\n{content.parts['ntfy/message.txt'].strip()}\n", digest
+    return content.parts["email/body.html" if form == "html" else "email/body.txt"], digest

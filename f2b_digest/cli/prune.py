@@ -3,8 +3,8 @@
 import click
 
 from f2b_digest.cli import Program
+from f2b_digest.cli.console import plural
 from f2b_digest.cli.send import PATIENCE, only_sender, open_store, tidy
-from f2b_digest.rendering.renderer import plural
 
 
 @click.command()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from f2b_digest.channels import KINDS
-from f2b_digest.channels.base import Channel
+from f2b_digest.channels.keys import WithSecrets, keys_of
 from f2b_digest.config import Report, Top
 
 WIDTH = 100
@@ -22,11 +22,6 @@ HEAD = """\
 # "# text" is an explanation. "#key = value" is a setting: remove its # to change it. Where there is
 # no default, the value shown is an example. Check the result: f2b-digest config --check FILE
 """
-SECRET_KEYS = {
-    "_file": 'File that holds {name} in its first line, relative to this file. Example: "{name}.txt".',
-    "_env": 'Environment variable that holds {name}. Example: "F2B_DIGEST_{NAME}".',
-}
-"""What the further keys of each secret mean; by their endings."""
 
 
 class Key(NamedTuple):
@@ -95,9 +90,9 @@ def _summary(model: type[BaseModel]) -> str:
 
 def _keys(model: type[BaseModel]) -> Iterator[Key]:
     schema = model.model_json_schema()
-    secrets = model.secrets if issubclass(model, Channel) else ()
+    secrets = model.secrets if issubclass(model, WithSecrets) else ()
     for name, field in schema["properties"].items():
-        description = _description(model, name) or _of_a_secret(name, secrets)
+        description = _description(model, name)
         meaning, _, example = " ".join(description.split()).partition(" Example: ")
         if "const" in field:
             example = json.dumps(field["const"])
@@ -105,6 +100,8 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
         required = name in schema.get("required", ()) and "Default:" not in meaning
         kind_of_value = "path" if name.endswith("_file") else _type(field)
         yield Key(name, kind_of_value, required, default, meaning, example.removesuffix("."))
+        if name in secrets:
+            yield from _further(name)
 
 
 def _description(model: type[BaseModel], key: str) -> str:
@@ -116,12 +113,13 @@ def _description(model: type[BaseModel], key: str) -> str:
     return ""
 
 
-def _of_a_secret(name: str, secrets: tuple[str, ...]) -> str:
-    for ending, text in SECRET_KEYS.items():
-        secret = name.removesuffix(ending)
-        if secret != name and secret in secrets:
-            return text.format(name=secret, NAME=secret.upper())
-    return ""
+def _further(secret: str) -> Iterator[Key]:
+    """Yield the keys by which a secret can be given instead."""
+    _, file, variable = keys_of(secret)
+    meaning = f"File that holds {secret} in its first line, relative to this file."
+    yield Key(file, "path", required=False, default="", meaning=meaning, example=f'"{secret}.txt"')
+    meaning = f"Environment variable that holds {secret}."
+    yield Key(variable, "text", required=False, default="", meaning=meaning, example=f'"F2B_DIGEST_{secret.upper()}"')
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -6,20 +6,10 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import privileges, recorder
+from f2b_digest import privileges
 from f2b_digest.cli import Program
 from f2b_digest.cli.record import settings
-
-LONGEST_WAIT = 4 * 3600.0
-"""Seconds: as `delivery.attempts.LONGEST_WAIT`, which would load all of it."""
-CHECK_EVERY = 6 * 86400.0
-"""Seconds: as `integrity.DUE`."""
-SMALL = 16 * 2**20
-"""Bytes: as `integrity.SMALL`."""
-_DUE = """
-SELECT (SELECT user_version FROM pragma_user_version),
-       EXISTS (SELECT 1 FROM delivery WHERE status IN ('pending', 'deferred') AND (next_at <= ? OR next_at > ?))
-"""
+from f2b_digest.store import is_check_due, is_idle
 
 
 @click.command()
@@ -35,7 +25,7 @@ def command(program: Program) -> None:
     now = program.clock()
     if not _as_owner(path, lambda: is_idle(path, now)):
         _retry(program)
-    if _as_owner(path, lambda: _is_check_due(path, now)):
+    if _as_owner(path, lambda: is_check_due(path, now)):
         program.become_owner(path)
         _check(path, now)
 
@@ -58,27 +48,6 @@ def _as_owner(path: Path, question: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def is_idle(path: Path, now: float) -> bool:
-    """Say whether a store is surely in order and nothing in it is due; whatever is strange is for the whole program."""
-    import _sqlite3
-
-    try:
-        if recorder.is_there(recorder.damage_mark(str(path))):
-            return False
-        seen = recorder.look(str(path))
-        if seen is None or seen.st_size == 0:  # nothing was recorded yet: nothing to try
-            return True
-        connection = _sqlite3.connect(recorder.uri(str(path), "ro"), uri=True, timeout=5)
-        try:
-            recorder.refuse_another(connection, str(path), seen)
-            version, due = connection.execute(_DUE, (now, now + LONGEST_WAIT)).fetchone()
-        finally:
-            connection.close()
-    except (_sqlite3.Error, OSError, recorder.ForeignStore):
-        return False
-    return version == recorder.SCHEMA_VERSION and not due
-
-
 def _retry(program: Program) -> None:
     from f2b_digest import delivery
     from f2b_digest.cli.send import tell
@@ -94,16 +63,6 @@ def _retry(program: Program) -> None:
         with Store(path, read_only=False) as store:
             outcomes = delivery.retry(configuration, store, program.clock)
     tell(outcomes, program.verbose)
-
-
-def _is_check_due(path: Path, now: float) -> bool:
-    try:
-        if path.lstat().st_size <= SMALL:
-            return False
-        checked = path.with_name(path.name + ".checked").lstat().st_mtime
-    except OSError:  # no store; or no send has begun its first week
-        return False
-    return not now - CHECK_EVERY < checked <= now + 86400
 
 
 def _check(path: Path, now: float) -> None:

@@ -203,11 +203,10 @@ def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None])
     """Return a line for each file with a secret that everybody on this host may read."""
     files = set()
     for channel in filter(None, channels.values()):
-        values = [getattr(channel, name) for name in channel.secrets] + [getattr(channel, "headers", None)]
-        if path and any(values):
+        held = [secret for name in channel.secrets if (secret := getattr(channel, name))]
+        if path and (getattr(channel, "headers", None) or any(secret.inline for secret in held)):
             files.add(path)
-        held = [getattr(channel, f"{name}_file") for name in channel.secrets]
-        files |= {file.path for file in held if file}
+        files |= {secret.file for secret in held if secret.file}
     return [
         f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
         for file in sorted(files)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from f2b_digest.channels.base import ConfiguredPath
+from f2b_digest.channels.keys import ConfiguredPath
 
 AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError, create_model, model_validator
 
+from f2b_digest.channels.keys import keys_of
 from f2b_digest.errors import hint
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def _broken_rules(model: type[Model], values: Mapping[str, Any], bad: Collection
     pydantic asks the validators of a whole model in vain as long as one key is wrong, and stops at the first that
     refuses. Here each is asked, before a stand-in without validators whose wrong keys hold `_Wrong`.
     """
-    rules = model.__pydantic_decorators__.model_validators
+    validators = model.__pydantic_decorators__.model_validators
+    rules = {name: rule for name, rule in validators.items() if rule.info.mode == "after"}
     names = {field.alias or name: name for name, field in model.model_fields.items()}
     wrong: Any = {names[key]: (Any, ...) for key in bad if key in names}
     quiet: Any = {name: model_validator(mode="after")(_accept) for name in rules}
@@ -93,6 +95,7 @@ def _text(model: type[BaseModel], detail: Any) -> str:
     """Return what one of pydantic's errors says."""
     if detail["type"] == "extra_forbidden":
         keys = [field.alias or name for name, field in model.model_fields.items()]
+        keys += [key for name in getattr(model, "secrets", ()) for key in keys_of(name)]
         return f"unknown key ({hint('known', keys, detail['loc'][-1])})"
     if detail["type"] == "string_pattern_mismatch":
         return f"must be {model.model_fields[detail['loc'][0]].title}"

@@ -1,6 +1,5 @@
 """The life of a digest: rendered, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
 
-import json
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,21 +8,18 @@ from f2b_digest import composition, resources
 from f2b_digest.channels.base import Channel
 from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import attempts
-from f2b_digest.delivery.attempts import LONGEST_WAIT, Clock, Outcome
+from f2b_digest.delivery.attempts import Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
 from f2b_digest.model.cutting import bare, cut
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
-from f2b_digest.model.message import ADDRESSES, DOCUMENT, EARLIER, Message, Stamp
-from f2b_digest.model.selection import Selection
+from f2b_digest.model.message import Content, Message, Needs, Stamp
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import OPEN, Delivery, Store
+from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Source, Store
 
-AGAIN = 900.0
-"""Seconds for which a service that knows addresses does not want to hear of one again."""
 SIZES = (
     (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
 )  # fmt: skip
@@ -50,40 +46,34 @@ def renderer_for(renderer: Renderer, configuration: Configuration, report: str) 
     return renderer.preferring(known.templates if known else None).speaking(language)
 
 
-def fit(
-    templates: Iterable[str], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
-) -> tuple[dict[str, str], Digest]:
-    """Render a digest with as many rows as `fits` allows; return the parts, and the digest with notes on the way.
+def fit(needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool]) -> tuple[Content, Digest]:
+    """Render a digest with as many rows as `fits` allows; return the content, and the digest with notes on the way.
 
     Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
-    there is none, the digest as JSON does, if it is among the templates. Raises TemplateError where not.
+    there is none, the digest as JSON does, if the channel takes it. Raises TemplateError where not.
     """
-    names = tuple(templates)
     try:
-        return renderer.apart(lambda: _largest(names, digest, renderer, fits)), digest
+        return renderer.apart(lambda: _largest(needs, digest, renderer, fits)), digest
     except TemplateError as error:
         plainer = renderer.without(error.template)
-        if plainer is None and DOCUMENT not in names:
+        if plainer is None and not needs.document:
             raise
         instead = "the built-in template was used" if plainer else "the digest was sent as JSON"
         note = f"{' '.join(str(error).split())}; {instead}"
         noted = replace(digest, notes=tuple(dict.fromkeys((*digest.notes, note))))
-        return fit(names if plainer else (DOCUMENT,), noted, plainer or renderer, fits)
+        return fit(needs if plainer else replace(needs, templates=()), noted, plainer or renderer, fits)
 
 
-def _largest(
-    names: tuple[str, ...], digest: Digest, renderer: Renderer, fits: Callable[[dict[str, str]], bool]
-) -> dict[str, str]:
+def _largest(needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool]) -> Content:
     """Render the largest of `SIZES` that fits, or the smallest. Raises TemplateError."""
-    parts: dict[str, str] = {}
+    content = Content()
     for size in SIZES:
         smaller = cut(digest, *size) if size else bare(digest)
-        parts = renderer.render((name for name in names if name != DOCUMENT), document(smaller))
-        if DOCUMENT in names:
-            parts[DOCUMENT] = to_json(smaller)
-        if fits(parts):
+        parts = renderer.render(needs.templates, document(smaller))
+        content = Content(parts, to_json(smaller) if needs.document else "")
+        if fits(content):
             break
-    return parts
+    return content
 
 
 def shown_by(channel: Channel, digest: Digest) -> Digest:
@@ -101,19 +91,18 @@ def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
     )
 
 
-def make(
-    channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, store: Store, selection: Selection
-) -> tuple[bytes, Digest]:
+def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, source: Source) -> tuple[bytes, Digest]:
     """Return the bytes that a channel sends of a digest, and the digest with notes on what went wrong on the way."""
-    from_store = {}
-    if ADDRESSES in channel.templates:
-        from_store[ADDRESSES] = json.dumps(store.addresses(selection))
-    if EARLIER in channel.templates:
-        bodies = store.delivered(stamp.channel, since=stamp.made_at - AGAIN)
-        from_store[EARLIER] = json.dumps([body.decode() for body in bodies])
-    rest = [name for name in channel.templates if name not in from_store]
-    parts, noted = fit(rest, shown_by(channel, digest), renderer, lambda parts: channel.fits(parts | from_store, stamp))
-    return channel.pack(parts | from_store, stamp), noted
+    needs = channel.needs
+    addresses = source.addresses() if needs.addresses else ()
+    delivered = source.delivered(stamp.channel, since=stamp.made_at - needs.delivered) if needs.delivered else ()
+
+    def whole(content: Content) -> Content:
+        return replace(content, addresses=addresses, delivered=delivered)
+
+    shown = shown_by(channel, digest)
+    content, noted = fit(needs, shown, renderer, lambda content: channel.fits(whole(content), stamp))
+    return channel.pack(whole(content), stamp), noted
 
 
 # ---- sealing and sending
@@ -163,20 +152,21 @@ def _seal(
     if taken is None:
         return []
     selection, end = taken
-    digest = composition.compose(configuration, store, name, selection, end, host_context, known)
-    channels = _told_by(configuration, report, digest)
-    if not channels:  # what no channel would tell stays pending until there is more of it
-        return []
     key = uuid.uuid4().hex
-    renderer = renderer_for(renderer, configuration, name)
     messages: list[tuple[str, Message]] = []
     notes: dict[str, Outcome] = {}
-    for channel_name in channels:
-        channel = configuration.channels[channel_name]
-        stamp = stamp_of(digest, key, channel_name, now)
-        body, noted = make(channel, digest, renderer, stamp, store, selection)
-        messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
-        notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
+    with store.report(selection) as source:
+        digest = composition.compose(configuration, source, name, end, host_context, known)
+        channels = _told_by(configuration, report, digest)
+        renderer = renderer_for(renderer, configuration, name) if channels else renderer
+        for channel_name in channels:
+            channel = configuration.channels[channel_name]
+            stamp = stamp_of(digest, key, channel_name, now)
+            body, noted = make(channel, digest, renderer, stamp, source)
+            messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
+            notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
+    if not channels:  # what no channel would tell stays pending until there is more of it
+        return []
     store.seal(
         selection,
         stamp=stamp_of(digest, key, "", now),

@@ -12,19 +12,20 @@ from dataclasses import dataclass, field, replace
 from f2b_digest import isolation
 from f2b_digest.channels.base import DEADLINE, Channel, deadline
 from f2b_digest.config import Configuration
-from f2b_digest.errors import DeliveryError
+from f2b_digest.errors import DeliveryError, PartlyDeliveredError
 from f2b_digest.isolation import Children, Finished, NotStartedError, OverdueError, Stopped
 from f2b_digest.model.message import Message
-from f2b_digest.store import Delivery, Store
+from f2b_digest.store import LONGEST_WAIT, Delivery, Store
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 """Returns UTC epoch seconds."""
 
-FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 300.0, 4 * 3600.0, 5 * 86400.0
-"""Seconds: a mail queue's schedule. The first wait is longer than an attempt's deadline, so that an attempt that is
-under way is never begun a second time."""
+FIRST_WAIT, GIVE_UP = 300.0, 5 * 86400.0
+"""Seconds: a mail queue's schedule, with at most `LONGEST_WAIT` between two attempts.
+
+The first wait is longer than an attempt's deadline, so that no attempt under way is begun a second time."""
 FEWEST_ATTEMPTS = 5
 """Before a delivery is given up."""
 GRACE = 5.0
@@ -197,7 +198,8 @@ def _result(finished: Finished) -> _Result:
         return _Result("sent", finished.result() or "")
     except DeliveryError as error:
         status = "failed" if error.permanent else "deferred"
-        return _Result(status, error.reason, error.in_doubt, error.remaining, error.unreachable)
+        remaining = error.remaining if isinstance(error, PartlyDeliveredError) else None
+        return _Result(status, error.reason, error.in_doubt, remaining, error.unreachable)
     except Stopped as error:  # a bug of one channel must not keep the others waiting
         log.debug("an attempt ended without a result", exc_info=True)
         return _Result("deferred", str(error), in_doubt=True, unreachable=isinstance(error, OverdueError))

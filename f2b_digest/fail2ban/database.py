@@ -1,5 +1,6 @@
 """fail2ban's own database, of every schema: its bans with failures, user names and log lines. Opened read-only.
 
+The only SQL outside `store`: the tables are fail2ban's, and nothing of the store is known here.
 It holds what its dbpurgeage leaves (a day by default), without the ids that somebody unbanned by hand. Of a ban's user
 names it knows those of the first failure only.
 """
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from f2b_digest import recorder
-from f2b_digest.fail2ban.files import Row, SourceError, Tally
+from f2b_digest.fail2ban.files import SourceError, Tally
+from f2b_digest.model.event import Event
 
 log = logging.getLogger(__name__)
 
-WAIT = 5
+WAIT = 5.0
 """Seconds; fail2ban writes in short transactions."""
 
 
-def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Row]:
+def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Event]:
     """Yield the bans of a database since a time, in UTC epoch seconds.
 
     Rows whose data cannot be read lack what stood in it. Raises SourceError.
@@ -48,17 +50,30 @@ def hold(path: Path) -> None:
     _HELD[path] = connection
 
 
+def frozen(path: Path) -> sqlite3.Connection:
+    """Return a database as it is now, which fail2ban cannot write to until this is closed. Raises sqlite3.Error."""
+    connection = _connect(path)
+    try:
+        connection.execute("BEGIN")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
 
 
 def rows(
     connection: sqlite3.Connection, path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0
-) -> Iterator[Row]:
+) -> Iterator[Event]:
     """Yield the same of an open database; `path` is for messages. Raises SourceError."""
     connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
     try:
-        columns = {row[1] for row in connection.execute("PRAGMA table_info(bans)")}
+        columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('bans')")}
         if not {"jail", "ip", "timeofban", "data"} <= columns:
             raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
         extra = "bantime, bancount" if {"bantime", "bancount"} <= columns else "NULL, NULL"
@@ -66,23 +81,22 @@ def rows(
         for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
             if jail != recorder.SCRATCH_JAIL:
                 tally.lines += 1
-                yield _row(jail, ip, at, _data(data), bantime, bancount, host, history)
+                yield _ban(jail, ip, at, _data(data), bantime, bancount, host, history)
     except sqlite3.Error as error:
         raise SourceError(f"{path}: {error}") from None
 
 
-def _row(
+def _ban(
     jail: str, ip: str, at: float, data: dict[str, Any], bantime: float | None, bancount: int | None, host: str,
     history: bool,
-) -> Row:  # fmt: skip
+) -> Event:  # fmt: skip
     matches = data.get("matches")
-    row: Row = recorder.event(
+    return Event.of(
         "ban", jail, ip, at, host, "database", recorded_at=at, failures=data.get("failures"),
         bantime=None if bantime is not None and bantime < -1 else bantime,  # -2: upgraded from a schema without it
         bancount=bancount, users=_users(data),
         matches="\n".join(map(_line, matches)) if isinstance(matches, list) else None, history=history,
     )  # fmt: skip
-    return row
 
 
 def _line(line: object) -> str:

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, cast
 
 from f2b_digest.errors import F2bDigestError
 
-Row = tuple[Any, ...]
 LONGEST = 1 << 20
 """Bytes of a line; a longer one (a file without line ends) comes in pieces."""
 _SHOWN = 200

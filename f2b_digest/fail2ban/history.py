@@ -1,6 +1,6 @@
 """What fail2ban left behind, as events: its logs, its database, its mailing actions' files. Nothing is written here.
 
-Each module yields rows for `recorder.INSERT`; which one reads a file, the file's first known line tells.
+Which module one reads a file, the file's first known line tells.
 """
 
 import logging
@@ -10,21 +10,20 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from f2b_digest.fail2ban import database, files, log, mail_buffer
-from f2b_digest.fail2ban.files import Row, SourceError, Tally, lines_of, open_binary
+from f2b_digest.fail2ban.files import SourceError, Tally, lines_of, open_binary
+from f2b_digest.model.event import Event
 
-__all__ = ["AFTER", "BEFORE", "KNOWN", "Row", "SourceError", "Tally", "hold", "is_database", "read"]
+__all__ = ["KNOWN", "SourceError", "Tally", "hold", "is_database", "read"]
 
 logger = logging.getLogger(__name__)
 
-BEFORE, AFTER = 2.0, 30.0
-"""Seconds: fail2ban's log tells a ban so much later than its database, whose time is that of the last failure."""
 KNOWN = (
     "fail2ban's database (fail2ban.sqlite3); its log (2026-11-20 04:17:33,839 fail2ban.actions [123]: NOTICE [sshd] "
     "Ban 192.0.2.1); a mailing action's file (Fri Nov 20 04:17:33 UTC 2026: 192.0.2.1 (3 failures), or the same date "
     "and: sshd ban 192.0.2.1 after 3 failure(s))"
 )
 """The forms that are understood, in a line for people."""
-_Reader = Callable[..., Iterator[Row]]
+_Reader = Callable[..., Iterator[Event]]
 
 
 def is_database(path: Path) -> bool:
@@ -41,7 +40,7 @@ def hold(paths: Iterable[Path]) -> None:
             database.hold(path)
 
 
-def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:
+def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
     """Return the events of files, in the order in which they complete each other: databases first, which know more of a
     ban; then rotated logs by time. Raises SourceError, before any is read, unless each of them is known.
     """  # noqa: D205
@@ -49,7 +48,7 @@ def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, hist
     return _events(kinds, host, zone, tally, history=history)
 
 
-def _events(kinds: dict[Path, str], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:
+def _events(kinds: dict[Path, str], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
     past = log.Past()
     readers: dict[str, _Reader] = {
         "database": database.read,

@@ -12,13 +12,12 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from f2b_digest import recorder
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban.client import Client
 from f2b_digest.recorder import SCRATCH_JAIL
@@ -223,10 +222,11 @@ def _ask(client: Client, questions: Sequence[tuple[str, ...]]) -> list[str]:
     return [answer.strip() for answer in said]
 
 
-def try_a_ban(client: Client, action: Path, folder: Path) -> None:
+def try_a_ban(client: Client, action: Path, folder: Path, has_ban: Callable[[Path, str], bool]) -> None:
     """Ban a documentation address in a scratch jail that has no other action than ours, and find it in a scratch store.
 
-    The store is made, and taken away, below `folder`: where the real one is. Raises SetupError.
+    The store is made, and taken away, below `folder`: where the real one is. `has_ban` says whether a store has a ban
+    of an address. Raises SetupError.
     """
     with tempfile.TemporaryDirectory(prefix="setup-", dir=folder, ignore_cleanup_errors=True) as scratch:
         store = f"{scratch}/bans.sqlite3"
@@ -238,21 +238,13 @@ def try_a_ban(client: Client, action: Path, folder: Path) -> None:
             client("start", SCRATCH_JAIL)
             client("set", SCRATCH_JAIL, "banip", ADDRESS)
             until = time.monotonic() + 5
-            while not _has_ban(store):
+            while not has_ban(Path(store), ADDRESS):
                 if time.monotonic() > until:
                     raise SetupError(f"a ban in a scratch jail did not reach {store}: see fail2ban's log")
                 time.sleep(0.05)
             client("set", SCRATCH_JAIL, "unbanip", ADDRESS)
         finally:
             client.succeeds("stop", SCRATCH_JAIL)
-
-
-def _has_ban(store: str) -> bool:
-    if not Path(store).exists():
-        return False
-    with closing(recorder.connect(store)) as connection:
-        query = "SELECT count(*) FROM event WHERE kind = 'ban' AND ip = ?"
-        return bool(connection.execute(query, (ADDRESS,)).fetchone()[0])
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from f2b_digest import recorder
-from f2b_digest.fail2ban.files import Row, Tally, lines_of
+from f2b_digest.fail2ban.files import Tally, lines_of
+from f2b_digest.model.event import Event
 
 _LINE = re.compile(
     rb"(\d{4}-\d\d-\d\d \d\d:\d\d):(\d\d)(?:[,.](\d+))?\s+fail2ban\.\w+\s*(?:\[\d+\])?:?\s+\w+:?\s+"
@@ -51,7 +52,7 @@ def is_line(line: bytes) -> bool:
     return _ANY.match(line) is not None or _LINE.match(line) is not None
 
 
-def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, past: Past, *, history: bool) -> Iterator[Row]:
+def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, past: Past, *, history: bool) -> Iterator[Event]:
     """Yield the events of one log; lines like a ban that are not understood are counted in `tally`.
 
     `past` goes from one file of a log to the next. Raises SourceError.
@@ -61,14 +62,14 @@ def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, past: Past, *, his
         if kind == "restore":
             ends.restored(jail, rest)
             continue
-        row = _row(kind, jail, rest, at, past, host, history)
+        event = _event(kind, jail, rest, at, past, host, history)
         yield from ends.older(jail, at - _STOPPING)
         if kind == "unban":
-            ends.young.setdefault(jail, []).append(row)
+            ends.young.setdefault(jail, []).append(event)
             continue
         if kind in ("start", "stop"):
             ends.changed(jail, kind)
-        yield row
+        yield event
     yield from ends.rest()
 
 
@@ -76,20 +77,20 @@ class _Ends:
     """Unbans that wait until it is known whether they end their bans: a start restores what a stop unbanned."""
 
     def __init__(self) -> None:
-        self.young: dict[str, list[Row]] = {}
-        self._stopped: dict[str, dict[str, Row]] = {}
-        self._started: dict[str, dict[str, Row]] = {}
+        self.young: dict[str, list[Event]] = {}
+        self._stopped: dict[str, dict[str, Event]] = {}
+        self._started: dict[str, dict[str, Event]] = {}
 
-    def older(self, jail: str, before: float) -> Iterator[Row]:
+    def older(self, jail: str, before: float) -> Iterator[Event]:
         """Yield a jail's unbans from before a time (UTC epoch seconds), which no stop made."""
         held = self.young.get(jail, [])
-        while held and held[0][5] < before:
+        while held and held[0].recorded_at < before:
             yield held.pop(0)
 
     def changed(self, jail: str, kind: str) -> None:
         """Take note of a jail's start or stop."""
         if kind == "stop":
-            self._stopped.setdefault(jail, {}).update({row[3]: row for row in self.young.pop(jail, ())})
+            self._stopped.setdefault(jail, {}).update({event.ip: event for event in self.young.pop(jail, ())})
         else:
             self._started.setdefault(jail, {}).update(self._stopped.pop(jail, {}))
 
@@ -97,7 +98,7 @@ class _Ends:
         """Take note that a ban goes on."""
         self._started.get(jail, {}).pop(ip, None)
 
-    def rest(self) -> Iterator[Row]:
+    def rest(self) -> Iterator[Event]:
         """Yield what no start restored; not what was unbanned at a stop without a start: that one is still to come."""
         for held in self.young.values():
             yield from held
@@ -140,7 +141,7 @@ def _count(line: bytes, past: Past) -> None:
         past.found[key] = past.found.get(key, 0) + 1
 
 
-def _row(kind: str, jail: str, rest: str, at: float, past: Past, host: str, history: bool) -> Row:
+def _event(kind: str, jail: str, rest: str, at: float, past: Past, host: str, history: bool) -> Event:
     """Return one event; a prolongation and an unban bear the time of their ban, as fail2ban's own do."""
     ip, bantime, recorded_at, failures = rest, None, at, None
     increase = _INCREASE.fullmatch(rest) if kind == "prolong" else None
@@ -151,10 +152,9 @@ def _row(kind: str, jail: str, rest: str, at: float, past: Past, host: str, hist
         failures = past.found.pop((jail, ip), None)
     elif ip:
         at = past.latest.get((jail, ip), at)
-    row: Row = recorder.event(
+    return Event.of(
         kind, jail, ip, at, host, "log", recorded_at=recorded_at, failures=failures, bantime=bantime, history=history
     )
-    return row
 
 
 def seconds_of(duration: str) -> int | None:

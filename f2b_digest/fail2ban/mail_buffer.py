@@ -11,7 +11,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from f2b_digest import recorder
-from f2b_digest.fail2ban.files import Row, Tally, lines_of
+from f2b_digest.fail2ban.files import Tally, lines_of
+from f2b_digest.model.event import Event
 
 _LINE = re.compile(
     r"(?P<date>[^:]*\d\d:\d\d:\d\d[^:]*|\d{4}-\d\d-\d\dT[\d:]+[+-]\d\d:?\d\d): "
@@ -32,7 +33,7 @@ def is_line(line: bytes) -> bool:
     return _LINE.fullmatch(line.decode("utf-8", "replace")) is not None
 
 
-def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Row]:
+def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
     """Yield the bans of one file; lines that are not understood are counted in `tally`. Raises SourceError."""
     for line in lines_of(path):
         tally.lines += 1
@@ -42,7 +43,7 @@ def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) 
             jail, ip = found["jail"] or JAIL, found["ip"] or found["its_ip"]
             failures = found["failures"] or found["its_failures"]
             if jail != recorder.SCRATCH_JAIL:
-                yield recorder.event(
+                yield Event.of(
                     "ban", jail, ip, at, host, "buffered", recorded_at=at, failures=failures, history=history
                 )
         elif line.strip():

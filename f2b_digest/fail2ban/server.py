@@ -18,6 +18,8 @@ from f2b_digest.model.host_context import AnyNetwork
 log = logging.getLogger(__name__)
 DEADLINE = 15.0
 """Seconds for all questions together: on a small or busy computer, each of the programs takes two to start."""
+AT_ONCE = 3.0
+"""Seconds for a question that a person waits for."""
 QUESTIONS = ("ignoreip", "bantime.increment", "actions")
 OPTIONS = ("dbpath", "store")
 """What our Python action, and our shell action, call the store: no other action has either."""
@@ -176,3 +178,22 @@ def _increments(said: Sequence[str], jails: int) -> bool | None:
     if "True" in found:
         return True
     return False if found and len(found) == jails else None
+
+
+def ask_banned(client: Client, ips: Sequence[str]) -> str | None:
+    """Return what the running server says of some addresses, unparsed; None where it does not tell."""
+    try:
+        return client("banned", *ips, patience=AT_ONCE) if ips else None
+    except NoAnswerError as silence:
+        log.info("fail2ban does not say who is banned: %s", silence.reason)
+        return None
+
+
+def banned(said: str, ips: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
+    """Return by address the jails that ban it, of what `ask_banned` got for them; None where that is not understood."""
+    try:
+        lists = ast.literal_eval(said.strip())
+        return {ip: tuple(str(jail) for jail in jails) for ip, jails in zip(ips, lists, strict=True)}
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        log.info("fail2ban's answer is not understood: %.200r", said)
+        return None

@@ -7,10 +7,9 @@ import stat
 from pathlib import Path
 
 from f2b_digest import privileges
+from f2b_digest.fail2ban import database
 
 log = logging.getLogger(__name__)
-WAIT = 5.0
-"""Seconds; fail2ban writes in short transactions."""
 
 
 class Snapshot:
@@ -38,21 +37,15 @@ class Snapshot:
         log.info("fail2ban's database, %s: %s", self.path, reason)
 
     def _hold(self) -> None:
-        connection = None
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):
                 self._passed_over("is no regular file")
                 return
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT,
-                                         isolation_level=None, check_same_thread=False)  # fmt: skip
-            connection.execute("BEGIN")
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            connection = database.frozen(self.path)
         except FileNotFoundError as error:
             self.unseen, self.reason = False, str(error.strerror)
         except (OSError, sqlite3.Error) as error:
             self._passed_over(str(error) if isinstance(error, sqlite3.Error) else str(error.strerror))
-            if connection:
-                connection.close()
         else:
             self.connection, self.unseen, self.reason = connection, False, ""
 

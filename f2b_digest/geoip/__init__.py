@@ -4,6 +4,7 @@ Where there is no database, this costs a look into a few folders: the readers ar
 read.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from operator import attrgetter
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from f2b_digest.geoip.reading import Database, Gift, Unreadable, address
 from f2b_digest.model.host_context import Geography, Place
+
+log = logging.getLogger(__name__)
 
 MAXMIND_FOLDERS = ("var/lib/GeoIP", "usr/share/GeoIP", "usr/local/share/GeoIP")
 """Debian's geoipupdate; MaxMind's own package of it; one that was built on this host."""
@@ -78,6 +81,7 @@ def _opened(paths: Iterable[Path], notes: Notes) -> list[Database]:
         except OSError as error:
             notes.append(f"{path}: {error.strerror or error}")
         except Exception as error:  # a broken database costs its content, never the digest
+            log.info("database of addresses %s cannot be opened", path, exc_info=True)
             notes.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return databases
 
@@ -118,7 +122,8 @@ def _as_one(databases: Sequence[Database]) -> Geography | None:
         for database in databases:
             try:
                 place = database.lookup(wanted)
-            except Exception:  # noqa: S112 - broken at this address: not known here; the digest goes out
+            except Exception:  # broken at this address: not known here; the digest goes out
+                log.debug("%s is broken where %s would be", database.source, wanted, exc_info=True)
                 continue
             country = country or place.country
             if asn is None:

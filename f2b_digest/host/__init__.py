@@ -37,8 +37,9 @@ class Gathered:
     server: server.Answers
     logins: logins.Raw
     database: Snapshot
-    own: tuple[AnyNetwork, ...]
-    users: frozenset[str]
+    own: tuple[AnyNetwork, ...] | None
+    users: frozenset[str] | None
+    """None is what could not be asked."""
 
 
 def gather(configuration: Configuration, since: float, socket: Path | None = None) -> Gathered:
@@ -52,8 +53,8 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
     with ThreadPoolExecutor(2) as pool:
         told = pool.submit(_best_effort, "fail2ban", lambda: server.ask(client), server.Answers(None, asked=False))
         seen = pool.submit(_best_effort, "logins", lambda: logins.gather(since), logins.Raw(unseen=True))
-        own: tuple[AnyNetwork, ...] = _best_effort("interfaces", lambda: tuple(own_networks()), ())
-        users: frozenset[str] = _best_effort("users", _users, frozenset())
+        own: tuple[AnyNetwork, ...] | None = _best_effort("interfaces", lambda: tuple(own_networks()), None)
+        users: frozenset[str] | None = _best_effort("users", _users, None)
     return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users)
 
 
@@ -62,20 +63,24 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
 
     What this host does not tell is empty, or None.
     """
-    hosts = {network.network_address for network in gathered.own if network.num_addresses == 1}
-    found: tuple[Login, ...] | None = _best_effort("logins", lambda: logins.parse(gathered.logins, since, now), None)
+    own = gathered.own or ()
+    hosts = {network.network_address for network in own if network.num_addresses == 1}
+    no_logins: tuple[tuple[Login, ...], bool] = ((), False)
+    found, whole = _best_effort("logins", lambda: logins.parse(gathered.logins, since, now), no_logins)
     unseen = {
         "server": not gathered.server.asked,
-        "logins": found is None or gathered.logins.unseen,
+        "logins": gathered.logins.unseen or not whole,
         "database": gathered.database.unseen,
+        "addresses": gathered.own is None,
+        "users": gathered.users is None,
     }
     places, notes = geoip.find(configuration.geography)
     known = HostContext(
-        own=gathered.own,
+        own=own,
         friends=configuration.friends,
         ignored=gathered.server.ignored,
-        logins=tuple(login for login in found or () if ip_address(login.ip) not in hosts),
-        users=gathered.users,
+        logins=tuple(login for login in found if ip_address(login.ip) not in hosts),
+        users=gathered.users or frozenset(),
         running=gathered.server.running,
         increments=gathered.server.increments,
         stores=gathered.server.stores,

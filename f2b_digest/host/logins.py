@@ -90,14 +90,15 @@ def find(
     journal: Sequence[str | Path] = (),
 ) -> tuple[Login, ...]:
     """Gather, and parse."""
-    return parse(gather(since, wtmp, files, journal), since, now)
+    return parse(gather(since, wtmp, files, journal), since, now)[0]
 
 
-def parse(raw: Raw, since: float, now: float) -> tuple[Login, ...]:
+def parse(raw: Raw, since: float, now: float) -> tuple[tuple[Login, ...], bool]:
     """Return the newest login of each address and user since a time, newest first; times are UTC epoch seconds.
 
-    Logins from this host itself (loopback) do not count.
+    Logins from this host itself (loopback) do not count. Second, whether every log could be read to its end.
     """
+    whole = True
     newest: dict[tuple[str, str], float] = {}
     for source in (from_wtmp(raw.wtmp), from_journal(raw.journal), *(from_file(file, now) for file in raw.files)):
         try:
@@ -106,9 +107,10 @@ def parse(raw: Raw, since: float, now: float) -> tuple[Login, ...]:
                 if ip and since <= login.at <= now and login.at > newest.get((ip, login.user), 0.0):
                     newest[ip, login.user] = login.at
         except OSError as error:
+            whole = False
             log.warning("a log of logins could not be read to its end: %s", error.strerror)
     latest = sorted(newest.items(), key=lambda item: item[1], reverse=True)[:AT_MOST]
-    return tuple(Login(ip, user, at) for (ip, user), at in latest)
+    return tuple(Login(ip, user, at) for (ip, user), at in latest), whole
 
 
 def _from_wtmp(path: Path) -> bytes:
@@ -131,10 +133,13 @@ def _open(files: Sequence[Path], since: float) -> tuple[list[int], list[str]]:
             closed.append(str(file))
         else:
             status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+            regular = stat.S_ISREG(status.st_mode)
+            if regular and status.st_mtime >= since:
                 opened.append(descriptor)
-            else:
-                os.close(descriptor)
+                continue
+            os.close(descriptor)
+            if not regular:
+                closed.append(str(file))
     return opened, closed
 
 

@@ -14,6 +14,26 @@ class Sample(NamedTuple):
     """Names that this ban's lines tried."""
 
 
+class Banned(NamedTuple):
+    """The bans of one address in one jail. Times are UTC epoch seconds."""
+
+    jail: str
+    ip: str
+    bans: int
+    failures: int | None
+    """Of the bans whose failures are known; None where none are."""
+    uncounted: int
+    """Bans whose failures are unknown."""
+    first: float
+    last: float
+    lifted: bool
+    """Whether the last ban was ended before its time."""
+    users: tuple[str, ...]
+    """Names that the last ban's log lines tried."""
+    matches: str | None
+    """The last ban's log lines; nothing is masked."""
+
+
 class Chosen(NamedTuple):
     """The bans of one id in one jail. Times are UTC epoch seconds."""
 

@@ -1,17 +1,30 @@
 """What a digest is compared with, as plain values: counts of earlier periods. Nothing is counted or judged here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Window = tuple[float, float]
 """From and until (excluded), in UTC epoch seconds."""
 
 
 @dataclass(frozen=True)
+class Quiet:
+    """A jail that has not banned for a while, and how it did before its last ban."""
+
+    last: float
+    """Its last ban, in UTC epoch seconds."""
+    daily: tuple[int, ...]
+    """Bans of each 24 hours up to the last ban, at most 28, the newest first."""
+    gaps: tuple[float, ...]
+    """The longest times from one ban to the next in these days, in seconds, the longest first."""
+
+
+@dataclass(frozen=True)
 class Baseline:
     """How many bans there were before, reported or only known, by jail.
 
-    A window or day that begins before the jail's first ban is not there: nobody knows what it would have been.
+    A window or day that begins before the jail's first ban is not there: nobody knows what it would have been. Nor is
+    one in which an outage was told: that is no habit.
     """
 
     windows: Mapping[str, tuple[int, ...]]
@@ -19,10 +32,14 @@ class Baseline:
     all: tuple[int, ...]
     """Of these jails together, the newest window first; without windows that begin before the first ban of them all.
 
-    More than the sum of `windows` where a jail is younger than a window.
+    More than the sum of `windows` where a jail is younger than a window. A jail with an outage counts with its median.
     """
-    daily: Mapping[str, tuple[int, ...]]
-    """By jail, of each 24 hours before the end of the newest window, at most 28, the newest first."""
+    quiet: Mapping[str, Quiet]
+    """By jail, those that banned nobody for some time before the end of the period."""
     last: Mapping[str, float]
     """By jail, its newest ban before the period, in UTC epoch seconds, absurd times left out; without jails that never
     banned before."""
+    before: Mapping[str, int] = field(default_factory=dict)
+    """By jail, the bans of the newest window, whatever happened in it; without windows that nobody knows."""
+    before_all: int | None = None
+    """Of these jails together."""

@@ -45,7 +45,7 @@ class JailSilent:
 
     jail: str
     usual: float
-    """Bans: the median of the periods that this one is compared with."""
+    """Bans a day: the median of the 28 days before its last ban."""
     last: datetime | None
     """Its last ban."""
     kind: Literal["silent"] = "silent"

@@ -65,8 +65,8 @@ class HostContext:
     geography: Geography | None = None
 
 
-UNSEEN = ("server", "logins", "database")
-"""fail2ban's server, sshd's logins, and fail2ban's own database."""
+UNSEEN = ("server", "logins", "database", "addresses", "users")
+"""fail2ban's server, sshd's logins, fail2ban's own database, this host's addresses, and its users."""
 UNKNOWN_HOST = HostContext()
 
 

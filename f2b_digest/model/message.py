@@ -1,13 +1,37 @@
 """What delivery and the channels hand to each other: plain values, no behaviour."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-DOCUMENT = "document.json"
-"""Among a channel's templates: the digest as JSON, which no template makes."""
-ADDRESSES = "addresses.json"
-"""Among a channel's templates: every address of the digest, not only the shown ones, as a JSON list."""
-EARLIER = "earlier.json"
-"""Among a channel's templates: the bodies that this channel delivered in the last 15 minutes, as a JSON list."""
+from f2b_digest.model.bans import Banned
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a channel makes its messages of."""
+
+    templates: tuple[str, ...] = ()
+    """As `folder/file` below `templates/`."""
+    document: bool = False
+    """The digest as JSON, which also takes the place of a template that cannot be rendered."""
+    addresses: bool = False
+    """Every address of the digest, not only those in templates and document."""
+    delivered: float = 0.0
+    """Seconds for which the channel needs to know what it delivered."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a channel gets: what it said that it needs, and nothing else."""
+
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """The rendered templates, by name."""
+    document: str = ""
+    """The digest as JSON."""
+    addresses: Sequence[Banned] = ()
+    """The worst first."""
+    delivered: Sequence[bytes] = ()
+    """Bodies of the messages that this channel delivered lately."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from mmap import mmap
@@ -53,7 +54,9 @@ LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
 """Characters of a reason or a note."""
-SENTENCES = frozenset({"notes", "reason", "unban", "lines", "licence", "samples"})
+SENTENCES = frozenset(
+    {"notes", "reason", "unban", "ignore", "block", "lines", "licence", "samples", "store", "registered", "recipient"}
+)
 """Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
@@ -271,13 +274,15 @@ class Renderer:
 
 
 def visible(value: Any, longest: int = LONGEST_TEXT) -> Any:
-    """Return a document in which every text is short and shows its control characters as escapes."""
+    """Return a document, or a dataclass, in which every text is short and shows its control characters as escapes."""
     if isinstance(value, str):
         return _visible_text(value, longest)
     if isinstance(value, Mapping):
         return {key: visible(item, LONGEST_SENTENCE if key in SENTENCES else longest) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [visible(item, longest) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: visible(getattr(value, each.name), longest) for each in fields(value)})
     return value
 
 
@@ -292,8 +297,3 @@ def _visible_text(text: str, longest: int) -> str:
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def plural(value: int, one: str, many: str) -> str:
-    """Return a count with its noun, in English: what commands say."""
-    return f"{value:,} {one if value == 1 else many}"

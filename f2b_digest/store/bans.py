@@ -1,4 +1,4 @@
-"""Single bans of the worst addresses: their log lines, and how soon they came again. Nothing is masked here."""
+"""Single bans, in SQLite's SQL: their log lines, and how soon they came again. Nothing is masked here."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,17 +7,13 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from f2b_digest.model.bans import Chosen, Rebans, Sample
-from f2b_digest.model.selection import Selection
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
-from f2b_digest.store.selected import wanted
-from f2b_digest.store.summary import group, is_grouped
+from f2b_digest.store.selected import Wanted
 
 
-def samples(
-    connection: sa.Connection, selection: Selection, worst: Mapping[str, Sequence[str]]
-) -> dict[str, list[Sample]]:
+def samples(connection: sa.Connection, wanted: Wanted, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
     """Return by jail the last ban in the selection of each of these ids that has log lines, in their order."""
-    where, values = wanted(connection, selection)
+    where, values = wanted
     found: dict[str, list[Sample]] = {}
     for jail, ips in worst.items():
         for ip in ips:
@@ -44,11 +40,9 @@ def _names(users: str | None) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
-def chosen(connection: sa.Connection, selection: Selection, holds: Callable[[str], bool]) -> list[Chosen]:
+def chosen(connection: sa.Connection, wanted: Wanted, holds: Callable[[str], bool]) -> list[Chosen]:
     """Return the bans of a selection's ids that a function chooses, by jail."""
-    where, values = wanted(connection, selection)
-    if not is_grouped(connection, selection):
-        group(connection, selection)
+    where, values = wanted
     cast("Any", connection.connection.driver_connection).create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
@@ -68,15 +62,12 @@ GROUP BY own.jail, own.ip ORDER BY own.jail, own.ip
 """
 
 
-def rebans(connection: sa.Connection, selection: Selection, frequent_from: int) -> Rebans:
+def rebans(connection: sa.Connection, wanted: Wanted, prolongs: Wanted, frequent_from: int) -> Rebans:
     """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
-    where, values = wanted(connection, selection)
-    if not is_grouped(connection, selection):
-        group(connection, selection)
-    prolonged, more = wanted(connection, selection, kind="prolong")
+    where, values = wanted
     spared, spared_addresses = connection.execute(sa.text(_SPARED.format(where=where)), values).one()
     frequent, frequent_bans = connection.execute(sa.text(_FREQUENT), {"least": frequent_from}).one()
-    was_prolonged = bool(connection.scalar(sa.text(_PROLONGED.format(where=prolonged)), more))
+    was_prolonged = bool(connection.scalar(sa.text(_PROLONGED.format(where=prolongs.where)), prolongs.values))
     return Rebans(spared, spared_addresses, frequent, frequent_bans, was_prolonged)
 
 

@@ -1,52 +1,125 @@
-"""What a digest is compared with: earlier periods, and jails that start and stop. What that means is judged elsewhere.
+"""Earlier periods, and jails that start and stop, in SQLite's SQL. What that means is judged elsewhere.
 
 Of the index `event_when` only, so that years of history cost what the periods asked for hold.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 
 import sqlalchemy as sa
 
-from f2b_digest.model.baseline import Baseline, Window
+from f2b_digest.model.baseline import Baseline, Quiet, Window
 from f2b_digest.store.selected import jails
 
 DAY, DAYS = 86400.0, 28
+GAPS = 31
+"""The longest gaps that are fetched of a quiet jail; more than `analysis.statistics.LONG_GAPS`."""
+SAME = 1.0
+"""Seconds: a digest tells times without their fractions."""
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
 """2004, when fail2ban began, to 2100, in UTC epoch seconds: a clock that was wrong is no history."""
 
 
-def baseline(connection: sa.Connection, windows: Sequence[Window], patterns: Sequence[str], before: float) -> Baseline:
+def baseline(
+    connection: sa.Connection,
+    windows: Sequence[Window],
+    patterns: Sequence[str],
+    before: float,
+    *,
+    end: float,
+    until: float,
+    quiet_for: float,
+    outages: Mapping[str, Sequence[float]] | None = None,
+    most: int | None = None,
+) -> Baseline:
     """Count the bans of each window, which may lie in any order and overlap, in the jails that the patterns take in.
 
-    What came before a time, in UTC epoch seconds, bounds `last`.
+    What came before a time bounds `last`; `quiet` are those that banned nobody in so many seconds before the period's
+    end, nor from then until a time. `outages` are, by jail, the last bans before those that were told; of the windows
+    without one, the newest `most` count. All times are UTC epoch seconds.
     """
     windows = sorted(windows, reverse=True)
-    end = max((until for _, until in windows), default=0.0)
-    days = [(end - (day + 1) * DAY, end - day * DAY) for day in range(DAYS)] if windows else []
-    spans = _spans(connection, [*windows, *days])
-    first, last, together = {}, {}, [0] * len(spans)
+    spans = _spans(connection, windows)
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    quiet: dict[str, Quiet] = {}
     by_window: dict[str, tuple[int, ...]] = {}
-    by_day: dict[str, tuple[int, ...]] = {}
+    newest: dict[str, int] = {}
+    together, newest_of_all = [0.0] * len(windows), 0
     for jail in jails(connection, patterns):
-        values = {"jail": jail, "since": PLAUSIBLE[0], "until": PLAUSIBLE[1], "before": before}
-        oldest, newest = connection.execute(sa.text(_BOUNDS), values).one()
+        values = {"jail": jail, "since": PLAUSIBLE[0], "until": PLAUSIBLE[1], "before": before, "end": until}
+        oldest, earlier, latest = connection.execute(sa.text(_BOUNDS), values).one()
         if oldest is None:
             continue
         first[jail] = oldest
-        if newest is not None:
-            last[jail] = newest
+        if earlier is not None:
+            last[jail] = earlier
+        down = _outages(connection, jail, (outages or {}).get(jail, ()))
+        if latest is not None and latest <= end - quiet_for:
+            quiet[jail] = _quiet(connection, jail, oldest, latest, down)
         bans = connection.scalars(sa.text(_COUNTS), {"jail": jail}).all()
-        together = [one + more for one, more in zip(together, bans, strict=True)]
-        by_window[jail] = _sums(spans, bans, [window for window in windows if window[0] >= oldest])
-        by_day[jail] = _sums(spans, bans, [day for day in days if day[0] >= oldest])
-    known = [window for window in windows if first and window[0] >= min(first.values())]
-    return Baseline(by_window, _sums(spans, together, known), by_day, last)
+        sums = _sums(spans, bans, windows)
+        usable = [not _meet(window, down) for window in windows]
+        known = [count for window, count, use in zip(windows, sums, usable, strict=True) if use and window[0] >= oldest]
+        by_window[jail] = tuple(known[:most])
+        typical = median(known[:most]) if known else 0.0
+        together = [one + (count if use else typical) for one, count, use in zip(together, sums, usable, strict=True)]
+        newest_of_all += sums[0] if sums else 0
+        if windows and windows[0][0] >= oldest:
+            newest[jail] = sums[0]
+    since = min(first.values(), default=math.inf)
+    known_of_all = [round(count) for window, count in zip(windows, together, strict=True) if window[0] >= since]
+    before_all = newest_of_all if known_of_all else None
+    return Baseline(by_window, tuple(known_of_all[:most]), quiet, last, newest, before_all)
+
+
+def _outages(connection: sa.Connection, jail: str, begun: Sequence[float]) -> list[Window]:
+    """Return what was told as outages of a jail: from the last ban before to the next one, or for ever."""
+    found = []
+    for since in begun:
+        until = connection.scalar(sa.text(_NEXT), {"jail": jail, "since": since + SAME})
+        found.append((since, PLAUSIBLE[1] if until is None else until))
+    return found
+
+
+def _meet(window: Window, outages: Sequence[Window]) -> bool:
+    return any(since < window[1] and window[0] < until for since, until in outages)
+
+
+def _quiet(connection: sa.Connection, jail: str, oldest: float, last: float, outages: Sequence[Window]) -> Quiet:
+    """Return how a jail banned before its last ban: 28 days without outages, and the longest gaps in them."""
+    over = [(since, until) for since, until in outages if until <= last]
+    lost = sum((until - since) // DAY + 2 for since, until in over)
+    days, reach = int(min(DAYS + lost, (last - oldest) // DAY)), last
+    daily: list[int] = []
+    for day in range(days):
+        window = (last - (day + 1) * DAY, last - day * DAY)
+        if not _meet(window, over) and len(daily) < DAYS:
+            reach = window[0]
+            daily.append(connection.scalar(sa.text(_DAY), {"jail": jail, "since": reach, "until": window[1]}) or 0)
+    values = {"jail": jail, "since": reach, "until": last, "most": GAPS + len(over)}
+    gaps = [
+        gap
+        for gap, since in connection.execute(sa.text(_GAPS), values)
+        if not any(abs(since - begun) <= SAME for begun, _ in over)
+    ]
+    return Quiet(last, tuple(daily), tuple(gaps[:GAPS]))
 
 
 _BOUNDS = """
 SELECT (SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at BETWEEN :since AND :until),
-       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= :since AND at < min(:until, :before))
+       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= :since AND at < min(:until, :before)),
+       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= :since AND at <= min(:until, :end))
+"""
+_NEXT = "SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at > :since"
+_DAY = "SELECT count(*) FROM event WHERE kind = 'ban' AND jail = :jail AND at > :since AND at <= :until"
+_GAPS = """
+SELECT at - before, before FROM (
+    SELECT at, lag(at) OVER (ORDER BY at) AS before FROM event
+    WHERE kind = 'ban' AND jail = :jail AND at > :since AND at <= :until
+) AS gap WHERE before IS NOT NULL ORDER BY at - before DESC LIMIT :most
 """
 _COUNTS = """
 SELECT (SELECT count(*) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= span.since AND at < span.until)
@@ -62,7 +135,6 @@ def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]
         for since, until in pairwise(edges)
         if any(window[0] <= since and until <= window[1] for window in windows)
     ]
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.span"))
     connection.execute(sa.text("CREATE TEMP TABLE span (since REAL, until REAL)"))
     if spans:
         connection.exec_driver_sql("INSERT INTO temp.span VALUES (?, ?)", spans)

@@ -1,7 +1,6 @@
-"""Addresses that belong together: found in SQL, by one rule. What to do about them is said elsewhere.
+"""Addresses that belong together: found in SQLite's SQL, by the rule that the analysis gives. Nothing is judged here.
 
-The rule: addresses of one /24 (IPv4) or /48 (IPv6) are a campaign when at least k of them were banned; of the others,
-the addresses of one network number are one when at least 2k of them were (which is of three networks at the least).
+Addresses of one /24 (IPv4) or /48 (IPv6) first; of the others, the addresses of one network number.
 """
 
 import socket
@@ -9,6 +8,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from f2b_digest.model.counts import CampaignRule
 from f2b_digest.model.digest import Campaign
 from f2b_digest.store.geo import GeoCache
 
@@ -43,15 +43,13 @@ def add_function(connection: sa.Connection) -> None:
     )
 
 
-def find(connection: sa.Connection, least: int, geo: GeoCache) -> tuple[tuple[Campaign, ...], int]:
-    """Return the largest campaigns of at least so many addresses, and how many there are.
+def find(connection: sa.Connection, rule: CampaignRule, geo: GeoCache) -> tuple[tuple[Campaign, ...], int]:
+    """Return the largest campaigns, and how many there are.
 
     By network numbers only of the addresses in `place`. Needs the tables of `summary`, `users` and `geo`.
     """
-    for table in ("campaign", "member"):
-        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
-    connection.execute(sa.text(_OF_A_NETWORK), {"least": least})
-    connection.execute(sa.text(_OF_A_NUMBER), {"least": 2 * least})
+    connection.execute(sa.text(_OF_A_NETWORK), {"least": rule.of_network})
+    connection.execute(sa.text(_OF_A_NUMBER), {"least": rule.of_number})
     connection.execute(sa.text(_MEMBER_TABLE))
     connection.execute(sa.text(_MEMBERS), {"most": MOST_CAMPAIGNS})
     jails = _by_campaign(connection, _JAILS, {})

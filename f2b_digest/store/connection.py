@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
-from f2b_digest.store.tables import UPGRADES, VIEWS, Step, delivery, digest, metadata
+from f2b_digest.store.migrations import OLDEST
+from f2b_digest.store.tables import delivery, digest
 
 WAIT = 30
 """Seconds for the store's write lock; nobody holds it for long."""
@@ -142,26 +143,19 @@ def check(path: Path, connection: sa.Connection) -> int:
             f"{path} was made by a newer f2b-digest (schema {version}, this one knows {recorder.SCHEMA_VERSION}): "
             f"nothing was changed; upgrade this one"
         )
+    if version < OLDEST:
+        raise StoreError(
+            f"{path} was made by a f2b-digest of before its release (schema {version}, this one reads {OLDEST} and "
+            f"later): nothing was changed; move it away, and the next ban makes a new one"
+        )
     return int(version)
 
 
-def upgrade(connection: sa.Connection, version: int) -> None:
-    """Bring a store to this program's version by every step from its own, within the caller's transaction."""
-    has_archive = sa.inspect(connection).has_table(delivery.name)
-    for number in range(version, recorder.SCHEMA_VERSION):
-        step = UPGRADES.get(number, Step())
-        for statement in (*step.events, *(step.archive if has_archive else ())):
-            connection.exec_driver_sql(statement)
-    if not has_archive:
-        metadata.create_all(connection, tables=[digest, delivery])
-    connection.exec_driver_sql(f"PRAGMA user_version={recorder.SCHEMA_VERSION}")
-
-
-def view(connection: sa.Connection, version: int) -> None:
-    """Let this connection read an older store's archive as if it were of this version; nothing is written to it."""
-    for number in range(version, recorder.SCHEMA_VERSION):
-        for statement in VIEWS.get(number, ()):
-            connection.exec_driver_sql(statement)
+def stand_in(connection: sa.Connection) -> None:
+    """Let this connection read a store of which no digest was sealed yet as one whose archive is empty."""
+    for table in (digest, delivery):
+        columns = ", ".join(f"NULL AS {column.name}" for column in table.columns)
+        connection.exec_driver_sql(f"CREATE TEMP VIEW {table.name} AS SELECT {columns} WHERE 0")
 
 
 def explain(path: Path, words: str) -> str:

@@ -1,23 +1,21 @@
 """The store, opened, read and marked: the only SQLAlchemy. Events are appended by `recorder`, and never changed."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
-from zoneinfo import ZoneInfo
+from typing import Literal, Self, cast
 
 import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
-from f2b_digest.model.bans import Chosen, Rebans, Sample
-from f2b_digest.model.baseline import Baseline, Window
-from f2b_digest.model.digest import Digest
-from f2b_digest.model.host_context import Geography
+from f2b_digest.model.counts import SHOWN, Most
+from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import bans, baseline, retention, runs, selected, summary
+from f2b_digest.store import asked, examined, migrations, retention, runs, selected
 from f2b_digest.store.connection import (
     begin,
     check,
@@ -27,10 +25,11 @@ from f2b_digest.store.connection import (
     no_store,
     refusal,
     sender_lock,
+    stand_in,
     take_spool_in,
-    upgrade,
-    view,
 )
+from f2b_digest.store.events import Found, Lookup, append_events, has_ban, spooled_events
+from f2b_digest.store.examined import Last
 from f2b_digest.store.integrity import (
     HOW_TO_RECOVER,
     OVERDUE,
@@ -43,30 +42,27 @@ from f2b_digest.store.integrity import (
     verify,
     verify_all,
 )
-from f2b_digest.store.outbox import OPEN, Delivery, Outbox, Sealed
+from f2b_digest.store.outbox import Outbox
+from f2b_digest.store.reads import OPEN, Delivery, Reads, Sealed
 from f2b_digest.store.recovery import recover
+from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending
-from f2b_digest.store.tables import delivery, event
+from f2b_digest.store.tables import delivery, digest, event, metadata
+
+log = logging.getLogger(__name__)
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Delivery", "Last", "Pending", "Sealed", "Store", "begin_week", "damage",
-    "fault", "is_due", "is_there", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "take_spool_in",
-    "verify", "verify_all",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
+    "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
+    "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in", "verify",
+    "verify_all",
 ]  # fmt: skip
-
-
-class Last(NamedTuple):
-    """The last event of a jail."""
-
-    kind: str
-    at: float
-    """When it was recorded, in UTC epoch seconds."""
 
 
 class Store(Outbox):
     """An open store, to be closed or used as a context manager.
 
-    What changes anything stands below "marking" in `Outbox`, and below "pruning". SQLite's errors become StoreError.
+    What changes anything stands in `Outbox`, and below "runs" and "pruning". SQLite's errors become StoreError.
     """
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
@@ -82,26 +78,28 @@ class Store(Outbox):
         self._engine = sa.create_engine("sqlite://", creator=lambda: connect(path, mode), poolclass=sa.StaticPool)
         sa.event.listen(self._engine, "begin", begin)
         try:
-            self._has_archive = self._prepare(read_only)
+            self._prepare()
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, read_only: bool) -> bool:
-        """Check the file, upgrade it if it is older, and return whether it has tables of digests and deliveries."""
-        with self._transaction() as connection:
+    def _prepare(self) -> None:
+        """Check the file; upgrade it if it is older, and make what the first send needs, where that is allowed."""
+        with self._reading() as connection:
             version = check(self.path, connection)
             has_archive = sa.inspect(connection).has_table(delivery.name)
-        if version == recorder.SCHEMA_VERSION and has_archive:
-            return True
-        if not read_only:
-            with self._transaction("BEGIN IMMEDIATE") as connection:
-                upgrade(connection, check(self.path, connection))  # another sender may have done it meanwhile
-            return True
-        if has_archive:
-            with self._transaction() as connection:
-                view(connection, version)
-        return has_archive
+            if self._read_only and not has_archive:
+                stand_in(connection)
+        if self._read_only:
+            return
+        while version < recorder.SCHEMA_VERSION:
+            with self._writing() as connection:
+                version = check(self.path, connection)  # another sender may have done it meanwhile
+                if version < recorder.SCHEMA_VERSION:
+                    migrations.upgrade(connection, version)
+        if not has_archive:
+            with self._writing() as connection:
+                metadata.create_all(connection, tables=[digest, delivery])
 
     def __enter__(self) -> Self:
         return self
@@ -131,77 +129,73 @@ class Store(Outbox):
                 raise DamagedStoreError(f"{self.path} is damaged or no SQLite database ({words})") from None
             raise StoreError(explain(self.path, words)) from None
 
-    # ---- what is there
-
-    def last_event(self) -> int:
-        """Return the id of the newest event, or 0."""
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
         with self._transaction() as connection:
-            return connection.scalar(sa.select(sa.func.max(event.c.id))) or 0
+            yield connection
 
-    def pending(self, selection: Selection) -> Pending:
-        """Count the bans of a selection."""
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def report(self, selection: Selection, most: Most = SHOWN) -> Iterator[Source]:
+        """Give all that a digest of a selection is made of, as it was at one moment.
+
+        One read transaction, which keeps nobody from appending. Until it ends, nothing else can be asked of this store.
+        """
+        with self._passing() as connection:
+            yield Source(self.path, connection, selection, most)
+
+    @contextmanager
+    def asked(self, inquiry: Inquiry, asn_of: Callable[[str], int | None], most: Most = SHOWN) -> Iterator[Asked]:
+        """Give the bans that an admin asks about, in one read transaction as `report` does.
+
+        `asn_of` returns the network number of an id.
+        """
+        with self._passing() as connection:
+            yield Asked(self.path, connection, inquiry, most, asn_of)
+
+    @contextmanager
+    def _passing(self) -> Iterator[sa.Connection]:
+        """Give a connection within a transaction of which nothing remains, no temporary table either."""
         with self._transaction() as connection:
-            return selected.pending(connection, selection)
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    def has_bans(self, kind: Literal["jail", "ip"], text: str) -> bool:
+        """Say whether any ban is of this jail, or this id."""
+        with self._reading() as connection:
+            return asked.is_there(connection, kind, text)
+
+    # ---- what only an examination asks
 
     def journal(self) -> str:
         """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
-        with self._transaction() as connection:
-            return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+        with self._reading() as connection:
+            return examined.journal(connection)
 
     def last_events(self) -> dict[str, Last]:
         """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
-        query = (
-            "SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED "
-            "WHERE source IN ('action', 'shell') AND jail NOT IN ('', :scratch) GROUP BY jail ORDER BY jail"
-        )
-        with self._transaction() as connection:
-            rows = connection.execute(sa.text(query), {"scratch": recorder.SCRATCH_JAIL})
-            return {jail: Last(kind, at) for jail, kind, at in rows}
-
-    def is_fed(self) -> bool:
-        """Say whether fail2ban's action records here: whether one of the newest thousand events is from it."""
-        query = "SELECT source FROM event ORDER BY id DESC LIMIT 1000"
-        with self._transaction() as connection:
-            return not {"action", "shell"}.isdisjoint(connection.scalars(sa.text(query)))
+        with self._reading() as connection:
+            return examined.last_events(connection)
 
     def newest(self) -> float:
         """Return the latest time at which anything was recorded or sealed here, in UTC epoch seconds, or 0."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             recorded = connection.scalar(sa.select(event.c.recorded_at).order_by(event.c.id.desc()).limit(1)) or 0.0
         return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
-
-    def runs(self, report: str) -> list[float]:
-        """Return when a report was last sent, with or without a digest: the oldest first, in UTC epoch seconds."""
-        with self._transaction() as connection:
-            return runs.read(connection, report)
-
-    def ran(self, reports: Sequence[str], now: float) -> None:
-        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            for report in reports:
-                runs.note(connection, report, now)
-
-    def first_recorded(self, first_id: int, since: float, until: float) -> int | None:
-        """Return the id of the first event, from an id on, that was recorded in a time; both ends are included.
-
-        What was imported as history is left out: no digest tells it. The times are in UTC epoch seconds.
-        """
-        query = (
-            sa.select(event.c.id)
-            .where((event.c.id >= first_id) & (event.c.history == 0) & event.c.recorded_at.between(since, until))
-            .order_by(event.c.id)
-            .limit(1)
-        )
-        with self._transaction() as connection:
-            return connection.scalar(query)
 
     def verify_pending(self) -> None:
         """Compare what no digest tells yet with the index that finds it; what follows must not miss any of it.
 
         Sets the store aside and raises DamagedStoreError if there is a difference.
         """
-        with self._transaction() as connection:
-            missing = summary.missing_in_index(connection)
+        with self._reading() as connection:
+            missing = examined.missing_in_index(connection)
         if missing:
             self.close()
             raise set_aside(self.path, f"{missing} events are not in its index")
@@ -212,59 +206,17 @@ class Store(Outbox):
         0 where nothing was recorded before `before`, or nothing before the boot. Times are UTC epoch seconds; the boot
         is as the clock has it now, so that a clock that jumped since then moved it away from the rows before.
         """
-        with self._transaction() as connection:
+        with self._reading() as connection:
             last = retention.last_sign(connection, boot, before)
         return 0.0 if last is None else boot - last
 
-    # ---- the digest
+    # ---- runs
 
-    def addresses(self, selection: Selection) -> list[dict[str, Any]]:
-        """Return every address of a selection, the worst first, with times in UTC epoch seconds."""
-        with self._transaction() as connection:
-            return summary.addresses(connection, selection)
-
-    def summarise(
-        self, selection: Selection, *, report: str, host: str, zone: ZoneInfo, start: float | None, end: float,
-        campaign: int = 5, users: frozenset[str] = frozenset(), geography: Geography | None = None,
-    ) -> Digest:  # fmt: skip
-        """Return what a selection's bans amount to, worst first, summed in SQL.
-
-        Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `campaign` is how many
-        addresses make one; `users` are this host's; `geography` says where addresses are registered.
-        """
-        with self._transaction() as connection:
-            return summary.summarise(
-                connection, selection, report=report, host=host, zone=zone, start=start, end=end, campaign=campaign,
-                users=users, geography=geography,
-            )  # fmt: skip
-
-    def baseline(self, windows: Sequence[Window], patterns: Sequence[str], *, before: float) -> Baseline:
-        """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
-
-        Each jail's last ban is that before a time, in UTC epoch seconds too.
-        """
-        with self._transaction() as connection:
-            return baseline.baseline(connection, windows, patterns, before)
-
-    def starts_and_stops(self, patterns: Sequence[str], since: float) -> Mapping[str, tuple[tuple[str, float], ...]]:
-        """Return by jail the kind and time of its starts and stops since a time, and of the last one before."""
-        with self._transaction() as connection:
-            return baseline.starts_and_stops(connection, patterns, since)
-
-    def samples(self, selection: Selection, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
-        """Return by jail the last log lines of some of its ids, nothing masked."""
-        with self._transaction() as connection:
-            return bans.samples(connection, selection, worst)
-
-    def chosen(self, selection: Selection, wanted: Callable[[str], bool]) -> list[Chosen]:
-        """Return the bans of those ids of a selection that a function chooses; quick right after `summarise`."""
-        with self._transaction() as connection:
-            return bans.chosen(connection, selection, wanted)
-
-    def rebans(self, selection: Selection, frequent_from: int) -> Rebans:
-        """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
-        with self._transaction() as connection:
-            return bans.rebans(connection, selection, frequent_from)
+    def ran(self, reports: Sequence[str], now: float) -> None:
+        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
+        with self._writing() as connection:
+            for report in reports:
+                runs.note(connection, report, now)
 
     # ---- pruning
 
@@ -292,26 +244,26 @@ class Store(Outbox):
         for name, jails in reports.items():
             last = self.last_digest(name)
             pending = Selection(first_id=last.last_id + 1 if last else 1, last_id=newest, jails=tuple(jails))
-            with self._transaction() as connection:
+            with self._reading() as connection:
                 found = selected.first(connection, pending), retention.first_undelivered(connection, name)
             first += [key for key in found if key is not None]
         return min(first)
 
     def _old(self, find: Callable[[sa.Connection], list[int]]) -> list[int]:
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return find(connection)
 
     @contextmanager
     def _short_transaction(self, pause: Callable[[float], None]) -> Iterator[sa.Connection]:
         """Run one step, then leave the lock to whoever appends, for twice as long as the step took."""
         start = time.monotonic()
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._writing() as connection:
             yield connection
         pause(2 * (time.monotonic() - start))
 
     def _give_space_back(self, pause: Callable[[float], None]) -> None:
         """Shorten the file by what was dropped; if somebody keeps the lock, the next time will do."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             pages = retention.free_pages(connection)
         raw = self._engine.raw_connection()
         try:
@@ -319,7 +271,7 @@ class Store(Outbox):
                 start = time.monotonic()
                 retention.give_pages_back(cast("sqlite3.Connection", raw.driver_connection))
                 pause(2 * (time.monotonic() - start))
-        except sqlite3.OperationalError:
-            pass
+        except sqlite3.OperationalError as error:
+            log.info("the file is not shortened now: %s", error)
         finally:
             raw.close()

@@ -1,11 +1,14 @@
-"""Where banned addresses are registered: looked up here, counted in SQL. No file is opened, no database known, here."""
+"""Where banned addresses are registered: looked up here, counted in SQLite's SQL. No file is opened here."""
 
+import logging
 from datetime import tzinfo
 
 import sqlalchemy as sa
 
 from f2b_digest.model.digest import Country, Network, Where, moment
 from f2b_digest.model.host_context import Geography, Place
+
+log = logging.getLogger(__name__)
 
 MOST_LOOKED_UP = 5_000
 """Ids; those with the most bans."""
@@ -27,6 +30,7 @@ class GeoCache:
         try:
             return self.geography.find(ip) or NOWHERE
         except Exception as error:  # a damaged file, or text that nobody thought of, must not cost the digest
+            log.info("%s fails for %r", self.geography.source, ip, exc_info=True)
             self.notes = (f"{self.geography.source} could not be asked where addresses are: {type(error).__name__}",)
             self.geography = None
             return NOWHERE
@@ -34,7 +38,6 @@ class GeoCache:
 
 def look_up(connection: sa.Connection, geo: GeoCache) -> None:
     """Make a temporary table `place` of where the ids of `who` with the most bans are; empty without a geography."""
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.place"))
     connection.execute(sa.text("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)"))
     if geo.geography is None:
         return

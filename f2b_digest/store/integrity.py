@@ -15,14 +15,13 @@ from pathlib import Path
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.store.connection import connect
+from f2b_digest.store.idle import SMALL
 
 HOW_TO_RECOVER = "new bans wait in its spool; run f2b-digest recover"
 LONGEST_REASON = 4096
 """Bytes of a mark that are read: SQLite's reason is a line."""
-SMALL = 16 * 2**20
-"""Bytes of a store that is checked as a whole before each send: a tenth of a second, some 40,000 bans."""
-DUE, OVERDUE = 6 * 86400.0, 7 * 86400.0
-"""Seconds after its last check as a whole, when `retry` checks a large store, and when a send does."""
+OVERDUE = 7 * 86400.0
+"""Seconds after its last check as a whole, when a send checks a large store; `retry` does so a day earlier."""
 
 
 def verify(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The last ban of each row of a table, its final time, and its end, as joins of SQL. Nothing is run here."""
+"""The last ban of each row of a table, its final time, and its end, as joins of SQLite's SQL. Nothing is run here."""
 
 # The last ban of the rows of a table, and what bantime.increment made of it: fail2ban tells that later, with the ban's
 # own time. Its unban bears that too, rounded where fail2ban was restarted meanwhile, and that of the log where a ban of

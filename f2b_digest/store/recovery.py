@@ -71,7 +71,10 @@ def recover(path: Path) -> Recovered:
 
 def _keep(path: Path) -> Path:
     """Copy a store's files into a new folder beside it. Raises StoreError."""
-    names = [path.name + end for end in ("", "-wal", "-shm", ".damaged")]
+    names = [path.name + end for end in ("", "-wal", "-shm")]
+    mark = Path(recorder.damage_mark(str(path)))
+    if mark.is_file() and not mark.is_symlink():  # what else has its name holds no reason
+        names.append(mark.name)
     number = 1
     while (folder := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -84,7 +87,9 @@ def _keep(path: Path) -> Path:
         _sync(folder)
         _sync(path.parent)
     except OSError as error:
-        raise StoreError(f"{path} cannot be copied to {folder}: {error.strerror}: nothing was changed") from None
+        shutil.rmtree(folder, ignore_errors=True)
+        words = error.strerror or str(error)
+        raise StoreError(f"{path} cannot be copied to {folder}: {words}: nothing was changed") from None
     return folder
 
 

@@ -8,53 +8,42 @@ go with age, once none of its deliveries is left to try.
 Looking for what is old is a read, which holds nobody up, however large the store; only the dropping takes its lock.
 """
 
-import json
 import sqlite3
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from f2b_digest.store.reads import OPEN
+from f2b_digest.store.tables import delivery, digest, event
+
 STEP = 2000
 """Events of one transaction: some 20 ms."""
+DIGESTS = 20
+"""Digests of one transaction."""
 PAGES = 200
 """Pages of one transaction that are given back to the file system."""
 
-_FIRST_UNDELIVERED = """
-SELECT min(first_id) FROM digest JOIN delivery ON delivery.digest_id = digest.id
-WHERE digest.report = :report AND delivery.status IN ('pending', 'deferred')
-"""
-_LAST_SIGN = """
-SELECT max(at) FROM (
-    SELECT max(recorded_at) AS at FROM event WHERE recorded_at < :boot
-    UNION ALL
-    SELECT max(sealed_at) FROM digest WHERE sealed_at < :boot
-) WHERE EXISTS (SELECT 1 FROM event WHERE recorded_at < :before)
-"""
 _OLD_EVENTS = f"""
 SELECT id FROM event INDEXED BY event_age
 WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY recorded_at LIMIT {STEP}
 """
-_OLD_DIGESTS = """
-SELECT id FROM digest
-WHERE sealed_at < :before
-AND (document IS NOT NULL OR EXISTS (SELECT 1 FROM delivery WHERE digest_id = digest.id AND length(message)))
-AND NOT EXISTS (
-    SELECT 1 FROM delivery WHERE digest_id = digest.id AND status IN ('pending', 'deferred')
-)
-ORDER BY id LIMIT 20
-"""
+"""In SQLite's SQL: its planner would rather read the ids."""
 
 
 def last_sign(connection: sa.Connection, boot: float, before: float) -> float | None:
     """Return the last time before `boot` at which anything was recorded or sealed, if anything was before `before`."""
-    last: float | None = connection.scalar(sa.text(_LAST_SIGN), {"boot": boot, "before": before})
-    return last
+    is_old = sa.exists().where(event.c.recorded_at < before)
+    recorded = sa.select(sa.func.max(event.c.recorded_at)).where(event.c.recorded_at < boot, is_old)
+    sealed = sa.select(sa.func.max(digest.c.sealed_at)).where(digest.c.sealed_at < boot, is_old)
+    signs: list[float | None] = [connection.scalar(recorded), connection.scalar(sealed)]
+    return max((sign for sign in signs if sign is not None), default=None)
 
 
 def first_undelivered(connection: sa.Connection, report: str) -> int | None:
     """Return the id of the first event of a report's digests that are not delivered, or None."""
-    first: int | None = connection.scalar(sa.text(_FIRST_UNDELIVERED), {"report": report})
-    return first
+    query = sa.select(sa.func.min(digest.c.first_id)).join(delivery)
+    found: int | None = connection.scalar(query.where(digest.c.report == report, delivery.c.status.in_(OPEN)))
+    return found
 
 
 def old_events(connection: sa.Connection, before: float, needed: int) -> list[int]:
@@ -64,22 +53,22 @@ def old_events(connection: sa.Connection, before: float, needed: int) -> list[in
 
 def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Drop events."""
-    connection.execute(
-        sa.text("DELETE FROM event WHERE id IN (SELECT value FROM json_each(:ids))"), {"ids": json.dumps(ids)}
-    )
+    connection.execute(sa.delete(event).where(event.c.id.in_(ids)))
 
 
 def old_digests(connection: sa.Connection, before: float) -> list[int]:
     """Return the ids of some digests whose messages can go."""
-    return list(connection.scalars(sa.text(_OLD_DIGESTS), {"before": before}))
+    of_it = delivery.c.digest_id == digest.c.id
+    holds = digest.c.document.is_not(None) | sa.exists().where(of_it, sa.func.length(delivery.c.message) > 0)
+    is_open = sa.exists().where(of_it, delivery.c.status.in_(OPEN))
+    query = sa.select(digest.c.id).where(digest.c.sealed_at < before, holds, ~is_open)
+    return list(connection.scalars(query.order_by(digest.c.id).limit(DIGESTS)))
 
 
 def drop_messages(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Empty the messages of digests, and forget their documents."""
-    values = {"ids": json.dumps(ids)}
-    where = "(SELECT value FROM json_each(:ids))"
-    connection.execute(sa.text(f"UPDATE delivery SET message = x'' WHERE digest_id IN {where}"), values)
-    connection.execute(sa.text(f"UPDATE digest SET document = NULL WHERE id IN {where}"), values)
+    connection.execute(sa.update(delivery).where(delivery.c.digest_id.in_(ids)).values(message=b""))
+    connection.execute(sa.update(digest).where(digest.c.id.in_(ids)).values(document=None))
 
 
 def free_pages(connection: sa.Connection) -> int:

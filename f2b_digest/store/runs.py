@@ -2,30 +2,26 @@
 
 import sqlalchemy as sa
 
+from f2b_digest.store.tables import run
+
 KEPT = 11
 """Runs of a report: as many as a report's pace is told by."""
 _HOUR = 3600
-# A table of its own, made by the first send that has it: no other program reads it, so that the store's schema stays.
-_TABLE = "CREATE TABLE IF NOT EXISTS run (report TEXT, hour INTEGER, at REAL, PRIMARY KEY (report, hour)) WITHOUT ROWID"
-_FORGET = """
-DELETE FROM run WHERE report = :report AND hour NOT IN (
-    SELECT hour FROM run WHERE report = :report AND hour <= :hour ORDER BY hour DESC LIMIT :kept
-)
-"""
 
 
 def note(connection: sa.Connection, report: str, now: float) -> None:
     """Note that a report was sent now (UTC epoch seconds); of the runs of one hour, the last one stays."""
-    values = {"report": report, "hour": int(now // _HOUR), "at": now, "kept": KEPT}
-    connection.exec_driver_sql(_TABLE)
-    connection.execute(sa.text("INSERT OR REPLACE INTO run VALUES (:report, :hour, :at)"), values)
-    connection.execute(sa.text(_FORGET), values)  # also what a clock that was fast has left
+    hour = int(now // _HOUR)
+    run.create(connection, checkfirst=True)
+    mine = run.c.report == report
+    kept = sa.select(run.c.hour).where(mine, run.c.hour < hour).order_by(run.c.hour.desc()).limit(KEPT - 1)
+    # Also that of this hour, and what a clock that was fast has left.
+    connection.execute(sa.delete(run).where(mine, run.c.hour.not_in(kept)))
+    connection.execute(sa.insert(run).values(report=report, hour=hour, at=now))
 
 
 def read(connection: sa.Connection, report: str) -> list[float]:
     """Return when a report was sent, the oldest first, in UTC epoch seconds."""
-    if not sa.inspect(connection).has_table("run"):
+    if not sa.inspect(connection).has_table(run.name):
         return []
-    return list(
-        connection.scalars(sa.text("SELECT at FROM run WHERE report = :report ORDER BY at"), {"report": report})
-    )
+    return list(connection.scalars(sa.select(run.c.at).where(run.c.report == report).order_by(run.c.at)))

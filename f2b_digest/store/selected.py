@@ -1,13 +1,15 @@
-"""The events of a selection: the condition in SQL, their number, the first. What they amount to is in `summary`."""
+"""The events of a selection: the condition, their number, the first. What they amount to is in `summary`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from f2b_digest import recorder
 from f2b_digest.model.selection import Selection, matches
+from f2b_digest.store.tables import event
 
 
 @dataclass(frozen=True)
@@ -21,52 +23,63 @@ class Pending:
 
 def pending(connection: sa.Connection, selection: Selection) -> Pending:
     """Count the bans of a selection."""
-    where, values = wanted(connection, selection)
-    row = connection.execute(sa.text(f"SELECT count(*), min(recorded_at) FROM event WHERE {where}"), values).one()
-    return Pending(*row)
+    query = sa.select(sa.func.count(), sa.func.min(event.c.recorded_at)).select_from(event)
+    return Pending(*connection.execute(query.where(condition(connection, selection))).one())
 
 
 def first(connection: sa.Connection, selection: Selection) -> int | None:
     """Return the id of a selection's first ban, or None."""
-    where, values = wanted(connection, selection)
-    found: int | None = connection.execute(sa.text(f"SELECT min(id) FROM event WHERE {where}"), values).scalar()
+    found: int | None = connection.scalar(sa.select(sa.func.min(event.c.id)).where(condition(connection, selection)))
     return found
 
 
-def wanted(
+def condition(
     connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
-) -> tuple[str, dict[str, Any]]:
-    """Return the condition for the bans of a selection, or for its events of another kind, and the values in it."""
-    conditions = [f"event.kind = '{kind}'", "event.history = 0", f"event.jail <> '{recorder.SCRATCH_JAIL}'"]
-    values: dict[str, Any] = {}
+) -> sa.ColumnElement[bool]:
+    """Return the condition for the bans of a selection, or for its events of another kind."""
+    conditions = [
+        event.c.kind == sa.literal_column(f"'{kind}'"),  # bound, no partial index would be used
+        event.c.history == 0,
+        event.c.jail != recorder.SCRATCH_JAIL,
+    ]
     if selection.since is None and selection.until is None:
-        conditions.append("event.id BETWEEN :first_id AND :last_id")
-        values |= {"first_id": selection.first_id, "last_id": selection.last_id}
+        conditions.append(event.c.id.between(selection.first_id, selection.last_id))
     if selection.since is not None:
-        conditions.append("event.at >= :since")
-        values["since"] = selection.since
+        conditions.append(event.c.at >= selection.since)
     if selection.until is not None:
-        conditions.append("event.at < :until")
-        values["until"] = selection.until
+        conditions.append(event.c.at < selection.until)
     if selection.jails != ("*",):
-        names = {f"jail{i}": name for i, name in enumerate(jails(connection, selection.jails))}
-        conditions.append(f"event.jail IN ({', '.join(f':{key}' for key in names)})")
-        values |= names
-    return " AND ".join(conditions), values
+        conditions.append(event.c.jail.in_(jails(connection, selection.jails)))
+    return sa.and_(*conditions)
+
+
+class Wanted(NamedTuple):
+    """A condition for events."""
+
+    where: str
+    """Of SQLite's SQL."""
+    values: dict[str, Any]
+    """By the names that `where` binds."""
+
+
+_DIALECT = sqlite.dialect(paramstyle="named")
+
+
+def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban") -> Wanted:
+    """Return the same condition as text of SQLite's SQL, and the values in it."""
+    made = condition(connection, selection, kind).compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    return Wanted(str(made), dict(made.params))
 
 
 def jails(connection: sa.Connection, patterns: Sequence[str]) -> list[str]:
     """Return the jails of any event that a report's patterns take in, in order; not our scratch jail."""
-    names = connection.scalars(sa.text(_ALL_JAILS))
+    names = connection.scalars(_all_jails())
     return [name for name in names if name != recorder.SCRATCH_JAIL and matches(name, patterns)]
 
 
-# From each jail to the next in the index: SELECT DISTINCT would read the whole of it.
-_ALL_JAILS = """
-WITH RECURSIVE each(jail) AS (
-    SELECT min(jail) FROM event
-    UNION ALL
-    SELECT (SELECT min(event.jail) FROM event WHERE event.jail > each.jail) FROM each WHERE each.jail IS NOT NULL
-)
-SELECT jail FROM each WHERE jail IS NOT NULL
-"""
+def _all_jails() -> sa.Select[Any]:
+    """From each jail to the next in the index: SELECT DISTINCT would read the whole of it."""
+    each = sa.select(sa.func.min(event.c.jail).label("jail")).cte("each", recursive=True)
+    following = sa.select(sa.func.min(event.c.jail)).where(event.c.jail > each.c.jail).scalar_subquery()
+    each = each.union_all(sa.select(following).where(each.c.jail.is_not(None)))
+    return sa.select(each.c.jail).where(each.c.jail.is_not(None))

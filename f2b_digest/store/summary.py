@@ -1,4 +1,4 @@
-"""The sums of a digest, in SQL: few passes over the events, all else from their few rows. Nothing is written.
+"""The sums of a digest, in SQLite's SQL: few passes over the events, all else from their few rows. Nothing is written.
 
 What it says beyond totals, jails and addresses is in the modules beside this one; each reads the temporary tables
 that are made here: `address` (by jail and id), `who` (by id) and `worst` (what is shown of `address`).
@@ -12,126 +12,86 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from f2b_digest.model.digest import Address, Digest, Jail, LeftOut, Totals, moment
+from f2b_digest.model.bans import Banned
+from f2b_digest.model.counts import CampaignRule, Counts, Most
+from f2b_digest.model.digest import Address, Jail, LeftOut, Totals, moment
 from f2b_digest.model.host_context import Geography
-from f2b_digest.model.selection import Selection
-from f2b_digest.store import campaigns, geo, timeline
+from f2b_digest.store import campaigns as store_campaigns
+from f2b_digest.store import geo, timeline
 from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
-from f2b_digest.store.selected import wanted
+from f2b_digest.store.selected import Wanted
 
-MOST_JAILS, MOST_ADDRESSES, MOST_USERS = 40, 50, 5
-"""Rows that are fetched; what is beyond them is counted."""
+MOST_USERS = 5
+"""Names of one address that are fetched; those beyond them are counted."""
 
 
-def summarise(
+def count(
     connection: sa.Connection,
-    selection: Selection,
+    wanted: Wanted,
     *,
-    report: str,
-    host: str,
+    most: Most,
     zone: ZoneInfo,
     start: float | None,
     end: float,
-    campaign: int = 5,
+    campaigns: CampaignRule,
     users: frozenset[str] = frozenset(),
     geography: Geography | None = None,
-) -> Digest:
-    """Return what a selection's bans amount to, as `Store.summarise` does.
-
-    If `geography` fails, the digest does without it and has a note.
-    """
-    where, values = wanted(connection, selection)
-    group(connection, selection)
+) -> Counts:
+    """Return what grouped bans amount to, as `Source.counts` does."""
+    where, values = wanted
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
     start = (end if first is None else min(first, end)) if start is None else start
     places = geo.GeoCache(geography)
-    jails = _jails(connection, where, values, zone, places)
+    jails = _jails(connection, where, values, zone, places, most.jails)
     store_users.gather(connection, where, values)
     geo.look_up(connection, places)
-    found, found_in_all = campaigns.find(connection, campaign, places)
+    found, found_in_all = store_campaigns.find(connection, campaigns, places)
     several, several_in_all = store_users.several(connection)
-    return Digest(
-        report=report,
-        host=host,
-        timezone=str(zone),
+    new, returning = store_users.newcomers(connection)
+    return Counts(
         start=moment(start, zone),
         end=moment(end, zone),
         totals=Totals(*totals),
         jails=tuple(jails),
         left_out=LeftOut(jails=totals[2] - len(jails), bans=totals[0] - sum(jail.bans for jail in jails)),
         notes=places.notes,
-        compared=store_users.newcomers(connection),
+        new=new,
+        returning=returning,
         several=several,
         several_in_all=several_in_all,
         campaigns=found,
         campaigns_in_all=found_in_all,
-        campaign_from=campaign,
         users=store_users.users(connection, users),
         when=timeline.when(connection, where, values, zone=zone, start=start, end=end) if totals[0] else None,
         where=geo.where(connection, places, zone),
     )
 
 
-def group(connection: sa.Connection, selection: Selection) -> None:
-    """Make the temporary tables of a selection."""
-    where, values = wanted(connection, selection)
-    campaigns.add_function(connection)
-    for table in ("address", "who", "worst", "grouped"):
-        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
+def group(connection: sa.Connection, wanted: Wanted, most: Most) -> None:
+    """Make the temporary tables of some bans. They go when the transaction is rolled back."""
+    where, values = wanted
+    store_campaigns.add_function(connection)
     connection.execute(sa.text(_GROUP.format(where=where)), values)
     connection.execute(sa.text(_WHO))
-    connection.execute(sa.text(_WORST), {"jails": MOST_JAILS, "addresses": MOST_ADDRESSES})
-    connection.execute(sa.text("CREATE TEMP TABLE grouped AS SELECT :selection AS selection"), _key(selection))
-
-
-def is_grouped(connection: sa.Connection, selection: Selection) -> bool:
-    """Say whether the temporary tables are those of this selection."""
-    if not connection.scalar(sa.text("SELECT count(*) FROM temp.sqlite_master WHERE name = 'grouped'")):
-        return False
-    query = "SELECT count(*) FROM temp.grouped WHERE selection = :selection"
-    return bool(connection.scalar(sa.text(query), _key(selection)))
-
-
-def _key(selection: Selection) -> dict[str, str]:
-    return {"selection": repr(selection)}
+    connection.execute(sa.text(_WORST), {"jails": most.jails, "addresses": most.addresses})
 
 
 MOST_REPORTED = 50_000
 """Addresses; five bulk reports of AbuseIPDB, which is what an account has for a day."""
 
 
-def addresses(connection: sa.Connection, selection: Selection) -> list[dict[str, Any]]:
-    """Return the addresses of a selection by jail, the worst first: jail, ip, sums, times, users and last log lines."""
-    where, values = wanted(connection, selection)
-    for table in ("address", "grouped"):
-        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
-    connection.execute(sa.text(_GROUP.format(where=where)), values)
+def addresses(connection: sa.Connection) -> list[Banned]:
+    """Return the grouped addresses by jail, the worst first."""
     query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
     rows = connection.execute(sa.text(query), {"most": MOST_REPORTED})
     return [
-        {
-            "jail": row.jail, "ip": row.ip, "bans": row.bans, "failures": row.failures, "uncounted": row.uncounted,
-            "first": row.first, "last": row.last, "lifted": end_of_ban(row.last, row.bantime, row.unbanned)[1],
-            "users": json.loads(row.users or "[]"), "matches": row.matches,
-        }
+        Banned(
+            row.jail, row.ip, row.bans, row.failures, row.uncounted, row.first, row.last,
+            end_of_ban(row.last, row.bantime, row.unbanned)[1], tuple(json.loads(row.users or "[]")), row.matches,
+        )
         for row in rows
     ]  # fmt: skip
-
-
-def missing_in_index(connection: sa.Connection) -> int:
-    """Return how many events that no digest tells yet are missing in the index that keeps events from coming twice."""
-    return int(connection.scalar(sa.text(_MISSING_IN_INDEX)) or 0)
-
-
-_MISSING_IN_INDEX = """
-SELECT count(*) FROM event AS pending NOT INDEXED
-WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS (
-    SELECT 1 FROM event AS same INDEXED BY sqlite_autoindex_event_1
-    WHERE same.jail = pending.jail AND same.ip = pending.ip AND same.kind = pending.kind AND same.at = pending.at
-      AND same.host = pending.host AND same.id = pending.id
-)
-"""
 
 
 # total() and not sum(), which is an error beyond 64 bits: one absurd row must not stop every digest. A ban whose
@@ -205,7 +165,7 @@ SELECT jail, ip, name, names FROM (
 
 
 def _jails(
-    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache
+    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache, most: int
 ) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}
@@ -231,7 +191,7 @@ def _jails(
         worst.setdefault(jail, []).append(address)
     return [
         _jail(Jail(name, bans, addresses, failures, tuple(worst.get(name, ())), uncounted=uncounted))
-        for name, bans, addresses, failures, uncounted in connection.execute(sa.text(_JAILS)).fetchmany(MOST_JAILS)
+        for name, bans, addresses, failures, uncounted in connection.execute(sa.text(_JAILS)).fetchmany(most)
     ]
 
 

@@ -1,20 +1,20 @@
-"""Who came: newcomers, ids of several jails, and the user names that were tried. Read from the tables of `summary`."""
+"""Who came, in SQLite's SQL, from the tables of `summary`: newcomers, ids of several jails, names that were tried."""
 
 import json
 from typing import Any
 
 import sqlalchemy as sa
 
-from f2b_digest.model.digest import Compared, Several, User, Users
+from f2b_digest.model.digest import Several, User, Users
 
 MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 """Rows that are fetched; what is beyond them is counted."""
 
 
-def newcomers(connection: sa.Connection) -> Compared:
+def newcomers(connection: sa.Connection) -> tuple[int, int]:
     """Return how many ids were never banned before their first ban here, in any jail, and how many were."""
     known, addresses = connection.execute(sa.text(_KNOWN)).one()
-    return Compared(new=addresses - known, returning=known)
+    return addresses - known, known
 
 
 _KNOWN = """
@@ -45,8 +45,6 @@ def gather(connection: sa.Connection, where: str, values: dict[str, Any]) -> Non
 
     Most bans have one of few lists: these are read as JSON, and not the list of each ban.
     """
-    for table in ("tried", "named"):
-        connection.execute(sa.text(f"DROP TABLE IF EXISTS temp.{table}"))
     connection.execute(sa.text(_TRIED.format(where=where)), values)
     connection.execute(sa.text(_NAMED_TABLE))
     connection.execute(sa.text(_NAMED))
@@ -68,7 +66,6 @@ WHERE user.type = 'text'
 
 def users(connection: sa.Connection, existing: frozenset[str]) -> Users | None:
     """Return which names were tried, and which of this host's; None where no ban names anybody."""
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.name"))
     connection.execute(sa.text(_NAMES), {"existing": json.dumps(sorted(existing))})
     names = connection.execute(sa.text("SELECT count(*) FROM temp.name")).scalar_one()
     if not names:

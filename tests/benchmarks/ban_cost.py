@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from f2b_digest import recorder
-from tests.fail2ban_server import ACTIONS, Fail2ban
+from tests.support.fail2ban_server import ACTIONS, Fail2ban
 
 PYTHON = "/usr/bin/python3"
 BAN_TARGET = 0.25

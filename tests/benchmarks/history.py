@@ -19,8 +19,9 @@ from f2b_digest import recorder
 from f2b_digest.model.message import Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store
+from tests import ROOT
 from tests.benchmarks.ban_cost import compare, line
-from tests.store_making import fill
+from tests.support.store_making import fill
 
 YEAR = 365 * 86400.0
 SMALL = 30_000
@@ -75,7 +76,7 @@ def make(folder: Path, count: int) -> Path:
 def cpu(*command: str | Path) -> float:
     """Run a command; return the seconds of CPU that it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent.parent)
+    subprocess.run(command, check=True, cwd=ROOT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

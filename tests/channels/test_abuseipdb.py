@@ -27,9 +27,9 @@ from f2b_digest.model.message import Message
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import Store
 from tests.channels.http_service import Answer, HttpService, Request, as_json, says
-from tests.conftest import Command
-from tests.parts import unpacked
-from tests.store_making import NOON, event, fill, query
+from tests.support.parts import unpacked
+from tests.support.program import Command
+from tests.support.store_making import NOON, event, fill, query
 
 KEY = "4b" * 40
 IPS = [f"8.8.{n // 250}.{n % 250 + 1}" for n in range(12_000)]

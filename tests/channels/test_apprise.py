@@ -14,9 +14,9 @@ import trustme
 
 from f2b_digest.channels.apprise import Apprise
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
-from tests import parts
-from tests.raw_server import Play, RawServer, WebServer, reset, says
+from f2b_digest.model.message import Content, Message, Stamp
+from tests.support import parts
+from tests.support.raw_server import Play, RawServer, WebServer, reset, says
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="elsewhere", host="web1", made_at=1_700_000_000.0, bans=118)
 PARTS = {"apprise/title.txt": "web1: 118\nbans\n", "apprise/body.txt": "\n  sshd é <b>\\n\n\nrecidive *1*\n"}
@@ -36,7 +36,7 @@ def to(server: WebServer, path: str = "/hook") -> Apprise:
 
 def deliver(channel: Apprise, stamp: Stamp = STAMP) -> None:
     """Hand a digest over."""
-    channel.deliver(Message(channel.recipients[0], channel.pack(PARTS, stamp), channel.identity(stamp)))
+    channel.deliver(Message(channel.recipients[0], channel.pack(Content(PARTS), stamp), channel.identity(stamp)))
 
 
 def refusal(channel: Apprise) -> DeliveryError:
@@ -164,7 +164,7 @@ def test_a_failure_prints_nothing_of_its_own() -> None:
         code = f"""
 from f2b_digest.channels.apprise import Apprise
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message
+from f2b_digest.model.message import Content, Message
 try:
     Apprise(kind="apprise", url="json://127.0.0.1:{server.port}").deliver(Message("json", b"info\\nt\\nb", "x"))
 except DeliveryError:

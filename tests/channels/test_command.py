@@ -10,7 +10,7 @@ from f2b_digest.channels import process
 from f2b_digest.channels.base import Overdue, deadline
 from f2b_digest.channels.command import Command
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Stamp
 
 STAMP = Stamp(
     uuid="0f" * 16, report="daily", channel="script", host="web1", made_at=1_700_000_000.0, bans=118, addresses=19,
@@ -31,7 +31,7 @@ def shell(script: str, **settings: object) -> Command:
 
 def message(channel: Command, text: str = TEXT, stamp: Stamp = STAMP, *, in_doubt: bool = False) -> Message:
     """Return a digest for the program."""
-    body = channel.pack({"command/input.txt": text}, stamp)
+    body = channel.pack(Content({"command/input.txt": text}), stamp)
     return Message(channel.recipients[0], body, channel.identity(stamp), in_doubt=in_doubt)
 
 
@@ -179,6 +179,7 @@ def test_a_start_that_the_deadline_ends_is_not_for_good(monkeypatch: pytest.Monk
         channel.deliver(message(channel))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_it_leaves_behind_holds_nobody_up(tmp_path: Path) -> None:
     """A child in the background that keeps the output open is not waited for, and not killed."""

@@ -18,11 +18,11 @@ from f2b_digest.channels import smtp
 from f2b_digest.channels.base import deadline
 from f2b_digest.channels.email import Email
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
-from tests import parts, raw_server
-from tests.postfix_server import Postfix
-from tests.raw_server import RawServer
-from tests.smtp_server import HANG_UP, PASSWORD, TLS, USER, SmtpServer
+from f2b_digest.model.message import Content, Message, Stamp
+from tests.support import parts, raw_server
+from tests.support.postfix_server import Postfix
+from tests.support.raw_server import RawServer
+from tests.support.smtp_server import HANG_UP, PASSWORD, TLS, USER, SmtpServer
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="mail", host="web1", made_at=1_700_000_000.0, bans=3)
 PARTS = {
@@ -61,7 +61,7 @@ def by_smtp(port: int, scheme: str = "smtp", user: str = USER, password: str = P
 
 def message(channel: Email, recipient: str = ADMIN) -> Message:
     """Return a digest for one recipient."""
-    return Message(recipient=recipient, body=channel.pack(PARTS, STAMP), identity=channel.identity(STAMP))
+    return Message(recipient=recipient, body=channel.pack(Content(PARTS), STAMP), identity=channel.identity(STAMP))
 
 
 def refusal(channel: Email, recipient: str = ADMIN) -> DeliveryError:
@@ -302,6 +302,7 @@ def test_an_odd_greeting_is_an_error_of_this_server(greeting: bytes) -> None:
     assert f"127.0.0.1:{server.port}" in error.reason
 
 
+@pytest.mark.alone
 def test_a_dripping_server_meets_the_deadline() -> None:
     """A byte now and then keeps every read alive, but not the delivery."""
     started = time.monotonic()
@@ -340,7 +341,7 @@ def test_sendmail_gets_the_recipient_after_its_options(
     assert lines[:7] == ["-C", f"{tmp_path}/my conf", "-i", "-f", SENDER, "--", ADMIN]
     names = {line.partition("=")[0] for line in lines[7:]}
     assert {"PATH", "LANG", "HOME"} <= names <= {"PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "_"}
-    assert (tmp_path / "mail").read_bytes() == channel.pack(PARTS, STAMP)
+    assert (tmp_path / "mail").read_bytes() == channel.pack(Content(PARTS), STAMP)
     assert b"\r" not in (tmp_path / "mail").read_bytes()
 
 

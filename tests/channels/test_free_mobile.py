@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +18,12 @@ from f2b_digest import delivery, resources
 from f2b_digest.channels.free_mobile import GSM_7, GSM_7_TWICE, FreeMobile, length, to_gsm_7
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.digest import Digest
-from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.message import Content, Message, Stamp
 from f2b_digest.rendering.renderer import Renderer
 from tests.channels.http_service import Answer, HttpService, Request, saved, says
-from tests.conftest import Command
-from tests.readme import sample_digest
-from tests.store_making import NOON, event, fill
+from tests.support.program import Command
+from tests.support.store_making import NOON, event, fill
+from tests.tools.readme import sample_digest
 
 USER, KEY = "12345678", "Ab3dEf6hIj9kLm"
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="sms", host="web1", made_at=1_700_000_000.0, bans=20)
@@ -67,7 +67,7 @@ def local(**settings: Any) -> FreeMobile:
 
 def message(channel: FreeMobile, text: str = "web1: 3 bans") -> Message:
     """Return a digest for the channel."""
-    return Message(recipient=USER, body=channel.pack({SMS: text}, STAMP), identity="x")
+    return Message(recipient=USER, body=channel.pack(Content({SMS: text}), STAMP), identity="x")
 
 
 def refusal(channel: FreeMobile) -> DeliveryError:
@@ -81,11 +81,8 @@ def rendered(digest: Digest, channel: FreeMobile) -> str:
     """Return the SMS of a digest, made as `send` makes it."""
     renderer = Renderer(resources.folder("templates"))
 
-    def fits(parts: Mapping[str, str]) -> bool:
-        return channel.fits(parts, STAMP)
-
-    parts, _ = delivery.fit(channel.templates, digest, renderer, fits)
-    return channel.pack(parts, STAMP).decode()
+    content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, STAMP))
+    return channel.pack(content, STAMP).decode()
 
 
 @functools.cache
@@ -293,13 +290,13 @@ def test_any_text_becomes_gsm_7(text: str) -> None:
 @given(st.text(min_size=1, max_size=9).map(lambda text: text * 200), st.integers(40, 999))
 def test_no_sms_is_longer_than_max_chars(text: str, most: int) -> None:
     """As the network counts: brackets and the euro are two."""
-    assert length(local(max_chars=most).pack({SMS: text}, STAMP).decode()) <= most
+    assert length(local(max_chars=most).pack(Content({SMS: text}), STAMP).decode()) <= most
 
 
 @pytest.mark.slow
 def test_a_megabyte_is_cut_at_once() -> None:
     """A template of the admin's may say anything."""
-    text = local(max_chars=999).pack({SMS: "[€" * 500_000}, STAMP).decode()
+    text = local(max_chars=999).pack(Content({SMS: "[€" * 500_000}), STAMP).decode()
     assert 996 <= length(text) <= 999
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from f2b_digest.channels import mime
 from f2b_digest.channels.base import one_line
 from f2b_digest.channels.email import Email
-from f2b_digest.model.message import Stamp
+from f2b_digest.model.message import Content, Stamp
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="mail", host="web1.example.org", made_at=1_700_000_000.0, bans=3)
 HEADERS = {
@@ -128,7 +128,7 @@ def test_a_senders_name_is_refused_or_read_back(name: str) -> None:
     except ValidationError:
         assert not name.isprintable()
         return
-    mail = channel.pack({"email/subject.txt": "", "email/body.txt": "", "email/body.html": ""}, STAMP)
+    mail = channel.pack(Content({"email/subject.txt": "", "email/body.txt": "", "email/body.html": ""}), STAMP)
     assert sorted(read(mail).keys()) == sorted(HEADERS)
     [(shown, address), _] = names(mail)
     assert " ".join(shown.split()) == one_line(name, mime.NAME_LIMIT)

@@ -15,10 +15,10 @@ from f2b_digest.channels import http
 from f2b_digest.channels.base import deadline
 from f2b_digest.channels.ntfy import PERMANENT, Ntfy
 from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
-from tests import ntfy_server, raw_server
-from tests.ntfy_server import NtfyServer
-from tests.raw_server import Play, WebServer, says
+from f2b_digest.model.message import Content, Message, Stamp
+from tests.support import ntfy_server, raw_server
+from tests.support.ntfy_server import NtfyServer
+from tests.support.raw_server import Play, WebServer, says
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="phone", host="web1", made_at=1_700_000_000.0, bans=20)
 WRONG_TOKEN = "tk_" + "w" * 29
@@ -46,7 +46,7 @@ def phone(url: str, topic: str = TOPIC, **settings: object) -> Ntfy:
 
 def message(channel: Ntfy, text: str = "3 bans", title: str = "web1", stamp: Stamp = STAMP) -> Message:
     """Return a digest for the channel."""
-    body = channel.pack({"ntfy/title.txt": title, "ntfy/message.txt": text}, stamp)
+    body = channel.pack(Content({"ntfy/title.txt": title, "ntfy/message.txt": text}), stamp)
     return Message(recipient=channel.topic, body=body, identity=channel.identity(stamp))
 
 
@@ -156,7 +156,7 @@ def test_the_longest_text_that_fits_arrives_whole(server: NtfyServer, topic: str
     channel = phone(server.url, topic, token=server.token)
 
     def fits(count: int) -> bool:
-        return channel.fits({"ntfy/title.txt": '"' * 500, "ntfy/message.txt": character * count}, STAMP)
+        return channel.fits(Content({"ntfy/title.txt": '"' * 500, "ntfy/message.txt": character * count}), STAMP)
 
     longest = next(count for count in range(4096, 0, -1) if fits(count))
     channel.deliver(message(channel, character * longest, '"' * 500))
@@ -170,7 +170,7 @@ def test_4095_bytes_arrive_inline(server: NtfyServer, topic: str) -> None:
     channel = phone(server.url, topic, token=server.token)
     text = "é" * 2047 + "!"
     assert len(text.encode()) == 4095
-    assert channel.fits({"ntfy/title.txt": "web1", "ntfy/message.txt": text}, STAMP)
+    assert channel.fits(Content({"ntfy/title.txt": "web1", "ntfy/message.txt": text}), STAMP)
     channel.deliver(message(channel, text))
     assert server.poll(topic)[0]["message"] == text
 
@@ -178,7 +178,7 @@ def test_4095_bytes_arrive_inline(server: NtfyServer, topic: str) -> None:
 @pytest.mark.parametrize("text", ["a" * 4096, "é" * 2048, "\\" * 4095, '"' * 4095, "\x01" * 2000])
 def test_a_text_that_ntfy_would_not_show_does_not_fit(text: str) -> None:
     """Neither more bytes than it shows nor escapes that make its JSON too large."""
-    assert not phone("http://127.0.0.1").fits({"ntfy/title.txt": "web1", "ntfy/message.txt": text}, STAMP)
+    assert not phone("http://127.0.0.1").fits(Content({"ntfy/title.txt": "web1", "ntfy/message.txt": text}), STAMP)
 
 
 def test_a_larger_server_takes_larger_messages(topic: str) -> None:
@@ -186,7 +186,7 @@ def test_a_larger_server_takes_larger_messages(topic: str) -> None:
     with NtfyServer("2.11", message_size_limit="16k") as server:
         channel = phone(server.url, topic, token=server.token, max_bytes=16383)
         text = "a" * 16383
-        assert channel.fits({"ntfy/title.txt": "web1", "ntfy/message.txt": text}, STAMP)
+        assert channel.fits(Content({"ntfy/title.txt": "web1", "ntfy/message.txt": text}), STAMP)
         channel.deliver(message(channel, text))
         assert server.poll(topic)[0]["message"] == text
 
@@ -338,6 +338,7 @@ def test_an_endless_answer_is_cut(head: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-A: "])
 def test_a_dripping_answer_meets_the_deadline(start: bytes) -> None:
     """A byte now and then keeps every read alive, but not the delivery."""

@@ -8,18 +8,9 @@ from pydantic import ValidationError
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.email import Email
+from f2b_digest.errors import DeliveryError
+from tests.channels.kinds import GOOD
 
-GOOD: dict[str, dict[str, Any]] = {
-    "email": {"from": "fail2ban@example.org", "to": ["admin@example.org"]},
-    "file": {"folder": "/var/lib/f2b-digest/mail"},
-    "ntfy": {"url": "https://ntfy.example.org", "topic": "Alertes_web1"},
-    "abuseipdb": {"key_file": "abuse.key"},
-    "apprise": {"url": "json://localhost"},
-    "command": {"command": ["/bin/true"]},
-    "free-mobile": {"user": "12345678", "key_file": "free.key"},
-    "syslog": {},
-    "webhook": {"url": "https://example.org/hook"},
-}
 REQUIRED = [("email", "from"), ("email", "to"), ("ntfy", "url"), ("ntfy", "topic"), ("command", "command"),
             ("free-mobile", "user")]  # fmt: skip
 SMTP = "smtp://f2b@mail.example.org:587"
@@ -192,9 +183,23 @@ def test_a_file_is_looked_for_beside_the_configuration() -> None:
         "email"
     ]
     channel = Email.model_validate(settings, context={"folder": Path("/etc/f2b-digest")})
-    assert channel.password_file
+    assert channel.password
     assert channel.ca_file
-    assert (channel.password_file.path, channel.ca_file.path) == (
+    assert (channel.password.file, channel.ca_file.path) == (
         Path("/etc/f2b-digest/smtp.password"),
         Path("/etc/ca.pem"),
     )
+
+
+def test_a_credential_of_systemd(tmp_path: Path) -> None:
+    """Where the unit has it, its first line is the secret; elsewhere only this channel fails, and says why."""
+    (tmp_path / "smtp").write_text("s3cret\n")
+    settings = {"kind": "email", "smtp": SMTP, "password_file": "$CREDENTIALS_DIRECTORY/smtp"} | GOOD["email"]
+    context = {"folder": Path("/etc/f2b-digest"), "environment": {"CREDENTIALS_DIRECTORY": str(tmp_path)}}
+    channel = Email.model_validate(settings, context=context)
+    assert channel.password
+    assert channel.password.reveal() == "s3cret"
+    channel = Email.model_validate(settings, context={"environment": {}})
+    assert channel.password
+    with pytest.raises(DeliveryError, match=r"is a credential, which only the unit that loads it can read"):
+        channel.password.reveal()

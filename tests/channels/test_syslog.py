@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from f2b_digest.channels.syslog import FACILITIES, LEVELS, Syslog
-from f2b_digest.errors import DeliveryError
-from f2b_digest.model.message import Message, Stamp
-from tests import parts
+from f2b_digest.errors import DeliveryError, PartlyDeliveredError
+from f2b_digest.model.message import Content, Message, Stamp
+from tests.support import parts
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="log", host="web1", made_at=1_700_000_000.0, bans=118)
 TEXT = "daily: 118 bans\n\ndaily: sshd: 84 bans é\n"
@@ -40,7 +40,7 @@ def log(folder: Path, **settings: object) -> Syslog:
 
 def message(channel: Syslog, text: str = TEXT) -> Message:
     """Return a digest for the log."""
-    body = channel.pack({"syslog/lines.txt": text}, STAMP)
+    body = channel.pack(Content({"syslog/lines.txt": text}), STAMP)
     return Message(channel.recipients[0], body, channel.identity(STAMP))
 
 
@@ -130,7 +130,7 @@ def test_a_daemon_that_stops_reading_gets_only_the_rest_again(folder: Path, monk
     got = []
     with daemon(folder, socket.SOCK_DGRAM) as listener:
         before = time.monotonic()
-        with pytest.raises(DeliveryError) as caught:
+        with pytest.raises(PartlyDeliveredError) as caught:
             channel.deliver(whole)
         assert time.monotonic() - before < 5
         assert (caught.value.permanent, caught.value.in_doubt) == (False, False)

@@ -20,11 +20,11 @@ from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document, schema, to_json
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.rendering.renderer import Renderer
-from tests import samples
 from tests.channels.http_service import Answer, HttpService, Request, saved, says
-from tests.conftest import Command
-from tests.readme import sample_digest
-from tests.store_making import event, fill
+from tests.support import samples
+from tests.support.program import Command
+from tests.support.store_making import event, fill
+from tests.tools.readme import sample_digest
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="chat", host="web1", made_at=1_700_000_000.0, bans=20)
 CHATS = ("slack.json", "discord.json", "teams.json")
@@ -63,8 +63,8 @@ def refusal(channel: Webhook) -> DeliveryError:
 def packed(digest: Digest, channel: Webhook) -> bytes:
     """Return the body of a digest, made as `send` makes it."""
     renderer = Renderer(resources.folder("templates"))
-    parts, _ = delivery.fit(channel.templates, digest, renderer, lambda parts: channel.fits(parts, STAMP))
-    return channel.pack(parts, STAMP)
+    content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, STAMP))
+    return channel.pack(content, STAMP)
 
 
 def configured(path: Path, settings: str) -> Path:

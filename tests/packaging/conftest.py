@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import missing, program
+from tests import ROOT
+from tests.support.parts import missing, program
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BEFORE = "0.0.9"
 """A version before the first: the same but for its action's last line."""
 

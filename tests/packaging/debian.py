@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from tests.parts import missing, program, unpacked
+from tests.support.parts import missing, program, unpacked
 
 NSPAWN = "apt install systemd-container"
 ENVIRONMENT = ("env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",

@@ -8,9 +8,9 @@ import pytest
 
 from tests.packaging.conftest import BEFORE, Published, python
 from tests.packaging.debian import Debian
-from tests.parts import program
+from tests.support.parts import program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SOURCES = "deb [signed-by=/repository/f2b-digest.asc] file:/repository stable main\n"
 OTHERS = re.compile(

@@ -8,7 +8,7 @@ from tests.packaging.conftest import Published
 from tests.packaging.debian import Debian
 from tests.packaging.test_debian import install
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SERVICES = ("f2b-digest-send@daily.service", "f2b-digest-retry.service", "f2b-digest-failed@x.service")
 RECEIVER = """
@@ -106,7 +106,7 @@ def test_a_secret_comes_as_a_credential(machine: Debian) -> None:
         "install -m 600 /dev/null /root/token && echo tk_secret > /root/token && cp /etc/f2b-digest/config.toml /root/"
     )
     machine.write("etc/f2b-digest/config.toml", machine.read("root/config.toml") + WEBHOOK)
-    assert "a credential, which only the unit that loads it can read" in machine.run("f2b-digest check").stdout
+    assert "is a credential, which only the unit that loads it can read" in machine.run("f2b-digest check").stdout
     drop_in(machine, "f2b-digest-send@hook.service", "[Service]\nLoadCredential=hook:/root/token\n")
     machine("systemctl start f2b-digest-send@hook.service")
     assert machine.until("cat /root/heard").strip() == "Bearer tk_secret"

@@ -21,6 +21,7 @@ from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails as fail2ban_jails
 from f2b_digest.fail2ban.client import Client
 from f2b_digest.installation import CRON_FILE, File, Manifest, Step, crontab
+from f2b_digest.store import has_ban
 
 log = logging.getLogger(__name__)
 
@@ -174,11 +175,11 @@ def _try_a_ban(folder: Path) -> None:
     action = Path(installation.ACTIONS[0])
     client = Client()
     if client.succeeds("ping"):
-        fail2ban_jails.try_a_ban(client, action, folder)
+        fail2ban_jails.try_a_ban(client, action, folder, has_ban)
         click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch jail of the running fail2ban was recorded")
     else:
         with fail2ban_jails.scratch_server() as server:
-            fail2ban_jails.try_a_ban(server, action, folder)
+            fail2ban_jails.try_a_ban(server, action, folder, has_ban)
         click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch fail2ban was recorded")
 
 

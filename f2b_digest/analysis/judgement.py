@@ -1,0 +1,31 @@
+"""What an analysis comes to, as plain values. Nothing is computed here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from f2b_digest.model.digest import Compared
+from f2b_digest.model.facts import Advice, Fact, Verdict
+
+
+class Usual(NamedTuple):
+    """What a jail is compared with."""
+
+    before: int | None = None
+    """Bans of the period before; None where the store does not reach so far back."""
+    usual: float | None = None
+    """Bans: the median of the periods before; None where there are too few."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the counts of a digest mean."""
+
+    compared: Compared
+    by_jail: Mapping[str, Usual] = field(default_factory=dict)
+    facts: tuple[Fact, ...] = ()
+    """What needs somebody, then the news, each the most urgent first."""
+    verdict: Verdict = "stands_out"
+    advice: tuple[Advice, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What went wrong."""

@@ -1,0 +1,108 @@
+"""`find`: all about an address, a network, a user's name or a jail. Opens the store read-only."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import click
+
+from f2b_digest import geoip, inquiry
+from f2b_digest.cli import Program, complain, console, times
+from f2b_digest.config import Configuration
+from f2b_digest.errors import F2bDigestError
+from f2b_digest.fail2ban import server
+from f2b_digest.fail2ban.client import CRON, Client
+from f2b_digest.model.inquiry import Answer, Inquiry
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.resources import folder
+from f2b_digest.store import Store
+
+TEMPLATE = "terminal/find.txt"
+
+
+@click.command()
+@click.argument("what", nargs=-1, required=True, metavar="WHAT...")
+@click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only in this jail, or those of a pattern.")
+@times.options
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Addresses of each jail, and digests, that are shown.")  # fmt: skip  # noqa: E501
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list of answers.")
+@console.options
+@click.pass_obj
+def command(
+    program: Program, what: tuple[str, ...], jails: tuple[str, ...], since: str | None, until: str | None, limit: int,
+    as_json: bool, colour: console.Colour, no_pager: bool,
+) -> None:  # fmt: skip
+    """Find all about an address, a network, a user name or a jail.
+
+    WHAT is an address, a network (203.0.113.0/24), a user name, a jail, or the number of a network (AS64500, which
+    needs a database of addresses). Of each: its bans, whether it is banned now, which digests told it and to whom, and
+    the lines that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d).
+    Nothing is asked of the network.
+
+    \b
+    Examples:  f2b-digest find 203.0.113.59
+               f2b-digest find sshd --since yesterday
+               f2b-digest find anna --json
+    """  # noqa: D301 - click wants the character, not its name
+    configuration = program.configuration()
+    now = program.clock()
+    start, end = times.bounds(since, until, now, configuration.timezone)
+    bounds = Inquiry("user", "", since=start, until=end, jails=jails or ("*",))
+    ips = list(inquiry.addresses(what))
+    renderer = Renderer(folder("templates"), configuration.templates, language=configuration.language)
+    said = server.ask_banned(Client(environment=CRON), ips) if program.asks_host else None
+    path = program.begin(configuration)
+    geography, notes = geoip.find(configuration.geography)
+    for note in notes:
+        complain(note)
+    host = inquiry.Host(geography, None if said is None else server.banned(said, ips))
+    with Store(path, read_only=True) as store:
+        asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
+        if geography is None and any(each.kind == "asn" for each in asked):
+            raise F2bDigestError("an AS number needs a database of addresses on this host: see `geoip` in the manual")
+        answers = [
+            inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
+        ]  # fmt: skip
+    answers = _worth_telling(answers)
+    if as_json:
+        click.echo(json.dumps([_document(each) for each in answers], default=_plain, indent=2))
+        return
+    layout = console.layout_of(sys.stdout, os.environ, colour)
+    shown = renderer.with_layout(layout)
+    texts = [shown.render([TEMPLATE], _variables(each, path, configuration))[TEMPLATE].strip("\n") for each in answers]
+    console.put("\n\n".join(texts) + "\n", colour=layout.colour, pager=not no_pager)
+
+
+def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
+    """Leave out that nobody tried a name which a jail or an id has."""
+    known = {each.inquiry.text for each in answers if each.inquiry.kind != "user"}
+    return [
+        each
+        for each in answers
+        if each.inquiry.kind != "user" or each.counts.totals.bans or each.inquiry.text not in known
+    ]
+
+
+def _variables(answer: Answer, path: Path, configuration: Configuration) -> dict[str, Any]:
+    return {
+        **asdict(answer.counts), **asdict(answer), "asked_who": answer.asked, "store": str(path),
+        "timezone": str(configuration.timezone),
+    }  # fmt: skip
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    return asdict(answer)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, IPv4Network | IPv6Network):
+        return str(value)
+    raise TypeError(type(value).__name__)

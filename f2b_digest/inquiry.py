@@ -1,0 +1,183 @@
+"""What is known of an address, a network, a user's name or a jail. Nothing is opened, printed or rendered here."""
+
+import re
+import shlex
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from f2b_digest.analysis import campaign_rule
+from f2b_digest.composition import zone_of
+from f2b_digest.config import Configuration
+from f2b_digest.model.counts import Most
+from f2b_digest.model.digest import moment
+from f2b_digest.model.host_context import Geography, Place
+from f2b_digest.model.inquiry import Answer, Inquiry, Network, Recipient, Standing, Told
+from f2b_digest.model.selection import matches
+from f2b_digest.store import Asked, Delivery, Sealed, Store
+
+_NUMBER = re.compile(r"AS(\d{1,10})", re.IGNORECASE)
+LINES = 5
+"""Jails for which there is a line to unban, ignore or block."""
+
+
+NOWHERE = Place(None, None, None)
+
+
+class Host(NamedTuple):
+    """What this host knows beside the store."""
+
+    geography: Geography | None = None
+    banned: Mapping[str, tuple[str, ...]] | None = None
+    """By address, the jails in which the running fail2ban bans it; None where it could not be asked."""
+
+
+def understood(store: Store, text: str, bounds: Inquiry) -> list[Inquiry]:
+    """Return what a word may mean, with the bounds of another inquiry: of a name, each that there is a ban of."""
+    asked = replace(bounds, text=text)
+    network = network_of(text)
+    if network is not None:
+        asked = replace(asked, network=network, text=_text(network))
+        return [replace(asked, kind="address" if network.num_addresses == 1 else "network")]
+    number = _NUMBER.fullmatch(text)
+    if number and not store.has_bans("jail", text):
+        return [replace(asked, kind="asn", asn=int(number[1]), text=f"AS{int(number[1])}")]
+    found = [replace(asked, kind="jail")] if store.has_bans("jail", text) else []
+    found += [replace(asked, kind="address")] if store.has_bans("ip", text) else []
+    return [*found, replace(asked, kind="user")]
+
+
+def network_of(text: str) -> Network | None:
+    """Return the network that a text is, or the address as a network of its own; None for other text.
+
+    An IPv4 address that is written as IPv6 is IPv4, as in fail2ban.
+    """
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return None
+    mapped = network.network_address.ipv4_mapped if isinstance(network.network_address, IPv6Address) else None
+    return ip_network(mapped) if mapped and network.num_addresses == 1 else network
+
+
+def _text(network: Network) -> str:
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def answer(
+    configuration: Configuration, store: Store, inquiry: Inquiry, *, now: float, host: Host, most: int
+) -> Answer:
+    """Return what is known of an inquiry, at most so many addresses of each jail, and digests."""
+    places, zone = host.geography, configuration.timezone
+
+    def place(ip: str) -> Place | None:
+        return places.find(ip) if places else None
+
+    with store.asked(inquiry, lambda ip: getattr(place(ip), "asn", None), Most(addresses=most)) as found:
+        last, oldest = found.last(), found.oldest()
+        rule = campaign_rule(next(iter(configuration.reports.values())).campaign)
+        counts = found.counts(zone=zone, start=None, end=now, campaigns=rule, geography=places)
+        standing, asked = _standing(found, inquiry, now, host)
+        told, waiting = _told(configuration, found)
+        single = inquiry.network if inquiry.kind == "address" else None
+        network = inquiry.network
+        of = (place(str(network.network_address)) if network else None) or NOWHERE
+        jails = [jail.name for jail in counts.jails][:LINES]
+        return Answer(
+            inquiry=inquiry,
+            counts=counts,
+            last=None if last is None else moment(last, zone),
+            known_since=None if oldest is None else moment(oldest, zone),
+            standing=tuple(
+                Standing(each.jail, each.ip, None if each.until is None else moment(each.until, zone))
+                for each in standing[:most]
+            ),
+            standing_in_all=len(standing),
+            asked=asked,
+            country=of.country,
+            asn=of.asn,
+            name=of.name,
+            neighbours=found.neighbours(single) if single is not None else None,
+            told=tuple(told[:most]),
+            told_in_all=len(told),
+            waiting=waiting,
+            history=sum(ban.history for ban in found.bans()),
+            unban=tuple(_line(each.jail, "unbanip", each.ip) for each in standing[:LINES]) if network else (),
+            ignore=tuple(_line(jail, "addignoreip", inquiry.text) for jail in jails) if network else (),
+            block=tuple(_line(jail, "banip", inquiry.text) for jail in jails[:1]) if network and not standing else (),
+        )
+
+
+def _line(jail: str, what: str, ip: str) -> str:
+    return f"fail2ban-client set {shlex.quote(jail)} {what} {shlex.quote(ip)}"
+
+
+class _Ban(NamedTuple):
+    jail: str
+    ip: str
+    until: float | None
+
+
+def _standing(
+    found: Asked, inquiry: Inquiry, now: float, host: Host
+) -> tuple[Sequence[_Ban], Literal["fail2ban", "store"]]:
+    """Return the bans that hold, and who says so: fail2ban where it was asked for this address, else the store."""
+    recorded = [_Ban(*end) for end in found.ends(now)]
+    if inquiry.kind != "address" or host.banned is None or inquiry.text not in host.banned:
+        return recorded, "store"
+    until = {ban.jail: ban.until for ban in recorded if ban.ip == inquiry.text}
+    inside = [ban for ban in recorded if ban.ip != inquiry.text]  # a banned network that the address is in
+    return [*(_Ban(jail, inquiry.text, until.get(jail)) for jail in host.banned[inquiry.text]), *inside], "fail2ban"
+
+
+def _told(configuration: Configuration, found: Asked) -> tuple[list[Told], tuple[str, ...]]:
+    """Return the digests that told these bans, the newest first, and the reports that have some to tell still."""
+    bans = [ban for ban in found.bans() if not ban.history]
+    if not bans:
+        return [], ()
+    digests = [digest for digest in found.digests() if digest.last_id >= bans[-1].id]
+    of_report = {
+        name: sorted(ban.id for ban in bans if matches(ban.jail, patterns))
+        for name, patterns in {**{digest.report: ("*",) for digest in digests}, **configuration.jails}.items()
+    }
+    counted = [(digest, _among(of_report[digest.report], digest)) for digest in digests]
+    counted = [(digest, count) for digest, count in counted if count]
+    recipients = _by_digest(found.deliveries(digests=[digest.id for digest, _ in counted[:100]]) if counted else ())
+    newest = {digest.report: digest.last_id for digest in reversed(digests)}
+    waiting = tuple(
+        name for name in configuration.reports if of_report[name] and of_report[name][-1] > newest.get(name, 0)
+    )
+    told = [
+        Told(
+            digest.id, digest.report, moment(digest.sealed_at, _zone(configuration, digest.report)), count,
+            tuple(recipients.get(digest.id, ())),
+        )
+        for digest, count in counted
+    ]  # fmt: skip
+    return told, waiting
+
+
+def _zone(configuration: Configuration, report: str) -> ZoneInfo:
+    return zone_of(configuration, report) if report in configuration.reports else configuration.timezone
+
+
+def _among(ids: Sequence[int], digest: Sealed) -> int:
+    return bisect_right(ids, digest.last_id) - bisect_left(ids, digest.first_id)
+
+
+def _by_digest(deliveries: Iterable[Delivery]) -> Mapping[int, Sequence[Recipient]]:
+    found: dict[int, list[Recipient]] = {}
+    for row in deliveries:
+        found.setdefault(row.digest, []).append(Recipient(row.channel, row.recipient, row.status))
+    return found
+
+
+def addresses(words: Iterable[str]) -> Iterator[str]:
+    """Yield the single addresses among some words, as fail2ban writes them."""
+    for word in words:
+        network = network_of(word)
+        if network is not None and network.num_addresses == 1:
+            yield str(ip_address(network.network_address))

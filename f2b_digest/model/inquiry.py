@@ -1,0 +1,105 @@
+"""What an admin asks a store about, and the answer, as plain values. Nothing is looked up, and no text made, here."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+from f2b_digest.model.counts import Counts
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Which bans an admin asks about."""
+
+    kind: Literal["address", "network", "asn", "jail", "user"]
+    text: str
+    """As it was asked: an address, a network, "AS64500", a jail or a user's name. An "address" may be any text that
+    fail2ban bans by."""
+    network: Network | None = None
+    """Of an address or a network."""
+    asn: int | None = None
+    since: float | None = None
+    """In UTC epoch seconds, as `until`, which is excluded. None: no bound."""
+    until: float | None = None
+    jails: tuple[str, ...] = ("*",)
+    """Patterns, as a report's."""
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Who got a digest, or is to get it."""
+
+    channel: str
+    recipient: str
+    status: str
+    """sent, pending, deferred or failed."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A digest that some of the bans are in."""
+
+    digest: int
+    report: str
+    sealed_at: datetime
+    bans: int
+    """Of those that were asked about."""
+    recipients: tuple[Recipient, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A ban that holds now."""
+
+    jail: str
+    ip: str
+    until: datetime | None
+    """None: permanent, or nobody knows."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Other banned addresses of the same /24 (IPv4) or /48 (IPv6)."""
+
+    network: str
+    addresses: int
+    bans: int
+    worst: tuple[tuple[str, int], ...]
+    """Address and bans, the most bans first."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that is known of what was asked."""
+
+    inquiry: Inquiry
+    counts: Counts
+    last: datetime | None
+    """The time of the last ban, None where there is none; `counts.start` is that of the first."""
+    known_since: datetime | None
+    """When the store's first ban was, whoever's; None for an empty store."""
+    standing: tuple[Standing, ...] = ()
+    standing_in_all: int = 0
+    asked: Literal["fail2ban", "store"] = "store"
+    """Who says which bans hold."""
+    country: str | None = None
+    """Where an address is registered, as in `Address`: its country, network number, and that one's holder."""
+    asn: int | None = None
+    name: str | None = None
+    neighbours: Neighbours | None = None
+    told: tuple[Told, ...] = ()
+    """The newest first."""
+    told_in_all: int = 0
+    waiting: tuple[str, ...] = ()
+    """Reports that have not told all of these bans yet."""
+    history: int = 0
+    """Bans that were imported as history: no digest tells them."""
+    unban: tuple[str, ...] = ()
+    """Lines for a shell."""
+    ignore: tuple[str, ...] = ()
+    block: tuple[str, ...] = ()
+    registered: str = ""
+    """Holder and contact for abuse by a registry, where one was asked."""

@@ -1,0 +1,274 @@
+"""The bans that an admin asks about, found by index in SQLite's SQL. What they amount to is in `summary`.
+
+An address and a network are found by the index of ids, a user's name by that of the lists of names, a jail by its own:
+what an answer costs is what it tells, and not all history.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, NamedTuple, cast
+
+import sqlalchemy as sa
+
+from f2b_digest import recorder
+from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
+from f2b_digest.store.campaigns import network_of
+from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
+from f2b_digest.store.selected import Wanted, jails
+
+MOST_ENDS, MOST_IDS = 20_000, 20_000
+"""Addresses whose bans may hold still, and bans whose digests are looked for: the newest."""
+MOST_LISTS = 20_000
+"""Distinct lists of names up to which the index is gone through from one to the next, and not as a whole."""
+MOST_NEIGHBOURS = 5
+_DIGIT4 = 0x1000
+"""From here on, the first group of an IPv6 address is written with four digits, in the order of the numbers."""
+
+
+class Seen(NamedTuple):
+    """One ban."""
+
+    id: int
+    jail: str
+    history: bool
+
+
+class End(NamedTuple):
+    """When the last ban of an id in a jail ends, in UTC epoch seconds; None: never."""
+
+    jail: str
+    ip: str
+    until: float | None
+
+
+def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
+    """Gather the ids or the lists of names that are asked for; return the condition for their bans.
+
+    `asn_of` returns the network number of an id.
+    """
+    where, values = _GATHER[inquiry.kind](connection, inquiry, asn_of)
+    conditions = ["event.kind = 'ban'", "event.jail <> :scratch", where]
+    values["scratch"] = recorder.SCRATCH_JAIL
+    if inquiry.since is not None:
+        conditions.append("event.at >= :asked_since")
+        values["asked_since"] = inquiry.since
+    if inquiry.until is not None:
+        conditions.append("event.at < :asked_until")
+        values["asked_until"] = inquiry.until
+    if inquiry.jails != ("*",):
+        names = {f"asked_jail{n}": name for n, name in enumerate(jails(connection, inquiry.jails))}
+        conditions.append(f"event.jail IN ({', '.join(f':{key}' for key in names)})")
+        values |= names
+    return Wanted(" AND ".join(conditions), values)
+
+
+def is_there(connection: sa.Connection, kind: str, text: str) -> bool:
+    """Say whether any ban has this jail, or this id."""
+    column = "jail" if kind == "jail" else "ip"
+    query = f"SELECT EXISTS (SELECT 1 FROM event WHERE kind = 'ban' AND {column} = :text)"
+    return bool(connection.scalar(sa.text(query), {"text": text}))
+
+
+# ---- by what the bans are found
+
+
+def _of_jail(_: sa.Connection, inquiry: Inquiry, __: object) -> Wanted:
+    return Wanted("event.jail = :asked", {"asked": inquiry.text})
+
+
+def _of_address(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wanted:
+    """Also the banned networks that an address is in."""
+    ids = [inquiry.text]
+    if inquiry.network is not None:
+        length, address = inquiry.network.max_prefixlen, inquiry.network.network_address
+        ids = [str(address), *(str(ip_network((address, bits), strict=False)) for bits in range(length))]
+    _ids(connection, [text for text in ids if is_there(connection, "ip", text)])
+    return _AMONG_IDS
+
+
+def _of_network(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wanted:
+    assert inquiry.network is not None
+    _ids(connection, _banned_in(connection, inquiry.network))
+    return _AMONG_IDS
+
+
+def _of_number(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
+    """Of one /24 or /48, one address is looked up: routes are not smaller."""
+
+    @cache
+    def is_of_it(network: str) -> bool:
+        return asn_of(network.partition("/")[0]) == inquiry.asn
+
+    rows = connection.execute(sa.text("SELECT DISTINCT ip FROM event WHERE kind = 'ban'"))
+    networks = ((ip, network_of(ip.encode("utf-8", "replace"))) for (ip,) in rows)
+    found = [ip for ip, network in networks if network is not None and is_of_it(network)]
+    _ids(connection, found)
+    return _AMONG_IDS
+
+
+def _of_user(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wanted:
+    connection.execute(sa.text("CREATE TEMP TABLE asked (users TEXT PRIMARY KEY) WITHOUT ROWID"))
+    few = connection.scalars(sa.text(_FEW_LISTS), {"most": MOST_LISTS + 1}).all()
+    if len(few) <= MOST_LISTS:
+        connection.execute(sa.text("CREATE TEMP TABLE list (users TEXT PRIMARY KEY) WITHOUT ROWID"))
+        if few:
+            connection.exec_driver_sql("INSERT INTO temp.list VALUES (?)", [(users,) for users in few])
+    of = "temp.list" if len(few) <= MOST_LISTS else _ALL_LISTS
+    connection.execute(sa.text(_LISTS.format(of=of)), {"name": inquiry.text, "part": f"%{_in_json(inquiry.text)}%"})
+    return Wanted("event.users IN (SELECT users FROM temp.asked)", {})
+
+
+_AMONG_IDS = Wanted("event.ip IN (SELECT ip FROM temp.asked)", {})
+_GATHER: dict[str, Callable[[sa.Connection, Inquiry, Callable[[str], int | None]], Wanted]] = {
+    "address": _of_address,
+    "network": _of_network,
+    "asn": _of_number,
+    "jail": _of_jail,
+    "user": _of_user,
+}
+# From each list to the next in the index.
+_FEW_LISTS = """
+WITH RECURSIVE each(users) AS (
+    SELECT min(users) FROM event WHERE kind = 'ban' AND users IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(event.users) FROM event WHERE kind = 'ban' AND event.users > each.users) FROM each
+    WHERE each.users IS NOT NULL
+)
+SELECT users FROM each WHERE users IS NOT NULL LIMIT :most
+"""
+_ALL_LISTS = "(SELECT DISTINCT users FROM event WHERE kind = 'ban' AND users IS NOT NULL)"
+# LIKE first, for it is a tenth of what reading JSON is.
+_LISTS = """
+INSERT INTO temp.asked SELECT list.users FROM {of} AS list WHERE list.users LIKE :part AND EXISTS (
+    SELECT 1 FROM json_each(CASE WHEN json_valid(list.users) THEN list.users ELSE '[]' END) AS user
+    WHERE user.type = 'text' AND user.value = :name
+)
+"""
+
+
+def _in_json(name: str) -> str:
+    """Return the longest part of a name that JSON writes as it is, for LIKE."""
+    return max("".join(c if c.isascii() and c.isalnum() else " " for c in name).split() or [""], key=len)
+
+
+def _ids(connection: sa.Connection, ids: Iterable[str]) -> None:
+    """Make the temporary table `asked`."""
+    connection.execute(sa.text("CREATE TEMP TABLE asked (ip TEXT PRIMARY KEY) WITHOUT ROWID"))
+    rows = [(ip,) for ip in ids]
+    if rows:
+        connection.exec_driver_sql("INSERT OR IGNORE INTO temp.asked VALUES (?)", rows)
+
+
+# ---- networks
+
+
+def _banned_in(connection: sa.Connection, network: Network) -> Iterator[str]:
+    """Yield the banned ids of a network: its addresses, and networks in it."""
+    for low, high in _spans(network):
+        for (ip,) in connection.execute(sa.text(_IN_SPAN), {"low": low, "high": high}):
+            if _is_in(ip, network):
+                yield ip
+
+
+_IN_SPAN = "SELECT DISTINCT ip FROM event WHERE kind = 'ban' AND ip >= :low AND ip < :high"
+
+
+def _is_in(text: str, network: Network) -> bool:
+    try:
+        banned = ip_network(text)
+    except ValueError:
+        return False
+    return banned.version == network.version and banned.subnet_of(network)  # type: ignore[arg-type]
+
+
+def _spans(network: Network) -> Iterator[tuple[str, str]]:
+    """Yield from where to where, in the order of texts, the ids of a network are, maybe among others."""
+    if isinstance(network, IPv6Network):
+        yield _span_of_ipv6(network)
+        return
+    octets = min(-(-network.prefixlen // 8), 3) or 1
+    parts = [network] if network.prefixlen > 24 else network.subnets(new_prefix=8 * octets)
+    for part in parts:
+        prefix = ".".join(str(part.network_address).split(".")[:octets])
+        yield f"{prefix}.", f"{prefix}/"
+
+
+def _span_of_ipv6(network: IPv6Network) -> tuple[str, str]:
+    """All groups before the first zero are written out, and "::" may stand for any zeros."""
+    groups = [int(group, 16) for group in network.network_address.exploded.split(":")][: network.prefixlen // 16]
+    whole = groups[: next((n for n, group in enumerate(groups) if group == 0), len(groups))]
+    if whole:
+        prefix = ":".join(f"{group:x}" for group in whole)
+        return f"{prefix}:", f"{prefix};"
+    first, last = (int(address.exploded[:4], 16) for address in (network[0], network[-1]))
+    return (f"{first:x}:", f"{last:x};") if first >= _DIGIT4 else ("", "\U0010ffff")
+
+
+# ---- what else is asked of them
+
+
+def ends(connection: sa.Connection, now: float) -> list[End]:
+    """Return the bans of the grouped ids that hold at a time, those that end last first."""
+    query = sa.text(_ENDS.format(last_ban=last_ban("newest", "event.kind = 'ban'")))
+    found = []
+    for jail, ip, last, bantime, unbanned in connection.execute(query, {"most": MOST_ENDS}):
+        until, _ = end_of_ban(last, bantime, unbanned)
+        if bantime is not None and unbanned is None and (until is None or until > now):
+            found.append(End(jail, ip, until))
+    found.sort(key=lambda end: (end.until is not None, -(end.until or 0.0), end.ip, end.jail))
+    return found
+
+
+_ENDS = f"""
+SELECT newest.jail, newest.ip, newest.last, {BANTIME}, {UNBANNED}
+FROM (SELECT jail, ip, last FROM temp.address ORDER BY last DESC LIMIT :most) AS newest
+{{last_ban}}
+GROUP BY newest.jail, newest.ip
+"""
+
+
+def bans(connection: sa.Connection, wanted: Wanted) -> list[Seen]:
+    """Return the newest bans."""
+    query = f"SELECT id, jail, history FROM event WHERE {wanted.where} ORDER BY id DESC LIMIT :most"
+    rows = connection.execute(sa.text(query), wanted.values | {"most": MOST_IDS})
+    return [Seen(key, jail, bool(history)) for key, jail, history in rows]
+
+
+def last(connection: sa.Connection) -> float | None:
+    """Return when the last ban of the grouped ids was, in UTC epoch seconds."""
+    found: float | None = connection.scalar(sa.text("SELECT max(last) FROM temp.address"))
+    return found
+
+
+def neighbours(connection: sa.Connection, network: Network) -> Neighbours | None:
+    """Return the other banned addresses of an address's /24 or /48; None where there is none."""
+    text = network_of(str(network.network_address).encode())
+    if text is None:
+        return None
+    around = ip_network(text)
+    counted: Counter[str] = Counter()
+    for low, high in _spans(around):
+        for ip, bans in connection.execute(sa.text(_COUNTED_IN_SPAN), {"low": low, "high": high}):
+            if _is_in(ip, around) and "/" not in ip and ip != str(network.network_address):
+                counted[ip] += bans
+    worst = sorted(counted.items(), key=lambda each: (-each[1], _order(each[0])))[:MOST_NEIGHBOURS]
+    return Neighbours(text, len(counted), counted.total(), tuple(worst)) if counted else None
+
+
+_COUNTED_IN_SPAN = "SELECT ip, count(*) FROM event WHERE kind = 'ban' AND ip >= :low AND ip < :high GROUP BY ip"
+
+
+def _order(ip: str) -> int:
+    address: IPv4Address | IPv6Address = ip_address(ip)
+    return int(address)
+
+
+def oldest(connection: sa.Connection) -> float | None:
+    """Return when the first ban of the store was, in UTC epoch seconds, by the jails' own firsts."""
+    firsts = [
+        connection.scalar(sa.text("SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail"), {"jail": jail})
+        for jail in jails(connection, ("*",))
+    ]
+    return min((cast("Any", first) for first in firsts if first is not None), default=None)

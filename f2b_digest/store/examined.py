@@ -1,0 +1,47 @@
+"""What an examination asks, in SQLite's SQL: it reads a whole table on purpose. Nothing is changed here."""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from f2b_digest import recorder
+
+
+class Last(NamedTuple):
+    """The last event of a jail."""
+
+    kind: str
+    at: float
+    """When it was recorded, in UTC epoch seconds."""
+
+
+def last_events(connection: sa.Connection) -> dict[str, Last]:
+    """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
+    rows = connection.execute(sa.text(_LAST_EVENTS), {"scratch": recorder.SCRATCH_JAIL})
+    return {jail: Last(kind, at) for jail, kind, at in rows}
+
+
+_LAST_EVENTS = """
+SELECT jail, kind, max(recorded_at) FROM event NOT INDEXED
+WHERE source IN ('action', 'shell') AND jail NOT IN ('', :scratch) GROUP BY jail ORDER BY jail
+"""
+
+
+def missing_in_index(connection: sa.Connection) -> int:
+    """Return how many events that no digest tells yet are missing in the index that keeps events from coming twice."""
+    return int(connection.scalar(sa.text(_MISSING_IN_INDEX)) or 0)
+
+
+_MISSING_IN_INDEX = """
+SELECT count(*) FROM event AS pending NOT INDEXED
+WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS (
+    SELECT 1 FROM event AS same INDEXED BY sqlite_autoindex_event_1
+    WHERE same.jail = pending.jail AND same.ip = pending.ip AND same.kind = pending.kind AND same.at = pending.at
+      AND same.host = pending.host AND same.id = pending.id
+)
+"""
+
+
+def journal(connection: sa.Connection) -> str:
+    """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
+    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())

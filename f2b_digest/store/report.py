@@ -1,0 +1,118 @@
+"""All that one digest is made of, read in one transaction. Judged and rendered elsewhere; nothing is changed here."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
+from f2b_digest.model.baseline import Baseline, Window
+from f2b_digest.model.counts import CampaignRule, Counts, Most
+from f2b_digest.model.host_context import Geography
+from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import asked, bans, baseline, summary
+from f2b_digest.store.asked import End, Seen
+from f2b_digest.store.reads import Reads
+from f2b_digest.store.selected import Wanted, wanted
+
+
+class Bans(Reads):
+    """Some bans, grouped. The temporary tables that the queries share go with the transaction."""
+
+    def __init__(self, path: Path, connection: sa.Connection, wanted: Wanted, most: Most) -> None:
+        """Group the bans of a condition."""
+        self.path = path
+        self._connection = connection
+        self._wanted = wanted
+        self._most = most
+        summary.group(connection, wanted, most)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        yield self._connection
+
+    def counts(
+        self, *, zone: ZoneInfo, start: float | None, end: float, campaigns: CampaignRule,
+        users: frozenset[str] = frozenset(), geography: Geography | None = None,
+    ) -> Counts:  # fmt: skip
+        """Return what the bans amount to, worst first, summed in SQL.
+
+        Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `users` are this host's;
+        `geography` says where addresses are registered, and if it fails, there is a note.
+        """
+        return summary.count(
+            self._connection, self._wanted, most=self._most, zone=zone, start=start, end=end, campaigns=campaigns,
+            users=users, geography=geography,
+        )  # fmt: skip
+
+
+class Source(Bans):
+    """What `Store.report` gives."""
+
+    def __init__(self, path: Path, connection: sa.Connection, selection: Selection, most: Most) -> None:
+        """Group the selection's bans."""
+        super().__init__(path, connection, wanted(connection, selection), most)
+        self.selection = selection
+
+    def addresses(self) -> list[Banned]:
+        """Return every address of the selection, the worst first, with times in UTC epoch seconds."""
+        return summary.addresses(self._connection)
+
+    def samples(self, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
+        """Return by jail the last log lines of some of its ids, nothing masked."""
+        return bans.samples(self._connection, self._wanted, worst)
+
+    def chosen(self, holds: Callable[[str], bool]) -> list[Chosen]:
+        """Return the bans of those ids that a function chooses."""
+        return bans.chosen(self._connection, self._wanted, holds)
+
+    def rebans(self, frequent_from: int) -> Rebans:
+        """Return how often addresses were banned again; frequent are those with so many bans."""
+        prolongs = wanted(self._connection, self.selection, kind="prolong")
+        return bans.rebans(self._connection, self._wanted, prolongs, frequent_from)
+
+    def baseline(
+        self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,
+        quiet_for: float, outages: Mapping[str, Sequence[float]] | None = None, most: int | None = None,
+    ) -> Baseline:  # fmt: skip
+        """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
+
+        See `store.baseline`.
+        """
+        return baseline.baseline(
+            self._connection, windows, patterns, before, end=end, until=until, quiet_for=quiet_for, outages=outages,
+            most=most,
+        )  # fmt: skip
+
+
+class Asked(Bans):
+    """What `Store.asked` gives: the bans that an admin asks about, whether or not a digest told them."""
+
+    def __init__(
+        self, path: Path, connection: sa.Connection, inquiry: Inquiry, most: Most, asn_of: Callable[[str], int | None]
+    ) -> None:
+        """Find and group the bans. `asn_of` returns the network number of an id."""
+        super().__init__(path, connection, asked.gather(connection, inquiry, asn_of), most)
+
+    def ends(self, now: float) -> list[End]:
+        """Return the bans that hold now (UTC epoch seconds) by what was recorded, those that end last first."""
+        return asked.ends(self._connection, now)
+
+    def bans(self) -> list[Seen]:
+        """Return the bans, the newest first, at most `asked.MOST_IDS`."""
+        return asked.bans(self._connection, self._wanted)
+
+    def last(self) -> float | None:
+        """Return when the last ban was, in UTC epoch seconds."""
+        return asked.last(self._connection)
+
+    def neighbours(self, network: Network) -> Neighbours | None:
+        """Return the other banned addresses of an address's /24 or /48; None where there is none."""
+        return asked.neighbours(self._connection, network)
+
+    def oldest(self) -> float | None:
+        """Return when the first ban of the whole store was, in UTC epoch seconds."""
+        return asked.oldest(self._connection)

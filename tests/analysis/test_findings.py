@@ -1,0 +1,482 @@
+"""What a digest says first, and advises: each rule, by what an admin would want of it. No text, and no store, here."""
+
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from f2b_digest.analysis import Inputs, OwnAddresses, analyse
+from f2b_digest.model.bans import Chosen, Rebans
+from f2b_digest.model.baseline import Baseline, Quiet
+from f2b_digest.model.counts import Counts
+from f2b_digest.model.digest import (
+    Address,
+    Campaign,
+    Digest,
+    Jail,
+    Reconciliation,
+    Several,
+    Totals,
+    Undelivered,
+    User,
+    Users,
+)
+from f2b_digest.model.document import from_json, to_json
+from f2b_digest.model.host_context import HostContext, Login
+
+START = datetime(2026, 11, 18, 6, tzinfo=UTC)
+END = datetime(2026, 11, 19, 6, tzinfo=UTC)
+T0, T1 = START.timestamp(), END.timestamp()
+HOUR = 3600.0
+STEADY = (40,) * 28
+
+
+def digest(bans: int = 40, **fields: Any) -> Counts:
+    """Return a day of a jail `sshd` with so many bans, the last an hour before the end."""
+    end = fields.get("end", END)
+    last = Address("192.0.2.1", 1, 5, end - timedelta(hours=2), end - timedelta(hours=1), 600, None)
+    jails = (Jail("sshd", bans, bans, bans, worst=(last,)),) if bans else ()
+    totals = Totals(bans, bans, len(jails), bans)
+    return replace(Counts(START, END, totals, jails), **fields)
+
+
+def baseline(*names: str, last: float = T0 - 60, daily: tuple[int, ...] = STEADY) -> Baseline:
+    """Return jails that banned alike each day."""
+    jails = names or ("sshd",)
+    total = tuple(count * len(jails) for count in daily)
+    quiet = Quiet(last, daily, (2 * 86400 / max(daily),) * 31) if last <= T1 - 20 * HOUR else None
+    return Baseline(
+        dict.fromkeys(jails, daily), total, dict.fromkeys(jails, quiet) if quiet else {}, dict.fromkeys(jails, last),
+        dict.fromkeys(jails, daily[0]), total[0],
+    )  # fmt: skip
+
+
+def inputs(known: Baseline | None = None, rebans: dict[str, Any] | None = None, **fields: Any) -> Inputs:
+    """Return what is known beside a digest: a jail like ever, nothing else."""
+    none: dict[str, Any] = {"spared": 0, "spared_addresses": 0, "frequent": 0, "frequent_bans": 0, "prolonged": False}
+    return Inputs(known or baseline(), Rebans(**none | (rebans or {})), **fields)
+
+
+def facts(issue: Counts, known: Inputs) -> list[Any]:
+    """Return the facts of some counts, which survive the archive."""
+    judged = analyse(issue, known)
+    archived = Digest("daily", "web1", "UTC", START, END, issue.totals, facts=judged.facts, advice=judged.advice)
+    assert from_json(to_json(archived)) == archived
+    return list(judged.facts)
+
+
+def kinds(issue: Counts, known: Inputs) -> list[str]:
+    """Return the facts' kinds."""
+    return [fact.kind for fact in facts(issue, known)]
+
+
+def test_a_usual_day_has_no_facts_and_is_compared() -> None:
+    """The numbers beside it are those of the days before."""
+    judged = analyse(digest(), inputs())
+    assert (judged.facts, judged.advice) == ((), ())
+    assert (judged.compared.before, judged.compared.usual, judged.compared.periods) == (40, 40.0, 28)
+    assert judged.by_jail["sshd"] == (40, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("bans", "own", "expected"),
+    [(40, False, "quiet"), (400, False, "stands_out"), (40, True, "needs_attention"), (400, True, "needs_attention")],
+)
+def test_a_digest_has_a_verdict(bans: int, own: bool, expected: str) -> None:
+    """An own address needs attention, whatever else there is; ten times the usual bans stand out."""
+    chosen = [Chosen("sshd", "198.51.100.7", 1, T1 - 60, T1 + 3600)] if own else []
+    assert analyse(digest(bans), inputs(host_context=SIDE, own_bans=chosen)).verdict == expected
+
+
+def test_a_day_far_beyond_the_usual_is_never_quiet_though_it_was_no_news() -> None:
+    """The second day of a flood is no surge any more: one of the days before was as high."""
+    judged = analyse(digest(140_000), inputs(baseline(daily=(140_000, *STEADY[1:]))))
+    assert (judged.facts, judged.verdict) == ((), "stands_out")
+
+
+# ---- one's own side
+
+SIDE = HostContext(
+    own=(ip_network("198.51.100.7"), ip_network("10.0.0.0/8")),
+    friends=(ip_network("2001:db8:1::/48"),),
+    ignored=(ip_network("127.0.0.0/8"), ip_network("203.0.113.9"), ip_network("2001:db8:9::1"), ip_network("::1")),
+    logins=(
+        Login("192.0.2.44", "ann", T0 + 60),
+        Login("192.0.2.45", "bob", T0 - 60),
+        Login("192.0.2.46", "old", T0 - 4 * 86400),
+        Login("10.1.1.1", "eve", T0),
+        Login("203.0.113.77", "zoe", T0),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("ip", "expected"),
+    [
+        ("198.51.100.7", ("own", "198.51.100.7", None)),
+        ("10.1.1.1", ("own", "10.0.0.0/8", None)),
+        ("198.51.100.0/24", ("own", "198.51.100.7", None)),
+        ("196.0.0.0/6", ("own", "198.51.100.7", None)),
+        ("203.0.113.77", ("login", None, "zoe")),
+        ("2001:db8:1:2::3", ("friend", "2001:db8:1::/48", None)),
+        ("192.0.2.44", ("login", None, "ann")),
+        ("::ffff:192.0.2.44", ("login", None, "ann")),
+        ("203.0.113.9", ("ignored", "203.0.113.9", None)),
+        ("203.0.113.200", ("ignored", "203.0.113.9", None)),
+        ("2001:db8:9::abcd", ("ignored", "2001:db8:9::1", None)),
+        ("127.0.0.1", ("ignored", "127.0.0.0/8", None)),
+        ("::2", None),
+        ("192.0.2.45", ("login", None, "bob")),  # a period may begin with its first ban
+        ("192.0.2.46", None),
+        ("198.51.100.8", None),
+        ("2001:db8:2::1", None),
+        ("ann", None),
+        ("", None),
+        ("198.51.100.7; reboot", None),
+        ("1/2/3", None),
+    ],
+)
+def test_whose_address_it_is(ip: str, expected: tuple[str, ...] | None) -> None:
+    """Own, a friend's, somebody's who logged in, beside an ignored one; the quick answer agrees with the long one."""
+    side = OwnAddresses(SIDE, T0, T1)
+    assert side.find(ip) == expected
+    assert side.holds(ip) == (expected is not None)
+
+
+def test_a_wide_network_of_ones_own_is_not_lost_in_the_quick_answer() -> None:
+    """Whatever the first number."""
+    side = OwnAddresses(HostContext(friends=(ip_network("0.0.0.0/0"), ip_network("::/3"))), T0, T1)
+    assert side.holds("203.0.113.1")
+    assert side.holds("1fff::1")
+    assert not side.holds("2001:db8::1")
+
+
+def test_an_own_address_that_is_banned_is_told_with_what_unbans_it() -> None:
+    """Once per jail, the newest first, and quoted for a shell: a jail's name may be anything."""
+    jail = "x'; touch /tmp/pwned #"
+    rows = [
+        Chosen("sshd", "192.0.2.44", 2, T0 + 60, T1),
+        Chosen(jail, "198.51.100.7", 1, T0 + 3600, None),
+        Chosen("sshd", "192.0.2.44", 1, T0, T1),
+        Chosen("sshd", "192.0.2.99", 1, T0, None),
+    ]
+    first, second = facts(digest(), inputs(host_context=SIDE, own_bans=rows))
+    assert first.kind == second.kind == "own"
+    assert shlex.split(first.unban) == ["fail2ban-client", "set", jail, "unbanip", "198.51.100.7"]
+    assert (second.ip, second.why, second.user, second.bans) == ("192.0.2.44", "login", "ann", 2)
+    assert second.until == END
+
+
+def test_a_banned_office_does_not_fill_the_digest() -> None:
+    """Twenty of two hundred."""
+    rows = [Chosen("sshd", f"10.0.0.{last}", 1, T0 + last, None) for last in range(200)]
+    told = facts(digest(), inputs(host_context=SIDE, own_bans=rows))
+    assert [fact.ip for fact in told if fact.kind == "own"] == [f"10.0.0.{last}" for last in range(199, 179, -1)]
+
+
+# ---- silent, stopped, down
+
+
+def test_a_silent_jail_is_told_while_another_bans() -> None:
+    """With its last ban."""
+    (fact,) = facts(digest(), inputs(baseline("sshd", "postfix")))
+    assert (fact.kind, fact.jail, fact.usual, fact.last) == ("silent", "postfix", 40.0, START - timedelta(minutes=1))
+
+
+def test_one_jail_that_is_silent_is_not_fail2ban_that_is_down() -> None:
+    """Nobody knows more than that, with a single jail."""
+    assert kinds(digest(0), inputs()) == ["silent"]
+
+
+def test_a_night_without_bans_is_no_silence() -> None:
+    """Of an hourly report, ten hours after the last ban of a jail that has hundreds a day."""
+    known = baseline("sshd", "postfix", last=T1 - 10 * HOUR, daily=(400,) * 28)
+    assert kinds(digest(start=END - timedelta(hours=1)), inputs(replace(known, windows={}, all=()))) == []
+
+
+def test_a_silence_after_hours_without_fail2ban_is_not_told() -> None:
+    """The host was off for a day; a restart of a minute excuses nothing."""
+    known = baseline("sshd", "postfix", last=T0 - 60)
+    off = {"postfix": (("start", T0 - 9e5), ("stop", T0), ("start", T1 - 2 * HOUR))}
+    assert kinds(digest(), inputs(known, starts_and_stops=off | {"a": (), "b": ()})) == []
+    night = {"postfix": (("start", T0 - 9e5), ("stop", T1 - 2 * HOUR), ("start", T1 - 2 * HOUR + 60))}
+    assert kinds(digest(), inputs(known, starts_and_stops=night | {"a": (), "b": ()})) == ["silent"]
+
+
+STOPPED = {"sshd": (("start", T0 - 9e5),), "postfix": (("start", T0 - 9e5), ("stop", T0 + HOUR))}
+
+
+def test_a_stopped_jail_is_told_once() -> None:
+    """In the digest of the stop; the next one is silent about it, in both senses."""
+    known = baseline("sshd", "postfix")
+    (fact,) = facts(digest(), inputs(known, starts_and_stops=STOPPED))
+    assert (fact.kind, fact.jail, fact.since) == ("stopped", "postfix", START + timedelta(hours=1))
+    day = timedelta(days=1)
+    later = digest(start=START + day, end=END + day)
+    assert kinds(later, inputs(known, starts_and_stops=STOPPED)) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "running"),
+    [
+        ((("start", T0 - 9e5), ("stop", T1 - 60)), None),
+        ((("stop", T0 + HOUR), ("start", T0 + HOUR + 5)), None),
+        ((("start", T0 - 9e5), ("stop", T1 - 2 * HOUR)), ("sshd", "postfix")),
+    ],
+    ids=["a minute ago", "started again", "runs"],
+)
+def test_a_restart_is_no_stop(events: tuple[tuple[str, float], ...], running: tuple[str, ...] | None) -> None:
+    """Under way, done, or done without a word."""
+    known = baseline("sshd", "postfix", last=T1 - 3 * HOUR)
+    told = inputs(
+        known, starts_and_stops={"sshd": (), "postfix": events, "c": ()}, host_context=HostContext(running=running)
+    )
+    assert kinds(digest(), told) == []
+
+
+def test_a_stop_minutes_before_a_digest_is_told_by_the_next() -> None:
+    """What may be a restart that is under way, and was none, is not lost between two digests."""
+    stopped = STOPPED | {"postfix": (("stop", T0 - 60),)}
+    assert kinds(digest(), inputs(baseline("sshd", "postfix"), starts_and_stops=stopped)) == ["stopped"]
+
+
+def test_a_jail_that_fail2ban_does_not_run_any_more_is_stopped() -> None:
+    """It was started, and its end was not recorded: fail2ban crashed, and came back without it."""
+    told = inputs(
+        baseline("sshd", "vsftpd", daily=(1,) * 28),
+        starts_and_stops={"sshd": (("start", T0 - 9e5),), "vsftpd": (("start", T0 - 9e5),)},
+        host_context=HostContext(running=("sshd",)),
+    )
+    assert kinds(digest(bans=1), told) == ["stopped"]
+    assert kinds(digest(bans=1), replace(told, complete=False)) == []
+
+
+@pytest.mark.parametrize("bans", [0, 40])
+def test_fail2ban_that_does_not_answer_is_down(bans: int) -> None:
+    """One fact for all jails, whatever was banned before."""
+    told = inputs(baseline("sshd", "postfix"), host_context=HostContext(running=()))
+    (fact,) = facts(digest(bans), told)
+    assert (fact.kind, fact.jails) == ("down", 2)
+    assert kinds(digest(40), replace(told, complete=False)) == ["silent"]
+
+
+def test_fail2ban_that_bans_just_now_is_not_down() -> None:
+    """It may run in a container, which the program that asks it does not look into."""
+    told = inputs(baseline("sshd", last=T1 - 600), host_context=HostContext(running=()))
+    assert "down" not in kinds(digest(0), told)
+
+
+def test_fail2ban_is_down_where_all_jails_were_stopped() -> None:
+    """Also after a day with bans; not while it restarts."""
+    stops = {"sshd": (("stop", T1 - HOUR / 2),), "postfix": (("stop", T1 - HOUR / 2),)}
+    known = baseline("sshd", "postfix")
+    assert kinds(digest(), inputs(known, starts_and_stops=stops)) == ["down"]
+    removed = replace(known, last={**known.last, "old": T0 - 3e7})
+    assert kinds(digest(), inputs(removed, starts_and_stops=stops)) == ["down"]
+    restarting = {**stops, "sshd": (("stop", T1 - 10),)}
+    assert "down" not in kinds(digest(), inputs(known, starts_and_stops=restarting))
+
+
+def test_quiet_jails_that_are_silent_together_are_down() -> None:
+    """None of six is busy enough to be missed alone."""
+    names = ("a", "b", "c", "d", "e", "f")
+    quiet = baseline(*names, daily=(6,) * 28)
+    assert kinds(digest(0), inputs(quiet)) == ["down"]
+    assert kinds(digest(0), inputs(baseline("a", daily=(6,) * 28))) == []
+
+
+def test_a_removed_jail_does_not_keep_the_others_from_being_missed() -> None:
+    """It banned a year ago for the last time."""
+    known = baseline("a", "b", "c", "d", "e", "f", daily=(6,) * 28)
+    known = replace(known, last={**known.last, "old": T0 - 3e7})
+    (fact,) = facts(digest(0), inputs(known))
+    assert (fact.kind, fact.jails) == ("down", 6)
+
+
+# ---- the other calls
+
+
+def test_what_was_not_recorded_not_delivered_and_late_is_told_in_this_order() -> None:
+    """After the bans of one's own and the silence, before the news."""
+    row = Undelivered(7, START, "mail", "ann@example.org", "failed", "550 no such user")
+    known = inputs(
+        waits_since=T0 - 2 * 86400,
+        every=86400.0,
+        reconciliation=Reconciliation(500, 40, 3, ("postfix",)),
+        undelivered=(replace(row, digest=9, status="deferred"), row),
+    )
+    told = facts(digest(500), known)
+    assert [fact.kind for fact in told] == ["unrecorded", "undelivered", "late", "surge"]
+    assert (told[1].deliveries, told[1].failed, told[1].digest) == (2, 1, 7)
+    assert kinds(digest(), inputs(reconciliation=Reconciliation(40, 40, 0))) == []
+
+
+@pytest.mark.parametrize(("hours", "late"), [(24, False), (36, False), (48, True)])
+def test_a_daily_digest_is_late_after_a_day_that_was_left_out(hours: int, late: bool) -> None:
+    """A morning run by hand, or an hour's delay, is no lateness."""
+    known = inputs(waits_since=T1 - hours * HOUR, every=86400.0)
+    assert kinds(digest(), known) == ["late"] * late
+    assert kinds(digest(), replace(known, complete=False)) == []
+
+
+# ---- news
+
+
+def test_a_jail_that_surges_is_told_instead_of_the_total() -> None:
+    """And the total where no jail is to blame."""
+    (fact,) = facts(digest(400), inputs())
+    assert (fact.kind, fact.jail, fact.bans, fact.usual, fact.before) == ("surge", "sshd", 400, 40.0, 40)
+    new = tuple(Jail(f"jail{number}", 50, 50, 50) for number in range(4))
+    issue = digest(40)
+    issue = replace(issue, jails=(*issue.jails, *new), totals=Totals(240, 240, 5, 0))
+    known = baseline()
+    known = replace(known, last={**known.last, **{jail.name: T0 - 9e6 for jail in new}})
+    (fact,) = facts(issue, inputs(known))
+    assert (fact.kind, fact.jail, fact.bans) == ("surge", None, 240)
+
+
+def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
+    """Nor is one that last banned a year ago."""
+    issue = replace(digest(), jails=(*digest().jails, Jail("nginx", 2, 2, 2)))
+    assert kinds(issue, inputs()) == ["new_jail"]
+    assert kinds(issue, inputs(replace(baseline(), last={"sshd": T0 - 60, "nginx": T0 - 3e7}))) == []
+    assert kinds(issue, inputs(Baseline({}, (), {}, {}), first=True)) == ["first"]
+    assert kinds(issue, inputs(first=True)) == []
+
+
+CAMPAIGN = Campaign("203.0.113.0/24", 64500, "Example", "FR", 40, 90, 450, ("sshd",), ("root",), 0, ("203.0.113.0/26",))
+
+
+def test_the_largest_campaign_is_news() -> None:
+    """One fact, which counts the others."""
+    (fact,) = facts(digest(campaigns=(CAMPAIGN, CAMPAIGN), campaigns_in_all=9), inputs())
+    assert (fact.kind, fact.network, fact.addresses, fact.campaigns) == ("campaign", "203.0.113.0/24", 40, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "of", "exists", "told"),
+    [
+        ("backoffice7", 500, 600, False, True),
+        ("root", 60, 100, True, False),
+        ("root", 500, 500, True, False),
+        ("admin", 30, 100, False, False),
+        ("admin", 500, 600, False, True),
+        ("alice", 12, 200, True, True),
+        ("alice", 12, 2000, True, False),
+        ("solana7", 30, 2000, False, False),
+        ("alice", 9, 20, True, False),
+    ],
+)
+def test_one_name_that_many_addresses_try_is_news(name: str, addresses: int, of: int, exists: bool, told: bool) -> None:
+    """Not what everybody tries everywhere: root, and the lists that guessers go through."""
+    user = User(name, addresses, addresses, exists)
+    issue = digest(of, users=Users(40, of, (user,), (user,) if exists else ()))
+    known = inputs(baseline(daily=(of,) * 28))
+    assert kinds(issue, known) == ["target"] * told
+
+
+def test_addresses_in_several_jails_are_news_but_not_for_recidive() -> None:
+    """That is what recidive is for."""
+    two = Several("192.0.2.1", ("sshd", "recidive"), 9)
+    assert kinds(digest(several=(two,), several_in_all=50), inputs()) == []
+    three = Several("192.0.2.1", ("sshd", "postfix", "recidive", "nginx"), 9)
+    (fact,) = facts(digest(several=(three,), several_in_all=1), inputs())
+    assert (fact.kind, fact.jails) == ("roaming", ("sshd", "postfix", "nginx"))
+    pair = Several("192.0.2.1", ("sshd", "postfix"), 9)
+    assert kinds(digest(several=(pair,), several_in_all=2), inputs()) == []
+    (fact,) = facts(digest(several=(pair, pair, pair), several_in_all=7), inputs())
+    assert (fact.kind, fact.addresses) == ("roaming", 7)
+    everywhere = replace(digest(), jails=(*digest().jails, Jail("recidive", 40, 40, 40)))
+    issue = replace(everywhere, several=(pair, two), several_in_all=40)
+    known = replace(baseline(), last={"sshd": T0 - 60, "recidive": T0 - 60})
+    assert kinds(issue, inputs(known)) == []
+
+
+def test_a_restart_of_all_jails_is_one_and_that_of_one_jail_is_none() -> None:
+    """Three jails start within seconds, after a crash and after an hour's downtime; one of them alone once more."""
+    starts: dict[str, tuple[tuple[str, float], ...]] = {
+        jail: (("start", T0 - 9e5), ("start", T0 + at), ("stop", T0 + 60), ("start", T0 + HOUR + at))
+        for at, jail in enumerate("abc")
+    }
+    starts["a"] += (("start", T0 + 3 * HOUR),)
+    known = replace(baseline(), last={"sshd": T0 - 60})
+    (fact,) = facts(digest(), inputs(known, starts_and_stops=starts))
+    assert (fact.kind, fact.times, fact.last) == ("restart", 2, START + timedelta(seconds=3602))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (("start", T0 + HOUR),),
+        (("start", T0 - 9e5), ("stop", T0 + HOUR), ("start", T0 + HOUR + 20)),
+        (("stop", T0 + HOUR), ("stop", T0 + HOUR + 1), ("start", T0 + HOUR + 2), ("start", T0 + HOUR + 3)),
+    ],
+    ids=["the first start of all", "a stop and a start", "told by the action and by the log"],
+)
+def test_a_restart_by_setup_or_by_hand_is_no_news(events: tuple[tuple[str, float], ...]) -> None:
+    """Who restarts it knows that: neither a restart nor a stop is told."""
+    known = baseline("sshd")
+    told = inputs(known, starts_and_stops={"sshd": events[1:] or (), "a": events, "b": events, "c": events})
+    assert kinds(digest(), told) == []
+
+
+# ---- advice
+
+
+def test_longer_bans_are_advised_where_they_would_spare_many() -> None:
+    """Not where ban times grow already, nor for a handful."""
+    rebans = {"spared": 25, "spared_addresses": 4}
+    (advice,) = analyse(digest(), inputs(rebans=rebans)).advice
+    assert (advice.kind, advice.lines) == ("increment", ("[DEFAULT]", "bantime.increment = true"))
+    assert analyse(digest(), inputs(rebans=rebans | {"prolonged": True})).advice == ()
+    assert analyse(digest(), inputs(rebans=rebans, host_context=HostContext(increments=True))).advice == ()
+    assert analyse(digest(), inputs(rebans=rebans | {"spared": 19})).advice == ()
+    assert analyse(digest(300), inputs(rebans=rebans)).advice == ()
+
+
+def test_a_recidive_jail_is_advised_where_there_is_none() -> None:
+    """Neither in the digest, nor before, nor running."""
+    rebans = {"frequent": 3, "frequent_bans": 18}
+    (advice,) = analyse(digest(), inputs(rebans=rebans)).advice
+    assert (advice.kind, advice.bans) == ("recidive", 18)
+    running = HostContext(running=("sshd", "recidive"))
+    assert analyse(digest(), inputs(rebans=rebans, host_context=running)).advice == ()
+    known = replace(baseline(), last={"sshd": T0 - 60, "recidive-long": T0 - 9e6})
+    assert analyse(digest(), inputs(known, rebans)).advice == ()
+
+
+def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
+    """Unless somebody of one's own is in it, or it is none."""
+    hostile = replace(CAMPAIGN, jails=("-h; reboot",))
+    (advice,) = analyse(digest(campaigns=(hostile,)), inputs()).advice
+    assert advice.kind == "block"
+    assert shlex.split(advice.lines[0]) == ["fail2ban-client", "set", "-h; reboot", "banip", "203.0.113.0/24"]
+    assert analyse(digest(campaigns=(CAMPAIGN,)), inputs(host_context=SIDE)).advice == ()
+    for campaign in (replace(CAMPAIGN, addresses=15), replace(CAMPAIGN, bans=47), replace(CAMPAIGN, network=None)):
+        assert analyse(digest(campaigns=(campaign,)), inputs()).advice == ()
+
+
+# ---- hostile numbers
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**62, 2**70])
+@pytest.mark.parametrize("at", [0.0, -1e9, 9e18, float("inf")])
+def test_no_number_ends_the_judgement(number: int, at: float) -> None:
+    """Counts beyond what SQLite sums, and times before and after the calendar."""
+    quiet = {jail: Quiet(at, (number, 0, 1) * 9, (abs(at), *(60.0,) * 30)) for jail in ("sshd", "x")}
+    known = Baseline({"sshd": (number, 0) * 14}, (number, 0) * 14, quiet, {"sshd": at, "x": at}, {"sshd": number}, 1)
+    told = inputs(
+        known,
+        starts_and_stops={"sshd": (("start", at), ("stop", at)), "x": (("start", at),)},
+        own_bans=[Chosen("sshd", "10.0.0.1", number, at, at)],
+        host_context=SIDE,
+        waits_since=at,
+        every=at,
+    )
+    for bans in (0, number):
+        issue = digest(bans)
+        assert analyse(issue, told)
+        assert analyse(replace(issue, start=END), told)

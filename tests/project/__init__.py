@@ -1,0 +1,1 @@
+"""Tests of the repository: its documents, its package, its habits."""

@@ -1,0 +1,1 @@
+"""Tests of the whole program: on real servers, under faults, over simulated weeks."""

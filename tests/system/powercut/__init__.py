@@ -1,0 +1,1 @@
+"""Power cuts: every order in which a disk may have written."""

@@ -1,0 +1,1 @@
+"""Developer tools: python -m tests.tools.NAME. No tests."""

@@ -16,6 +16,7 @@ from tests.support.parts import missing, program, unpacked
 NSPAWN = "apt install systemd-container"
 ENVIRONMENT = ("env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
                "DEBIAN_FRONTEND=noninteractive")  # fmt: skip
+SOURCES = "deb [signed-by=/repository/f2b-digest.asc] file:/repository stable main\n"
 JAILS = """
 [DEFAULT]
 banaction = dummy
@@ -124,6 +125,11 @@ class Debian:
             assert time.monotonic() < end, f"{script}\n{done.stdout}"
             time.sleep(0.2)
         return done.stdout
+
+    def install(self, what: str = "f2b-digest") -> str:
+        """Install from the repository, with its signature checked, and nothing else to install from."""
+        self.write("etc/apt/sources.list.d/f2b-digest.list", SOURCES)
+        return self(f"apt-get -q update && apt-get -qy install {what}")
 
     def ban(self, address: str) -> None:
         """Let the jail ban an address, and wait until it is recorded."""

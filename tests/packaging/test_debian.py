@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import BEFORE, Published, python
 from tests.packaging.debian import Debian
-from tests.support.parts import program
+from tests.packaging.publishing import BEFORE, Published
+from tests.support.parts import program, python
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-SOURCES = "deb [signed-by=/repository/f2b-digest.asc] file:/repository stable main\n"
 OTHERS = re.compile(
     r"root/\.?recorded\.py|etc/(passwd|group|g?shadow|subuid|subgid)-?|"
     r"(run|tmp|dev|proc|sys|var/(log|mail|tmp|spool|cache)|var/lib/(apt|dbus|dpkg|postfix|systemd|private))(/.*)?|"
@@ -36,12 +35,6 @@ def test_lintian_has_nothing_to_say(published: Published) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def install(machine: Debian, what: str = "f2b-digest") -> str:
-    """Install from the repository, with the signature checked, and nothing else to install from."""
-    machine.write("etc/apt/sources.list.d/f2b-digest.list", SOURCES)
-    return machine(f"apt-get -q update && apt-get -qy install {what}")
-
-
 def left(machine: Debian) -> list[str]:
     """Return the files that are not as in the clean tree, but for those that other programs write."""
     # An overlay's upper layer has what changed; a character device there says that a file is gone.
@@ -54,19 +47,19 @@ def left(machine: Debian) -> list[str]:
 def test_the_life_of_the_package(published: Published, suite: str) -> None:
     """Installed, set up, upgraded with bans on the way, removed, purged: no ban is lost, and nothing is left."""
     with Debian(suite, published.repository) as machine:
-        said = install(machine, f"f2b-digest={BEFORE}")
+        said = machine.install(f"f2b-digest={BEFORE}")
         assert "Next, as root:  f2b-digest setup" in said
         before = machine("fail2ban-client get sshd actions")
         assert "f2b-digest" not in before  # no jail was touched
         machine("f2b-digest setup --yes")
         assert "error" not in machine("f2b-digest check")
         machine.ban("203.0.113.7")
-        said = install(machine)
+        said = machine.install()
         assert "the action changed; running jails use the earlier one until" in said
         machine.ban("203.0.113.8")  # by the action of the version before
         machine("fail2ban-client reload --restart")
         machine.ban("203.0.113.9")
-        assert "0 upgraded, 0 newly" in install(machine)
+        assert "0 upgraded, 0 newly" in machine.install()
         machine("systemctl start f2b-digest-send@daily.service")
         told = machine.mail("Subject: [")
         assert [ip for ip in ("203.0.113.7", "203.0.113.8", "203.0.113.9") if ip not in told] == []

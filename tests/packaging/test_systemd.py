@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.packaging.conftest import Published
 from tests.packaging.debian import Debian
-from tests.packaging.test_debian import install
+from tests.packaging.publishing import Published
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -49,7 +48,7 @@ def machine(published: Published, request: pytest.FixtureRequest) -> Iterator[De
     if request.param != "bookworm" and not request.config.getoption("--all-suites"):
         pytest.skip("--all-suites boots Debian 13, too")
     with Debian(request.param, published.repository) as machine:
-        install(machine)
+        machine.install()
         machine("f2b-digest setup --yes")
         yield machine
 

@@ -13,7 +13,7 @@ import pytest
 
 import f2b_digest
 from tests import ROOT
-from tests.packaging.conftest import python
+from tests.support.parts import python
 
 FILES = ("templates/email/body.html", "templates/ntfy/message.txt", "cron/f2b-digest", "action.d/f2b-digest.py")
 PROBE = """

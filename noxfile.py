@@ -101,9 +101,12 @@ def lock(session: nox.Session) -> None:
     """Renew packaging/*constraints.txt: the newest libraries, with the hashes of every file of theirs."""
     options = ("--quiet", "--upgrade", "--universal", "--python-version", "3.11", "--generate-hashes",
                "--no-annotate", "--no-header")  # fmt: skip
-    for source, place, more in (("pyproject.toml", "constraints.txt", ("--extra", "apprise")),
-                                ("packaging/build-requirements.txt", "build-constraints.txt", ())):  # fmt: skip
-        _run(session, "uv", "pip", "compile", source, *more, *options, "--output-file", f"packaging/{place}")
+    libraries = ("pyproject.toml", "packaging/deb-requirements.txt", "--extra", "apprise")
+    for sources, place in (
+        (libraries, "constraints.txt"),
+        (("packaging/build-requirements.txt",), "build-constraints.txt"),
+    ):
+        _run(session, "uv", "pip", "compile", *sources, *options, "--output-file", f"packaging/{place}")
 
 
 @nox.session

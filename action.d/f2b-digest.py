@@ -37,6 +37,8 @@ LINE_LIMIT = 6 * 1024 * 1024  # bytes of one line of the spool; an event whose e
 BATCH = 500, 1024 * 1024  # events, and bytes of lines, that one transaction takes from the spool
 BLOCK = 65536  # bytes that are read at once where the end of the spool's lines is looked for
 
+SAID_BEFORE_NAMES = ("invalid user ", "illegal user ", "authenticating user ")
+
 COLUMNS = (
     "kind", "host", "jail", "ip", "at", "recorded_at", "failures", "bantime", "bancount", "users", "matches",
     "source", "history",
@@ -231,9 +233,10 @@ def refuse_foreign_link(path):
 def _refuse_foreign_file(path, status):
     if not stat.S_ISREG(status.st_mode):
         raise ForeignStore("{} is no regular file".format(path))
-    # Another name of one of root's own files, where the system lets everybody make such names.
-    if status.st_nlink > 1 and status.st_uid == 0 and _is_shared(os.path.dirname(path)):
-        raise ForeignStore("{} is root's, and has another name elsewhere".format(path))
+    # Another name of somebody else's file, where the system lets everybody make such names.
+    folder = os.path.dirname(path) or "."
+    if status.st_nlink > 1 and _is_shared(folder) and (not status.st_uid or status.st_uid != os.stat(folder).st_uid):
+        raise ForeignStore("{} is another user's, and has another name elsewhere".format(path))
 
 
 def _is_shared(folder):
@@ -636,7 +639,7 @@ def _names(users):
     Those beyond `TEXT_LIMIT` characters in all are left out, for an attacker can choose how many there are.
     """
     names, room = [], TEXT_LIMIT
-    for name in dict.fromkeys(_text(name) for name in users if name):
+    for name in dict.fromkeys(filter(None, map(_name, users))):
         room -= len(name)
         if room >= 0:
             names.append(name)
@@ -645,6 +648,18 @@ def _names(users):
     import json
 
     return json.dumps(names, ensure_ascii=False)
+
+
+def _name(value):
+    """Return a user name without what sshd says before it: fail2ban's filter takes both for the name.
+
+    "maximum authentication attempts exceeded for invalid user admin from 192.0.2.7" is of a user "admin".
+    """
+    name = _text(value)
+    for said in SAID_BEFORE_NAMES:
+        if name.startswith(said):
+            return name[len(said) :].strip()
+    return name
 
 
 def _reason(error):

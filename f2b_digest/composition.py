@@ -16,6 +16,7 @@ from f2b_digest.analysis import (
     Usual,
     analyse,
     campaign_rule,
+    outages,
 )
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
@@ -33,8 +34,11 @@ SAMPLED = 4
 """The worst addresses of a jail that are asked for log lines; not each has any."""
 LATER = 86400.0
 """Seconds after a period's end in which a jail's ban tells that it is at work."""
-ALARMED_AGAIN = 20 * 3600.0
-"""Seconds between two digests that have no bans, and say that something is not at work."""
+A_DAY, A_WEEK = 20 * 3600.0, 7 * 86400.0
+"""Seconds: the least that a daily digest has, and from one without bans that says that something is not at work to the
+next; how much longer an outage may last than it was told."""
+REMEMBERED, A_MONTH = 4.0, 35 * 86400.0
+"""Times the time that a period is compared with, and seconds at the least, for which it is known what was told."""
 
 
 def pending(store: Reads, name: str, report: Report) -> Selection:
@@ -128,7 +132,7 @@ def compose(
         reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
-        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice,
+        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
 
 
@@ -163,7 +167,7 @@ def is_alarming(digest: Digest) -> bool:
     The latter not more often than once a day: it stays so until somebody acts.
     """
     kinds = {fact.kind for fact in digest.facts}
-    daily = (digest.end - digest.start).total_seconds() >= ALARMED_AGAIN
+    daily = (digest.end - digest.start).total_seconds() >= A_DAY
     return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent")))
 
 
@@ -187,18 +191,21 @@ def _inputs(
     """Return what a digest is judged by."""
     report, zone = configuration.reports[name], zone_of(configuration, name)
     start, end = counts.start.timestamp(), counts.end.timestamp()
-    windows = periods.previous(start, end, report.every, zone, report.period == "calendar")
+    calendar = report.period == "calendar"
+    windows = periods.previous(start, end, report.every, zone, calendar)
+    reach = REMEMBERED * (start - windows[-1][0]) if windows else 0.0
+    told = source.told(name, since=start - max(reach, A_MONTH), shortest=A_DAY)
+    down = outages(told)
+    lost = max((sum(until - since for since, until in each.items()) + A_WEEK for each in down.values()), default=0.0)
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
     return Inputs(
         baseline=source.baseline(
-            windows,
-            report.jails,
-            before=start,
-            end=end,
-            until=end + LATER if complete else end,
-            quiet_for=SHORTEST_SILENCE,
+            periods.previous(start, end, report.every, zone, calendar, more=lost), report.jails, before=start, end=end,
+            until=end + LATER if complete else end, quiet_for=SHORTEST_SILENCE,
+            outages={jail: tuple(each) for jail, each in down.items()}, most=len(windows),
         ),
+        networks=source.networks_before(counts.campaigns, windows, report.jails, host_context.geography),
         rebans=source.rebans(FREQUENT),
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),
@@ -208,7 +215,10 @@ def _inputs(
         first=first,
         complete=complete,
         campaign_from=report.campaign,
-    )
+        report=name,
+        told=told,
+        known_quiet=frozenset(configuration.known_quiet),
+    )  # fmt: skip
 
 
 def _waits_since(source: Source, start: float) -> float | None:

@@ -67,6 +67,19 @@ class DeliveryError(F2bDigestError):
         super().__init__(self.reason)
 
 
+class CentreError(F2bDigestError):
+    """A fleet's centre refused, or gave no answer; the text is one line without a secret.
+
+    `away` is true where trying again later can help. `state` is the SQLSTATE, "" where the server said nothing.
+    """
+
+    def __init__(self, text: str, *, away: bool, state: str = "") -> None:
+        super().__init__(text)
+        self.away = away
+        self.state = state
+        self.exit_status = 75 if away else 1
+
+
 class PartlyDeliveredError(DeliveryError):
     """The other side took a part of the message; the next attempt sends `remaining`."""
 

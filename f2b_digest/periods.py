@@ -46,7 +46,9 @@ def ending(now: float, every: str, zone: ZoneInfo) -> float:
     return end
 
 
-def previous(start: float, end: float, every: str | None, zone: ZoneInfo, calendar: bool) -> list[tuple[float, float]]:
+def previous(
+    start: float, end: float, every: str | None, zone: ZoneInfo, calendar: bool, more: float = 0.0
+) -> list[tuple[float, float]]:
     """Return the windows that a period is compared with, as (start, end), the newest first; all times in epoch seconds.
 
     A calendar report's period of one day is compared with the 28 days before it; of one week or month with the 4
@@ -56,25 +58,26 @@ def previous(start: float, end: float, every: str | None, zone: ZoneInfo, calend
     Any other period is compared with the windows of its length directly before it: as many as 28 days hold, at least 4,
     at most 28. If it is shorter than 20 hours, with the same hours of the 28 days before (of 24 hours each).
 
-    A period of less than a minute is compared with none.
+    A period of less than a minute is compared with none. There are as many windows more as so many more seconds hold.
     """
     length = end - start
     if length < SHORTEST:
         return []
     if calendar and every is not None and boundary(start, every, zone) == start and boundary(end, every, zone) == end:
-        return _calendar(start, end, every, zone)
+        return _calendar(start, end, every, zone, more)
     if length < SHORT:
-        return [(start - number * DAY, end - number * DAY) for number in range(1, MOST + 1)]
-    count = min(max(int(REACH / length), FEWEST), MOST)
+        return [(start - number * DAY, end - number * DAY) for number in range(1, MOST + math.ceil(more / DAY) + 1)]
+    count = min(max(int(REACH / length), FEWEST), MOST) + math.ceil(more / length)
     return [(start - number * length, start - (number - 1) * length) for number in range(1, count + 1)]
 
 
-def _calendar(start: float, end: float, every: str, zone: ZoneInfo) -> list[tuple[float, float]]:
+def _calendar(start: float, end: float, every: str, zone: ZoneInfo, more: float) -> list[tuple[float, float]]:
     together, at = 0, end
     while at > start:
         at, together = boundary(at - 1, every, zone), together + 1
     windows = []
-    for _ in range(max(MOST // together, FEWEST) if every == "day" else FEWEST):
+    count = (max(MOST // together, FEWEST) if every == "day" else FEWEST) + math.ceil(more / (end - start))
+    for _ in range(count):
         since = start
         for _ in range(together):
             since = boundary(since - 1, every, zone)

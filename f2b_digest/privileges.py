@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +82,24 @@ def become_owner(store: Path) -> Owner | None:
     return owner
 
 
+def as_owner(store: Path, question: Callable[[], int]) -> int:
+    """Answer a question (with 0 to 99) as a store's owner, in a child where that is another user than this root.
+
+    For who has to stay root until the answer is known. 100: the child could not become the owner, or failed.
+    """
+    if os.geteuid() or owner_of(store) is None:
+        return question()
+    child = os.fork()
+    if not child:
+        answer = 100
+        try:
+            become_owner(store)
+            answer = question()
+        finally:
+            os._exit(answer)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def _refuse_folder_of_another(store: Path, owner: Owner) -> None:
     """Raise StoreError where a store's folder is not its owner's, but only below a folder of that user."""
     try:
@@ -116,7 +134,8 @@ def refuse_changeable(*paths: Path | None) -> None:
     Whoever is not root may use what they like.
     """
     if os.geteuid() == 0:
-        reasons = {reason: None for path in paths if path for reason in [changeable(path)] if reason}
+        used = [path for path in paths if path and str(path) != os.devnull]  # in which nothing ever stands
+        reasons = {reason: None for path in used for reason in [changeable(path)] if reason}
         if reasons:
             raise ConfigurationError([f"root does not use what others may change: {reason}" for reason in reasons])
 

@@ -89,9 +89,9 @@ def test_each_host_has_ban_times_of_its_own(path: Path) -> None:
 @pytest.mark.parametrize(
     ("bantime", "words"),
     [
-        (-1, "banned for good"),
-        (None, "banned for an unknown time"),
-        (600, "banned for 10 min, until 12:10"),
+        (-1, "banned permanently"),
+        (None, "duration unknown"),
+        (600, "banned until 19 Nov 12:10"),
         (2**62, "until 30 Dec 9999"),
     ],
 )
@@ -402,7 +402,7 @@ def test_times_are_right_in_the_night_when_the_clocks_change(
     assert (address.first.isoformat(), address.last.isoformat(), address.until.isoformat()) == local
     assert address.until.timestamp() - address.last.timestamp() == HOUR
     assert (digest.start.timestamp(), digest.end.timestamp()) == (start, end + HOUR)
-    assert f"until {local[2][11:16]}" in text_of(digest)
+    assert re.search(rf"until \d+ \w+ {local[2][11:16]}", text_of(digest))
 
 
 def text_of(digest: Digest) -> str:
@@ -445,5 +445,5 @@ def test_a_digest_from_before_digests_were_judged_can_still_be_shown(path: Path)
     for jail in older["jails"]:
         jail["worst"] = [{key: address[key] for key in EARLIER["worst"]} for address in jail["worst"]]
     text = text_of(from_json(json.dumps(older)))
-    assert "2 bans, 2 addresses, 1 jail" in text
+    assert "Nothing is broken. 2 bans." in text  # nobody judged it
     assert "198.51.100.1" in text

@@ -13,6 +13,7 @@ from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
 from f2b_digest.analysis.recommendations import FREQUENT, advised
+from f2b_digest.analysis.repeats import fresh, outages
 from f2b_digest.analysis.statistics import SHORTEST_SILENCE, usual
 from f2b_digest.analysis.verdict import verdict
 from f2b_digest.model.counts import CampaignRule, Counts
@@ -21,6 +22,7 @@ from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unreco
 
 __all__ = [
     "FREQUENT", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Usual", "analyse", "campaign_rule",
+    "outages",
 ]  # fmt: skip
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
@@ -32,7 +34,8 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
     own = OwnAddresses(inputs.host_context, counts.start.timestamp(), counts.end.timestamp())
     every = inputs.baseline.all
     compared = Compared(inputs.baseline.before_all, usual(every), len(every), counts.new, counts.returning)
-    facts = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs))
+    found = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs))
+    facts = tuple(fresh(found, inputs, counts.end.timestamp()))
     return Judgement(
         compared=compared,
         by_jail={
@@ -64,12 +67,13 @@ def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iter
 
 def _news(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     yield from surges(counts, inputs)
-    yield from only(concerted(counts), targeted(counts, inputs))
+    yield from concerted(counts, inputs)
+    yield from only(targeted(counts, inputs))
     yield from new_jails(counts, inputs)
     yield from only(roaming(counts))
     yield from drops(counts, inputs)
     yield from only(restarted(counts, inputs))
-    if inputs.first and usual(inputs.baseline.all) is None:
+    if inputs.first and inputs.complete and not inputs.baseline.all:
         yield FirstDigest()
 
 

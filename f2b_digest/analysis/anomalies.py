@@ -3,19 +3,25 @@
 from collections.abc import Iterator, Mapping
 
 from f2b_digest.analysis.inputs import Inputs
-from f2b_digest.analysis.statistics import unusual, usual
+from f2b_digest.analysis.repeats import came_back
+from f2b_digest.analysis.statistics import BEYOND, BEYOND_FEW, MANY, TIMES, unusual, usual
+from f2b_digest.model.baseline import key_of
 from f2b_digest.model.counts import Counts
-from f2b_digest.model.digest import Jail, User
+from f2b_digest.model.digest import Campaign, Jail, User
 from f2b_digest.model.facts import Concerted, Drop, Fact, NewJail, Roaming, Surge, Targeted
 
 MOST = 3
 """Surges, drops, or new jails in one digest."""
 SHARE_OF_A_JAIL = 0.5
 """Of all that is above (below) the usual: where one jail makes up so much of it, the jail is told, not the total."""
+FEWEST_OF_A_NETWORK = 10
+"""Addresses of a campaign that may be unusual for its network."""
+TIGHT = 20
+"""Addresses of one /24 or /48 whose first bans come within three hours: nobody's visitors do that."""
 FEWEST_TRYING = 10
 """Addresses that must try a name before it is news; twice what makes a campaign, if that is more."""
-SHARE, SHARE_OF_A_USER, SHARE_OF_A_COMMON_NAME = 0.2, 0.05, 0.5
-"""Of the digest's addresses, that try a name; one of this host's users; one that is tried everywhere."""
+SHARE, SHARE_OF_A_COMMON_NAME = 0.2, 0.5
+"""Of the digest's addresses, that try a name; one that is tried everywhere."""
 MANY_TRYING = 50
 """Addresses that must try a name that is tried everywhere."""
 COMMON = frozenset(
@@ -54,16 +60,18 @@ def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
 def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
     """Yield the jails with far fewer bans than usual, those with the most bans missing first; or the total.
 
-    The total is not told where one jail explains it: such a jail, or one that did not ban at all.
+    The total is not told where one jail explains it: such a jail, or one that did not ban at all. A jail that is back
+    from an outage that was told explains it, too.
     """
-    baseline, total = inputs.baseline, counts.totals.bans
+    baseline, total, back = inputs.baseline, counts.totals.bans, came_back(inputs)
     found = [
         Drop(jail.name, jail.bans, median, baseline.before.get(jail.name))
         for jail, median in _usual(counts, inputs, "drop")
+        if jail.name not in back
     ]
     found.sort(key=lambda fact: fact.usual - fact.bans, reverse=True)
     median = usual(baseline.all)
-    if median is not None and unusual(total, baseline.all) == "drop":
+    if median is not None and not back and unusual(total, baseline.all) == "drop":
         banned = {jail.name for jail in counts.jails if jail.bans}
         missing = sum(fact.usual - fact.bans for fact in found) + sum(
             usual(windows) or 0.0 for jail, windows in baseline.windows.items() if jail not in banned
@@ -83,28 +91,45 @@ def new_jails(counts: Counts, inputs: Inputs) -> Iterator[NewJail]:
         yield NewJail(jail.name, jail.bans)
 
 
-def concerted(counts: Counts) -> Concerted | None:
-    """Return the largest campaign."""
-    if not counts.campaigns:
-        return None
-    most = counts.campaigns[0]
-    return Concerted(
-        network=most.network,
-        asn=most.asn,
-        name=most.name,
-        addresses=most.addresses,
-        bans=most.bans,
-        users=most.users,
-        more_users=most.more_users,
-        campaigns=counts.campaigns_in_all,
-    )
+def concerted(counts: Counts, inputs: Inputs) -> Iterator[Concerted]:
+    """Yield the campaigns that are news, those with the most bans first."""
+    news = (campaign for campaign in counts.campaigns if _is_news(campaign, inputs))
+    for _, campaign in zip(range(MOST), news, strict=False):
+        yield Concerted(
+            network=campaign.network,
+            asn=campaign.asn,
+            name=campaign.name,
+            addresses=campaign.addresses,
+            bans=campaign.bans,
+            users=campaign.users,
+            more_users=campaign.more_users,
+            campaigns=counts.campaigns_in_all,
+            first=campaign.first,
+            last=campaign.last,
+            tight=campaign.tight,
+            tight_from=campaign.tight_from,
+            on_accounts=campaign.on_accounts,
+            usual=usual(inputs.networks.get(key_of(campaign), ())),
+        )
+
+
+def _is_news(campaign: Campaign, inputs: Inputs) -> bool:
+    """Return whether a campaign is unusual for its network, tight in time, or tries accounts that can log in here."""
+    if campaign.network is not None and campaign.tight >= TIGHT:
+        return True
+    if campaign.on_accounts >= FEWEST_TRYING:
+        return True
+    before = inputs.networks.get(key_of(campaign), ())
+    middle = usual(before)
+    beyond = BEYOND if len(before) >= MANY else BEYOND_FEW
+    return middle is not None and campaign.addresses >= max(FEWEST_OF_A_NETWORK, TIMES * middle, beyond * max(before))
 
 
 def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
     """Return the user name that most addresses tried, of those that are not tried everywhere and always.
 
     There is no history of names, so that their share of the addresses decides: a guesser goes through a list, and each
-    name of it comes from few. One of this host's users needs a smaller share.
+    name of it comes from few. One that can log in here is told whatever the share.
     """
     if counts.users is None:
         return None
@@ -151,12 +176,12 @@ def _windows(inputs: Inputs, jail: Jail) -> tuple[int, ...]:
 
 
 def _is_target(user: User, counts: Counts, inputs: Inputs) -> bool:
-    if user.name == ROOT:
-        return False
-    fewest, share = max(FEWEST_TRYING, 2 * inputs.campaign_from), SHARE_OF_A_USER if user.exists else SHARE
+    fewest = max(FEWEST_TRYING, 2 * inputs.campaign_from)
+    if user.name == ROOT or user.exists:
+        return user.exists and user.name != ROOT and user.addresses >= fewest
     if user.name.lower() in COMMON:
-        fewest, share = max(fewest, MANY_TRYING), SHARE_OF_A_COMMON_NAME
-    return user.addresses >= max(fewest, share * counts.totals.addresses)
+        return user.addresses >= max(fewest, MANY_TRYING, SHARE_OF_A_COMMON_NAME * counts.totals.addresses)
+    return user.addresses >= max(fewest, SHARE * counts.totals.addresses)
 
 
 def _without_recidive(jails: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are compared in `statistics`."""
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,15 +84,16 @@ def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     lives = _lives(counts, inputs)
     if inputs.complete and _down(counts, inputs, lives):
         since = max((life.sign for life in lives.values() if life.sign is not None), default=None)
-        known = sum(life.known for life in lives.values())
-        yield Fail2banDown(known, usual(inputs.baseline.all), None if since is None else _moment(since, counts))
+        known = tuple(jail for jail, life in lives.items() if life.known)
+        at = None if since is None else _moment(since, counts)
+        yield Fail2banDown(len(known), usual(inputs.baseline.all), at, known)
         return
     stopped = dict(_stopped(counts, inputs, lives)) if inputs.complete else {}
     windows = inputs.baseline.windows
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
         yield JailStopped(jail, _moment(since, counts), usual(windows.get(jail, ())))
     silent = [
-        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts))
+        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts), _known_quiet(inputs, jail))
         for jail, life in lives.items()
         if life.quiet is not None and jail not in stopped and life.stopped is None and _silent(life)
     ]
@@ -143,7 +145,7 @@ def _lives(counts: Counts, inputs: Inputs) -> dict[str, _Life]:
     banned = {jail.name for jail in counts.jails if jail.bans}
     return {
         name: _Life(bans.get(name), tuple(events.get(name, ())), end, name in banned, quiet.get(name))
-        for name in sorted({*bans, *quiet, *events})
+        for name in sorted({*bans, *quiet, *events} - inputs.known_quiet)
     }
 
 
@@ -204,6 +206,11 @@ def _silent_together(lives: Iterable[_Life], end: float) -> bool:
     since = max((since for _, since in known if since is not None), default=None)
     daily = together(quiet.daily for quiet, _ in known if quiet is not None)
     return since is not None and silence_together_is_no_chance(daily, end - since)
+
+
+def _known_quiet(inputs: Inputs, jail: str) -> str:
+    """Return the line of the configuration that takes a jail out; in TOML, a string is written as in JSON."""
+    return f"known_quiet = {json.dumps(sorted({*inputs.known_quiet, jail}), ensure_ascii=False)}"
 
 
 def _moment(at: float, counts: Counts) -> datetime:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from f2b_digest.model.bans import Chosen, Rebans
-from f2b_digest.model.baseline import Baseline
+from f2b_digest.model.baseline import Baseline, NetworkKey
 from f2b_digest.model.digest import Reconciliation, Undelivered
 from f2b_digest.model.host_context import HostContext
+from f2b_digest.model.told import Told
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class Inputs:
 
     baseline: Baseline
     rebans: Rebans
+    networks: Mapping[NetworkKey, tuple[int, ...]] = field(default_factory=dict)
+    """Of each campaign's network or network number, its banned addresses in earlier periods, the newest first."""
     host_context: HostContext = field(default_factory=HostContext)
     starts_and_stops: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the
@@ -31,6 +34,11 @@ class Inputs:
     complete: bool = True
     """Whether the digest is about everything up to now; False for a preview of a past period, of which only the
     counts can be judged."""
+    report: str = ""
+    told: Sequence[Told] = ()
+    """What digests of this report and others told before, the newest first."""
+    known_quiet: frozenset[str] = frozenset()
+    """Jails that may be silent or stopped."""
     campaign_from: int = 5
     """Addresses that make a campaign."""
     undelivered: Sequence[Undelivered] = ()

@@ -121,6 +121,8 @@ def own_banned(counts: Counts, own: OwnAddresses, bans: Sequence[Chosen]) -> Ite
             near=near,
             user=user,
             unban="" if row.unbanned else f"fail2ban-client set {shlex.quote(row.jail)} unbanip {shlex.quote(row.ip)}",
+            ignore=f"fail2ban-client set {shlex.quote(row.jail)} addignoreip {shlex.quote(row.ip)}",
+            permanent=row.permanent,
         )
 
 

@@ -21,7 +21,7 @@ from f2b_digest.text.redaction import flat
 
 DEADLINE = 120.0
 """Seconds that one delivery may take in all, whatever the other side does."""
-IDENTITY = re.compile(r"(f2b-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
+IDENTITY = re.compile(r"(f2b-|\d{8}T\d{6}Z-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
 """What `Channel.identity` makes: it becomes the name of a file and a header."""
 
 

@@ -1,5 +1,7 @@
-"""The command channel: a program of the admin's, the rendered text on its standard input, totals in its environment."""
+"""The command channel: runs a program with the digest on standard input and totals in the environment."""
 
+from collections.abc import Iterable
+from datetime import UTC
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -7,6 +9,8 @@ from pydantic import AfterValidator, Field
 from f2b_digest.channels import process
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.errors import DeliveryError
+from f2b_digest.model.bans import Banned
+from f2b_digest.model.digest import moment
 from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 TRY_AGAIN = 75
@@ -14,6 +18,13 @@ TRY_AGAIN = 75
 VARIABLES = tuple(f"F2B_DIGEST_{name}" for name in ("REPORT", "HOST", "BANS", "ADDRESSES", "JAILS", "FAILURES", "ID"))
 """What a stored message begins with, a line each. A program gets no other from the store: who can write there would
 choose what it loads."""
+
+
+NEEDS = {
+    "text": Needs(("command/input.txt",)),
+    "json": Needs(document=True),
+    "lines": Needs(addresses=True),
+}
 
 
 def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -25,7 +36,7 @@ def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Command(Channel):
-    """Run a program with the text on standard input and totals in its environment.
+    """Run a program with the digest on standard input and totals in its environment.
 
     Exit status 0: sent. 75: tried again. Anything else: failed.
     """
@@ -33,13 +44,17 @@ class Command(Channel):
     kind: Literal["command"]
     command: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_command)]
     """Absolute path of the program and its arguments; no shell is used. Example: ["/usr/local/bin/on-digest", "-q"]."""
+    input: Literal["text", "json", "lines"] = "text"
+    """What the program reads: "text" (the template command/input.txt), "json" (the digest's document), or "lines": one
+    for each jail and address, with jail, address, bans, failures, first and last ban, separated by tabs.
+    """
     timeout: float = Field(default=60, gt=0, le=110)
     """Seconds until the program is killed."""
 
     @property
     def needs(self) -> Needs:
-        """The text."""
-        return Needs(("command/input.txt",))
+        """What `input` says."""
+        return NEEDS[self.input]
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -47,11 +62,16 @@ class Command(Channel):
         return (self.command[0],)
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
-        """Return the variables, a line each, an empty line, and the text."""
+        """Return the variables, a line each, an empty line, and the input."""
         failures = "" if stamp.failures is None else stamp.failures  # unknown
         totals = (stamp.report, stamp.host, stamp.bans, stamp.addresses, stamp.jails, failures, stamp.uuid)
         lines = [f"{name}={one_line(str(value), 300)}" for name, value in zip(VARIABLES, totals, strict=True)]
-        return ("\n".join(lines) + "\n\n" + content.parts["command/input.txt"]).encode("utf-8", "replace")
+        return ("\n".join(lines) + "\n\n" + self._input(content)).encode("utf-8", "replace")
+
+    def _input(self, content: Content) -> str:
+        if self.input == "lines":
+            return "".join(_lines(content.addresses))
+        return next(iter(content.parts.values()), content.document)
 
     def accept(self, message: Message) -> None:
         """Raise ValueError where the program would get variables that it is not promised."""
@@ -75,6 +95,14 @@ class Command(Channel):
     def check(self) -> Health:
         """See that the program is there."""
         return Health(f"{process.find(self.command[0])} is there")
+
+
+def _lines(addresses: Iterable[Banned]) -> Iterable[str]:
+    for each in addresses:
+        failures = "" if each.failures is None else each.failures
+        times = (moment(at, UTC).isoformat(timespec="seconds") for at in (each.first, each.last))
+        fields = (each.jail, each.ip, each.bans, failures, *times)
+        yield "\t".join(one_line(str(field), 300) for field in fields) + "\n"
 
 
 def _totals(body: bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from f2b_digest.channels import mime, process, smtp
+from f2b_digest.channels import http, mime, process, smtp
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.channels.tls import trust
@@ -16,6 +16,11 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 """Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
+
+
+def _check_link(url: str) -> str:
+    http.check_address(url)
+    return url
 
 
 Address = Annotated[str, AfterValidator(mime.check_address)]
@@ -38,6 +43,8 @@ class Email(Channel):
     """
     password: Secret | None = None
     """Password for smtp. Example: "secret"."""
+    link: Annotated[str, AfterValidator(_check_link)] | None = None
+    """Web address of an archive of digests, named at the end of each mail. Example: "https://web1.example.org/digests/"."""
     ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
@@ -74,7 +81,7 @@ class Email(Channel):
     @property
     def needs(self) -> Needs:
         """Subject, text and HTML."""
-        return Needs(mime.TEMPLATES)
+        return Needs(mime.TEMPLATES, link=self.link or "")
 
     @property
     def recipients(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from f2b_digest.channels import mime
+from f2b_digest.channels import archive, mime
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.channels.keys import ConfiguredPath
 from f2b_digest.errors import DeliveryError
@@ -21,6 +21,8 @@ NEEDS = {
     "html": Needs(("email/body.html",)),
     "json": Needs(document=True),
 }
+PAGE, SUBJECT, WORDS = "file/page.html", "email/subject.txt", "file/index.txt"
+INDEX = "index.html"
 ENDINGS = {"eml": "eml", "text": "txt", "html": "html", "json": "json"}
 
 
@@ -37,6 +39,9 @@ class File(Channel):
     format: Literal["eml", "text", "html", "json"] | None = None
     """Format of the files. Default: "eml" for folder and maildir, "text" for append. Example: "eml"."""
 
+    index: bool = False
+    """With folder and format = "html": name every address on each page, and keep an index.html of all pages."""
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if sum(place is not None for place in (self.folder, self.append, self.maildir)) != 1:
@@ -51,6 +56,12 @@ class File(Channel):
             raise ValueError("a file that grows takes the formats text and json")
         return self
 
+    @model_validator(mode="after")
+    def _indexed(self) -> Self:
+        if self.index and (self.folder is None or self.format != "html"):
+            raise ValueError('index needs folder and format = "html"')
+        return self
+
     @property
     def _format(self) -> str:
         return self.format or ("text" if self.append else "eml")
@@ -58,7 +69,7 @@ class File(Channel):
     @property
     def needs(self) -> Needs:
         """What the format needs."""
-        return NEEDS[self._format]
+        return Needs((PAGE, SUBJECT, WORDS), addresses=True) if self.index else NEEDS[self._format]
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -71,10 +82,14 @@ class File(Channel):
 
     def identity(self, stamp: Stamp) -> str:
         """Return the file's name, or the Message-ID."""
-        return f"{stamp.identity}.{ENDINGS[self._format]}"
+        return archive.name_of(stamp) if self.index else f"{stamp.identity}.{ENDINGS[self._format]}"
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the file's content."""
+        if self.index:
+            parts = content.parts
+            page = archive.described(parts[PAGE], archive.about(stamp, parts[SUBJECT], parts[WORDS]))
+            return page.strip("\n").encode("utf-8", "replace") + b"\n"
         if self._format != "eml":
             text = next(iter(content.parts.values()), content.document)
             return text.strip("\n").encode("utf-8", "replace") + b"\n"
@@ -103,6 +118,8 @@ class File(Channel):
                 _append(self.append, message.body)
             elif self.folder:
                 _write(self.folder, message.identity, message.body)
+                if self.index:
+                    _write(self.folder, INDEX, archive.index(self.folder))
         except OSError as error:
             reason = f"{error.filename or self.recipients[0]}: {error.strerror or error}"
             raise DeliveryError(reason, permanent=False) from None

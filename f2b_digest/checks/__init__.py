@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from f2b_digest import composition
-from f2b_digest.checks import channels, fail2ban, geoip, schedule, templates
+from f2b_digest.checks import channels, fail2ban, geoip, schedule, templates, uploads
 from f2b_digest.checks import runs as checks_runs
 from f2b_digest.checks import store as checks_store
 from f2b_digest.checks.finding import Finding, error, ok, warning
@@ -81,6 +81,7 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
     configuration, now = subject.configuration, subject.clock()
     if store:
         yield from checks_store.content(store, now)
+        yield from uploads.examine(subject.store, now)
         if subject.database and composition.is_fed(store, subject.host_context):
             yield from checks_store.compared(configuration, subject.store, subject.database, now)
             yield from _unseen(subject.host_context)

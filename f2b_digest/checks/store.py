@@ -41,7 +41,7 @@ def file(path: Path) -> Iterator[Finding]:
         refused = refusal(path)
         if refused:
             if _free(path.parent) < TOO_LITTLE:
-                yield error("store", str(refused), "make room: the disk is full")
+                yield error("store", refused, "make room")
             else:
                 yield error("store", f"this user cannot write to it: {refused}", "send needs a user who can")
     except StoreError as refused_to_read:

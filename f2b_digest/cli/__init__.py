@@ -38,6 +38,8 @@ COMMANDS = {
     "recover": "Make a damaged store whole.",
     "setup": "Install on this machine, or uninstall.",
     "check": "Examine the installation, and say what to do.",
+    "forward": "Upload what the fleet's centre does not have.",
+    "fleet": "Bring the bans of many hosts together at one centre.",
     "config": "Print a configuration with every key and its default, or check one.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
 }

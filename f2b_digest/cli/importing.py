@@ -9,6 +9,7 @@ import click
 
 from f2b_digest import recorder
 from f2b_digest.cli import Program, complain
+from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
 from f2b_digest.fail2ban.files import Tally
@@ -28,17 +29,17 @@ BATCH = 1000
 def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str | None) -> None:
     """Take in the history that fail2ban left.
 
-    PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order), or
-    sendmail-buffered's file, also in the form of a home-made action ("DATE: sshd ban 192.0.2.7 after 3 failure(s)"). A
-    ban that both tell, or that the store has, is taken once. Log times are read in the configuration's time zone.
-    A file in which nothing is fail2ban's is refused, before anything is imported.
+    PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order; from
+    syslog, journal, Docker or grep too), or sendmail-buffered's file, also in the form of a home-made action ("DATE:
+    sshd ban 192.0.2.7 after 3 failure(s)"). "-" is the standard input. A ban that both tell, or that the store has, is
+    taken once. Log times are read in the configuration's time zone. A file in which nothing is fail2ban's is refused,
+    before anything is imported; of a damaged one, what stands before is imported, and the exit status is 1.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     configuration = program.configuration()
-    paths = tuple(path.absolute() for path in paths)
-    hold(paths)
+    paths = hold(paths, lambda: sys.stdin.buffer)
     path = program.begin(configuration)
     if not (program.store or configuration.store):  # the default: it need not be there yet
         recorder.make_folder(str(path.parent))
@@ -46,25 +47,39 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     rows = read(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
     with _progress(rows, sys.stderr.isatty()) as shown:
         added = write(path, shown, tally)
-    _tell_what_was_lost(tally)
+    tell(tally)
     click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
+    if tally.failures:
+        failures = plural(tally.failures, "failure", "failures")
+        click.echo(f"{failures} in the logs, {tally.counted:,} of them before one of these bans")
+    if tally.restored:
+        click.echo(
+            f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban began earlier: not counted"
+        )
+    if tally.torn:
+        raise click.exceptions.Exit(1)
 
 
-def fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
-    """Make a store of nothing but some files' bans, pending. Raises SourceError or StoreError."""
+def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
+    """Make a store of nothing but some files' bans, pending, and say what was lost.
+
+    Raises SourceError or StoreError.
+    """
     tally = Tally()
     write(path, read(sources, configuration.host, configuration.timezone, tally, history=False), tally)
-    _tell_what_was_lost(tally)
+    tell(tally)
+    return tally
 
 
-def _tell_what_was_lost(tally: Tally) -> None:
-    """Name what looks like a ban and was not understood. Raises SourceError if nothing else was there."""
-    if not tally.damaged:
-        return
-    words = f"{tally.damaged:,} lines that look like a ban were not understood; the first: {tally.first_damaged}"
-    if not tally.bans:
-        raise SourceError(f"{words}. Known are: {KNOWN}")
-    complain(f"{words}. They were left out")
+def tell(tally: Tally) -> None:
+    """Name what was not understood, not read or not counted. Raises SourceError if nothing else was there."""
+    if tally.damaged:
+        words = f"{tally.damaged:,} lines that look like a ban were not understood; the first: {tally.first_damaged}"
+        if not tally.bans:
+            raise SourceError(f"{words}. Known are: {KNOWN}")
+        complain(f"{words}. They were left out")
+    for line in (*tally.notes, *tally.torn):
+        complain(line)
 
 
 @contextlib.contextmanager
@@ -90,18 +105,15 @@ def write(path: Path, events: Iterable[Event], tally: Tally) -> int:
 def _counted(events: Iterable[Event], tally: Tally) -> Iterator[Event]:
     for event in events:
         tally.bans += event.kind == "ban"
+        tally.saw(event.recorded_at)
         yield event
 
 
 def _batches(events: Iterable[Event]) -> Iterator[Sequence[Event]]:
     batch = []
-    try:
-        for event in events:
-            batch.append(event)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    except SourceError:  # a torn archive: what stands before the tear is not lost
-        yield batch
-        raise
+    for event in events:
+        batch.append(event)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
     yield batch

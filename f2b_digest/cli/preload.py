@@ -16,6 +16,8 @@ import f2b_digest
 log = logging.getLogger(__name__)
 WAY = "/proc/self/fd/"
 NOT_NEEDED = ("f2b_digest.__main__", "f2b_digest.cli.setup")
+OF_A_FLEET = ("f2b_digest.fleet", "f2b_digest.cli.fleet", "f2b_digest.cli.forward")
+"""What needs psycopg, which a single host does without."""
 
 
 def keep_modules_open() -> None:
@@ -45,7 +47,7 @@ def load(languages: Iterable[str]) -> None:
     from f2b_digest.rendering.i18n import load_language
 
     for module in pkgutil.walk_packages(f2b_digest.__path__, "f2b_digest."):
-        if module.name not in NOT_NEEDED:
+        if module.name not in NOT_NEEDED and not module.name.startswith(OF_A_FLEET):
             import_module(module.name)
     "example.org".encode("idna")
     for lang in map(load_language, languages):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,10 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, console, report_named, scratch
-from f2b_digest.cli.importing import fill
+from f2b_digest.cli import Program, complain, console, first_look, report_named, scratch
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
-from f2b_digest.errors import StoreError, hint
+from f2b_digest.errors import hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import schema, to_json
@@ -41,7 +41,9 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--format", "form", type=click.Choice((*FORMATS, "schema")), default="text", show_default=True)
 @click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
-@click.option("--since", metavar="TIME", help="Show a past period instead of what is pending: from this time on.")
+@click.option(
+    "--since", metavar="TIME", help='Show a past period instead of what is pending: from this time on, or "all".'
+)
 @click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
               help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
@@ -58,6 +60,9 @@ def command(
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
     zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w). "schema" is the JSON Schema of "json".
 
+    --from needs no store and no set-up: it ends with the last line of the files, and shows the last day (week or month,
+    if that is the report's period), judged by all that is older in them. "-" is the standard input.
+
     \b
     Examples:  f2b-digest preview
                f2b-digest preview weekly --format html --output digest.html
@@ -68,32 +73,32 @@ def command(
         write(output, json.dumps(schema(), indent=2) + "\n")
         return
     configuration = program.configuration()
-    if len(words) > 1 and source is None:
-        raise click.UsageError(f"one report at a time, not {' '.join(words)}")
-    name = report_named(configuration, words[0] if words and source is None else next(iter(configuration.reports)))
+    name, sources = _named(configuration, words, source)
     now = program.clock()
     renderer = renderer_for(configuration, name)
     layout = layout_of(form, output, colour)
-    content: str | bytes
-    # A shell has expanded the pattern: the other words are paths as well.
-    sources = [] if source is None else [path.absolute() for path in (source, *map(Path, words))]
-    hold(sources)
+    sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
         path = program.begin(configuration, looks=True)
+        tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
-            _fill(path, sources, configuration)
+            tally = first_look.fill_scratch(path, sources, configuration)
+            now = first_look.end_of(tally, now)
         store = stack.enter_context(Store(path, read_only=True))
-        if since is None and until is None:
-            selection, end = _open(configuration, store, name, now, all_of_it=source is not None)
+        if since is not None or until is not None:
+            selection, end = _past(configuration, name, since, until, now, tally.first if tally else None), now
+        elif tally:
+            selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
-            selection, end = _past(configuration, name, since, until, now), now
+            selection, end = _open(configuration, store, name, now)
         host_context = program.host_context(configuration)
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
             _tell_missing(known, configuration.reports[name].jails)
+        content: str | bytes
         with store.report(selection) as bans:
             digest = composition.compose(configuration, bans, name, end, host_context, known)
             if channel is None:
@@ -103,22 +108,33 @@ def command(
                 stamp = delivery.stamp_of(digest, NO_ID, channel, now)
                 body, noted = delivery.make(way, digest, renderer, stamp, bans)
                 content = way.wire(body)
-        if found := damage(path):
-            complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
-        waiting = recorder.spooled(str(path))
-        if waiting:
-            complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+        _tell_of_store(path)
         for note in noted.notes:
             complain(note)
         write(target, content, colour=layout.colour, pager=not no_pager)
+    if tally and tally.torn:
+        raise click.exceptions.Exit(1)
 
 
-def _fill(path: Path, sources: list[Path], configuration: Configuration) -> None:
-    """Make a scratch store of what files tell. Raises SourceError, or F2bDigestError where there is no room for it."""
-    try:
-        fill(path, sources, configuration)
-    except StoreError as error:
-        raise scratch.no_room(str(error).partition(";")[0]) from None
+def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, tuple[Path, ...]]:
+    """Return the report that was named, or the first one, and the files to look at instead of the store.
+
+    A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
+    """
+    name = next(iter(configuration.reports))
+    if words and (source is None or (words[0] in configuration.reports and not Path(words[0]).exists())):
+        name, words = report_named(configuration, words[0]), words[1:]
+    if words and source is None:
+        raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
+    return name, () if source is None else (source, *map(Path, words))
+
+
+def _tell_of_store(path: Path) -> None:
+    if found := damage(path):
+        complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
+    waiting = recorder.spooled(str(path))
+    if waiting:
+        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
 
 
 def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:
@@ -139,18 +155,13 @@ def _channel(configuration: Configuration, name: str) -> Channel:
     return configuration.channels[name]
 
 
-def _open(
-    configuration: Configuration, store: Store, name: str, now: float, *, all_of_it: bool
-) -> tuple[Selection, float]:
-    """Return what send would take, and when that period ends; what a calendar report holds so far if that is nothing.
-
-    With `all_of_it`, whatever there is.
-    """
+def _open(configuration: Configuration, store: Store, name: str, now: float) -> tuple[Selection, float]:
+    """Return what send would take, and when that period ends; if that is nothing, what a period holds so far."""
     report = configuration.reports[name]
-    due = None if all_of_it else composition.due(configuration, store, name, now)
+    due = composition.due(configuration, store, name, now)
     if due and (report.period == "pending" or report.quiet == "send" or store.pending(due[0]).bans):
         return due
-    if report.every is not None and not all_of_it:
+    if report.every is not None:
         zone = composition.zone_of(configuration, name)
         last = store.last_digest(name)
         end = periods.ending(now, report.every, zone)
@@ -161,9 +172,12 @@ def _open(
     return composition.pending(store, name, report), now
 
 
-def _past(configuration: Configuration, name: str, since: str | None, until: str | None, now: float) -> Selection:
+def _past(
+    configuration: Configuration, name: str, since: str | None, until: str | None, now: float, first: float | None
+) -> Selection:
+    """Return the selection of a period that a person named; `first` is the beginning of all there is, if known."""
     zone = composition.zone_of(configuration, name)
-    start = None if since is None else parse_time(since, now, zone)
+    start = None if since is None else first if since == "all" else parse_time(since, now, zone)
     end = now if until is None else parse_time(until, now, zone)
     if start is not None and start >= end:
         raise click.UsageError("--since is not before --until")

@@ -1,7 +1,5 @@
 """`retry`: try the deliveries that are due. Where none is, this loads no library but click: cron runs it all day."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,6 +8,8 @@ from f2b_digest import privileges
 from f2b_digest.cli import Program
 from f2b_digest.cli.record import settings
 from f2b_digest.store import is_check_due, is_idle
+
+YES = 1
 
 
 @click.command()
@@ -23,34 +23,17 @@ def command(program: Program) -> None:
     """
     path = program.store_path(settings(program.config).get("store"))
     now = program.clock()
-    if not _as_owner(path, lambda: is_idle(path, now)):
+    if privileges.as_owner(path, lambda: is_idle(path, now)) != YES:  # root may still have to read the configuration
         _retry(program)
-    if _as_owner(path, lambda: is_check_due(path, now)):
+    if privileges.as_owner(path, lambda: is_check_due(path, now)) == YES:
         program.become_owner(path)
         _check(path, now)
 
 
-def _as_owner(path: Path, question: Callable[[], bool]) -> bool:
-    """Answer a question as the store's owner, in a child where that is another user than this root.
-
-    Root may still have to read the configuration: it stays root until it knows that there is work.
-    """
-    if os.geteuid() or privileges.owner_of(path) is None:
-        return question()
-    child = os.fork()
-    if not child:
-        answer = 2
-        try:
-            privileges.become_owner(path)
-            answer = 0 if question() else 1
-        finally:
-            os._exit(answer)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
 def _retry(program: Program) -> None:
     from f2b_digest import delivery
-    from f2b_digest.cli.send import tell
+    from f2b_digest.cli.send import tell, waiting
+    from f2b_digest.delivery.ping import ping_all
     from f2b_digest.store import Store, is_there, sender_lock
 
     configuration = program.configuration()
@@ -62,6 +45,9 @@ def _retry(program: Program) -> None:
             return
         with Store(path, read_only=False) as store:
             outcomes = delivery.retry(configuration, store, program.clock)
+            waits = waiting(store)
+    tried = [name for name in configuration.reports if any(outcome.report == name for outcome in outcomes)]
+    ping_all(configuration, tried, outcomes, waits)
     tell(outcomes, program.verbose)
 
 

@@ -13,7 +13,8 @@ from f2b_digest import composition, delivery, reconcile
 from f2b_digest.cli import Program, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
-from f2b_digest.errors import StoreError
+from f2b_digest.delivery.ping import ping, ping_all
+from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.reconcile import Known
 from f2b_digest.store import (
@@ -55,12 +56,30 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     renderer = delivery.renderer_of(configuration)
     path = program.begin(configuration, looks=True)
-    with only_sender(path, PATIENCE), open_store(path) as store:
+    with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
         tidy(store, configuration, program.clock())
+        waits = waiting(store)
+    ping_all(configuration, names, outcomes, waits)
     tell(outcomes, program.verbose)
+
+
+@contextmanager
+def failure_pinged(configuration: Configuration, names: Iterable[str]) -> Iterator[None]:
+    """Ping the reports' monitors for a failure where the block ends early."""
+    try:
+        yield
+    except (F2bDigestError, SystemExit):
+        for name in names:
+            ping(configuration, name, "send failed", well=False)
+        raise
+
+
+def waiting(store: Store) -> set[str]:
+    """Return the reports that have deliveries which will be tried again."""
+    return {row.report for row in store.undelivered() if row.status == "deferred"}
 
 
 def tidy(store: Store, configuration: Configuration, now: float) -> int:

@@ -10,26 +10,54 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program, zone_of
+from f2b_digest.cli import Program, metrics, zone_of
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
 from f2b_digest.rendering.renderer import visible
-from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store, damage
+from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store, damage, progress
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "prometheus"]),
+    help="text; json for programs, with times in UTC epoch seconds; prometheus: metrics.",
+)
+@click.option(
+    "--textfile",
+    metavar="PATH",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the metrics to a file for node_exporter, atomically, and print nothing.",
+)
 @click.pass_obj
-def command(program: Program, as_json: bool) -> None:
-    """Show what is pending, what was not delivered, and why."""
+def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
+    """Show what is pending, what was not delivered, and why.
+
+    \b
+    Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
+    """  # noqa: D301 - click wants the character, not its name
+    if textfile and (as_json or form not in (None, "prometheus")):
+        raise click.UsageError("--textfile writes the format prometheus only")
     configuration = program.configuration()
-    path = program.begin(configuration)
-    with Store(path, read_only=True) as store:
-        state = _state(configuration, store, path)
-    click.echo(json.dumps(asdict(state), indent=2) if as_json else "\n".join(_lines(state, configuration)))
+    if textfile:
+        if program.becomes_another(configuration):
+            content = metrics.by_a_child(lambda: _metrics(program, configuration))
+        else:
+            content = _metrics(program, configuration).encode()
+        metrics.write(textfile, content)
+    elif form == "prometheus":
+        click.echo(_metrics(program, configuration), nl=False)
+    else:
+        path = program.begin(configuration)
+        with Store(path, read_only=True) as store:
+            state = _state(configuration, store, path)
+        as_json = as_json or form == "json"
+        click.echo(json.dumps(asdict(state), indent=2) if as_json else "\n".join(_lines(state, configuration)))
 
 
 @dataclass(frozen=True)
@@ -65,6 +93,17 @@ class _Trouble:
 
 
 @dataclass(frozen=True)
+class _Upload:
+    """What the fleet's centre does not have, and when it last answered."""
+
+    backlog: int
+    oldest: float | None
+    reached_at: float | None
+    reason: str | None
+    """Why the last attempt failed."""
+
+
+@dataclass(frozen=True)
 class _State:
     """What `--json` prints; times are in UTC epoch seconds."""
 
@@ -76,6 +115,8 @@ class _State:
     reports: Mapping[str, _Report]
     noted: Sequence[_Trouble]
     undelivered: Sequence[_Trouble]
+    fleet: _Upload | None
+    """None where the host joined no fleet."""
 
 
 def _state(configuration: Configuration, store: Store, path: Path) -> _State:
@@ -89,7 +130,13 @@ def _state(configuration: Configuration, store: Store, path: Path) -> _State:
         reports={name: _report(configuration, store, name) for name in configuration.reports},
         noted=[_Trouble.of(row) for row in noted if row.error],
         undelivered=[_Trouble.of(row) for row in store.undelivered()],
+        fleet=_upload(path),
     )
+
+
+def _upload(path: Path) -> _Upload | None:
+    known = progress(path)
+    return _Upload(known.backlog.events, known.backlog.oldest, known.reached_at, known.reason) if known else None
 
 
 def _report(configuration: Configuration, store: Store, name: str) -> _Report:
@@ -97,6 +144,25 @@ def _report(configuration: Configuration, store: Store, name: str) -> _Report:
     pending = store.pending(composition.pending(store, name, report))
     sealed = _Last(last.sealed_at, last.bans) if last else None
     return _Report(pending.bans, pending.since, sealed, report.channels)
+
+
+def _metrics(program: Program, configuration: Configuration) -> str:
+    path = program.begin(configuration)
+    with Store(path, read_only=True) as store:
+        state = _state(configuration, store, path)
+        reports = {
+            name: metrics.Report(
+                report.pending_bans,
+                max(store.runs(name), default=None),
+                report.last_digest.sealed_at if report.last_digest else None,
+            )
+            for name, report in state.reports.items()
+        }
+        undelivered = [(row.report, row.channel, row.status) for row in state.undelivered]
+        bans = store.bans_by_jail()
+    return metrics.exposition(
+        metrics.State(bans, reports, undelivered, state.spooled, state.bytes, damaged=bool(state.damage))
+    )
 
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
@@ -112,6 +178,8 @@ def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
         yield from _delivery_lines(row, zone_of(configuration, row.report))
     if not state.undelivered:
         yield "nothing is undelivered"
+    if state.fleet:
+        yield from _fleet_lines(state.fleet, configuration.timezone)
 
 
 def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
@@ -122,6 +190,17 @@ def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
     yield f"{name:8} {pending}; {sealed or 'no digest yet'}"
     if not report.channels:
         yield f"{'':8} no channel: send refuses to seal what nobody would see"
+
+
+def _fleet_lines(upload: _Upload, zone: ZoneInfo) -> Iterator[str]:
+    reached = f"reached {_moment(upload.reached_at, zone)}" if upload.reached_at else "never reached"
+    waits = "has everything"
+    if upload.oldest is not None:
+        events = plural(upload.backlog, "event is", "events are")
+        waits = f"{events} not there, the oldest of {_moment(upload.oldest, zone)}"
+    yield f"fleet    the centre {waits}; {reached}"
+    if upload.reason:
+        yield f"{'':8} {upload.reason}"
 
 
 def _delivery_lines(row: _Trouble, zone: ZoneInfo) -> Iterator[str]:

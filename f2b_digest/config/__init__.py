@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -53,6 +53,8 @@ class Configuration:
     """What a send compares the store with, if it can read it."""
     friends: tuple[AnyNetwork, ...] = ()
     """Whose ban needs the admin."""
+    known_quiet: tuple[str, ...] = ()
+    """Jails that may be silent or stopped."""
     language: str = "en"
     """Of a report that has none of its own."""
     geography: tuple[Path, ...] = ()
@@ -127,11 +129,12 @@ def _build(
         templates=top.templates,
         fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
         friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        known_quiet=top.known_quiet,
         language=top.language,
         geography=top.geography,
         reports={name: report for name, report in reports.items() if report},
         channels={name: channel for name, channel in channels.items() if channel},
-        warnings=(*_readable_secrets(path, channels), *_foreign(table, reports)),
+        warnings=(*_readable_secrets(path, [*channels.values(), *reports.values()]), *_foreign(table, reports)),
     )
 
 
@@ -199,12 +202,12 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _readable_secrets(path: Path | None, channels: Mapping[str, Channel | None]) -> list[str]:
+def _readable_secrets(path: Path | None, tables: Iterable[Channel | Report | None]) -> list[str]:
     """Return a line for each file with a secret that everybody on this host may read."""
     files = set()
-    for channel in filter(None, channels.values()):
-        held = [secret for name in channel.secrets if (secret := getattr(channel, name))]
-        if path and (getattr(channel, "headers", None) or any(secret.inline for secret in held)):
+    for table in filter(None, tables):
+        held = [secret for name in table.secrets if (secret := getattr(table, name))]
+        if path and (getattr(table, "headers", None) or any(secret.inline for secret in held)):
             files.add(path)
         files |= {secret.file for secret in held if secret.file}
     return [

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from f2b_digest.channels.keys import ConfiguredPath
+from f2b_digest.channels.http import check_server
+from f2b_digest.channels.keys import ConfiguredPath, Secret, WithSecrets
 
 AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 
@@ -40,10 +41,16 @@ def _age(text: str) -> str:
     return text
 
 
-class Report(BaseModel):
+def _ping(url: Secret) -> Secret:
+    if url.inline:
+        check_server(url.held.get_secret_value())
+    return url
+
+
+class Report(WithSecrets):
     """A report: which jails, how often, and to which channels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     channels: tuple[str, ...] = ()
     """Names of the channels that get the digest, as in [channels.NAME]. Example: ["mail", "phone"]."""
@@ -63,6 +70,12 @@ class Report(BaseModel):
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None
     """Language of this report. Default: the top-level language. Example: "fr"."""
+    addresses: int = Field(default=5, ge=0, le=50)
+    """Most addresses of a jail in a message, and twice as many of all jails; the archive has every one."""
+    ping: Annotated[Secret, AfterValidator(_ping)] | None = None
+    """URL of a monitor that raises an alarm when pings stop or tell of a failure: healthchecks, or Uptime Kuma's push.
+    Pinged after each send of this report. Example: "https://hc-ping.com/0f0f0f0f-0000-4000-8000-000000000000".
+    """
     campaign: int = Field(default=5, ge=2)
     """Number of addresses of one /24 or /48 network that make a campaign; twice as many of one AS number."""
 
@@ -91,6 +104,8 @@ class Top(BaseModel):
     """
     friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
+    known_quiet: tuple[str, ...] = ()
+    """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str
     """Language of digests, "en" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
     geography: tuple[ConfiguredPath, ...] = ()

@@ -1,8 +1,9 @@
 """The life of a digest: rendered, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC
 
 from f2b_digest import composition, resources
 from f2b_digest.channels.base import Channel
@@ -10,8 +11,9 @@ from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery import attempts
 from f2b_digest.delivery.attempts import Clock, Outcome
 from f2b_digest.errors import ConfigurationError, TemplateError
-from f2b_digest.model.cutting import bare, cut
-from f2b_digest.model.digest import Digest
+from f2b_digest.model.bans import Banned
+from f2b_digest.model.cutting import bare, condensed, cut
+from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.model.message import Content, Message, Needs, Stamp
@@ -46,14 +48,17 @@ def renderer_for(renderer: Renderer, configuration: Configuration, report: str) 
     return renderer.preferring(known.templates if known else None).speaking(language)
 
 
-def fit(needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool]) -> tuple[Content, Digest]:
+def fit(
+    needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool], addresses: Sequence[Banned] = ()
+) -> tuple[Content, Digest]:
     """Render a digest with as many rows as `fits` allows; return the content, and the digest with notes on the way.
 
     Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
     there is none, the digest as JSON does, if the channel takes it. Raises TemplateError where not.
     """
+    more = _more(needs, digest, addresses)
     try:
-        return renderer.apart(lambda: _largest(needs, digest, renderer, fits)), digest
+        return renderer.apart(lambda: _largest(needs, digest, renderer, fits, more)), digest
     except TemplateError as error:
         plainer = renderer.without(error.template)
         if plainer is None and not needs.document:
@@ -61,19 +66,36 @@ def fit(needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Conten
         instead = "the built-in template was used" if plainer else "the digest was sent as JSON"
         note = f"{' '.join(str(error).split())}; {instead}"
         noted = replace(digest, notes=tuple(dict.fromkeys((*digest.notes, note))))
-        return fit(needs if plainer else replace(needs, templates=()), noted, plainer or renderer, fits)
+        return fit(needs if plainer else replace(needs, templates=()), noted, plainer or renderer, fits, addresses)
 
 
-def _largest(needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool]) -> Content:
+def _largest(
+    needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool], more: dict[str, object]
+) -> Content:
     """Render the largest of `SIZES` that fits, or the smallest. Raises TemplateError."""
     content = Content()
     for size in SIZES:
         smaller = cut(digest, *size) if size else bare(digest)
-        parts = renderer.render(needs.templates, document(smaller))
+        parts = renderer.render(needs.templates, document(condensed(smaller)) | more)
         content = Content(parts, to_json(smaller) if needs.document else "")
         if fits(content):
             break
     return content
+
+
+def _more(needs: Needs, digest: Digest, addresses: Sequence[Banned]) -> dict[str, object]:
+    """Return what this channel's templates get beside the digest."""
+    more: dict[str, object] = {"link": needs.link}
+    if needs.addresses:
+        zone = digest.end.tzinfo or UTC
+        more["addresses"] = [
+            {
+                "jail": each.jail, "ip": each.ip, "bans": each.bans, "failures": each.failures,
+                "first": moment(each.first, zone), "last": moment(each.last, zone),
+            }
+            for each in addresses
+        ]  # fmt: skip
+    return more
 
 
 def shown_by(channel: Channel, digest: Digest) -> Digest:
@@ -101,7 +123,7 @@ def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, sou
         return replace(content, addresses=addresses, delivered=delivered)
 
     shown = shown_by(channel, digest)
-    content, noted = fit(needs, shown, renderer, lambda content: channel.fits(whole(content), stamp))
+    content, noted = fit(needs, shown, renderer, lambda content: channel.fits(whole(content), stamp), addresses)
     return channel.pack(whole(content), stamp), noted
 
 

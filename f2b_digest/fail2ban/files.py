@@ -5,10 +5,13 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import stat
+import tempfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -24,6 +27,10 @@ class SourceError(F2bDigestError):
     """A file that cannot be read, or that is nothing that fail2ban writes."""
 
 
+class TornError(SourceError):
+    """A packed file that ends too early, or that is damaged: what stands before can be read."""
+
+
 @dataclass
 class Tally:
     """What was found in the files, counted while they are read."""
@@ -34,6 +41,25 @@ class Tally:
     """Lines that look like a ban or its end, and are not understood."""
     first_damaged: str = ""
     """The first of them, with its file, fit for a terminal."""
+
+    restored: int = 0
+    """Bans that a start of fail2ban restored, and that began before what was read."""
+    failures: int = 0
+    """Failures that logs tell of."""
+    counted: int = 0
+    """Those of them that belong to a ban."""
+    first: float | None = None
+    last: float | None = None
+    """The oldest and the newest time that any file tells, in UTC epoch seconds."""
+    notes: list[str] = field(default_factory=list)
+    """What else is to be said of the files."""
+    torn: list[str] = field(default_factory=list)
+    """Files that could not be read to their end, and why."""
+
+    def saw(self, at: float) -> None:
+        """Take note of a time that a file tells, in UTC epoch seconds."""
+        self.first = at if self.first is None else min(self.first, at)
+        self.last = at if self.last is None else max(self.last, at)
 
     def lost(self, path: Path, line: bytes) -> None:
         """Count a line of a file that is not understood."""
@@ -50,9 +76,21 @@ _HELD: dict[Path, int] = {}
 """Descriptors of files that are to be read when this process may not open them any more."""
 
 
-def hold(path: Path) -> None:
-    """Open a file now, so that it can be read later, by another user. Raises SourceError for what is no file."""
+STANDARD_INPUT = Path("-")
+
+
+def hold(path: Path, standard_input: Callable[[], BinaryIO]) -> None:
+    """Open a file now, so that it can be read later, by another user; copy the standard input, which is read twice.
+
+    Raises SourceError for what is no file.
+    """
     try:
+        if path == STANDARD_INPUT:
+            with tempfile.TemporaryFile() as copy:
+                shutil.copyfileobj(standard_input(), copy)
+                copy.flush()
+                _HELD[path] = os.dup(copy.fileno())
+            return
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None
@@ -85,6 +123,15 @@ class _Again(io.RawIOBase):
         return count
 
 
+def modified(path: Path) -> datetime:
+    """Return when a file was last written to. Raises SourceError."""
+    try:
+        status = os.fstat(_HELD[path]) if path in _HELD else path.stat()
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
+    return datetime.fromtimestamp(status.st_mtime, UTC)
+
+
 def _open(path: Path) -> BinaryIO:
     return io.BufferedReader(_Again(_HELD[path])) if path in _HELD else path.open("rb")
 
@@ -107,10 +154,21 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked. Raises SourceError, also where a packed file is torn."""
+    """Yield the lines of a file, unpacked. Raises SourceError; TornError after those that can be unpacked."""
     with open_binary(path) as file:
-        try:
-            while line := file.readline(LONGEST):
-                yield line
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        while line := _next_of(path, lambda: file.readline(LONGEST)):
+            yield line
+
+
+def beginning(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, unpacked. Raises SourceError."""
+    with open_binary(path) as file:
+        return _next_of(path, lambda: file.read(size))
+
+
+def _next_of(path: Path, read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        why = str(getattr(error, "strerror", None) or error)
+        raise TornError(f"{path}: damaged, only what stands before was read ({why})") from None

@@ -3,14 +3,17 @@
 Which module one reads a file, the file's first known line tells.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
-from f2b_digest.fail2ban import database, files, log, mail_buffer
-from f2b_digest.fail2ban.files import SourceError, Tally, lines_of, open_binary
+from f2b_digest.fail2ban import database, files, log_lines, mail_buffer
+from f2b_digest.fail2ban.files import SourceError, Tally, TornError, beginning, lines_of
+from f2b_digest.fail2ban.log import Reader
 from f2b_digest.model.event import Event
 
 __all__ = ["KNOWN", "SourceError", "Tally", "hold", "is_database", "read"]
@@ -19,45 +22,60 @@ logger = logging.getLogger(__name__)
 
 KNOWN = (
     "fail2ban's database (fail2ban.sqlite3); its log (2026-11-20 04:17:33,839 fail2ban.actions [123]: NOTICE [sshd] "
-    "Ban 192.0.2.1); a mailing action's file (Fri Nov 20 04:17:33 UTC 2026: 192.0.2.1 (3 failures), or the same date "
-    "and: sshd ban 192.0.2.1 after 3 failure(s))"
+    "Ban 192.0.2.1), also from syslog, journal, Docker or grep; a mailing action's file (Fri Nov 20 04:17:33 UTC 2026: "
+    "192.0.2.1 (3 failures), or the same date and: sshd ban 192.0.2.1 after 3 failure(s))"
 )
 """The forms that are understood, in a line for people."""
-_Reader = Callable[..., Iterator[Event]]
 
 
 def is_database(path: Path) -> bool:
     """Say whether a file is an SQLite database. Raises SourceError."""
-    with open_binary(path) as file:
-        return file.read(16) == b"SQLite format 3\0"
+    return beginning(path, 16) == b"SQLite format 3\0"
 
 
-def hold(paths: Iterable[Path]) -> None:
-    """Open files, so that this process can read them when it has become a user who could not. Raises SourceError."""
-    for path in paths:
-        files.hold(path)
-        if is_database(path):
-            database.hold(path)
+def hold(paths: Iterable[Path], standard_input: Callable[[], BinaryIO]) -> tuple[Path, ...]:
+    """Open files, so that this process can read them when it has become a user who could not; return whole paths.
+
+    The path "-" is the standard input. Raises SourceError.
+    """
+    held = tuple(path if path == files.STANDARD_INPUT else path.absolute() for path in paths)
+    for path in held:
+        files.hold(path, standard_input)
+        with contextlib.suppress(TornError):  # it is named when it is read
+            if is_database(path):
+                database.hold(path)
+    return held
 
 
 def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
-    """Return the events of files, in the order in which they complete each other: databases first, which know more of a
-    ban; then rotated logs by time. Raises SourceError, before any is read, unless each of them is known.
-    """  # noqa: D205
-    kinds = {path: _kind(path) for path in paths}
+    """Return the events of files: of databases first, which know more of a ban; then of rotated logs by time.
+
+    Files that cannot be read to their end are named in `tally`, and the others are read. Raises SourceError, before any
+    is read, unless each of them is known.
+    """
+    kinds: dict[Path, str] = {}
+    for path in paths:
+        try:
+            kinds[path] = _kind(path)
+        except TornError as error:
+            tally.torn.append(str(error))
     return _events(kinds, host, zone, tally, history=history)
 
 
 def _events(kinds: dict[Path, str], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
-    past = log.Past()
-    readers: dict[str, _Reader] = {
-        "database": database.read,
-        "buffered": partial(mail_buffer.read, zone=zone),
-        "log": partial(log.read, zone=zone, past=past),
+    log = Reader(host, zone, tally, history=history)
+    readers: dict[str, Callable[[Path], Iterator[Event]]] = {
+        "database": partial(database.read, host=host, tally=tally, history=history),
+        "buffered": partial(mail_buffer.read, host=host, zone=zone, tally=tally, history=history),
+        "log": log.read,
     }
-    for path in sorted(kinds, key=lambda path: (kinds[path] != "database", _beginning(path))):
+    for path in sorted(kinds, key=lambda path: (kinds[path] != "database", _begins(path, kinds[path], zone))):
         logger.info("%s: reading it as fail2ban's %s", path, kinds[path])
-        yield from readers[kinds[path]](path, host=host, tally=tally, history=history)
+        try:
+            yield from readers[kinds[path]](path)
+        except SourceError as error:
+            tally.torn.append(str(error))
+    yield from log.rest()
 
 
 def _kind(path: Path) -> str:
@@ -66,7 +84,7 @@ def _kind(path: Path) -> str:
         return "database"
     empty = True
     for line in lines_of(path):
-        if log.is_line(line):
+        if log_lines.is_line(line):
             return "log"
         if mail_buffer.is_line(line):
             return "buffered"
@@ -76,5 +94,6 @@ def _kind(path: Path) -> str:
     raise SourceError(f"{path}: nothing in it is fail2ban's. Known are: {KNOWN}")
 
 
-def _beginning(path: Path) -> bytes:
-    return next(lines_of(path), b"")[:100]
+def _begins(path: Path, kind: str, zone: ZoneInfo) -> float:
+    """Return a log's first time, in UTC epoch seconds; the order of other files does not matter."""
+    return log_lines.first_time(path, zone) if kind == "log" else 0.0

@@ -1,96 +1,199 @@
-"""fail2ban.log, of any version and packed or not: its bans, prolongations, unbans, starts and stops as events.
+"""fail2ban's log as events: bans, prolongations, unbans, starts and stops. How a line looks stands in `log_lines`.
 
-A log says when fail2ban acted, in local time and without a zone. It has no log lines or user names; failures are
-counted by its "Found" lines, and unknown where it has none. Each line kind is told apart by its beginning:
-"Restore Ban", "Reban" and "Repeal Ban" are no new bans and no ends of bans.
+A log has no log lines and no user names. Failures are counted by its "Found" lines, and unknown where it has none. How
+long a ban lasts, its prolongation tells, or its unban, or else how long those of its jail last. A start restores
+bans: these are no new ones.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from f2b_digest import recorder
-from f2b_digest.fail2ban.files import Tally, lines_of
+from f2b_digest.fail2ban import log_lines
+from f2b_digest.fail2ban.ban_times import BanTimes
+from f2b_digest.fail2ban.files import Tally
+from f2b_digest.fail2ban.log_lines import Line
 from f2b_digest.model.event import Event
 
-_LINE = re.compile(
-    rb"(\d{4}-\d\d-\d\d \d\d:\d\d):(\d\d)(?:[,.](\d+))?\s+fail2ban\.\w+\s*(?:\[\d+\])?:?\s+\w+:?\s+"
-    rb"(?:\[([^\]]*)\] (Ban|Unban|Increase Ban|Restore Ban|Repeal Ban|Reban) (.*)|Jail '(.*)' (started|stopped))\s*$",
-    re.DOTALL,
-)
-_FOUND = re.compile(rb".*?fail2ban\.filter\b[^\]]*\]?[^\[]*\[([^\]]*)\] Found (.*?)(?: - \d{4}-\d\d-\d\d [\d:]+)?\s*$")
-"""Not the observer's "Found 192.0.2.1, bad - …", which tells the same failure again."""
-_ANY = re.compile(rb".{0,120}?\bfail2ban\.\w+\s*(?:\[\d+\])?\s*:?\s+\w+:?\s")
-_LIKE_A_BAN = re.compile(rb"[\]:]\s+(?:Ban|Unban|Increase Ban) \S")
-_KINDS = {
-    b"Ban": "ban", b"Unban": "unban", b"Increase Ban": "prolong", b"started": "start", b"stopped": "stop",
-    b"Restore Ban": "restore",
-}  # fmt: skip
 _INCREASE = re.compile(r"(.*) \(\d+ # (.*) -> .*\)", re.DOTALL)
 _UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
-_AGAIN = 60
-"""Seconds by which a line may be older than the one before; more, in the hour that comes twice, is its second time."""
 _STOPPING = 60.0
 """Seconds before a jail's stop in which it unbans whatever it will restore at its start."""
+_RESTORING = 300.0
+"""Seconds after a jail's start in which fail2ban 0.9 restores bans; it calls that a ban too."""
+MOST_OPEN = 100_000
+"""Bans that wait for their end, which tells their time: then the oldest goes without."""
+
+_Key = tuple[str, str]
+"""Jail and id."""
 
 
-@dataclass
-class Past:
-    """What a log's later lines, and the files that follow it, are to be read with."""
+class Reader:
+    """Reads the files of one log, the oldest first: what a file leaves open, the next one may tell."""
 
-    latest: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By jail and id, its last ban, in UTC epoch seconds."""
-    found: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By jail and id, its failures since its last ban."""
+    def __init__(self, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> None:
+        """Begin with the first file; `history` and `host` are the events'."""
+        self._host, self._zone, self._tally, self._history = host, zone, tally, history
+        self._open: dict[_Key, Event] = {}
+        self._last: dict[_Key, float] = {}
+        self._found: dict[tuple[bytes, bytes], int] = {}
+        self._early: dict[_Key, tuple[int | None, float]] = {}
+        self._times = BanTimes()
+        self._started: dict[str, float] = {}
+        self._unbans = _Unbans()
+        self._version = ""
+        self._new_jail = ""
+
+    def read(self, path: Path) -> Iterator[Event]:
+        """Yield events of one file; a ban whose time nothing told yet waits. Raises SourceError."""
+        for line in log_lines.read(path, self._zone, self._tally, self._found):
+            if line.jail != recorder.SCRATCH_JAIL:
+                yield from self._events(line)
+
+    def rest(self) -> Iterator[Event]:
+        """Yield what waited, after the last file."""
+        for event in self._unbans.rest():
+            yield from self._ended(event)
+        for key in list(self._open):
+            yield self._decided(key, None)
+        for key in list(self._early):
+            yield self._late(key)
+
+    def _events(self, line: Line) -> Iterator[Event]:
+        kind, jail, ip, at = line
+        for event in self._unbans.older(jail, at - _STOPPING):
+            yield from self._ended(event)
+        if kind == "ban":
+            yield from self._ban(jail, ip, at)
+        elif kind == "unban":
+            self._unbans.wait(self._event("unban", jail, ip, self._last.get((jail, ip), at), at))
+        elif kind == "prolong":
+            yield from self._prolong(jail, ip, at)
+        elif kind == "restore":
+            self._restore(jail, ip)
+        elif kind in ("start", "stop"):
+            yield self._changed(kind, jail, at)
+        else:
+            self._configured(line)
+
+    def _ban(self, jail: str, ip: str, at: float) -> Iterator[Event]:
+        key = jail, ip
+        if self._is_restored(key, at):
+            self._restore(jail, ip)
+            return
+        for unban in self._unbans.of(jail, ip):
+            yield from self._ended(unban)
+        if key in self._open:  # its end is not in the log
+            yield self._decided(key, None)
+        failures = self._found.pop((jail.encode(), ip.encode()), None)
+        self._tally.counted += failures or 0
+        self._last[key] = at
+        self._open[key] = self._event("ban", jail, ip, at, at, failures=failures)
+        if key in self._early and at - self._early[key][1] < _STOPPING:
+            yield from self._lasts(key, self._early.pop(key)[0], at)
+        if len(self._open) > MOST_OPEN:
+            yield self._decided(next(iter(self._open)), None)
+
+    def _is_restored(self, key: _Key, at: float) -> bool:
+        """Return whether a "Ban" is one of fail2ban 0.9 that goes on: nothing was found of it since the start."""
+        recently = at - self._started.get(key[0], 0.0) < _RESTORING
+        return self._version == "0.9" and recently and (key[0].encode(), key[1].encode()) not in self._found
+
+    def _restore(self, jail: str, ip: str) -> None:
+        self._unbans.restored(jail, ip)
+        self._tally.restored += (jail, ip) not in self._last
+
+    def _prolong(self, jail: str, text: str, at: float) -> Iterator[Event]:
+        increase = _INCREASE.fullmatch(text)
+        ip, bantime = (increase[1], seconds_of(increase[2])) if increase else (text, None)
+        if (jail, ip) in self._open:
+            yield from self._lasts((jail, ip), bantime, at)
+        else:  # the observer's thread was faster than the jail's
+            if (jail, ip) in self._early:
+                yield self._late((jail, ip))
+            self._early[jail, ip] = bantime, at
+
+    def _lasts(self, key: _Key, bantime: int | None, at: float) -> Iterator[Event]:
+        """Yield a ban that waits, and its prolongation."""
+        yield self._decided(key, bantime)
+        yield self._event("prolong", *key, self._last[key], at, bantime=bantime)
+
+    def _late(self, key: _Key) -> Event:
+        """Return a prolongation whose ban no line followed: it is of the one before, if there was one."""
+        bantime, at = self._early.pop(key)
+        return self._event("prolong", *key, self._last.get(key, at), at, bantime=bantime)
+
+    def _ended(self, unban: Event) -> Iterator[Event]:
+        """Yield an unban, after its ban, whose time it tells."""
+        key = unban.jail, unban.ip
+        ban = self._open.get(key)
+        if ban is not None and ban.at <= unban.recorded_at:
+            by_a_stop = self._unbans.is_by_a_stop(unban)
+            bantime = None if by_a_stop else self._times.of_ended(unban.jail, unban.recorded_at - ban.at)
+            yield self._decided(key, bantime)
+        yield unban
+
+    def _decided(self, key: _Key, bantime: int | None) -> Event:
+        """Return a ban that waited, with its time; without one, with what is usual in its jail."""
+        return self._open.pop(key)._replace(bantime=self._times.usual(key[0]) if bantime is None else bantime)
+
+    def _changed(self, kind: str, jail: str, at: float) -> Event:
+        self._unbans.changed(jail, kind)
+        if kind == "start":
+            self._started[jail] = at
+        return self._event(kind, jail, "", at, at)
+
+    def _configured(self, line: Line) -> None:
+        """Take note of what a start of fail2ban tells of itself."""
+        if line.kind == "version":
+            self._version = line.text
+        elif line.kind == "new":
+            self._new_jail = line.jail
+        elif self._new_jail:
+            self._times.configure(self._new_jail, int(line.text))
+
+    def _event(
+        self, kind: str, jail: str, ip: str, at: float, recorded_at: float, *, failures: int | None = None,
+        bantime: int | None = None,
+    ) -> Event:  # fmt: skip
+        return Event.of(
+            kind, jail, ip, at, self._host, "log", recorded_at=recorded_at, failures=failures, bantime=bantime,
+            history=self._history,
+        )  # fmt: skip
 
 
-def is_line(line: bytes) -> bool:
-    """Say whether a line is one of fail2ban's own log, of whichever kind and form."""
-    return _ANY.match(line) is not None or _LINE.match(line) is not None
-
-
-def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, past: Past, *, history: bool) -> Iterator[Event]:
-    """Yield the events of one log; lines like a ban that are not understood are counted in `tally`.
-
-    `past` goes from one file of a log to the next. Raises SourceError.
-    """
-    ends = _Ends()
-    for kind, jail, rest, at in _lines(path, zone, tally, past):
-        if kind == "restore":
-            ends.restored(jail, rest)
-            continue
-        event = _event(kind, jail, rest, at, past, host, history)
-        yield from ends.older(jail, at - _STOPPING)
-        if kind == "unban":
-            ends.young.setdefault(jail, []).append(event)
-            continue
-        if kind in ("start", "stop"):
-            ends.changed(jail, kind)
-        yield event
-    yield from ends.rest()
-
-
-class _Ends:
+class _Unbans:
     """Unbans that wait until it is known whether they end their bans: a start restores what a stop unbanned."""
 
     def __init__(self) -> None:
-        self.young: dict[str, list[Event]] = {}
+        self._young: dict[str, list[Event]] = {}
         self._stopped: dict[str, dict[str, Event]] = {}
         self._started: dict[str, dict[str, Event]] = {}
 
+    def wait(self, unban: Event) -> None:
+        """Take an unban in."""
+        self._young.setdefault(unban.jail, []).append(unban)
+
     def older(self, jail: str, before: float) -> Iterator[Event]:
         """Yield a jail's unbans from before a time (UTC epoch seconds), which no stop made."""
-        held = self.young.get(jail, [])
+        held = self._young.get(jail, [])
         while held and held[0].recorded_at < before:
             yield held.pop(0)
+
+    def of(self, jail: str, ip: str) -> list[Event]:
+        """Return the unbans of an id that is banned anew: no stop made them."""
+        held = self._young.get(jail, [])
+        found = [event for event in held if event.ip == ip]
+        if found:
+            self._young[jail] = [event for event in held if event.ip != ip]
+        return found
 
     def changed(self, jail: str, kind: str) -> None:
         """Take note of a jail's start or stop."""
         if kind == "stop":
-            self._stopped.setdefault(jail, {}).update({event.ip: event for event in self.young.pop(jail, ())})
+            self._stopped.setdefault(jail, {}).update({event.ip: event for event in self._young.pop(jail, ())})
         else:
             self._started.setdefault(jail, {}).update(self._stopped.pop(jail, {}))
 
@@ -98,63 +201,16 @@ class _Ends:
         """Take note that a ban goes on."""
         self._started.get(jail, {}).pop(ip, None)
 
+    def is_by_a_stop(self, unban: Event) -> bool:
+        """Return whether a stop made an unban, which says nothing of the ban's time then."""
+        return unban.ip in self._started.get(unban.jail, {})
+
     def rest(self) -> Iterator[Event]:
         """Yield what no start restored; not what was unbanned at a stop without a start: that one is still to come."""
-        for held in self.young.values():
+        for held in self._young.values():
             yield from held
         for started in self._started.values():
             yield from started.values()
-
-
-def _lines(path: Path, zone: ZoneInfo, tally: Tally, past: Past) -> Iterator[tuple[str, str, str, float]]:
-    """Yield kind, jail, what is behind it, and the time (UTC epoch seconds) of the lines that are events."""
-    clock = _Clock(zone)
-    for line in lines_of(path):
-        tally.lines += 1
-        if b"] Found " in line:
-            _count(line, past)
-            continue
-        # Nearly all lines of a log are others: a search for two letters costs a tenth of the expression.
-        if b"an " not in line and b"Jail '" not in line:
-            continue
-        found = _LINE.match(line)
-        if not found:
-            if _LIKE_A_BAN.search(line):
-                tally.lost(path, line)
-            continue
-        minute, second, fraction, jail, action, rest, its_jail, change = found.groups()
-        kind = _KINDS.get(action or change)
-        if kind is None:
-            continue
-        at = clock.seconds(minute, second, fraction)
-        name = _text(jail if jail is not None else its_jail)
-        if at is None:
-            tally.lost(path, line)
-        elif name != recorder.SCRATCH_JAIL:
-            yield kind, name, _text(rest or b""), at
-
-
-def _count(line: bytes, past: Past) -> None:
-    found = _FOUND.match(line)
-    if found:
-        key = _text(found[1]), _text(found[2])
-        past.found[key] = past.found.get(key, 0) + 1
-
-
-def _event(kind: str, jail: str, rest: str, at: float, past: Past, host: str, history: bool) -> Event:
-    """Return one event; a prolongation and an unban bear the time of their ban, as fail2ban's own do."""
-    ip, bantime, recorded_at, failures = rest, None, at, None
-    increase = _INCREASE.fullmatch(rest) if kind == "prolong" else None
-    if increase:
-        ip, bantime = increase[1], seconds_of(increase[2])
-    if kind == "ban":
-        past.latest[jail, ip] = at
-        failures = past.found.pop((jail, ip), None)
-    elif ip:
-        at = past.latest.get((jail, ip), at)
-    return Event.of(
-        kind, jail, ip, at, host, "log", recorded_at=recorded_at, failures=failures, bantime=bantime, history=history
-    )
 
 
 def seconds_of(duration: str) -> int | None:
@@ -167,29 +223,3 @@ def seconds_of(duration: str) -> int | None:
         return days * 86400 + hours * 3600 + minutes * 60 + seconds
     parts = re.fullmatch(r"(\d+[ywdhms](?: \d+[ywdhms])*)", duration)
     return sum(int(part[:-1]) * _UNITS[part[-1]] for part in duration.split()) if parts else None
-
-
-class _Clock:
-    """Local times of a log to UTC; a minute is worked out once, for the lines of one are many."""
-
-    def __init__(self, zone: ZoneInfo) -> None:
-        self._zone = zone
-        self._minutes: dict[bytes, tuple[float, float]] = {}
-        self._before = 0.0
-
-    def seconds(self, minute: bytes, second: bytes, fraction: bytes | None) -> float | None:
-        """Return the epoch seconds, or None for what is no time. In the hour that comes twice, time goes on."""
-        if minute not in self._minutes:
-            try:
-                local = datetime.strptime(minute.decode(), "%Y-%m-%d %H:%M").replace(tzinfo=self._zone)
-            except ValueError:
-                return None
-            self._minutes[minute] = (local.timestamp(), local.replace(fold=1).timestamp())
-        first, again = self._minutes[minute]
-        at = first if first >= self._before - _AGAIN or again <= first else again
-        self._before = at
-        return at + int(second) + float(b"0." + fraction if fraction else 0)
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace").strip()

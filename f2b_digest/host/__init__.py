@@ -25,6 +25,8 @@ PRIVATE = tuple(
     )
 )  # fmt: skip
 """RFC 1918, RFC 4193, link-local and loopback: who has such an address is a neighbour of one's own."""
+NO_SHELLS = ("/nologin", "/false", "/sync", "/shutdown", "/halt")
+"""How the programs' names end that accounts have in place of a shell."""
 log = logging.getLogger(__name__)
 __all__ = ["Gathered", "Snapshot", "gather", "own_networks", "read"]
 Answer = TypeVar("Answer")
@@ -100,7 +102,10 @@ def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answ
 
 
 def _users() -> frozenset[str]:
-    return frozenset(entry.pw_name for entry in pwd.getpwall() if entry.pw_name)
+    """Return the accounts that have a shell to log in with; an empty one is sh."""
+    return frozenset(
+        entry.pw_name for entry in pwd.getpwall() if entry.pw_name and not entry.pw_shell.endswith(NO_SHELLS)
+    )
 
 
 def own_networks() -> Iterator[AnyNetwork]:

@@ -9,6 +9,7 @@ from f2b_digest.installation.files import (
     ACTIONS,
     CONFIGURATION,
     CRON_FILE,
+    FLEET,
     RETRY_TIMER,
     actions,
     cron_file,
@@ -20,6 +21,6 @@ from f2b_digest.installation.files import (
 from f2b_digest.installation.tree import MANIFEST, File, Manifest, Step, Tree, remove_folder
 
 __all__ = [
-    "ACTIONS", "CONFIGURATION", "CRON_FILE", "MANIFEST", "RETRY_TIMER", "File", "Manifest", "Step", "Tree", "actions",
-    "cron_file", "crontab", "first_configuration", "remove_folder", "store_files", "timers", "units",
+    "ACTIONS", "CONFIGURATION", "CRON_FILE", "FLEET", "MANIFEST", "RETRY_TIMER", "File", "Manifest", "Step", "Tree",
+    "actions", "cron_file", "crontab", "first_configuration", "remove_folder", "store_files", "timers", "units",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ TIMES = r"@\w+|\S+(?:[ \t]+\S+){4}"
 LINE = re.compile(rf"^[ \t]*(?P<times>{TIMES})[ \t]+(?P<rest>\S.*)$")
 COMMAND = re.compile(
     r"(?P<program>\S*python[\d.]*[ \t]+-m[ \t]+f2b_digest|\S*f2b-digest)(?P<options>(?:[ \t]+[^\s|;&>]+)*?)"
-    r"[ \t]+(?P<verb>send|retry)\b(?P<reports>(?:[ \t]+(?!\d*[<>])[\w.%][\w.-]*)*)"
+    r"[ \t]+(?P<verb>send|retry|forward)\b(?P<reports>(?:[ \t]+(?!\d*[<>])[\w.%][\w.-]*)*)"
 )
 SETTING = re.compile(r"[ \t]*(\w+)[ \t]*=[ \t]*[\"']?([^\"']*?)[\"']?[ \t]*")
 PATH = "/usr/bin:/bin"

@@ -14,6 +14,9 @@ CONFIGURATION = "/etc/f2b-digest/config.toml"
 ACTIONS = ("/etc/fail2ban/action.d/f2b-digest.py", "/etc/fail2ban/action.d/f2b-digest.conf")
 CRON_FILE = "/etc/cron.d/f2b-digest"
 RETRY_TIMER = "/etc/systemd/system/f2b-digest-retry.timer"
+FLEET = "/etc/f2b-digest/fleet.toml"
+"""What `fleet join` leaves: this host uploads to a fleet's centre."""
+FORWARD_UNITS = ("forward.service", "forward.timer")
 UNITS = ("send@.service", "send@.timer", "retry.service", "retry.timer", "failed@.service", ".service.d/sandbox.conf")
 IsThere = Callable[[str], bool]
 """Says whether the system has a program."""
@@ -24,8 +27,10 @@ def actions() -> list[File]:
     return [File(path, (resources.folder("action.d") / Path(path).name).read_bytes()) for path in ACTIONS]
 
 
-def cron_file(program: str, reports: Collection[str], is_there: IsThere) -> File:
+def cron_file(program: str, reports: Collection[str], is_there: IsThere, *, fleet: bool) -> File:
     """Return the file for cron, with a line for each of `daily` and `weekly` that is among the reports.
+
+    With `fleet`, it also has the upload to a fleet's centre.
 
     In a person's version the times stay. Its lines run as root, and call `program` where theirs is gone.
     """
@@ -34,16 +39,18 @@ def cron_file(program: str, reports: Collection[str], is_there: IsThere) -> File
         text = re.sub(
             rf"^#?@{report}\b", f"@{report}" if report in reports else f"#@{report}", text, flags=re.MULTILINE
         )
+    if fleet:
+        text = re.sub(r"^#(?=\S.* f2b-digest forward )", "", text, flags=re.MULTILINE)
     command = program.replace("%", r"\%")  # cron's line end
     text = text.replace("root  f2b-digest ", f"root  {command} ")
     moved = partial(crontab.moved, program=program, is_there=is_there)
     return File(CRON_FILE, text.encode(), moved=moved, essence=crontab.essence)
 
 
-def units(program: str, is_there: IsThere) -> list[File]:
+def units(program: str, is_there: IsThere, *, fleet: bool) -> list[File]:
     """Return systemd's units, for a machine without cron; what is said of cron's file holds for them too."""
     files = []
-    for name in UNITS:
+    for name in (*UNITS, *(FORWARD_UNITS if fleet else ())):
         text = (resources.folder("cron") / f"f2b-digest-{name}").read_text(encoding="utf-8")
         text = text.replace("/usr/local/bin/f2b-digest ", f"{program.replace('%', '%%')} ")
         moved = partial(_moved_unit, program=program, is_there=is_there)
@@ -72,15 +79,14 @@ def _unit_essence(line: str) -> str:
 def store_files(store: str) -> list[str]:
     """Return the names that a store and what stands beside it have in its folder."""
     name = Path(store).name
-    ends = ("", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged", ".checked")
+    ends = ("", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged", ".checked", ".upload")
     return [name + end for end in ends]
 
 
-def timers(reports: Collection[str]) -> list[str]:
+def timers(reports: Collection[str], *, fleet: bool) -> list[str]:
     """Return the timers to enable: systemd knows the names `daily` and `weekly` as times."""
-    return [f"f2b-digest-send@{name}.timer" for name in ("daily", "weekly") if name in reports] + [
-        "f2b-digest-retry.timer"
-    ]
+    sends = [f"f2b-digest-send@{name}.timer" for name in ("daily", "weekly") if name in reports]
+    return [*sends, "f2b-digest-retry.timer", *(["f2b-digest-forward.timer"] if fleet else [])]
 
 
 def first_configuration(

@@ -45,6 +45,8 @@ class Chosen(NamedTuple):
     """When the last ban ends, or was ended by an unban; None if never or unknown."""
     unbanned: bool = False
     """Whether fail2ban told that it is over."""
+    permanent: bool = False
+    """Whether the last ban has no end, and was not lifted."""
 
 
 @dataclass(frozen=True)

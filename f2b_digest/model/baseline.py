@@ -3,8 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from f2b_digest.model.digest import Campaign
+
+PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
+"""2004, when fail2ban began, to 2100, in UTC epoch seconds: a clock that was wrong is no history."""
+NetworkKey = tuple[str | None, int | None]
+"""A /24 or /48, or a network number: one of the two."""
 Window = tuple[float, float]
 """From and until (excluded), in UTC epoch seconds."""
+
+
+def key_of(campaign: Campaign) -> NetworkKey:
+    """Return what holds a campaign together."""
+    return (campaign.network, None) if campaign.network is not None else (None, campaign.asn)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class LeftOut:
     addresses: int = 0
     """Within one jail; not counted where whole jails were left out."""
     bans: int = 0
+    banned: int | None = None
+    """Of the addresses, those that are banned beyond the period; None where that was not counted."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ class Several:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), else 2k of one network number.
+    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), or 2k others of one network number.
 
-    A network number takes only addresses of no other campaign.
+    A network number has all of its addresses, also those of such a network.
     """
 
     network: str | None
@@ -140,6 +142,15 @@ class Campaign:
     the most addresses first, at most 256."""
     uncounted: int = 0
     """Bans whose failures nobody knows."""
+    first: datetime | None = None
+    last: datetime | None = None
+    """The times of its first and last ban."""
+    tight: int = 0
+    """Addresses whose first bans came within three hours, the most that there were."""
+    tight_from: datetime | None = None
+    """When these hours began."""
+    on_accounts: int = 0
+    """Addresses that tried an account, other than root, that can log in here."""
 
 
 @dataclass(frozen=True)
@@ -282,10 +293,12 @@ class Digest:
     """The ids in the most jails."""
     several_in_all: int = 0
     campaigns: tuple[Campaign, ...] = ()
-    """The one with the most addresses first."""
+    """The one with the most bans first; one that was tight in time counts for up to twice as many."""
     campaigns_in_all: int = 0
     campaign_from: int = 5
     """Addresses that make a campaign."""
+    shown: int | None = 5
+    """The most addresses of a jail that a message shows, twice as many of all jails; None for all that there are."""
     users: Users | None = None
     when: When | None = None
     where: Where | None = None

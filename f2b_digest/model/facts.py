@@ -35,6 +35,10 @@ class OwnBanned:
     """Who logged in."""
     unban: str
     """What to type in a shell; empty where it was unbanned."""
+    ignore: str = ""
+    """What to type, so that the jail does not ban it again; lasts until fail2ban restarts."""
+    permanent: bool = False
+    """Whether the last ban has no end."""
     kind: Literal["own"] = "own"
     needs_you: Literal[True] = True
 
@@ -48,6 +52,8 @@ class JailSilent:
     """Bans a day: the median of the 28 days before its last ban."""
     last: datetime | None
     """Its last ban."""
+    line: str = ""
+    """For the configuration, if it is meant to be quiet."""
     kind: Literal["silent"] = "silent"
     needs_you: Literal[True] = True
 
@@ -71,6 +77,8 @@ class Fail2banDown:
     usual: float | None
     since: datetime | None
     """The last thing that it recorded."""
+    names: tuple[str, ...] = ()
+    """The jails."""
     kind: Literal["down"] = "down"
     needs_you: Literal[True] = True
 
@@ -155,7 +163,7 @@ class NewJail:
 
 @dataclass(frozen=True)
 class Concerted:
-    """The largest campaign."""
+    """A campaign that is unusual for its network, or tight in time, or tried accounts of this host."""
 
     network: str | None
     """A /24 or /48; None where the network number holds them together."""
@@ -167,6 +175,16 @@ class Concerted:
     more_users: int
     campaigns: int
     """How many campaigns there were, this one included."""
+    first: datetime | None = None
+    last: datetime | None = None
+    """Its first and last ban."""
+    tight: int = 0
+    """Addresses whose first bans came within three hours."""
+    tight_from: datetime | None = None
+    on_accounts: int = 0
+    """Addresses that tried an account, other than root, that can log in here."""
+    usual: float | None = None
+    """Addresses: the network's median in earlier periods; None where too few are known."""
     kind: Literal["campaign"] = "campaign"
     needs_you: Literal[False] = False
 

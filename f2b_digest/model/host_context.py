@@ -53,7 +53,7 @@ class HostContext:
     logins: tuple[Login, ...] = ()
     """Of the last weeks, from other hosts."""
     users: frozenset[str] = frozenset()
-    """The names of this host's users."""
+    """The names of this host's accounts that can log in."""
     running: tuple[str, ...] | None = None
     """The jails that fail2ban runs now; empty if it does not answer; None if it could not be asked."""
     increments: bool | None = None

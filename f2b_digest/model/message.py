@@ -16,6 +16,8 @@ class Needs:
     """The digest as JSON, which also takes the place of a template that cannot be rendered."""
     addresses: bool = False
     """Every address of the digest, not only those in templates and document."""
+    link: str = ""
+    """A variable of the templates: where the reader finds all digests."""
     delivered: float = 0.0
     """Seconds for which the channel needs to know what it delivered."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -75,23 +76,40 @@ def filters(lang: Language, layout: Layout) -> dict[str, Callable[..., Any]]:
         """Break a text into lines: the first begins with `first`, the others with so many spaces."""
         return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), layout.columns, indent)
 
+    def column(text: str, width: int) -> str:
+        """Return text as a column of a line: padded, or cut with an ellipsis."""
+        return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
+
     return {
-        "bar": bar, "clock": lang.clock, "date": lang.date, "day": lang.day, "duration": lang.duration,
-        "listed": listed, "nolink": nolink, "number": lang.number, "paint": paint, "plural": counted,
-        "span": lang.span, "territory": lang.territory, "weekday": lang.weekday, "wrap": wrap,
+        "bar": bar, "clock": lang.clock, "column": column, "date": lang.date, "day": lang.day,
+        "duration": lang.duration, "eve": eve, "listed": listed, "moment": lang.moment, "nolink": nolink,
+        "number": lang.number, "paint": paint, "percent": lang.percent, "plural": counted, "span": lang.span,
+        "territory": lang.territory, "weekday": lang.weekday, "wrap": wrap,
     }  # fmt: skip
 
 
+def eve(moment: datetime) -> datetime:
+    """Return the last second before a time: a period that ends at midnight ends on the day before."""
+    return moment - timedelta(seconds=1)
+
+
 def nolink(text: str) -> Markup:
-    """Return text as HTML that mail programs do not turn into a link to where an attacker wants."""
-    if not re.search(r"[.:/@]", text) or _is_address(text):  # an address is there to be copied
-        return escape(text)
-    return Markup("&#8203;").join(  # a constant; what it joins is escaped
-        escape(part) for part in re.split(r"(?<=[.:/@])", text)
-    )
+    """Return a name or a sentence as HTML that mail programs do not turn into a link to where an attacker wants.
+
+    <wbr> parts what could be one; it is in no copied text. An address stays whole, but for the groups of IPv6.
+    """
+    plain = str.__str__(text)  # what a macro returns is called markup, and is none
+    return Markup("").join(map(_parted, re.split(r"(\s+)", plain)))
 
 
-def _is_address(text: str) -> bool:
+def _parted(word: str) -> Markup:
+    address = is_address(word.strip("(").rstrip(".,;:)"))
+    parts = re.split(r"(?<=:)(?=.)" if address else r"(?<=[.:/@])(?=.)", word)
+    return Markup("<wbr>").join(escape(part) for part in parts)  # a constant; what it joins is escaped
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address or network, and nothing else."""
     try:
         ip_network(text, strict=False)
     except ValueError:

@@ -15,7 +15,7 @@ from math import floor
 from pathlib import Path
 
 from babel.core import Locale
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, format_percent
 
 log = logging.getLogger(__name__)
 SOURCE = "en"
@@ -71,6 +71,11 @@ class Language:
         """Return a number with thousands separated, and three decimals at most: "1,234", "1.5"."""
         return format_decimal(value, locale=self._locale)
 
+    def percent(self, share: float) -> str:
+        """Return a change as a signed percentage: "+24%", "0%"."""
+        sign = "" if round(100 * share) == 0 else "+" if share > 0 else "\N{MINUS SIGN}"
+        return sign + format_percent(abs(round(share, 2)), locale=self._locale)
+
     def duration(self, seconds: float | None) -> str:
         """Return a time in its two largest units: "1 h 30 min", "2 weeks", "permanent"."""
         if seconds is None or seconds < -1:
@@ -110,8 +115,10 @@ class Language:
 
     def clock(self, moment: datetime, beside: datetime) -> str:
         """Return a time, with its date where that is not the date of `beside`: "23:40", "18 Nov 23:40"."""
-        if moment.date() == beside.date():
-            return moment.strftime("%H:%M")
+        return moment.strftime("%H:%M") if moment.date() == beside.date() else self.moment(moment, beside)
+
+    def moment(self, moment: datetime, beside: datetime) -> str:
+        """Return a date and time, without its year where that is the year of `beside`: "18 Nov 23:40"."""
         if moment.year == beside.year:
             return self._said(self.gettext("%(day)s %(month)s %(time)s"), moment)
         return self._said(self.gettext("%(day)s %(month)s %(year)s %(time)s"), moment)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 MAIL_WIDTH = 78
 """Columns of a mail's text: quoted, it still fits into 80."""
-STYLES = {"bad": "1;31", "good": "32", "strong": "1", "faint": "2", "bar": "36"}
+STYLES = {"bad": "1;31", "warn": "1;33", "good": "32", "strong": "1", "faint": "2", "bar": "36"}
 """What `paint` knows, as a terminal's SGR parameters (ECMA-48)."""
 PAINT = re.compile(r"\x1b\[[0-9;]*m")
 RESET = "\x1b[0m"

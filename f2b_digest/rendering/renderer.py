@@ -34,7 +34,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from f2b_digest import isolation
 from f2b_digest.errors import TemplateError
 from f2b_digest.rendering import template_files
-from f2b_digest.rendering.filters import filters, sentences
+from f2b_digest.rendering.filters import filters, is_address, sentences
 from f2b_digest.rendering.i18n import SOURCE, load_language
 from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
 
@@ -50,6 +50,8 @@ LARGEST = 4_000_000
 """Characters of a rendered text; mail takes 80,000."""
 LONGEST_NAME = 255
 """Bytes of the name of a template that there is."""
+BUILT_IN = "builtin/"
+"""Before the name of a built-in template, for one of the admin's that has the same name and extends it."""
 LONGEST_TEXT = 60
 """Characters of one text: an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
@@ -147,6 +149,7 @@ class Renderer:
         environment.globals.update(sentences(lang))
         environment.globals.update(language=lang.code.replace("_", "-"), width=self._layout.columns)
         environment.filters.update(filters(lang, self._layout))
+        environment.tests["address"] = is_address
         return environment
 
     @property
@@ -222,6 +225,8 @@ class Renderer:
     def _source(self, name: str) -> str | None:
         """Return a template's text, or None where there is no such template. Raises _Unusable."""
         name = normpath(name)
+        if name.startswith(BUILT_IN):
+            return self._built_in.texts.get(name.removeprefix(BUILT_IN))
         for folder in self._own if name not in self._broken else ():
             fault = folder.fault(name)
             if fault:

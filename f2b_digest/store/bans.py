@@ -7,6 +7,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from f2b_digest.model.bans import Chosen, Rebans, Sample
+from f2b_digest.model.digest import PERMANENT
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
 
@@ -48,7 +49,15 @@ def chosen(connection: sa.Connection, wanted: Wanted, holds: Callable[[str], boo
     )
     query = _CHOSEN.format(last_ban=last_ban("own", where))
     return [
-        Chosen(jail, ip, bans, last, end_of_ban(last, bantime, unbanned)[0], unbanned is not None)
+        Chosen(
+            jail,
+            ip,
+            bans,
+            last,
+            end_of_ban(last, bantime, unbanned)[0],
+            unbanned is not None,
+            permanent=bantime == PERMANENT and unbanned is None,
+        )
         for jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)
     ]
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import sqlalchemy as sa
 
-from f2b_digest.model.baseline import Baseline, Quiet, Window
+from f2b_digest.model.baseline import PLAUSIBLE, Baseline, Quiet, Window
 from f2b_digest.store.selected import jails
 
 DAY, DAYS = 86400.0, 28
@@ -18,8 +18,6 @@ GAPS = 31
 """The longest gaps that are fetched of a quiet jail; more than `analysis.statistics.LONG_GAPS`."""
 SAME = 1.0
 """Seconds: a digest tells times without their fractions."""
-PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
-"""2004, when fail2ban began, to 2100, in UTC epoch seconds: a clock that was wrong is no history."""
 
 
 def baseline(

@@ -1,19 +1,30 @@
 """Addresses that belong together: found in SQLite's SQL, by the rule that the analysis gives. Nothing is judged here.
 
-Addresses of one /24 (IPv4) or /48 (IPv6) first; of the others, the addresses of one network number.
+Addresses of one /24 (IPv4) or /48 (IPv6); and all addresses of a network number that has enough others.
 """
 
+import json
+import math
 import socket
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import tzinfo
 from typing import Any, cast
 
 import sqlalchemy as sa
 
+from f2b_digest.model.baseline import PLAUSIBLE, NetworkKey, Window, key_of
 from f2b_digest.model.counts import CampaignRule
-from f2b_digest.model.digest import Campaign
+from f2b_digest.model.digest import Campaign, moment
 from f2b_digest.store.geo import GeoCache
+from f2b_digest.store.selected import jails
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
+REMEMBERED = 100_000
+"""Events before the digest's that are looked through for the networks of its campaigns."""
+TIGHT = 3 * 3600
+"""Seconds: what is done in so short a time is done together."""
 _NOT_ONE_NETWORK = (bytes(6), bytes.fromhex("0064ff9b0000"))
 """The first 48 bits of IPv6 addresses that hold those of all of IPv4 (::ffff:0:0/96, 64:ff9b::/96)."""
 
@@ -43,32 +54,89 @@ def add_function(connection: sa.Connection) -> None:
     )
 
 
-def find(connection: sa.Connection, rule: CampaignRule, geo: GeoCache) -> tuple[tuple[Campaign, ...], int]:
-    """Return the largest campaigns, and how many there are.
+def find(
+    connection: sa.Connection, rule: CampaignRule, geo: GeoCache, zone: tzinfo, accounts: frozenset[str]
+) -> tuple[tuple[Campaign, ...], int]:
+    """Return the campaigns with the most bans, those that are tight in time first among equals, and how many there are.
 
-    By network numbers only of the addresses in `place`. Needs the tables of `summary`, `users` and `geo`.
+    By network numbers only of the addresses in `place`. `accounts` are those that can log in here. Needs the tables of
+    `summary`, `users` and `geo`.
     """
     connection.execute(sa.text(_OF_A_NETWORK), {"least": rule.of_network})
     connection.execute(sa.text(_OF_A_NUMBER), {"least": rule.of_number})
-    connection.execute(sa.text(_MEMBER_TABLE))
-    connection.execute(sa.text(_MEMBERS), {"most": MOST_CAMPAIGNS})
-    jails = _by_campaign(connection, _JAILS, {})
+    connection.execute(sa.text(_MEMBERS))
+    connection.execute(sa.text(_TIGHT), {"within": TIGHT})
+    connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS})
+    connection.execute(sa.text("DELETE FROM temp.member WHERE campaign NOT IN (SELECT id FROM temp.shown)"))
+    connection.execute(sa.text("CREATE INDEX temp.member_ip ON member (ip)"))
+    tried = _by_campaign(connection, _ON_ACCOUNTS, {"accounts": json.dumps(sorted(accounts))})
+    hours = _by_campaign(connection, _HOURS, {})
+    of_jails = _by_campaign(connection, _JAILS, {})
     cidrs = _by_campaign(connection, _CIDRS, {"most": MOST_CIDRS})
     users = _by_campaign(connection, _USERS, {"most": MOST_USERS})
     worst = _by_campaign(connection, _WORST, {})
     found = []
-    shown = connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS})
-    for key, network, asn, addresses, bans, failures, uncounted in shown:
+    shown = connection.execute(sa.text("SELECT * FROM temp.shown ORDER BY place"))
+    for key, network, asn, addresses, bans, failures, uncounted, within, since, _ in shown:
         place = geo.find(worst[key][0][0])
         names = users.get(key, [])
         campaign = Campaign(
             network=network, asn=place.asn if asn is None else asn, name=place.name, country=place.country,
-            addresses=addresses, bans=bans, failures=failures, jails=tuple(jail for (jail,) in jails[key]),
+            addresses=addresses, bans=bans, failures=failures, jails=tuple(jail for (jail,) in of_jails[key]),
             users=tuple(name for name, _ in names), more_users=names[0][1] - len(names) if names else 0,
-            cidrs=tuple(cidr for (cidr,) in cidrs[key]), uncounted=uncounted,
+            cidrs=tuple(cidr for (cidr,) in cidrs[key]), uncounted=uncounted, first=moment(hours[key][0][0], zone),
+            last=moment(hours[key][0][1], zone), tight=within, tight_from=moment(since, zone),
+            on_accounts=tried[key][0][0] if key in tried else 0,
         )  # fmt: skip
         found.append(campaign)
     return tuple(found), connection.execute(sa.text("SELECT count(*) FROM temp.campaign")).scalar_one()
+
+
+def before(
+    connection: sa.Connection,
+    first_id: int,
+    windows: Sequence[Window],
+    patterns: Sequence[str],
+    campaigns: Sequence[Campaign],
+    geo: GeoCache,
+) -> dict[NetworkKey, tuple[int, ...]]:
+    """Return how many addresses each campaign's network, or network number, had in each window, the newest first.
+
+    Only the windows are there that the events from `REMEMBERED` before an id on reach back to, the digest's first.
+    """
+    networks = {each.network for each in campaigns if each.network is not None}
+    numbers = {each.asn for each in campaigns if each.network is None}
+    ordered = sorted(windows)
+    if not ordered or not (networks or numbers):
+        return {}
+    values = {"first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns))}
+    rows = connection.execute(sa.text(_BEFORE), values | {"since": PLAUSIBLE[0], "until": ordered[-1][1]}).all()
+    starts = [since for since, _ in ordered]
+    seen: dict[NetworkKey, list[set[str]]] = {}
+    placed: dict[str, tuple[NetworkKey, ...]] = {}
+    for ip, at in rows:
+        place = bisect_right(starts, at) - 1
+        if place < 0 or at >= ordered[place][1]:
+            continue
+        if ip not in placed:
+            network, number = network_of(ip.encode("utf-8", "replace")), geo.find(ip).asn if numbers else None
+            keys: tuple[NetworkKey, NetworkKey] = (network, None), (None, number)
+            placed[ip] = tuple(key for key in keys if key[0] in networks or key[1] in numbers)
+        for key in placed[ip]:
+            seen.setdefault(key, [set() for _ in ordered])[place].add(ip)
+    oldest = min((at for _, at in rows), default=math.inf)
+    known = [place for place, since in enumerate(starts) if since >= oldest]
+    return {
+        key: tuple(len(seen[key][place]) if key in seen else 0 for place in reversed(known))
+        for key in (key_of(each) for each in campaigns)
+    }
+
+
+_BEFORE = """
+SELECT ip, at FROM event
+WHERE id >= :first - :most AND kind = 'ban' AND at >= :since AND at < :until
+  AND jail IN (SELECT value FROM json_each(:jails))
+"""
 
 
 def _by_campaign(connection: sa.Connection, query: str, values: dict[str, Any]) -> dict[int, list[tuple[Any, ...]]]:
@@ -91,27 +159,49 @@ SELECT NULL, asn, count(*), sum(bans),
        CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END, sum(uncounted)
 FROM temp.place JOIN temp.who ON who.rowid = place.who
 WHERE asn IS NOT NULL AND who.network IS NOT NULL
-  AND who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)
-GROUP BY asn HAVING count(*) >= :least
+GROUP BY asn
+HAVING sum(who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)) >= :least
 """
-_SHOWN = """
-SELECT rowid, network, asn, addresses, bans, failures, uncounted FROM temp.campaign
-ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
-"""
-# No address is in two campaigns. A member of a network number's campaign is in no network's.
-_MEMBER_TABLE = (
-    "CREATE TEMP TABLE member (ip TEXT PRIMARY KEY, campaign INTEGER, network TEXT, bans INTEGER) WITHOUT ROWID"
-)
+# An address may be in two campaigns: in its network's, and in its network number's.
 _MEMBERS = """
-INSERT INTO temp.member
-WITH shown AS (
-    SELECT rowid, network, asn FROM temp.campaign ORDER BY addresses DESC, bans DESC, network, asn LIMIT :most
-)
-SELECT who.ip, shown.rowid, who.network, who.bans FROM shown JOIN temp.who ON who.network = shown.network
+CREATE TEMP TABLE member AS
+SELECT campaign.rowid AS campaign, who.ip, who.network, who.bans, who.first
+FROM temp.campaign JOIN temp.who ON who.network = campaign.network
 UNION ALL
-SELECT who.ip, shown.rowid, who.network, who.bans
-FROM shown JOIN temp.place ON place.asn = shown.asn JOIN temp.who ON who.rowid = place.who
-WHERE who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)
+SELECT campaign.rowid, who.ip, who.network, who.bans, who.first
+FROM temp.campaign JOIN temp.place ON place.asn = campaign.asn JOIN temp.who ON who.rowid = place.who
+WHERE campaign.network IS NULL AND who.network IS NOT NULL
+"""
+# How many addresses were banned for the first time within the hours from one on, and from which they were the most.
+_TIGHT = """
+CREATE TEMP TABLE tight AS
+SELECT campaign, within, first FROM (
+    SELECT campaign, within, first, row_number() OVER (PARTITION BY campaign ORDER BY within DESC, first) AS place
+    FROM (
+        SELECT campaign, first, count(*) OVER (
+            PARTITION BY campaign ORDER BY first RANGE BETWEEN CURRENT ROW AND :within FOLLOWING
+        ) AS within
+        FROM temp.member
+    ) AS each
+) AS ranked WHERE place = 1
+"""
+# All addresses within the same hours make a ban count twice.
+_SHOWN = """
+CREATE TEMP TABLE shown AS
+SELECT campaign.rowid AS id, network, asn, addresses, bans, failures, uncounted, tight.within, tight.first AS since,
+       row_number() OVER (
+           ORDER BY bans * (1.0 + 1.0 * tight.within / addresses) DESC, addresses DESC, network, asn
+       ) AS place
+FROM temp.campaign JOIN temp.tight ON tight.campaign = campaign.rowid ORDER BY place LIMIT :most
+"""
+_HOURS = """
+SELECT campaign, min(address.first), max(address.last)
+FROM temp.member CROSS JOIN temp.address USING (ip) GROUP BY campaign
+"""
+_ON_ACCOUNTS = """
+SELECT campaign, count(DISTINCT member.ip)
+FROM temp.member CROSS JOIN temp.tried USING (ip) JOIN temp.named USING (users)
+WHERE name IN (SELECT value FROM json_each(:accounts)) GROUP BY campaign
 """
 _JAILS = """
 SELECT campaign, jail FROM temp.address CROSS JOIN temp.member USING (ip)

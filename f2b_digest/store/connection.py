@@ -4,6 +4,7 @@ import fcntl
 import grp
 import os
 import pwd
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -91,6 +92,10 @@ def no_store(path: Path) -> StoreError:
 # ---- opening
 
 
+ROOM = 65_536
+"""Bytes that reading a store takes beside it."""
+
+
 def refusal(path: Path) -> str:
     """Return why this user cannot write to a store, or ""; nothing is changed. Raises StoreError."""
     try:
@@ -165,7 +170,17 @@ def explain(path: Path, words: str) -> str:
             if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):  # noqa: PTH110 - False where closed
                 return f"{file} cannot be opened by this user: {_ask(file)}"
         return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {_ask(path.parent)}"
+    if ("I/O" in words or "full" in words) and _is_full(path.parent):
+        return f"{path}: {words}: the disk is full, and SQLite has to write beside it also to read: make room"
     return f"{path}: {words}"
+
+
+def _is_full(folder: Path) -> bool:
+    """Say whether there is no room for the index of a write-ahead log."""
+    try:
+        return shutil.disk_usage(folder).free < ROOM
+    except OSError:
+        return False
 
 
 def _ask(place: Path) -> str:

@@ -1,5 +1,6 @@
 """What is read of a store, for whoever gives the transaction. Sums of bans are in `report`; nothing is changed here."""
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from f2b_digest.model.selection import Selection
+from f2b_digest.model.told import Told
 from f2b_digest.store import baseline, runs, selected
 from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, digest, event
@@ -19,6 +21,8 @@ OPEN = ("pending", "deferred")
 """The states of a delivery that will be tried."""
 OURS = ("action", "shell")
 """Sources of events that fail2ban recorded itself while it banned."""
+MOST_TOLD = 500
+"""Digests whose facts are remembered: more than there are of a daily and a weekly report in a year."""
 LATELY = 1000
 """Events, of which one is fail2ban's where it feeds a store."""
 
@@ -73,6 +77,12 @@ class Reads(ABC):
         """Return the id of the newest event, or 0."""
         with self._reading() as connection:
             return connection.scalar(sa.select(sa.func.max(event.c.id))) or 0
+
+    def bans_by_jail(self) -> dict[str, int]:
+        """Count the bans in the store by jail; it reads an index of all events."""
+        query = sa.select(event.c.jail, sa.func.count()).where(event.c.kind == "ban").group_by(event.c.jail)
+        with self._reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def pending(self, selection: Selection) -> Pending:
         """Count the bans of a selection."""
@@ -135,6 +145,25 @@ class Reads(ABC):
         """Return a digest's document as JSON, or None if there is no such digest, or it was pruned."""
         with self._reading() as connection:
             return connection.scalar(sa.select(digest.c.document).where(digest.c.id == key))
+
+    def told(self, report: str, since: float, shortest: float) -> list[Told]:
+        """Return what digests told whose periods ended since a time (UTC epoch seconds), the newest first.
+
+        Those of a report, and those of others whose periods are not shorter than so many seconds; at most `MOST_TOLD`.
+        """
+        mine = (digest.c.report == report) | (digest.c.period_end - digest.c.period_start >= shortest)
+        parts = [sa.func.json_extract(digest.c.document, f"$.{key}") for key in ("facts", "advice")]
+        query = (
+            sa.select(digest.c.report, digest.c.period_end, *parts)
+            .where(mine & (digest.c.period_end >= since) & (sa.func.json_valid(digest.c.document) == 1))
+            .order_by(digest.c.id.desc())
+            .limit(MOST_TOLD)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Told(name, at, json.loads(facts or "[]"), json.loads(advice or "[]")) for name, at, facts, advice in rows
+        ]
 
     def deliveries(
         self,

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
+from f2b_digest.store import uploads
 from f2b_digest.store.integrity import fault
 from f2b_digest.store.tables import delivery, digest, event
 
@@ -115,6 +116,7 @@ def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], i
     # The next digest tells again what a lost one told: its messages alone would be told beside that.
     orphans = connection.execute("DELETE FROM delivery WHERE digest_id NOT IN (SELECT id FROM digest)").rowcount
     rows[delivery.name] -= orphans
+    _copy_uploads(connection)
     highest = _highest(connection)
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'event'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (highest,))
@@ -168,6 +170,15 @@ def _copy_table(connection: sqlite3.Connection, table: str) -> int:
     return count
 
 
+def _copy_uploads(connection: sqlite3.Connection) -> None:
+    """Copy how far the store was uploaded, if it was; where that cannot be read, its centre gets everything again."""
+    if _columns(connection, "old", uploads.UPLOAD):
+        uploads.make_tables(connection)
+        for table in uploads.TABLES:
+            _copy_table(connection, table)
+        uploads.begin_anew(connection)
+
+
 def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
     try:
         return [name for _, name, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
@@ -186,11 +197,12 @@ def _last_id(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _highest(connection: sqlite3.Connection) -> int:
-    """Return the highest event id of which anything is known: a new ban must not get one that was reported."""
+    """Return the highest event id that is known of: a new ban must not get one that was reported or uploaded."""
     return max(
         _number(connection, "SELECT seq FROM old.sqlite_sequence WHERE name = 'event'"),
         _number(connection, "SELECT max(id) FROM main.event"),
         _number(connection, "SELECT max(last_id) FROM main.digest"),
+        _number(connection, "SELECT max(acked_seq, coalesce(sending_seq, 0)) FROM old.upload"),
     )
 
 

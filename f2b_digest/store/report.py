@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
-from f2b_digest.model.baseline import Baseline, Window
+from f2b_digest.model.baseline import Baseline, NetworkKey, Window
 from f2b_digest.model.counts import CampaignRule, Counts, Most
+from f2b_digest.model.digest import Campaign
 from f2b_digest.model.host_context import Geography
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, bans, baseline, summary
+from f2b_digest.store import asked, bans, baseline, geo, selected, summary
+from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store.asked import End, Seen
 from f2b_digest.store.reads import Reads
 from f2b_digest.store.selected import Wanted, wanted
@@ -73,6 +75,19 @@ class Source(Bans):
         """Return how often addresses were banned again; frequent are those with so many bans."""
         prolongs = wanted(self._connection, self.selection, kind="prolong")
         return bans.rebans(self._connection, self._wanted, prolongs, frequent_from)
+
+    def networks_before(
+        self, campaigns: Sequence[Campaign], windows: Sequence[Window], patterns: Sequence[str],
+        geography: Geography | None,
+    ) -> dict[NetworkKey, tuple[int, ...]]:  # fmt: skip
+        """Return how many addresses of each campaign's network were banned in each window, the newest first.
+
+        Only windows are there that the last 100,000 events before the selection's reach back to.
+        """
+        first = selected.first(self._connection, self.selection)
+        if first is None:
+            return {}
+        return store_campaigns.before(self._connection, first, windows, patterns, campaigns, geo.GeoCache(geography))
 
     def baseline(
         self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,

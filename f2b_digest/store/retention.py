@@ -2,8 +2,8 @@
 
 An event goes when it is older than any ban that a report of the configuration has not told, or told in a digest with a
 delivery left to try; so a report whose jails never ban keeps nothing. History, which no report tells, goes by age
-alone. A digest's row stays for ever: it is the mark. Its messages and its document
-go with age, once none of its deliveries is left to try.
+alone. Nothing goes that a fleet's centre has not acknowledged. A digest's row stays for ever: it is the mark. Its
+messages and its document go with age, once none of its deliveries is left to try.
 
 Looking for what is old is a read, which holds nobody up, however large the store; only the dropping takes its lock.
 """
@@ -15,9 +15,12 @@ import sqlalchemy as sa
 
 from f2b_digest.store.reads import OPEN
 from f2b_digest.store.tables import delivery, digest, event
+from f2b_digest.store.uploads import UPLOAD
 
 STEP = 2000
 """Events of one transaction: some 20 ms."""
+HIGHEST = 2**63 - 1
+"""Id that SQLite gives."""
 DIGESTS = 20
 """Digests of one transaction."""
 PAGES = 200
@@ -25,7 +28,7 @@ PAGES = 200
 
 _OLD_EVENTS = f"""
 SELECT id FROM event INDEXED BY event_age
-WHERE recorded_at < :before AND (history = 1 OR id < :needed) ORDER BY recorded_at LIMIT {STEP}
+WHERE recorded_at < :before AND (history = 1 OR id < :needed) AND id <= :uploaded ORDER BY recorded_at LIMIT {STEP}
 """
 """In SQLite's SQL: its planner would rather read the ids."""
 
@@ -48,7 +51,16 @@ def first_undelivered(connection: sa.Connection, report: str) -> int | None:
 
 def old_events(connection: sa.Connection, before: float, needed: int) -> list[int]:
     """Return the ids of some events that can go; from `needed` on, reports need them."""
-    return list(connection.scalars(sa.text(_OLD_EVENTS), {"before": before, "needed": needed}))
+    values = {"before": before, "needed": needed, "uploaded": _uploaded(connection)}
+    return list(connection.scalars(sa.text(_OLD_EVENTS), values))
+
+
+def _uploaded(connection: sa.Connection) -> int:
+    """Return up to which id a fleet's centre has the events; the highest of all where there is no fleet."""
+    if not sa.inspect(connection).has_table(UPLOAD):
+        return HIGHEST
+    found = connection.exec_driver_sql(f"SELECT acked_seq FROM {UPLOAD}").scalar()
+    return int(found or 0)
 
 
 def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:

@@ -22,6 +22,8 @@ from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
 
+ROOT = "root"
+"""Tried by most addresses on most days, so that it tells nothing of a campaign."""
 MOST_USERS = 5
 """Names of one address that are fetched; those beyond them are counted."""
 
@@ -46,7 +48,7 @@ def count(
     jails = _jails(connection, where, values, zone, places, most.jails)
     store_users.gather(connection, where, values)
     geo.look_up(connection, places)
-    found, found_in_all = store_campaigns.find(connection, campaigns, places)
+    found, found_in_all = store_campaigns.find(connection, campaigns, places, zone, users - {ROOT})
     several, several_in_all = store_users.several(connection)
     new, returning = store_users.newcomers(connection)
     return Counts(

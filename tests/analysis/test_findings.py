@@ -1,6 +1,7 @@
 """What a digest says first, and advises: each rule, by what an admin would want of it. No text, and no store, here."""
 
 import shlex
+import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -26,6 +27,7 @@ from f2b_digest.model.digest import (
 )
 from f2b_digest.model.document import from_json, to_json
 from f2b_digest.model.host_context import HostContext, Login
+from f2b_digest.model.told import Told
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)
@@ -206,6 +208,49 @@ def test_a_silence_after_hours_without_fail2ban_is_not_told() -> None:
     assert kinds(digest(), inputs(known, starts_and_stops=night | {"a": (), "b": ()})) == ["silent"]
 
 
+def told(days: float, **fact: Any) -> Told:
+    """Return a daily digest of so many days before, with one fact."""
+    return Told("daily", T1 - days * 24 * HOUR, [fact])
+
+
+SILENT = {"kind": "silent", "jail": "postfix", "last": (START - timedelta(minutes=1)).isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("days", "again"),
+    [
+        ((), True),
+        ((1,), True),
+        ((1, 2), True),
+        ((1, 2, 3), False),
+        ((6, 7, 8), False),
+        ((7, 8, 9), True),
+        ((0.2,), False),
+    ],
+)
+def test_a_silence_is_told_for_three_days_and_then_by_the_week(days: tuple[float, ...], again: bool) -> None:
+    """By what the report itself told of this silence; a report of each hour tells it by the day, too."""
+    earlier = [told(day, **SILENT) for day in days]
+    others = [replace(told(1, **SILENT), report="weekly"), told(1, **SILENT | {"last": "2026-10-01T00:00:00+00:00"})]
+    known = inputs(baseline("sshd", "postfix"), report="daily", told=[*earlier, *others])
+    assert kinds(digest(), known) == ["silent"] * again
+
+
+def test_a_jail_that_is_known_to_be_quiet_is_taken_out_by_the_line_of_the_digest() -> None:
+    """The line is TOML, and holds those that are taken out already."""
+    known = inputs(baseline("sshd", 'post"fix'), known_quiet=frozenset({"old"}))
+    (fact,) = facts(digest(), known)
+    assert tomllib.loads(fact.line) == {"known_quiet": ["old", 'post"fix']}
+    assert kinds(digest(), replace(known, known_quiet=frozenset({"old", 'post"fix'}))) == []
+
+
+def test_a_jail_that_comes_back_has_no_drop() -> None:
+    """It had few bans because it was silent, which was told."""
+    silent = {"kind": "silent", "jail": "sshd", "last": (START - timedelta(minutes=1)).isoformat()}
+    assert kinds(digest(4), inputs()) == ["drop"]
+    assert kinds(digest(4), inputs(report="daily", told=[told(1, **silent)])) == []
+
+
 STOPPED = {"sshd": (("start", T0 - 9e5),), "postfix": (("start", T0 - 9e5), ("stop", T0 + HOUR))}
 
 
@@ -350,10 +395,46 @@ def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
 CAMPAIGN = Campaign("203.0.113.0/24", 64500, "Example", "FR", 40, 90, 450, ("sshd",), ("root",), 0, ("203.0.113.0/26",))
 
 
-def test_the_largest_campaign_is_news() -> None:
-    """One fact, which counts the others."""
-    (fact,) = facts(digest(campaigns=(CAMPAIGN, CAMPAIGN), campaigns_in_all=9), inputs())
-    assert (fact.kind, fact.network, fact.addresses, fact.campaigns) == ("campaign", "203.0.113.0/24", 40, 9)
+@pytest.mark.parametrize(
+    ("addresses", "before", "told"),
+    [
+        (40, (0,) * 28, True),
+        (9, (0,) * 28, False),
+        (40, (25,) * 28, False),
+        (50, (25,) * 28, True),
+        (50, (25,) * 27 + (32,), False),
+        (40, (0,) * 3, False),
+        (40, (0, 21, 0, 0), False),
+        (40, (0, 20, 0, 0), True),
+    ],
+)
+def test_a_campaign_is_news_where_it_is_unusual_for_its_network(
+    addresses: int, before: tuple[int, ...], told: bool
+) -> None:
+    """Ten addresses, twice the median and 1.6 times the highest of 28 periods; of few periods, twice the highest."""
+    campaign = replace(CAMPAIGN, addresses=addresses)
+    known = inputs(networks={("203.0.113.0/24", None): before})
+    assert kinds(digest(campaigns=(campaign,)), known) == ["campaign"] * told
+
+
+def test_a_campaign_is_news_where_it_is_tight_in_time_or_tries_accounts() -> None:
+    """Whatever is usual: twenty addresses of a network within three hours, or ten that try who can log in here."""
+    known = inputs(networks={("203.0.113.0/24", None): (40,) * 28})
+    for more in ({"tight": 20, "tight_from": START}, {"on_accounts": 10}):
+        campaign = replace(CAMPAIGN, first=START, last=END, **more)
+        (fact,) = facts(digest(campaigns=(CAMPAIGN, campaign), campaigns_in_all=9), known)
+        assert (fact.kind, fact.network, fact.addresses, fact.campaigns) == ("campaign", "203.0.113.0/24", 40, 9)
+        assert (fact.first, fact.last, fact.usual) == (START, END, 40.0)
+    number = replace(CAMPAIGN, network=None, tight=90)
+    assert kinds(digest(campaigns=(number,)), known) == []
+
+
+@pytest.mark.parametrize(("size", "days", "again"), [(40, 1, False), (24, 1, True), (40, 29, False), (40, 31, True)])
+def test_a_campaign_that_was_told_is_news_again_when_it_has_grown(size: int, days: float, again: bool) -> None:
+    """By 1.6 times, or after a month."""
+    campaign = replace(CAMPAIGN, tight=20)
+    earlier = told(days, kind="campaign", network="203.0.113.0/24", asn=64500, addresses=size)
+    assert kinds(digest(campaigns=(campaign,)), inputs(report="daily", told=[earlier])) == ["campaign"] * again
 
 
 @pytest.mark.parametrize(
@@ -365,7 +446,7 @@ def test_the_largest_campaign_is_news() -> None:
         ("admin", 30, 100, False, False),
         ("admin", 500, 600, False, True),
         ("alice", 12, 200, True, True),
-        ("alice", 12, 2000, True, False),
+        ("alice", 12, 2000, True, True),
         ("solana7", 30, 2000, False, False),
         ("alice", 9, 20, True, False),
     ],

@@ -5,6 +5,7 @@ made by the recorder and all told, get 30 new bans for each `send`. The CPU coun
 """
 
 import argparse
+import compileall
 import os
 import resource
 import statistics
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import f2b_digest
 from f2b_digest import recorder
 from f2b_digest.model.message import Stamp
 from f2b_digest.model.selection import Selection
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=3_000_000)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    compileall.compile_dir(Path(f2b_digest.__file__).parent, quiet=1)  # as an installed program is
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as name:
         small, large = make(Path(name, "small"), SMALL), make(Path(name, "large"), options.large)
         sends: dict[Path, list[float]] = {small: [], large: []}

@@ -1,5 +1,6 @@
 """Tests of the command channel with real programs: what they are given, how they end, and what they leave behind."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,10 @@ from f2b_digest.channels import process
 from f2b_digest.channels.base import Overdue, deadline
 from f2b_digest.channels.command import Command
 from f2b_digest.errors import DeliveryError
+from f2b_digest.model.bans import Banned
 from f2b_digest.model.message import Content, Message, Stamp
+from tests.support.program import Command as Program
+from tests.support.store_making import NOON, event, fill
 
 STAMP = Stamp(
     uuid="0f" * 16, report="daily", channel="script", host="web1", made_at=1_700_000_000.0, bans=118, addresses=19,
@@ -197,3 +201,38 @@ def test_endless_words_fill_no_memory() -> None:
     program = "head -c 50000000 /dev/zero | tr '\\0' x >&2"
     status, said = process.run(["/bin/sh", "-c", program + "; exit 3"], b"", process.environment(), 20)
     assert (status, said) == (3, "x" * process.WORDS_LIMIT)
+
+
+# ---- other inputs
+
+
+def banned(ip: str, jail: str = "sshd", failures: int | None = 5) -> Banned:
+    """Return an address's bans."""
+    return Banned(jail, ip, 2, failures, 0, 1_700_000_000.0, 1_700_003_600.0, lifted=False, users=(), matches=None)
+
+
+def test_a_script_gets_a_line_for_each_address(tmp_path: Path) -> None:
+    """Tab-separated; what an attacker chose adds neither a field nor a line."""
+    channel = shell(f"cat > {tmp_path}/got", input="lines")
+    hostile = banned("x\ty\n192.0.2.9\x1b[2J", "ssh\td\n", failures=None)
+    body = channel.pack(Content(addresses=[banned("192.0.2.1"), hostile]), STAMP)
+    channel.deliver(Message(channel.recipients[0], body, channel.identity(STAMP)))
+    times = "2023-11-14T22:13:20+00:00\t2023-11-14T23:13:20+00:00"
+    assert (tmp_path / "got").read_text() == f"sshd\t192.0.2.1\t2\t5\t{times}\nssh d\tx y 192.0.2.9 [2J\t2\t\t{times}\n"
+
+
+@pytest.mark.parametrize("form", ["json", "lines"])
+def test_a_script_gets_the_bans_of_a_send(form: str, tmp_path: Path, path: Path, f2b_digest: Program) -> None:
+    """Every address, not only the 50 of a jail that a digest shows; or the digest's document."""
+    fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n) for n in range(1, 121)])
+    (tmp_path / "script").write_text(f"#!/bin/sh\ncat > {tmp_path}/got\n")
+    (tmp_path / "script").chmod(0o755)
+    channel = f'kind = "command"\ncommand = ["{tmp_path}/script"]\ninput = "{form}"'
+    config = tmp_path / "config.toml"
+    config.write_text(f'store = "{path}"\n[reports.daily]\nchannels = ["script"]\n[channels.script]\n{channel}\n')
+    assert f2b_digest("--config", config, "send").status == 0
+    got = (tmp_path / "got").read_text()
+    if form == "json":
+        assert json.loads(got)["totals"]["bans"] == 120
+    else:
+        assert {line.split("\t")[1] for line in got.splitlines()} == {f"192.0.2.{n}" for n in range(1, 121)}

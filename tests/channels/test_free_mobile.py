@@ -115,7 +115,7 @@ def test_the_key_stands_in_the_configuration_a_file_or_the_environment(
     config = configured(path, service, key)
     fill(path, [event()])
     assert f2b_digest("--config", config, "send").status == 0
-    assert json.loads(service.requests[0].body)["msg"] == "web1: 1 ban: 192.0.2.7 in sshd"
+    assert json.loads(service.requests[0].body)["msg"] == "1 ban: 192.0.2.7 in sshd - web1"
     assert KEY.encode() not in b"".join(file.read_bytes() for file in path.parent.glob("bans.sqlite3*"))
 
 
@@ -254,12 +254,9 @@ def test_the_key_is_never_sent_in_clear() -> None:
 def test_the_sms_tells_host_totals_and_the_worst_jails() -> None:
     """One line, the worst first, and how many jails it has no room for."""
     text = rendered(sample(), local())
-    assert text == (
-        "web1.example.org: 118 bans, 9 addresses of 203.0.113.0/24. "
-        "sshd 84, nginx-botsearch 26, postfix-sasl 7, recidive 1"
-    )
+    assert text == ("All quiet: 118 bans - web1. sshd 84, nginx-botsearch 26, postfix-sasl 7, recidive 1")
     short = rendered(sample(), local(max_chars=len(text) - 1))
-    assert short == text.replace("recidive 1", "1 more")
+    assert short == text.replace(", recidive 1", " and 1 more")
 
 
 @pytest.mark.parametrize(

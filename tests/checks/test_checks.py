@@ -245,7 +245,7 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run([program("umount", "apt install mount"), str(folder)], check=True)
 
 
-def test_a_full_disk(check: Check, config: Path, path: Path, tmp_path: Path) -> None:
+def test_a_full_disk(check: Check, f2b_digest: Command, config: Path, path: Path, tmp_path: Path) -> None:
     """Said before bans go to the spool."""
     (tmp_path / "small").mkdir()
     with small_disk(tmp_path / "small"):
@@ -255,6 +255,10 @@ def test_a_full_disk(check: Check, config: Path, path: Path, tmp_path: Path) -> 
             (tmp_path / "small/rest").write_bytes(b"x" * 2**20)
         config.write_text(config.read_text().replace(str(path), str(tmp_path / "small/bans.sqlite3")))
         line = lines(check(), "error")[0]
+        for command in ("status", "preview", "history"):
+            ended = f2b_digest("--config", config, command)
+            assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+            assert "the disk is full, and SQLite has to write beside it also to read: make room" in ended.err
     assert line.startswith(f"disk: {tmp_path}/small: 0.0 MiB free (make room: ")
 
 
@@ -380,7 +384,8 @@ def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytes
     assert "report daily: neither cron nor a timer sends it" in "\n".join(lines(check(), "error"))
     (units / "timers.target.wants").mkdir()
     (units / "timers.target.wants/f2b-digest-send@daily.timer").symlink_to(timer)
-    (units / "f2b-digest-retry.timer").unlink()
+    for other in ("retry", "forward"):
+        (units / f"f2b-digest-{other}.timer").unlink()
     ended = check()
     assert lines(ended, "error") == []
     assert f"report daily: started by {timer}, as root; not sent yet" in ended.out

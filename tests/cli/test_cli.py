@@ -167,6 +167,13 @@ def test_an_option_behind_the_command_is_told_where_it_stands(f2b_digest: Comman
     assert not path.exists()
 
 
+def test_no_configuration_at_all_can_be_asked_for(f2b_digest: Command, path: Path) -> None:
+    """As other programs take it: /dev/null, which everybody may write to, and which holds nothing."""
+    fill(path, [event()])
+    ended = f2b_digest("--config", "/dev/null", "--store", path, "status")
+    assert (ended.status, ended.err) == (0, "")
+
+
 # ---- what loads
 
 

@@ -50,7 +50,7 @@ def test_the_whole_text_with_every_setting_is_toml() -> None:
     text = re.sub(r"^#(?=[^ \n])", "", reference.commented_configuration(), flags=re.MULTILINE)
     table = tomllib.loads(text)
     assert set(table["channels"]) == set(KINDS)
-    assert set(table["reports"]["daily"]) == set(Report.model_fields)
+    assert set(table["reports"]["daily"]) == {*Report.model_fields, "ping_file", "ping_env"}
     assert set(table) - {"reports", "channels"} == set(Top.model_fields)
 
 

@@ -1,11 +1,13 @@
 """`import` and `preview --from`: what fail2ban left behind becomes history, each ban once."""
 
 import gzip
+import io
 import json
 import lzma
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -15,7 +17,7 @@ from f2b_digest import recorder
 from f2b_digest.fail2ban import history as fail2ban_history
 from tests.support.fail2ban_history import AGAIN, BY_HAND, FAILED, LIFTED, PARDONED, USERS, history
 from tests.support.fail2ban_server import VERSIONS
-from tests.support.program import Command
+from tests.support.program import Command, program
 from tests.support.store_making import NOON, make_fail2ban_database, query
 
 DATE = "Fri Nov 20 04:17:33 UTC 2026"
@@ -59,12 +61,14 @@ def test_every_kind_of_line_is_told_apart(f2b_digest: Command, config: Path, pat
     ended = f2b_digest("--config", config, "import", log)
     assert (ended.status, ended.err) == (0, "")
     assert "15 lines and rows read, 2 bans found, 2 bans added" in ended.out
+    assert "1 failure in the logs, 1 of them before one of these bans" in ended.out
+    assert "1 ban restored at a start of fail2ban began earlier: not counted" in ended.out
     assert events(path) == [
         ("start", "", "03:00", None),
-        ("ban", "192.0.2.1", "04:00", None),
+        ("ban", "192.0.2.1", "04:00", 300),
         ("prolong", "192.0.2.1", "04:00", 300),
         ("unban", "192.0.2.1", "04:00", None),
-        ("ban", "some body (and more)", "04:07", None),
+        ("ban", "some body (and more)", "04:07", -1),
         ("prolong", "some body (and more)", "04:07", -1),
         ("stop", "", "04:10", None),
     ]
@@ -255,22 +259,32 @@ def test_a_log_that_was_just_rotated_is_no_mistake(f2b_digest: Command, config: 
 
 def test_a_log_of_which_no_ban_is_understood_is_refused(f2b_digest: Command, config: Path, tmp_path: Path) -> None:
     """A form that is not known loses no ban without a word."""
-    line = "Nov  3 14:23:01 web1 fail2ban.actions[1234]: NOTICE [sshd] Ban 192.0.2.7"
-    (tmp_path / "syslog").write_text(f"{line}\n{line}\n")
+    line = "3. November 14:23:01 web1 fail2ban.actions[1234]: NOTICE [sshd] Ban 192.0.2.7"
+    start = "Nov  3 14:23:00 web1 fail2ban.server[1234]: INFO Starting"
+    (tmp_path / "syslog").write_text(f"{start}\n{line}\n{line}\n")
     ended = f2b_digest("--config", config, "import", tmp_path / "syslog")
     assert ended.status == 1
     assert f"2 lines that look like a ban were not understood; the first: {tmp_path}/syslog: '{line}'" in ended.err
     assert "Known are: " in ended.err
 
 
-def test_a_torn_archive_is_one_line(f2b_digest: Command, config: Path, path: Path, tmp_path: Path) -> None:
-    """The disk was full when the log was packed: what stands before the tear is imported."""
+@pytest.mark.parametrize("command", ["import", "preview"])
+def test_a_torn_archive_is_one_line(
+    f2b_digest: Command, config: Path, path: Path, tmp_path: Path, command: str
+) -> None:
+    """The disk was full when the log was packed: what stands before the tear is read, and the other files are."""
     (tmp_path / "fail2ban.log.2.gz").write_bytes(gzip.compress(LOG.encode())[:-12])
-    ended = f2b_digest("--config", config, "import", tmp_path / "fail2ban.log.2.gz")
+    (tmp_path / "fail2ban.log").write_text(f"2026-11-19 05:00:00,635 {TAIL} Ban 192.0.2.20\n")
+    words = ("import",) if command == "import" else ("preview", "--from")
+    ended = f2b_digest("--config", config, *words, tmp_path / "fail2ban.log.2.gz", tmp_path / "fail2ban.log")
     assert ended.status == 1
     assert f"{tmp_path}/fail2ban.log.2.gz: " in ended.err
     assert ended.err.count("\n") == 1
-    assert ("ban", "192.0.2.1", "04:00", None) in events(path)
+    if command == "import":
+        assert ("ban", "192.0.2.1", "04:00", 300) in events(path)
+        assert ("ban", "192.0.2.20", "05:00", None) in events(path)
+    else:
+        assert "3 bans, 3 addresses" in ended.out
 
 
 def test_another_programs_database_and_a_missing_file_are_refused(
@@ -315,7 +329,55 @@ def test_a_first_look_needs_no_store_and_leaves_none(f2b_digest: Command, path: 
     ended = f2b_digest("--config", config, "preview", "--from", log, packed)
     assert (ended.status, ended.err) == (0, "")
     assert "3 bans, 3 addresses, 1 jail" in ended.out
+    assert "The first digest" not in ended.out
     assert not path.exists()
+
+
+def long_log(path: Path, days: int = 30) -> Path:
+    """Make a log of so many days with twenty bans each; its last line is a failure, eight hours after the last ban."""
+    with path.open("w") as file:
+        for day in range(days):
+            for number in range(20):
+                at = f"{datetime.fromtimestamp(1_600_000_000 + day * 86400 + number * 600, UTC):%Y-%m-%d %H:%M:%S}"
+                file.write(f"{at},000 {TAIL} Ban 10.0.{day}.{number}\n")
+        last = f"{datetime.fromtimestamp(1_600_000_000 + (days - 1) * 86400 + 40_000, UTC):%Y-%m-%d %H:%M:%S}"
+        file.write(f"{last},000 fail2ban.filter [1]: INFO [sshd] Found 10.0.0.1 - {last}\n")
+    return path
+
+
+def test_a_first_look_ends_with_the_log_and_is_judged_by_it(f2b_digest: Command, config: Path, tmp_path: Path) -> None:
+    """Of old logs too: the last day, whatever the time is now; the rest is what it is compared with."""
+    path = long_log(tmp_path / "fail2ban.log")
+    ended = f2b_digest("--config", config, "preview", "--from", path)
+    assert ended.status == 0
+    assert "the last day of what was read, which begins 2020-09-13: --since all shows all of it" in ended.err
+    text = " ".join(ended.out.split())
+    assert "20 bans, 20 addresses" in text
+    assert "in 24 h; 20 the period before, 20 usual" in text
+    assert "12 Oct 2020" in text
+    assert "2026" not in text
+
+
+@pytest.mark.slow
+def test_a_first_look_shows_what_is_asked_for(f2b_digest: Command, config: Path, tmp_path: Path) -> None:
+    """All of it, an age that counts from the log's end, or another report's period."""
+    path = long_log(tmp_path / "fail2ban.log")
+    config.write_text(config.read_text() + '[reports.weekly]\nchannels = ["out"]\n')
+    for words, bans in ((("--since", "all"), 600), (("--since", "2d"), 40), (("--since", "2020-10-01"), 240)):
+        ended = f2b_digest("--config", config, "preview", "--from", path, *words)
+        assert (ended.status, ended.err) == (0, "")
+        assert f"{bans} bans" in ended.out
+    weekly = f2b_digest("--config", config, "preview", "weekly", "--from", path)
+    assert "140 bans" in weekly.out
+    assert "the last week of what was read" in weekly.err
+
+
+@pytest.mark.slow
+def test_what_a_pipe_brings_is_read(config: Path) -> None:
+    """As `journalctl -u fail2ban | f2b-digest preview --from -`."""
+    ended = program("--config", config, "preview", "--from", "-", stdin=gzip.compress(LOG.encode()))
+    assert (ended.status, ended.err) == (0, "")
+    assert "2 bans, 2 addresses" in ended.out
 
 
 def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: Path) -> None:
@@ -324,13 +386,13 @@ def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: 
     packed.write_bytes(gzip.compress(LOG.encode()))
     make_fail2ban_database(base, [("sshd", "192.0.2.9", NOON)])
     paths = [log, packed, base]
-    fail2ban_history.hold(paths)
+    fail2ban_history.hold(paths, io.BytesIO)
     for path in paths:
         path.unlink()
     tally = fail2ban_history.Tally()
     rows = list(fail2ban_history.read(paths, "web1", ZoneInfo("UTC"), tally, history=True))
-    assert [row[3] for row in rows if row[0] == "ban"].count("192.0.2.1") == 2
-    assert [row[3] for row in rows if row[11] == "database"] == ["192.0.2.9"]
+    assert [row.ip for row in rows if row.kind == "ban"].count("192.0.2.1") == 2
+    assert [row.ip for row in rows if row.source == "database"] == ["192.0.2.9"]
 
 
 def test_a_log_of_a_million_lines_is_read_to_its_end(

@@ -18,7 +18,7 @@ from tests.support.parts import program as system_program
 from tests.support.program import Command
 from tests.support.store_making import event, fill, query
 
-PATIENCE = 20.0  # seconds until a test gives up waiting
+PATIENCE = 60.0  # seconds until a test gives up waiting
 SLOW_SENDMAIL = """#!/bin/sh
 cd "$(dirname "$0")"
 for to; do :; done

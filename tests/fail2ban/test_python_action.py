@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
+from f2b_digest.text.redaction import samples
 from tests.support.fail2ban_server import VERSIONS, Fail2ban
 from tests.support.parts import missing, program
 
@@ -134,6 +135,24 @@ def test_every_name_is_found_with_fail2bans_own_sshd_filter(server: Fail2ban) ->
     )
     ban = server.ban_of("192.0.2.1")
     assert json.loads(ban["users"]) == list(names)
+
+
+def test_what_sshd_says_before_a_name_is_no_part_of_it(server: Fail2ban) -> None:
+    """The stock filter gives "invalid user admin" as the name; an empty name is none."""
+    server.stock("filter.d/common.conf", "filter.d/sshd.conf")
+    server.jail("sshd", filter="sshd", maxretry="3")
+    server.start()
+    now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+    said = "error: maximum authentication attempts exceeded for"
+    lines = [
+        f"{now} web1 sshd[{number}]: {said} {name} from 192.0.2.1 port 4{number} ssh2 [preauth]"
+        for number, name in enumerate(("invalid user admin", "invalid user ", "root"), 100)
+    ]
+    server.append_log("sshd", *[line.encode() for line in lines])
+    ban = server.ban_of("192.0.2.1")
+    assert json.loads(ban["users"]) == ["admin", "root"]
+    [shown] = samples([("192.0.2.1", "\n".join(lines[:1]), json.loads(ban["users"]))], (), ())
+    assert f"{said} invalid user admin from 192.0.2.1 port" in shown
 
 
 def test_what_an_admin_bans_by_hand_is_recorded(server: Fail2ban) -> None:

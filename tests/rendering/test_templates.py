@@ -2,20 +2,20 @@
 
 import re
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from f2b_digest import delivery, resources
-from f2b_digest.model.digest import Bar, Compared, Digest, When
+from f2b_digest.model.digest import Bar, Compared, Digest, LeftOut, When
 from f2b_digest.model.document import document
-from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned
+from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned, Verdict
 from f2b_digest.model.message import Needs
 from f2b_digest.rendering.renderer import Renderer
 from tests.support import samples
 from tests.support.hostile import Page
+from tests.support.samples import START
 
 RENDERER = Renderer(resources.folder("templates"))
 TEXT, HTML, SUBJECT, TITLE = "email/body.txt", "email/body.html", "email/subject.txt", "ntfy/title.txt"
@@ -37,43 +37,56 @@ def first_lines(digest: Digest, lines: int = 5) -> str:
 
 
 def test_what_needs_somebody_stands_in_the_subject_and_the_first_lines() -> None:
-    """Who is banned wrongly, the command that ends it, and the jail that stands still."""
-    top = first_lines(samples.telling())
-    assert top.startswith("3 things need you:\n! postfix-sasl banned 192.0.2.7")
-    assert "    fail2ban-client set postfix-sasl unbanip 192.0.2.7\n! dovecot is stopped" in top
+    """Who is banned wrongly, the lines that end it, and the jail that stands still; the fact first."""
+    top = first_lines(samples.telling(), 8)
+    assert top.startswith(
+        "web1.example.org · daily · Thu 19 Nov 2026\n3 items need attention.\n! postfix-sasl banned 192.0.2.7"
+    )
+    assert (
+        "    fail2ban-client set postfix-sasl unbanip 192.0.2.7\n"
+        "    fail2ban-client set postfix-sasl addignoreip 192.0.2.7\n! dovecot has been stopped since 18 Nov 14:02"
+    ) in top
     for name in (SUBJECT, TITLE, SMS):
-        assert "needs you: 192.0.2.7 of yours is banned and 2 more; 412 bans" in said(name, samples.telling())
+        assert said(name, samples.telling()).strip().startswith("Your address 192.0.2.7 is banned (+2) – web1")
 
 
 def test_a_day_without_trouble_says_so_and_gives_the_numbers_and_the_news() -> None:
     """Nobody has to read on to know that there is nothing to do."""
-    top = first_lines(samples.telling_week())
+    top = first_lines(samples.telling_week(), 9)
     assert top.startswith(
-        "Nothing needs you.\n412 bans, 97 addresses (60 new), 4 jails, 2,410 failures in 1 week; 194 "
+        "web1.example.org · weekly · 13 Nov 2026 – 19 Nov 2026\n"
+        "Nothing is broken. sshd: 300 bans, usually 140.\n* sshd is far above normal: 300 bans, usually 140 ("
     )
-    assert "\n* sshd banned far more than usual: 300, usual 140" in top
-    assert said(SUBJECT, samples.telling_week()).startswith(
-        "[web1.example.org] 412 bans, far more than usual in sshd ("
-    )
+    assert "412 bans: usually 175; 194 the week before" in said(TEXT, samples.telling_week())
+    assert said(SUBJECT, samples.telling_week()) == "sshd: 300 bans, usually 140 – web1 weekly\n"
+
+
+def test_a_usual_day_is_called_quiet_with_its_number() -> None:
+    """Green, and what is usual beside it."""
+    digest = replace(samples.telling(), verdict="quiet", facts=(), undelivered=())
+    usual = replace(digest, compared=replace(digest.compared, usual=400.0))
+    assert "All quiet. 412 bans, about as usual (400)." in first_lines(usual, 2)
+    assert said(SUBJECT, usual).startswith("All quiet: 412 bans, about as usual (400) – web1")
+    assert "All quiet. 412 bans, usually 175." in first_lines(digest, 2)
+    beyond = replace(digest, verdict="stands_out")
+    assert "Nothing is broken. 412 bans, usually 175." in first_lines(beyond, 2)
 
 
 def test_a_quiet_day_says_that_nothing_was_banned_and_what_is_usual() -> None:
     """In every channel."""
-    assert first_lines(samples.quiet(), 2) == (
-        "Nothing needs you.\nNothing was banned in 24 h; 2 the period before, 1 usual"
-    )
-    for name in (HTML, PHONE, CHAT):
-        assert "Nothing needs you. Nothing was banned in 24 h" in " ".join(said(name, samples.quiet()).split())
+    assert first_lines(samples.quiet(), 3).splitlines()[1:] == [
+        "All quiet. No bans, usually 1.", "Bans: usually 1; 2 the day before."
+    ]  # fmt: skip
     for name in (SUBJECT, TITLE, SMS):
-        assert "nothing was banned" in said(name, samples.quiet())
+        assert said(name, samples.quiet()).startswith("All quiet: no bans, usually 1 – web1")
 
 
 def test_the_first_digest_says_that_it_compares_with_nothing() -> None:
     """And counts no address as new, for all are."""
-    digest = replace(samples.telling(), facts=(FirstDigest(),), compared=Compared(new=97))
-    assert "nothing to compare with yet" in first_lines(digest)
-    assert "new)" not in said(TEXT, digest)
-    assert "412 bans from 97 addresses" in said(SUBJECT, digest)
+    digest = replace(samples.telling(), verdict="quiet", facts=(FirstDigest(),), compared=Compared(new=97))
+    assert "no bans to compare yet" in said(TEXT, digest)
+    assert " new" not in said(TEXT, digest)
+    assert "All quiet: 412 bans – web1" in said(SUBJECT, digest)
 
 
 def test_a_flood_of_facts_is_counted_not_listed() -> None:
@@ -81,18 +94,22 @@ def test_a_flood_of_facts_is_counted_not_listed() -> None:
     own = samples.every_fact()[0]
     assert isinstance(own, OwnBanned)
     digest = replace(samples.telling(), facts=tuple(replace(own, ip=f"192.0.2.{n}") for n in range(200)))
-    for name, more in ((TEXT, 194), (HTML, 194), (PHONE, 196), (CHAT, 196)):
-        assert "200 things need you:" in said(name, digest)
-        assert f"and {more} more" in said(name, digest)
-    assert "and 199 more; 412 bans" in said(SUBJECT, digest)
+    for name in (TEXT, HTML, PHONE, CHAT):
+        assert "and 193 more" in " ".join(said(name, digest).split())
+    for name in (TEXT, HTML, CHAT):
+        assert "200 items need attention" in said(name, digest)
+    assert "(+199) – web1" in said(SUBJECT, digest)
 
 
-@pytest.mark.parametrize(("day", "hours"), [(24, 25), (25, 24)])
-def test_the_night_of_the_clock_change_has_its_hour(day: int, hours: int) -> None:
-    """The last Sunday of October has 25 hours in Paris."""
-    zone = ZoneInfo("Europe/Paris")
-    start, end = datetime(2026, 10, day + 1, tzinfo=zone), datetime(2026, 10, day + 2, tzinfo=zone)
-    assert f"failures in {hours} h;" in said(TEXT, replace(samples.telling(), start=start, end=end))
+def test_what_a_line_is_copied_from_holds_nothing_invisible() -> None:
+    """A jail with a dot in its name: the line names it, also when it is copied from the page."""
+    own = samples.every_fact()[1]
+    assert isinstance(own, OwnBanned)
+    line = "fail2ban-client set postfix.sasl unbanip 192.0.2.7"
+    digest = replace(samples.telling(), facts=(replace(own, jail="postfix.sasl", unban=line),))
+    page = RENDERER.render([HTML], document(digest))[HTML]
+    assert line in Page(page).text
+    assert not re.search(r"[\u200b-\u200f\u2060\ufeff\u00ad]|&#8203;|&ZeroWidth|&shy;", page)
 
 
 # ---- each fact
@@ -101,21 +118,24 @@ def test_the_night_of_the_clock_change_has_its_hour(day: int, hours: int) -> Non
 @pytest.mark.parametrize("fact", samples.every_fact(), ids=lambda fact: fact.kind)
 def test_each_fact_is_said_in_a_whole_sentence_everywhere(fact: Fact) -> None:
     """The same words in the text, the page, the phone, the chat and the log; and no value that is not there."""
-    digest = replace(samples.telling(), facts=(fact,), undelivered=())
-    (line,) = re.findall(r"^daily: (?:needs you|news): (.*)$", said(LOG, digest), re.MULTILINE)
+    news = fact.kind in ("new_jail", "restart", "first")
+    verdict: Verdict = "needs_attention" if fact.needs_you else "quiet" if news else "stands_out"
+    digest = replace(samples.telling(), verdict=verdict, facts=(fact,), undelivered=())
+    (line,) = re.findall(r"^daily: (?:needs attention|stands out|news): (.*)$", said(LOG, digest), re.MULTILINE)
     assert "None" not in line
     assert "%" not in line
     assert "  " not in line
     assert line.endswith((".", "?", "refused"))
-    for name in (TEXT, HTML, PHONE, CHAT):
-        assert line in " ".join(said(name, digest).replace("\u200b", "").split())  # keeps a name from being a link
+    for name in (TEXT, HTML, CHAT, *(() if news else (PHONE,))):  # a phone has news in short
+        assert line in " ".join(said(name, digest).split())
     for name in ("jail", "ip", "user", "network", "near", "unban"):
         value = getattr(fact, name, None)
         assert value is None or value in " ".join(said(TEXT, digest).split())
-    assert ("Nothing needs you." not in said(TEXT, digest)) == fact.needs_you
+    assert ("Needs attention. " in said(TEXT, digest)) == fact.needs_you
+    assert ("Nothing is broken. " in said(TEXT, digest)) == (verdict == "stands_out")
     for name in (SUBJECT, SMS):
         assert "None" not in said(name, digest)
-        assert ("needs you: " in said(name, digest)) == fact.needs_you
+        assert ("All quiet: " in said(name, digest)) == news
 
 
 # ---- the sections
@@ -128,21 +148,45 @@ def test_what_is_not_known_has_no_section(name: str) -> None:
     jails = tuple(replace(jail, before=None, usual=None, samples=()) for jail in digest.jails)
     bare = Digest("daily", "web1", "UTC", digest.start, digest.end, digest.totals, jails)
     text = said(name, bare)
-    for words in ("When", "Campaigns", "Who they tried", "In several", "registered", "Advice", "usual", "Usual", "new"):
+    for words in ("When", "Coordinated", "Accounts tried", "Origin", "Log lines", "Advice", "usual", "Usual", "new"):
         assert words in said(name, digest)
         assert words not in text
 
 
 @pytest.mark.parametrize("name", [TEXT, HTML])
-def test_a_user_of_this_host_is_marked_and_not_left_out(name: str) -> None:
-    """Also one who is not among the most tried."""
+def test_accounts_that_can_log_in_stand_apart_and_are_not_left_out(name: str) -> None:
+    """Also one who is not among the most tried; each name stands once."""
     digest = samples.telling()
     assert digest.users
     few = replace(digest.users, most=digest.users.most[:3])
-    text = " ".join(said(name, replace(digest, users=few)).split())
-    assert re.search(r"root [^a-z]*(96 bans 48 addresses )?\(exists here\)", text)
-    assert re.search(r"anna [^a-z]*(22 bans 14 addresses )?\(exists here\)", text)
-    assert text.count("(exists here)") == 2
+    text = " ".join(said(name, replace(digest, facts=(), users=few)).split())
+    assert "Accounts tried Can log in here: root 96, anna 22 Others: admin 60, postgres 31 and 37 more" in text
+
+
+def test_an_address_has_one_line_that_says_why() -> None:
+    """Since when it is known, until when it is banned, where, and whom it tried; the others are counted."""
+    text = said(TEXT, samples.telling())
+    (line,) = re.findall(r"^    198\.51\.100\.23 .*$", text, re.MULTILINE)
+    assert " ".join(line.split()) == "198.51.100.23 9 banned until 20 Nov 23:04, postgres and 1 more, VN"
+    (line,) = re.findall(r"^    203\.0\.113\.59 +14 .*$", text, re.MULTILINE)
+    assert " ".join(line.split()) == "203.0.113.59 14 first seen 3 Nov, in 2 jails, root and 8 more, DE"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        (LeftOut(addresses=23, bans=23, banned=0), "and 23 more, each banned once, none still banned"),
+        (LeftOut(addresses=23, bans=30, banned=4), "and 23 more, 30 bans, 4 still banned"),
+        (LeftOut(addresses=1, bans=1, banned=0), "and 1 more, banned once, no longer banned"),
+        (LeftOut(addresses=230, bans=230), "and 230 more, each banned once"),
+    ],
+)
+def test_what_is_left_out_of_a_jail_is_counted(left_out: LeftOut, words: str) -> None:
+    """And nothing is said of what was not counted."""
+    first, *rest = samples.telling().jails
+    digest = replace(samples.telling(), jails=(replace(first, left_out=left_out), *rest))
+    for name in (TEXT, HTML):
+        assert re.search(words + r"(?! *,)", " ".join(said(name, digest).split()))
 
 
 def test_the_hours_stand_above_their_scale() -> None:
@@ -150,10 +194,20 @@ def test_the_hours_stand_above_their_scale() -> None:
     hours = (0, 0, 0, 61, 0, 0, 4, *[0] * 17)
     bars = tuple(replace(bar, bans=bans) for bar, bans in zip(plain_hours(), hours, strict=True))
     lines = said(TEXT, replace(samples.telling(), when=When("hour", bars))).splitlines()
-    place = lines.index("When")
+    place = lines.index("When: busiest hour 03:00, 61 bans")
     assert lines[place + 1].rstrip() == "  " + " " * 6 + "██" + " " * 4 + "▁▁"
     assert lines[place + 2] == "  00          06          12          18"
-    assert lines[place + 3] == "  Most from 03:00: 61 bans"
+
+
+@pytest.mark.parametrize("name", [TEXT, HTML])
+def test_a_day_of_which_a_part_is_told_is_marked(name: str) -> None:
+    """A period from noon to noon: its first and last day are no drop."""
+    noon = START + timedelta(hours=12)
+    days = [START + timedelta(days=day) for day in range(4)]
+    when = When("day", tuple(Bar(day, 5) for day in days))
+    text = said(name, replace(samples.telling(), start=noon, end=noon + timedelta(days=3), when=when))
+    marked = re.findall(r"((?:Thu|Fri|Sat|Sun) \d+)( \(part\))? *5\b", " ".join(text.split()))
+    assert [bool(part) for _, part in marked] == [True, False, False, True]
 
 
 def plain_hours() -> tuple[Bar, ...]:
@@ -163,14 +217,18 @@ def plain_hours() -> tuple[Bar, ...]:
     return when.bars
 
 
-def test_each_hour_of_the_week_has_a_cell() -> None:
-    """Seven rows of 24, in the text and on the page, darker where there were more."""
-    page = RENDERER.render([HTML], document(samples.telling_week()))[HTML]
-    assert len(re.findall(r'<td class="h[0-4]"', page)) == 168
-    rows = re.findall(r"^  (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)  ([ ░▒▓█]{48}) +\d+$", said(TEXT, samples.telling_week()),
-                      re.MULTILINE)  # fmt: skip
+def test_each_hour_of_the_week_has_a_bar() -> None:
+    """Seven rows of 24, in the text and on the page; the highest is named; an hour without a ban has none."""
+    digest = samples.telling_week()
+    assert digest.when
+    page = RENDERER.render([HTML], document(digest))[HTML]
+    (graphic,) = re.findall(r'aria-label="Bans by weekday:.*?</table>', page, re.DOTALL)
+    assert graphic.count("padding:0 1px") == 168
+    assert graphic.count('class="bar"') == sum(bans > 0 for row in digest.when.heat for bans in row)
+    assert "Tallest bar: " in Page(page).text
+    rows = re.findall(r"^  (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)  ([ ▁▂▃▄▅▆▇█]{48}) +\d+$", said(TEXT, digest), re.MULTILINE)
     assert len(rows) == 7
-    assert {"█", "░", " "} <= set("".join(rows))
+    assert {"█", "▂", " "} <= set("".join(rows))
 
 
 @pytest.mark.parametrize("name", [TEXT, HTML])
@@ -184,8 +242,8 @@ def test_an_advice_gives_the_numbers_and_the_line_to_copy(name: str) -> None:
 def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
     """The admin's own words of the facts cannot be rendered: the digest goes out with ours, and says so."""
     (tmp_path / "shared").mkdir()
-    (tmp_path / "shared/facts.txt").write_text("{% macro headline() %}{{ 1 / 0 }}{% endmacro %}")
+    (tmp_path / "shared/facts.txt").write_text("{% macro subject() %}{{ 1 / 0 }}{% endmacro %}")
     renderer = Renderer(resources.folder("templates"), tmp_path)
     content, noted = delivery.fit(Needs(("email/subject.txt",)), samples.quiet(), renderer, lambda _: True)
-    assert "nothing was banned" in content.parts["email/subject.txt"]
+    assert "All quiet: no bans" in content.parts["email/subject.txt"]
     assert "the built-in template was used" in noted.notes[0]

@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ import pytest
 
 from f2b_digest.analysis import campaign_rule
 from f2b_digest.model.bans import Rebans
-from f2b_digest.model.baseline import Baseline
+from f2b_digest.model.baseline import Baseline, NetworkKey, key_of
 from f2b_digest.model.counts import Counts, Most
 from f2b_digest.model.digest import Campaign
 from f2b_digest.model.host_context import Geography, Place
@@ -45,6 +45,7 @@ class Case:
     path: Path
     digest: Counts
     baseline: Baseline
+    networks: Mapping[NetworkKey, tuple[int, ...]]
     rebans: Rebans
     starts: dict[str, tuple[tuple[str, float], ...]]
     since: float
@@ -123,6 +124,7 @@ def make(folder: Path, seed: int) -> Case:
         return Case(
             path, digest,
             source.baseline(windows, patterns, before=NIGHT - span, end=NIGHT, until=NIGHT, quiet_for=0.0),
+            source.networks_before(digest.campaigns, windows, patterns, Geography("atlas", NIGHT, "free", place)),
             source.rebans(5),
             dict(source.starts_and_stops(patterns, NIGHT - span)), NIGHT - span, windows,
             "1" if patterns == ("*",) else "(jail GLOB 'ssh*' OR jail = 'web') AND jail <> 'sshd-ddos'", values,
@@ -227,25 +229,39 @@ PLAIN = """(
 OF_A_NETWORK = f"SELECT network FROM {PLAIN} GROUP BY network HAVING count(DISTINCT ip) >= :least"
 NUMBER = """CASE WHEN ip GLOB '198.51.*' OR ip GLOB '192.0.1.*' THEN 64500 WHEN ip GLOB '192.0.*' THEN 64501 END"""
 OTHERS = f"(SELECT *, {NUMBER} AS asn FROM {PLAIN} WHERE network NOT IN ({OF_A_NETWORK}))"
+WITH_NUMBER = f"(SELECT *, {NUMBER} AS asn FROM {PLAIN})"
 OF_A_NUMBER = f"SELECT asn FROM {OTHERS} WHERE asn IS NOT NULL GROUP BY asn HAVING count(DISTINCT ip) >= 2 * :least"
 
 
 def test_the_campaigns(case: Case) -> None:
-    """All that the rule finds, and of the largest everything that is said of them."""
+    """All that the rule finds, and of those that are shown everything that is said of them."""
     found = case.digest.campaigns
     all_of_them = f"SELECT count(*) FROM (SELECT * FROM ({OF_A_NETWORK}) UNION ALL SELECT * FROM ({OF_A_NUMBER}))"
     assert (case.digest.campaigns_in_all,) == case.one(all_of_them, least=CAMPAIGN)
     assert len(found) == min(case.digest.campaigns_in_all, campaigns.MOST_CAMPAIGNS)
-    assert [(-each.addresses, -each.bans) for each in found] == sorted((-each.addresses, -each.bans) for each in found)
+    ranks = [each.bans * (1 + each.tight / each.addresses) for each in found]
+    assert ranks == sorted(ranks, reverse=True)
     for campaign in found:
         of_it, values = members(campaign)
         seen = (campaign.bans, campaign.addresses, campaign.failures, campaign.uncounted)
         assert seen == case.one(f"SELECT {SUMS} FROM {of_it}", **values)
+        assert campaign.first
+        assert campaign.last
+        hours = (campaign.first.timestamp(), campaign.last.timestamp())
+        assert hours == case.one(f"SELECT min(at), max(at) FROM {of_it}", **values)
+        firsts = [at for (at,) in case.all(f"SELECT min(at) FROM {of_it} GROUP BY ip", **values)]
+        within = {at: sum(at <= each <= at + 3 * HOUR for each in firsts) for at in firsts}
+        assert campaign.tight == max(within.values())
+        assert campaign.tight_from
+        assert campaign.tight_from.timestamp() == min(at for at in firsts if within[at] == campaign.tight)
+        on_accounts = f"""SELECT count(DISTINCT ip) FROM {of_it} AS ban {EACH_NAME}
+            WHERE user.value IN (SELECT value FROM json_each(:accounts))"""
+        assert (campaign.on_accounts,) == case.one(on_accounts, accounts=json.dumps(sorted(USERS - {"root"})), **values)
         worst = f"SELECT ip FROM {of_it} GROUP BY ip ORDER BY count(*) DESC, ip LIMIT 1"
         its_place = place(case.one(worst, **values)[0]) or (None, None, None)
         assert (campaign.country, campaign.asn, campaign.name) == its_place
-        jails = f"SELECT jail FROM {of_it} GROUP BY jail ORDER BY count(*) DESC, jail"
-        assert [(jail,) for jail in campaign.jails] == case.all(jails, **values)
+        of_jails = f"SELECT jail FROM {of_it} GROUP BY jail ORDER BY count(*) DESC, jail"
+        assert [(jail,) for jail in campaign.jails] == case.all(of_jails, **values)
         cidrs = f"SELECT network FROM {of_it} GROUP BY network ORDER BY count(DISTINCT ip) DESC, network"
         assert [(cidr,) for cidr in campaign.cidrs] == case.all(cidrs, **values)
         names = f"SELECT count(DISTINCT user.value) FROM {of_it} AS ban {EACH_NAME}"
@@ -258,8 +274,23 @@ def test_the_campaigns(case: Case) -> None:
 def members(campaign: Campaign) -> tuple[str, dict[str, Any]]:
     """Return SQL for a campaign's bans."""
     if campaign.network is None:
-        return f"(SELECT * FROM {OTHERS} WHERE asn = :asn)", {"asn": campaign.asn, "least": CAMPAIGN}
+        return f"(SELECT * FROM {WITH_NUMBER} WHERE asn = :asn)", {"asn": campaign.asn}
     return f"(SELECT * FROM {PLAIN} WHERE network = :network)", {"network": campaign.network}
+
+
+def test_what_the_campaigns_networks_had_before(case: Case) -> None:
+    """Addresses of each period that all events reach back to, those of other digests and of none."""
+    end = max(until for _, until in case.windows)
+    (oldest,) = case.one(f"SELECT min(at) FROM event WHERE kind = 'ban' AND at < :end AND {case.taken}", end=end)
+    windows = [window for window in case.windows if oldest is not None and window[0] >= oldest]
+    everything = f"""(SELECT * FROM {PLAIN.replace("FROM ban", "FROM event")}
+        WHERE kind = 'ban' AND {case.taken} AND at >= :low AND at < :high)"""
+    for campaign in case.digest.campaigns:
+        of_it = "asn = :asn" if campaign.network is None else "network = :network"
+        query = f"SELECT count(DISTINCT ip) FROM (SELECT *, {NUMBER} AS asn FROM {everything}) WHERE {of_it}"
+        values = {"network": campaign.network, "asn": campaign.asn}
+        counted = [case.one(query, low=low, high=high, **values)[0] for low, high in windows]
+        assert list(case.networks[key_of(campaign)]) == counted
 
 
 def test_the_names(case: Case) -> None:

@@ -21,7 +21,7 @@ from tests.support.parts import program, unpacked
 VERSIONS = ("0.11", "1.0", "1.1.0", "new")  # 1.0 is the system's own (Debian 12)
 SUITES = {"0.11": "11", "1.1.0": "13", "new": "sid"}
 ACTIONS = Path(recorder.__file__).resolve().parent
-PATIENCE = 15.0  # seconds until a test gives up waiting
+PATIENCE = 60.0  # seconds until a test gives up waiting
 
 FAIL2BAN_CONF = """
 [DEFAULT]

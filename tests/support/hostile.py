@@ -24,19 +24,27 @@ HOSTILE = {
 
 
 class Page(HTMLParser):
-    """A page's elements with their attributes, and its text outside of <title> and <style>."""
+    """A page's elements with their attributes, and its text outside of <title> and <style>.
+
+    <wbr>, which parts a name so that no mail program links it, is no element here: only `parted` tells of it.
+    """
 
     def __init__(self, html: str) -> None:
         """Parse a page."""
         super().__init__()
         self.shape: list[object] = []
         self.text = ""
+        self.parted = ""
+        """The text, with U+200B for each <wbr>."""
         self._in: list[str] = []
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Keep an element's begin."""
+        if tag == "wbr":
+            self.parted += "\u200b"
+            return
         self.shape.append((tag, attrs))
         self._in.append(tag)
 
@@ -54,3 +62,4 @@ class Page(HTMLParser):
         """Keep the text."""
         if not {"title", "style"} & set(self._in):
             self.text += data
+            self.parted += data

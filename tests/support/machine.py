@@ -52,7 +52,7 @@ class Machine:
         self.write("log/test.log", "")
         self.program = self._script("f2b-digest", f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m f2b_digest "$@"')
         self._namespace = subprocess.Popen(
-            [program("unshare", "apt install util-linux"), "--mount", "--net", "sleep", "600"],
+            [program("unshare", "apt install util-linux"), "--mount", "--net", "sleep", "1800"],
             stderr=subprocess.DEVNULL,
         )
         mounts = {"etc": "/etc", "lib": "/var/lib/fail2ban", "run": "/run", "log": "/var/log"}
@@ -124,7 +124,7 @@ class Machine:
         enter = [program("nsenter", "apt install util-linux"), "-t", str(self._namespace.pid), "--mount", "--net"]
         environment = {"PATH": f"{self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         return subprocess.run(
-            [*enter, *words], env=environment, cwd="/", text=True, capture_output=True, timeout=60, check=False,
+            [*enter, *words], env=environment, cwd="/", text=True, capture_output=True, timeout=180, check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

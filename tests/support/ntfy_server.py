@@ -22,7 +22,7 @@ from tests.support.parts import unpacked
 
 VERSIONS = ("2.11", "new")
 SUITES = {"2.11": "trixie", "new": "sid"}
-PATIENCE = 15.0  # seconds until a test gives up waiting
+PATIENCE = 60.0  # seconds until a test gives up waiting
 USER = "f2b"
 READER = "reader"
 PASSWORD = "a password: with é"

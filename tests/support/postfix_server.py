@@ -12,7 +12,7 @@ from typing import Self
 
 from tests.support.parts import program
 
-PATIENCE = 20.0  # seconds until a test gives up waiting
+PATIENCE = 60.0  # seconds until a test gives up waiting
 HOW = "apt install postfix"
 MAIN = """
 compatibility_level = 3.6

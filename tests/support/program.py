@@ -66,7 +66,7 @@ def run(*arguments: str | Path) -> Ended:
 
 
 BECOME = privileges.become
-HANGS = 30.0
+HANGS = 90.0
 """Seconds."""
 
 
@@ -98,7 +98,7 @@ def program(*arguments: str | bytes | Path, stdin: bytes = b"", **environment: s
     """Run the program as cron or a script would, with warnings as errors."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "f2b_digest", *arguments],
-        input=stdin, capture_output=True, check=False, timeout=30,
+        input=stdin, capture_output=True, check=False, timeout=HANGS,
         env={**os.environ, "F2B_DIGEST_CONFIG": "", **environment},
     )  # fmt: skip
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())

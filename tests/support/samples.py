@@ -114,11 +114,15 @@ def _facts() -> tuple[Fact, ...]:
         OwnBanned(
             "postfix-sasl", "192.0.2.7", 1, at(19, 8, 12), at(20, 8, 12), "login", None, "anna",
             "fail2ban-client set postfix-sasl unbanip 192.0.2.7",
+            "fail2ban-client set postfix-sasl addignoreip 192.0.2.7",
         ),
         JailStopped("dovecot", at(18, 14, 2), 12.0),
         NotDelivered(1, 0, 41, "phone", "web1", "https://ntfy.example.org: HTTP status 503: try <later>"),
         Surge("sshd", 300, 140.0, 162),
-        Concerted("203.0.113.0/24", *EXAMPLE_NET, 37, 112, ("root", "admin"), 4, 2),
+        Concerted(
+            "203.0.113.0/24", *EXAMPLE_NET, 37, 112, ("root", "admin"), 4, 2, at(19, 1, 5), at(19, 6, 40), 31,
+            at(19, 2, 10), 12, 3.0,
+        ),
         Targeted("anna", 14, 22, exists=True),
         Roaming(7, "203.0.113.59", ("sshd", "nginx-botsearch")),
         NewJail("nginx-botsearch", 80),
@@ -135,6 +139,7 @@ def telling() -> Digest:
                         "https://ntfy.example.org: HTTP status 503: try <later>"),
         ),
         reconciliation=Reconciliation(412, known=408, added=0),
+        verdict="needs_attention",
         facts=_facts(),
         compared=Compared(before=194, usual=174.5, periods=28, new=60, returning=37),
         several=(
@@ -181,7 +186,8 @@ def telling_week() -> Digest:
     return replace(
         telling(),
         report="weekly", start=days[0],
-        when=When("day", bars, tuple(map(tuple, heat))), facts=telling().facts[3:], undelivered=(),
+        when=When("day", bars, tuple(map(tuple, heat))), verdict="stands_out", facts=telling().facts[3:],
+        undelivered=(),
     )  # fmt: skip
 
 
@@ -189,7 +195,7 @@ def quiet() -> Digest:
     """Return a day on which nothing was banned, and nothing is wrong."""
     return Digest(
         "daily", "web1.example.org", "Europe/Paris", START, END, Totals(), reconciliation=Reconciliation(0, 0, 0),
-        compared=Compared(before=2, usual=1.0, periods=28),
+        verdict="quiet", compared=Compared(before=2, usual=1.0, periods=28),
     )  # fmt: skip
 
 

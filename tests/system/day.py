@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from tests.support.parts import missing, program
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a test gives up waiting for what takes a second on an idle machine."""
 MAIL = EmailPolicy()
 ADDRESS = "203.0.113.10"
@@ -69,7 +69,7 @@ cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom dev/
 ln -s /proc/self/fd dev/fd
 mkdir dev/shm && mount -t tmpfs -o mode=1777 tmpfs dev/shm
 hostname NAME
-unshare --net sleep 900 &
+unshare --net sleep 1800 &
 until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
 ip link set lo up
 ip link add eth0 type veth peer name eth0 netns $!
@@ -84,7 +84,7 @@ echo up
 exec /usr/bin/python3 -c '
 import signal, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody is left a zombie
-time.sleep(900)'
+time.sleep(1800)'
 """.replace("NAME", NAME).replace("ADDRESS", ADDRESS)
 ACCOUNTS = f"""
 useradd --create-home --shell /bin/sh anna && echo 'anna:{PASSWORD}' | chpasswd

@@ -120,7 +120,7 @@ def hear_of_it(server: Server) -> EmailMessage:
     assert troubles(server) == []
     [mail] = mails(server, 1)
     assert lasting(text_of(mail)) == lasting(preview)
-    assert "needs you: 198.51.100.23 of yours is banned" in mail["Subject"]
+    assert "Your address 198.51.100.23 is banned" in mail["Subject"]
     sent_by_the_owner(server, mail)
     assert well(server, "history").count("  sent ") == 2
     return mail

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -29,7 +30,8 @@ OWNER = 65534
 SECRET = "$6$the-hash-of-roots-password"
 COMMANDS = (
     ["status"], ["history"], ["show", "1"], ["show", "1", "--format", "raw"], ["preview"], ["retry"], ["send"],
-    ["resend", "1"], ["prune"], ["check"], ["record", "--jail", "sshd", "--ip", "192.0.2.9"], ["-vv", "send"],
+    ["resend", "1"], ["prune"], ["check"], ["recover"], ["-vv", "send"],
+    ["record", "--jail", "sshd", "--ip", "192.0.2.9"],
 )  # fmt: skip
 
 
@@ -232,7 +234,43 @@ def test_the_owner_of_the_folder_gets_nothing_from_root(way: str, field: Field, 
         ends = list(pool.map(lambda command: apart("--config", field.config, *command), COMMANDS))
     if racer.ident:
         racer.join()
+    as_fail2ban(field)
     assert_nothing_gained(field, before, ends)
+    figures(TITLE, counts={"succeeded": -1})
+
+
+def as_fail2ban(here: Field, *, locked: bool = True) -> None:
+    """Record as the action does: as root, who stays root, and quickly; `locked`, into the spool, too."""
+    begun = time.monotonic()
+    with suppress(recorder.NotStored):
+        recorder.append(str(here.store), event(ip="192.0.2.77"), 0.1)
+    if locked and here.store.is_file() and not here.store.is_symlink():
+        with closing(sqlite3.connect(here.store)) as somebody, suppress(sqlite3.Error, recorder.NotStored):
+            somebody.execute("BEGIN IMMEDIATE")
+            recorder.append(str(here.store), event(ip="192.0.2.78"), 0.1)
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("whose", [0, 1000])
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", ".spool", ".spool.torn", ".damaged"])
+def test_root_writes_to_no_strangers_file_by_another_name(
+    whose: int, end: str, field: Field, apart: Command, figures: Keep
+) -> None:
+    """As an owner can give it one where `fs.protected_hardlinks` is off."""
+    figures(TITLE, counts={"ways tried": 1, "succeeded": 1})
+    victim, name = field.config.parent / "victim", Path(f"{field.store}{end}")
+    victim.write_text(f"{SECRET}\n")
+    victim.chmod(0o600)
+    os.chown(victim, whose, whose)
+    locked = end not in ("-wal", "-shm", "-journal")  # the test's own lock would write there
+    name.unlink(missing_ok=True)
+    os.link(victim, name)
+    as_fail2ban(field, locked=locked)
+    said = [apart("--config", field.config, *command) for command in COMMANDS]
+    as_fail2ban(field, locked=locked)
+    status = victim.stat()
+    assert (victim.read_text(), status.st_uid, status.st_mode & 0o777) == (f"{SECRET}\n", whose, 0o600)
+    assert not [ended for ended in said if SECRET in ended.out + ended.err or "Traceback" in ended.err]
     figures(TITLE, counts={"succeeded": -1})
 
 

@@ -45,17 +45,25 @@ def _lines() -> Iterator[str]:
     yield from _options(cli, program)
     yield ".SH COMMANDS"
     for name in COMMANDS:
-        command = cli.get_command(program, name)
-        assert command is not None
-        context = click.Context(command, parent=program, info_name=name)
-        pieces = " ".join(command.collect_usage_pieces(context))
-        yield from (f".SS {name}", f".B f2b-digest {name}", _text(pieces), ".PP")
-        yield from _paragraphs(inspect.cleandoc(command.help or ""))
-        yield from _options(command, context)
+        yield from _command(cli, program, name)
     yield from _list("FILES", FILES)
     yield from _list("EXIT STATUS", STATUSES)
     yield from _list("ENVIRONMENT", {"F2B_DIGEST_CONFIG": "The configuration, where \\-\\-config is not given."})
     yield from (".SH SEE ALSO", ".BR fail2ban (1),", ".BR jail.conf (5)")
+
+
+def _command(group: click.Group, parent: click.Context, name: str) -> Iterator[str]:
+    command = group.get_command(parent, name)
+    assert command is not None
+    context = click.Context(command, parent=parent, info_name=name)
+    words = context.command_path.removeprefix("f2b-digest ")
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield from (f".SS {words}", f".B f2b-digest {words}", _text(pieces), ".PP")
+    yield from _paragraphs(inspect.cleandoc(command.help or ""))
+    yield from _options(command, context)
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            yield from _command(command, context, each)
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """What README.md and docs/ show of the program: made by it, by `nox -s renew`, and held true by tests."""
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import click
 from click.testing import CliRunner
 
 from f2b_digest import composition, recorder, resources
@@ -42,17 +44,26 @@ def sample_digest() -> Digest:
 def sample_text() -> str:
     """Return the beginning of a digest in which there is something to tell, as its mail has it."""
     text, _ = show(samples.telling(), "text", Renderer(resources.folder("templates")))
-    return text.partition("\n\nfail2ban on ")[0].rstrip("\n")
+    return text.partition("\n\nCoordinated")[0].rstrip("\n")
 
 
 def helps() -> str:
     """Return what --help says, of the program and of each command."""
     runner = CliRunner()
     blocks = []
-    for words in ([], *([name] for name in COMMANDS)):
+    for words in ([], *commands()):
         text = runner.invoke(cli, [*words, "--help"], prog_name="f2b-digest", terminal_width=80).output
         blocks.append(f"```\n$ f2b-digest {' '.join([*words, '--help'])}\n{text}```")
     return "\n\n".join(blocks)
+
+
+def commands() -> Iterator[list[str]]:
+    """Yield the words of each command, those of a group after the group."""
+    for name in COMMANDS:
+        yield [name]
+        command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group):
+            yield from ([name, each] for each in command.list_commands(click.Context(command)))
 
 
 def keys() -> str:

@@ -52,7 +52,7 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
     else:
         _apply(job, steps, manifest, store, verify=bool(jails))
     if scheduler == "systemd":
-        _start_timers(job, steps, installation.timers(reports))
+        _start_timers(job, steps, installation.timers(reports, fleet=machine.is_in_fleet(job.tree)))
     changed = has(steps, "write", installation.ACTIONS[0])
     if job.dry:
         _announce_restart(job, jails, store, changed=changed)
@@ -75,10 +75,10 @@ def _files(
         return machine.has_program(job.tree, name)
 
     if scheduler == "cron":
-        return [*files, installation.cron_file(program, reports, is_there)]
+        return [*files, installation.cron_file(program, reports, is_there, fleet=machine.is_in_fleet(job.tree))]
     if job.packaged:
         return files
-    return files + installation.units(program, is_there)
+    return files + installation.units(program, is_there, fleet=machine.is_in_fleet(job.tree))
 
 
 def _demand_actions(job: Job) -> None:

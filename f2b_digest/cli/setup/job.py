@@ -105,7 +105,8 @@ class Job:
     def stop_timers(self, steps: list[Step]) -> None:
         """Stop the timers that go, or that stay because a person changed them."""
         if any(step.path.startswith(UNITS) and step.verb in ("remove", "leave") for step in steps):
-            self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"]))
+            fleet = any(step.path.startswith(f"{UNITS}f2b-digest-forward") for step in steps)
+            self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"], fleet=fleet))
 
     def stop_the_packages_timers(self) -> None:
         """Stop those that are enabled; their files stay."""

@@ -79,6 +79,11 @@ def reports(tree: Tree) -> list[str]:
     return list(config.load(path, host="localhost", timezone="UTC", environment=os.environ).reports)
 
 
+def is_in_fleet(tree: Tree) -> bool:
+    """Say whether this host uploads to a fleet's centre."""
+    return tree.at(installation.FLEET).exists()
+
+
 def first_configuration(job: Job, store_path: str) -> File:
     """Return a configuration of what fail2ban and the machine say; what is no address gives way to root's."""
     host = os.uname().nodename

@@ -156,8 +156,9 @@ def _unlisted(job: Job, steps: list[Step]) -> list[Step]:
 
 
 def _files(job: Job, store: str) -> list[Path]:
-    """Return the store's files and the configuration, as far as they are there."""
-    names = [*(str(Path(store).parent / name) for name in installation.store_files(store)), CONFIGURATION, MANIFEST]
+    """Return the store's files, the configuration and a fleet's credential, as far as they are there."""
+    of_store = (str(Path(store).parent / name) for name in installation.store_files(store))
+    names = [*of_store, CONFIGURATION, installation.FLEET, MANIFEST]
     return [path for path in map(job.tree.at, names) if path.is_symlink() or path.is_file()]
 
 

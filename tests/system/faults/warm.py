@@ -25,7 +25,7 @@ from f2b_digest import recorder
 from tests import ROOT
 from tests.support.program import Ended, only_the_database
 
-PATIENCE = 60.0  # seconds until a command counts as hanging
+PATIENCE = 180.0  # seconds until a command counts as hanging
 GO = signal.SIGUSR1
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, 2**64 - 1
 Trace = Callable[[int], AbstractContextManager[None]]

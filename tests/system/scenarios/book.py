@@ -8,8 +8,8 @@ from tests.system.scenarios.world import World
 
 Play = Callable[[World], None]
 SCENARIOS: list["Scenario"] = []
-CALM = "Nothing needs you"
-NEEDS = r"needs? you:"
+CALM = "All quiet"
+NEEDS = r"(?i:needs? attention)"
 
 
 @dataclass(frozen=True)

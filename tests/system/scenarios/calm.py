@@ -8,7 +8,7 @@ from tests.system.scenarios.world import DAY, World
 NEWS = (NEEDS, r"usually|unusual|more than")
 
 
-@scenario(CALM, r"Nothing was banned in 24 h", never=(NEEDS,))
+@scenario(CALM, "no bans", never=(NEEDS,))
 def a_quiet_day_of_a_quiet_server(world: World) -> None:
     """Nothing is ever banned here but now and then; `quiet = "send"`."""
     world.report = 'quiet = "send"'
@@ -25,27 +25,27 @@ def a_usual_day(world: World) -> None:
     world.today()
 
 
-@scenario(CALM, r"\b\d+ bans", r"7 days|1 week", never=(NEEDS, "silent"), report="weekly")
+@scenario(CALM, r"\b\d+ bans", "weekly", never=(NEEDS, "silent"), report="weekly")
 def a_usual_week(world: World) -> None:
     """As the five before."""
     world.past()
     world.today()
 
 
-@scenario(CALM, r"\b[\d,]+ bans", r"30 days|4 weeks 2 days", never=(NEEDS, "silent"), report="monthly")
+@scenario(CALM, r"\b[\d,]+ bans", "monthly", never=(NEEDS, "silent"), report="monthly")
 def a_usual_month(world: World) -> None:
     """As the four before."""
     world.past(days=125)
     world.today()
 
 
-@scenario(CALM, "nothing to compare with", r"\b\d+ bans")
+@scenario(CALM, "no bans to compare", r"\b\d+ bans")
 def the_first_day_ever(world: World) -> None:
     """Installed this morning."""
     world.today()
 
 
-@scenario(CALM, r"\b\d+ bans", r"usual", never=(NEEDS, "nothing to compare with"))
+@scenario(CALM, r"\b\d+ bans", r"usual", never=(NEEDS, "no bans to compare"))
 def the_first_day_with_imported_history(world: World) -> None:
     """Installed this morning, after an import of fail2ban's logs."""
     world.plant(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from f2b_digest.model.host_context import Login
 from f2b_digest.reconcile import Known
 from f2b_digest.store import Store
-from tests.system.scenarios.book import NEEDS, scenario
+from tests.system.scenarios.book import CALM, NEEDS, scenario
 from tests.system.scenarios.world import DAY, USUAL, World, network
 
 OTHERS = ("postfix-sasl", "nginx-botsearch", "dovecot")
@@ -84,16 +84,57 @@ def an_own_address_in_the_middle_of_a_flood(world: World) -> None:
     world.ban("192.0.2.10")
 
 
-@scenario(NEEDS, r"\bsshd\b", r"silent|0 bans|no ban")
+@scenario(NEEDS, r"\bsshd\b", "banned nobody")
 def a_jail_is_dead(world: World) -> None:
     """The log moved, and sshd's jail reads an empty file."""
     world.past()
     world.today(without=("sshd",))
 
 
-@scenario(NEEDS, r"\bsshd\b", r"silent|0 bans|no ban", report="weekly")
+@scenario(NEEDS, r"\bsshd\b", "banned nobody", report="weekly")
 def a_jail_was_dead_for_a_week(world: World) -> None:
     """The same, in the weekly report."""
+    world.past()
+    world.today(without=("sshd",))
+
+
+def dead(world: World, days: int) -> None:
+    """Live through so many days without sshd, after usual weeks."""
+    world.past()
+    for _ in range(days):
+        world.today(without=("sshd",))
+        world.send()
+        world.now += DAY
+
+
+@scenario(NEEDS, r"\bsshd\b has banned nobody since 18 Nov", r"usually [56]\d a day", r'known_quiet = \["sshd"\]')
+def a_jail_is_dead_for_a_fourth_of_its_weeks(world: World) -> None:
+    """Told on three days, and again after a week; what is usual does not sink."""
+    dead(world, 9)
+    world.today(without=("sshd",))
+
+
+@scenario(CALM, r"\b\d\d bans", never=(NEEDS, "sshd"))
+def a_jail_is_dead_for_five_days(world: World) -> None:
+    """Told on three days, and not on the others of its week."""
+    dead(world, 5)
+    world.today(without=("sshd",))
+
+
+@scenario(CALM, r"\b1\d\d bans", r"1[01]\d usual", never=(NEEDS, "usual 0", "far"))
+def a_jail_is_back_after_weeks(world: World) -> None:
+    """The weeks of its outage are not what is usual."""
+    dead(world, 20)
+    world.today()
+    world.send()
+    world.now += DAY
+    world.today()
+
+
+@scenario(CALM, never=(NEEDS, "sshd"))
+def a_jail_is_known_to_be_quiet(world: World) -> None:
+    """The admin copied the line of the digest."""
+    world.top += 'known_quiet = ["sshd"]\n'
     world.past()
     world.today(without=("sshd",))
 
@@ -154,7 +195,7 @@ def a_jail_bans_without_our_action(world: World) -> None:
     world.known = Known({}, (), frozenset(), ("dovecot",))
 
 
-@scenario(NEEDS, "not arrive", "(?i)no such|refused|phone|connect")
+@scenario(NEEDS, "retried", "(?i)no such|refused|phone|connect")
 def a_digest_was_not_delivered(world: World) -> None:
     """Yesterday's digest did not reach the phone: nothing listens there."""
     world.others = '[channels.phone]\nkind = "ntfy"\nurl = "http://127.0.0.1:9"\ntopic = "t"\n'
@@ -172,7 +213,7 @@ def the_report_is_late(world: World) -> None:
     world.usual(world.now - DAY, world.now)
 
 
-@scenario(NEEDS, r"\b4 things|\bsshd\b", r"192\.0\.2\.10\b", r"203\.0\.113\.77\b")
+@scenario(NEEDS, r"\b4 items", r"\bsshd\b", r"192\.0\.2\.10\b", r"203\.0\.113\.77\b")
 def everything_at_once(world: World) -> None:
     """Two own addresses, a dead jail and missing bans."""
     world.top += 'friends = ["203.0.113.0/24"]\n'

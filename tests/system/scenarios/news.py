@@ -48,7 +48,7 @@ def one_user_from_500_addresses(world: World) -> None:
     world.plant(world.row(world.stranger(), "sshd", world.now - 100 * n, users=("jsmith",)) for n in range(500))
 
 
-@scenario("anna", r"\b2\d addresses", "this host has", never=(NEEDS,))
+@scenario("anna", r"\b2\d addresses", "a local account", never=(NEEDS,))
 def a_user_of_this_host_from_many_addresses(world: World) -> None:
     """25 addresses try a name that exists here."""
     world.host_context = replace(world.host_context, users=frozenset(("root", "anna")))
@@ -57,7 +57,7 @@ def a_user_of_this_host_from_many_addresses(world: World) -> None:
     world.plant(world.row(world.stranger(), "dovecot", world.now - 100 * n, users=("anna",)) for n in range(25))
 
 
-@scenario(r"\bpostfix-sasl\b", r"\b150, usual 2\d", never=(NEEDS,))
+@scenario(r"\bpostfix-sasl\b", r"\b150 bans, usually 2\d", never=(NEEDS,))
 def a_jail_has_six_times_its_bans(world: World) -> None:
     """postfix-sasl has 150 instead of 25."""
     world.past()
@@ -65,14 +65,14 @@ def a_jail_has_six_times_its_bans(world: World) -> None:
     world.plant(world.row(world.stranger(), "postfix-sasl", world.now - 500 * n) for n in range(150))
 
 
-@scenario(r"\b[34]\d\d bans", r"usual", never=(NEEDS,))
+@scenario(r"\b2\d\d bans, usually 60", never=(NEEDS,))
 def everything_doubles_and_more(world: World) -> None:
     """Each jail has three and a half times its bans."""
     world.past()
     world.today(times=3.5)
 
 
-@scenario(r"\b[\d,]+ bans", r"usual", r"fewer|down|only|less", never=(NEEDS,))
+@scenario(r"\b[\d,]+ bans", r"usual", never=(NEEDS,))
 def everything_falls_to_a_fifth(world: World) -> None:
     """The provider filters."""
     world.past()

@@ -11,7 +11,7 @@ def at(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-@scenario(CALM, r"\b25 h|1 day 1 h", never=(NEEDS,))
+@scenario(CALM, r"\b25 Oct", never=(NEEDS,))
 def the_night_with_an_hour_twice(world: World) -> None:
     """A day of Paris with 25 hours, sent by cron at each midnight."""
     world.top = 'host = "web1"\ntimezone = "Europe/Paris"\n'
@@ -22,7 +22,7 @@ def the_night_with_an_hour_twice(world: World) -> None:
     world.usual(world.now - 25 * 3600, world.now)
 
 
-@scenario(CALM, r"\b23 h", never=(NEEDS,))
+@scenario(CALM, r"\b29 Mar", never=(NEEDS,))
 def the_night_without_an_hour(world: World) -> None:
     """A day of Paris with 23 hours."""
     world.top = 'host = "web1"\ntimezone = "Europe/Paris"\n'
@@ -33,7 +33,7 @@ def the_night_without_an_hour(world: World) -> None:
     world.usual(world.now - 23 * 3600, world.now)
 
 
-@scenario(CALM, r"\b25 h|1 day 1 h", never=(NEEDS,))
+@scenario(CALM, r"\b25 Oct", never=(NEEDS,))
 def a_calendar_day_of_25_hours(world: World) -> None:
     """The same as a calendar report, sent at seven in the morning."""
     world.top = 'host = "web1"\ntimezone = "Europe/Paris"\n'
@@ -45,7 +45,7 @@ def a_calendar_day_of_25_hours(world: World) -> None:
     world.usual(world.now - 25 * 3600, world.now)
 
 
-@scenario(r"\b3 days", never=("first",))
+@scenario(r"16 Nov 2026 – 18 Nov", never=("first",))
 def three_days_in_one_after_the_machine_was_off(world: World) -> None:
     """A calendar report after two missed mornings: one digest of three whole days."""
     world.report = 'period = "calendar"'
@@ -69,7 +69,7 @@ def a_weekly_report_beside_a_daily_one(world: World) -> None:
         world.name = "weekly"
 
 
-@scenario(r"Rien à traiter\.", r"\b\d+ bannissements", never=(r"à traiter\s:", r"\bbans\b"))
+@scenario(r"Rien à signaler\.", r"\b\d+ bannissements", never=(r"(?i)action", r"\bban\b"))
 def a_usual_day_in_french(world: World) -> None:
     """The same in the admin's language."""
     world.top += 'language = "fr"\n'
@@ -77,7 +77,7 @@ def a_usual_day_in_french(world: World) -> None:
     world.today()
 
 
-@scenario(r"1 point à traiter", r"192\.0\.2\.77\s:\s+une\s+adresse\s+amie", "unbanip", never=("needs you",))
+@scenario(r"Action requise\.", r"192\.0\.2\.77, une adresse de confiance", "unbanip", never=("attention",))
 def a_friend_was_banned_in_french(world: World) -> None:
     """The line to type is the same in every language."""
     world.top += 'language = "fr"\nfriends = ["192.0.2.0/24"]\n'

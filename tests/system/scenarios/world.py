@@ -3,6 +3,7 @@
 import email.policy
 import json
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from email.parser import BytesParser
@@ -33,8 +34,9 @@ class Mail:
 
     @property
     def head(self) -> str:
-        """Return the subject and the first five lines that are not empty, in one line."""
-        lines = [line for line in self.text.splitlines() if line.strip()][:LINES]
+        """Return the subject and the first five lines that are not empty, a finding with its commands being one."""
+        verdict, _, rest = self.text.partition("\n\n")
+        lines = [*re.sub(r"\n +", " ", verdict).split("\n"), *filter(str.strip, rest.splitlines())][:LINES]
         return " ".join(" ".join([self.subject, *lines]).split())
 
 

@@ -1,0 +1,118 @@
+"""What earlier digests told already, and when that is due again. Nothing is counted here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from f2b_digest.analysis.inputs import Inputs
+from f2b_digest.model.facts import Fact
+from f2b_digest.model.told import Told
+
+DAILY = 3
+"""Digests that tell what lasts, day by day; from then on it is told by the week."""
+A_DAY, A_WEEK = 20 * 3600.0, 6.5 * 86400.0
+"""Seconds between two that tell it; cron may be an hour early, and a week has 167 hours once a year."""
+NEWS_AGAIN = 30 * 86400.0
+"""Seconds after which the same is news again."""
+MORE = 1.6
+"""Times its size when it was told: something new before that."""
+A_MONTH = 30 * 86400.0
+"""Seconds after which the same advice is given again."""
+SAME = 1.5
+"""Seconds by which two times may differ that are the same."""
+LASTING: Mapping[str, tuple[str, ...]] = {"silent": ("jail", "last"), "down": ("since",), "proxy": ("jail",)}
+"""By kind, what makes it the same one: it is told until it ends."""
+NEWS: Mapping[str, tuple[str, ...]] = {
+    "campaign": ("network", "asn"),
+    "target": ("user",),
+    "roaming": (),
+}
+"""By kind, what makes it the same one. What is unusual for its history is no news on the next day anyway."""
+
+
+def fresh(facts: Sequence[Fact], inputs: Inputs, end: float) -> Iterator[Fact]:
+    """Yield what is to be told in a digest that ends at a time (UTC epoch seconds): not what was told just before."""
+    mine = [told for told in inputs.told if told.report == inputs.report and told.at < end]
+    for fact in facts:
+        if fact.kind in LASTING:
+            times = [told.at for told in mine if _tells(told, fact, LASTING[fact.kind])]
+            if times and end - max(times) < (A_DAY if len(times) < DAILY else A_WEEK):
+                continue
+        if fact.kind in NEWS and any(
+            end - told.at < NEWS_AGAIN and _size(fact) < MORE * size
+            for told in mine
+            for size in _sizes(told, fact, NEWS[fact.kind])
+        ):
+            continue
+        yield fact
+
+
+def outages(told: Sequence[Told]) -> dict[str, dict[float, float]]:
+    """Return by jail when what was told as an outage began, and when it was last told, in UTC epoch seconds."""
+    found: dict[str, dict[float, float]] = {}
+    for each in reversed(told):
+        for fact in each.facts:
+            for jail, begun in _outages(fact):
+                found.setdefault(jail, {})[begun] = each.at
+    return found
+
+
+def came_back(inputs: Inputs) -> frozenset[str]:
+    """Return the jails whose outage, told already, went on when the period began."""
+    last = inputs.baseline.last
+    return frozenset(
+        jail
+        for jail, times in outages(inputs.told).items()
+        if any(jail in last and abs(last[jail] - begun) < SAME for begun in times)
+    )
+
+
+def _outages(fact: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    kind = fact.get("kind")
+    begun = _time(fact.get("last" if kind == "silent" else "since"))
+    names = [fact.get("jail")] if kind in ("silent", "stopped") else fact.get("names", ()) if kind == "down" else ()
+    if begun is not None:
+        yield from ((jail, begun) for jail in names if isinstance(jail, str))
+
+
+def was_advised(inputs: Inputs, kind: str, end: float) -> bool:
+    """Say whether the report gave an advice of a kind in the last month."""
+    return any(
+        advice.get("kind") == kind
+        for told in inputs.told
+        if told.report == inputs.report and end - A_MONTH < told.at < end
+        for advice in told.advice
+    )
+
+
+def _tells(told: Told, fact: Fact, keys: Sequence[str]) -> bool:
+    return any(_is_same(earlier, fact, keys) for earlier in told.facts)
+
+
+def _sizes(told: Told, fact: Fact, keys: Sequence[str]) -> Iterator[float]:
+    for earlier in told.facts:
+        if _is_same(earlier, fact, keys):
+            yield _size(earlier)
+
+
+def _is_same(earlier: Mapping[str, Any], fact: Fact, keys: Sequence[str]) -> bool:
+    return earlier.get("kind") == fact.kind and all(_alike(earlier.get(key), getattr(fact, key)) for key in keys)
+
+
+def _alike(earlier: object, now: object) -> bool:
+    if isinstance(now, datetime):
+        at = _time(earlier)
+        return at is not None and abs(at - now.timestamp()) < SAME
+    return earlier == now
+
+
+def _size(fact: Fact | Mapping[str, Any]) -> float:
+    size = fact.get("addresses") if isinstance(fact, Mapping) else getattr(fact, "addresses", None)
+    return float(size or 0)
+
+
+def _time(text: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None

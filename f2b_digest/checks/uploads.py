@@ -1,0 +1,37 @@
+"""How far a host's store was uploaded to its fleet's centre, and why it was not. Nothing is connected to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from f2b_digest.checks.finding import Finding, ago, error, ok, warning
+from f2b_digest.errors import StoreError
+from f2b_digest.store import progress
+
+LATE = 15 * 60.0
+"""Seconds without the centre after which something is wrong: three runs of cron."""
+LOST = 86400.0
+"""Seconds after which nobody there knows of this host any more."""
+
+
+def examine(path: Path, now: float) -> Iterator[Finding]:
+    """Examine the upload of a store that joined a fleet; of any other, say nothing."""
+    try:
+        known = progress(path)
+    except StoreError as refused:
+        yield error("fleet", str(refused))
+        return
+    if known is None:
+        return
+    waits = f"{known.backlog.events} events are not there"
+    if known.backlog.oldest is not None:
+        waits += f", the oldest recorded {ago(now - known.backlog.oldest)}"
+    if known.reached_at is None or now - known.reached_at > LATE:
+        since = "never" if known.reached_at is None else f"last {ago(now - known.reached_at)}"
+        text = f"the centre was {since} reached; {waits}{f': {known.reason}' if known.reason else ''}"
+        todo = "f2b-digest forward says why; f2b-digest setup has cron run it"
+        lost = known.reached_at is None or now - known.reached_at > LOST
+        yield error("fleet", text, todo) if lost else warning("fleet", text, todo)
+    elif known.backlog.oldest is not None and now - known.backlog.oldest > LATE:
+        yield warning("fleet", waits, "f2b-digest forward")
+    else:
+        yield ok("fleet", f"the centre was reached {ago(now - known.reached_at)}")

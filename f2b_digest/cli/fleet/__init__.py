@@ -1,0 +1,66 @@
+"""`fleet`: the commands of a centre's administrator, and those by which a host joins and leaves; none stands here."""
+
+from importlib import import_module
+
+import click
+
+from f2b_digest.cli.forward import need_psycopg
+from f2b_digest.errors import hint
+
+COMMANDS = {
+    "init": ("centre", "Make or upgrade a fleet's centre in a PostgreSQL database."),
+    "add": ("centre", "Enrol a host, and print what it needs to join."),
+    "join": ("host", "Join a fleet, on the host itself."),
+    "list": ("centre", "List the hosts: when each was heard, what it lacks."),
+    "rotate": ("centre", "Give a host a new credential; the old one ends."),
+    "retire": ("centre", "Shut a host out; what it uploaded stays."),
+    "leave": ("host", "Leave the fleet, on the host itself."),
+    "schema": ("centre", "Print the centre's schema, for psql."),
+}
+
+
+class Commands(click.Group):
+    """The commands by name, each loaded when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Load a command's module. Raises ConfigurationError without the extra for fleets."""
+        if name not in COMMANDS:
+            return None
+        need_psycopg()
+        module, _ = COMMANDS[name]
+        command = getattr(import_module(f"f2b_digest.cli.fleet.{module}"), f"{name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        if args and args[0] not in COMMANDS:
+            raise click.UsageError(f"no command {args[0]!r} ({hint('there is', COMMANDS, args[0])})", context)
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Commands)
+def command() -> None:
+    """Bring the bans of many hosts together at one centre.
+
+    The centre is a PostgreSQL database. Each host keeps its own store, and uploads it by `f2b-digest forward`; it can
+    append its own events there, and do nothing else.
+
+    \b
+    At the centre, as the database's administrator:
+        f2b-digest fleet init
+        f2b-digest fleet add web1.example.org
+    On web1, as root, with what that printed:
+        f2b-digest fleet join postgresql://...
+    """  # noqa: D301 - click wants the character, not its name

@@ -1,0 +1,142 @@
+"""The commands by which a host joins a fleet and leaves it."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from f2b_digest import privileges, recorder
+from f2b_digest.cli import Program, complain
+from f2b_digest.cli.console import plural
+from f2b_digest.cli.forward import credential_file, upload
+from f2b_digest.cli.record import settings
+from f2b_digest.errors import ConfigurationError, F2bDigestError, StoreError
+from f2b_digest.fleet import credential
+from f2b_digest.fleet.connection import is_local, parameters
+from f2b_digest.fleet.credential import Credential, Lines
+from f2b_digest.store import Uploads
+
+Readable = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("join")
+@click.argument("address", metavar="URL")
+@click.option("--credential", "file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), metavar="FILE",
+              help="Read the credential from a file, or from standard input (-), instead of asking.")  # fmt: skip
+@click.option("--ca", type=Readable, metavar="FILE", help="Authority that signed the centre's certificate (PEM), if "
+              "the credential does not bring it.")  # fmt: skip
+@click.option("--certificate", type=Readable, metavar="FILE", help="This host's own certificate (PEM), if the centre "
+              "wants one.")  # fmt: skip
+@click.option("--key", type=Readable, metavar="FILE", help="The key of --certificate.")
+@click.option("--matches", type=click.Choice(get_args(Lines)), default="worst", show_default=True,
+              help="Upload the log lines of the worst bans, of all, or of none.")  # fmt: skip
+@click.pass_obj
+def join_command(
+    program: Program, address: str, file: Path | None, ca: Path | None, certificate: Path | None, key: Path | None,
+    matches: Lines,
+) -> None:  # fmt: skip
+    """Join a fleet, on the host itself.
+
+    URL and credential are what `fleet add` printed. The credential is asked for, and kept in fleet.toml beside the
+    configuration, which only its owner may read. What was recorded in the last day is uploaded as news, what is older
+    as history. `f2b-digest setup` then adds the upload to cron, every five minutes.
+
+    \b
+    Example:   f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest
+    """  # noqa: D301 - click wants the character, not its name
+    parts = parameters(address)
+    if "password" in parts:
+        raise ConfigurationError(["no password in the URL, which everybody here can see: give it when it is asked for"])
+    if bool(certificate) != bool(key):
+        raise ConfigurationError(["--certificate and --key belong together"])
+    if certificate or (is_local(parts) and file is None):
+        password, authority = (None, None) if file is None else credential.taken_apart(_read(file))
+    else:
+        password, authority = credential.taken_apart(_read(file))
+    kept = Credential(address, password, authority, matches=matches)
+    if ca:
+        kept = replace(kept, ca=ca.read_text(encoding="utf-8"))
+    if certificate and key:
+        kept = replace(kept, certificate=certificate.read_text(encoding="utf-8"), key=key.read_text(encoding="utf-8"))
+    _join(program, kept)
+
+
+def _read(file: Path | None) -> str:
+    if file is None:
+        return str(click.prompt("Credential", hide_input=True, err=True))
+    return sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
+
+
+def _join(program: Program, kept: Credential) -> None:
+    place = credential_file(program)
+    path = program.store_path(settings(program.config).get("store"))
+    before = credential.read(place) if place.exists() else None
+    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    credential.write(place, kept)  # first: who becomes the store's owner to upload may not write here
+    status = _in_child(lambda: _first_upload(program, kept, path))
+    if status:
+        if before:
+            credential.write(place, before)
+        else:
+            place.unlink(missing_ok=True)
+        sys.exit(status)
+    click.echo("next: f2b-digest setup, which has cron upload every five minutes")
+
+
+def _first_upload(program: Program, kept: Credential, path: Path) -> None:
+    result = upload(program, kept, path, looks=True)
+    if result is None:
+        raise StoreError(f"another upload of {path} is at work: try again")
+    for note in result.notes:
+        complain(note)
+    click.echo(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")
+
+
+def _in_child(work: Callable[[], None]) -> int:
+    """Do something that ends with this process becoming another user, and return its exit status."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        work()
+        status = 0
+    except F2bDigestError as error:
+        for line in str(error).splitlines():
+            complain(line)
+        status = error.exit_status
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@click.command("leave")
+@click.pass_obj
+def leave_command(program: Program) -> None:
+    """Leave the fleet, on the host itself.
+
+    Forgets the credential, and keeps nothing for the centre any more: old events are dropped as `keep` says. What the
+    centre has, it keeps; `fleet retire` there shuts the host out. `f2b-digest setup` then takes the upload from cron.
+    """
+    place = credential_file(program)
+    path = program.store_path(settings(program.config).get("store"))
+    if recorder.is_there(str(path)) and privileges.as_owner(path, lambda: _forget(path)):
+        sys.exit(1)
+    place.unlink(missing_ok=True)
+
+
+def _forget(path: Path) -> int:
+    try:
+        with Uploads(path) as uploads:
+            uploads.leave()
+    except StoreError as error:
+        complain(str(error))
+        return 1
+    return 0

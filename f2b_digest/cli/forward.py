@@ -1,0 +1,210 @@
+"""`forward`: upload what the fleet's centre does not have. Without anything to upload, it loads no SQLAlchemy."""
+
+import logging
+import os
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from f2b_digest import privileges, recorder, resources
+from f2b_digest.cli import Program, complain
+from f2b_digest.cli.record import settings
+from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
+from f2b_digest.store import Uploads, only_upload
+
+if TYPE_CHECKING:
+    from f2b_digest.analysis import OwnAddresses
+    from f2b_digest.fleet.credential import Credential
+    from f2b_digest.fleet.forward import Result
+
+log = logging.getLogger(__name__)
+SPREAD = 240
+"""Seconds over which the hosts of a fleet spread, of which each has its own."""
+FIRST_WAIT, LONGEST_WAIT = 300.0, 3600.0
+"""Seconds between cron's attempts to reach a centre that is away: twice as long after each."""
+PATIENCE = 3600.0
+"""Seconds without the centre after which cron's run says so: a restart of the centre is no news on a thousand hosts."""
+AGAIN = 86400.0
+"""Seconds after which it is said again."""
+LOOK_AGAIN = 3600.0
+"""Seconds after which fail2ban is asked for its jails again."""
+NOTHING, LOOK, WAIT = 0, 1, 2
+MISSING = "f2b-digest is installed without its extra for fleets: pip install 'f2b-digest[fleet]'"
+MISSING_LIBRARY = "PostgreSQL's client library is missing: apt install libpq5"
+
+
+@click.command()
+@click.option("--scheduled", is_flag=True, help="As cron runs it: at this host's own second, and patient with a "
+              "centre that is away.")  # fmt: skip
+@click.pass_obj
+def command(program: Program, scheduled: bool) -> None:
+    """Upload what the fleet's centre does not have.
+
+    For cron, every few minutes, on a host that joined a fleet. Silent if all went well. What the centre has not
+    acknowledged stays in the store, whatever its age. With --scheduled, a centre that is away is tried less and less
+    often, up to once an hour, and is told once it has been away for an hour, and then once a day.
+
+    \b
+    Exit status: 0 the centre has everything; 75 it is away, or wants no more
+    today: the next run goes on; 1 it refuses this host.
+    Example:   f2b-digest forward
+    """  # noqa: D301 - click wants the character, not its name
+    need_psycopg()
+    from f2b_digest.fleet import credential
+
+    file = credential_file(program)
+    kept = credential.read(file)
+    if kept is None:
+        raise ConfigurationError([f"{file} is missing: this host has joined no fleet (f2b-digest fleet join)"])
+    path = program.store_path(settings(program.config).get("store"))
+    if scheduled:
+        time.sleep(zlib.crc32(os.uname().nodename.encode()) % SPREAD)
+    now = program.clock()
+    what = privileges.as_owner(path, lambda: _what(path, now, scheduled))
+    if what == WAIT:
+        sys.exit(75)
+    result = upload(program, kept, path, looks=what == LOOK, scheduled=scheduled)
+    for note in result.notes if result else ():
+        complain(f"{path}: {note}")
+    if program.verbose and result:
+        click.echo(f"{result.events} events uploaded")
+
+
+def need_psycopg() -> None:
+    """Raise ConfigurationError where the extra for fleets is not installed."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise ConfigurationError([MISSING_LIBRARY if resources.packaged() else MISSING]) from None
+
+
+def credential_file(program: Program) -> Path:
+    """Return where a host keeps what it needs to reach its centre: beside the configuration."""
+    from f2b_digest.fleet.credential import NAME
+
+    if program.config:
+        return program.config.absolute().parent / NAME
+    if os.geteuid() == 0:
+        return Path("/etc/f2b-digest") / NAME
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "f2b-digest" / NAME
+
+
+def upload(
+    program: Program, kept: "Credential", path: Path, *, looks: bool, scheduled: bool = False
+) -> "Result | None":
+    """Upload as the store's owner, and return what was done; None where another upload is at work.
+
+    With `looks`, this host is asked first who its own side is, and what its jails lack. Raises CentreError, with its
+    status: in a scheduled run without a word, if nobody needs to hear it yet.
+    """
+    from f2b_digest.fleet import forward, state
+
+    seen = _Look(program, path) if looks else None
+    program.become_owner(path)
+    with only_upload(path) as alone:
+        if not alone:
+            log.info("another upload of %s is at work", path)
+            return None
+        now = program.clock()
+        spooled = _take_spool_in(path)
+        with Uploads(path) as uploads:
+            uploads.join(now)
+            own = seen.read(uploads, now) if seen else None
+            try:
+                result = forward.forward(
+                    uploads,
+                    kept,
+                    lambda until: state.told(uploads, program.clock(), until),
+                    lambda event: state.verdict(own, event) if own else None,
+                    now,
+                    spooled=spooled,
+                )
+            except CentreError as error:
+                _failed(uploads, error, now, scheduled=scheduled)
+            uploads.reached(program.clock())
+            return result
+
+
+def _what(path: Path, now: float, scheduled: bool) -> int:
+    """Say whether it is too early for another attempt, or this host is to be looked at first."""
+    try:
+        if recorder.look(str(path)) is None:
+            return LOOK
+        with Uploads(path) as uploads:
+            known = uploads.join(now)
+            if scheduled and now < known.next_at <= now + 2 * LONGEST_WAIT:
+                return WAIT
+            if known.looked_at is None or not now - LOOK_AGAIN < known.looked_at <= now:
+                return LOOK
+            waiting = uploads.events(known.acked.seq, 500)
+            return LOOK if any(event["kind"] == "ban" for event in waiting) else NOTHING
+    except (StoreError, recorder.ForeignStore):  # who uploads says so
+        return NOTHING
+
+
+def _take_spool_in(path: Path) -> bool:
+    """Take the spool in, unless a send is at work, which does; say whether it still holds events."""
+    if not recorder.spooled(str(path)):
+        return False
+    from f2b_digest.store import sender_lock, take_spool_in
+
+    try:
+        with sender_lock(path, 0) as alone:
+            if alone and (torn := take_spool_in(path)):
+                complain(f"{path}.spool.torn holds {torn} more lines that are no whole event; look, and delete it")
+    except StoreError as error:
+        complain(str(error))
+    return bool(recorder.spooled(str(path)))
+
+
+def _failed(uploads: Uploads, error: CentreError, now: float, *, scheduled: bool) -> None:
+    """Note that the centre was not reached, and end: with a line, where somebody should hear it."""
+    known = uploads.now()
+    wait = min(FIRST_WAIT * 2 ** min(known.failures, 10), LONGEST_WAIT)
+    news = known.told_at is None or not now - AGAIN < known.told_at <= now
+    patient = error.away and known.reached_at is not None and now - PATIENCE < known.reached_at <= now
+    tells = not scheduled or (news and not patient)
+    # Cron's next run may be some seconds early, and must not wait for the one after.
+    uploads.failed(str(error), now + wait - 60.0, now if tells else known.told_at)
+    if tells:
+        backlog = uploads.backlog()
+        complain(f"{error}; {backlog.events} events are kept here until the centre has them")
+    sys.exit(error.exit_status)
+
+
+class _Look:
+    """What this host says of itself: gathered as root, parsed as the store's owner."""
+
+    def __init__(self, program: Program, path: Path) -> None:
+        """Ask the host; whatever is wrong with the configuration, events go to the centre."""
+        from f2b_digest import host
+        from f2b_digest.checks import fail2ban
+
+        self._path = path
+        self._program = program
+        self._gathered: Any = None
+        try:
+            self._configuration = program.quiet_configuration()
+            self._since = program.clock() - 4 * 86400.0
+            self._gathered = host.gather(self._configuration, self._since)
+            answers = fail2ban.look(None)
+            self._jails = answers.jails, answers.silence
+        except F2bDigestError:
+            log.warning("this host was not looked at", exc_info=log.isEnabledFor(logging.DEBUG))
+
+    def read(self, uploads: Uploads, now: float) -> "OwnAddresses | None":
+        """Note what fail2ban said of its jails, and return who is the host's own side."""
+        if self._gathered is None:
+            return None
+        from f2b_digest import host
+        from f2b_digest.analysis import OwnAddresses
+        from f2b_digest.fleet import state
+
+        uploads.looked(state.jails(*self._jails, self._path), now)
+        known, _ = host.read(self._gathered, self._configuration, self._since, now)
+        oldest = uploads.backlog().oldest
+        return OwnAddresses(known, now if oldest is None else oldest, now)

@@ -1,0 +1,165 @@
+"""A connection to a fleet's centre: TLS that is verified, deadlines, and refusals in words. No query stands here."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from f2b_digest.errors import CentreError, ConfigurationError
+
+CONNECT_SECONDS = 10
+DEADLINE = 70
+"""Seconds for a connection, or an answer, until it is given up; the server gives a statement up after 60."""
+_PATIENCE = {
+    "connect_timeout": CONNECT_SECONDS,
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""What libpq is told of connections that are cut, in seconds, and one in milliseconds."""
+AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where systems keep the authorities that they trust (libpq knows no place of its own before version 16)."""
+_UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "options", "krbsrvname")
+"""What an address must not say: TLS is not for choosing."""
+
+
+def parameters(address: str) -> dict[str, Any]:
+    """Return the parts of an address like postgresql://login@host:5432/database. Raises ConfigurationError."""
+    if not address.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(["a centre's address begins with postgresql://"])
+    try:
+        parts = conninfo_to_dict(address)
+    except psycopg.ProgrammingError:  # its text holds the address, and with it a password
+        raise ConfigurationError(["this is no address like postgresql://login@centre.example.org/f2b_digest"]) from None
+    for key in _UNSAFE:
+        if key in parts and parts[key] != "verify-full":
+            raise ConfigurationError([f"{key} cannot be chosen in a centre's address: TLS is always used and verified"])
+    return parts
+
+
+def is_local(parts: dict[str, Any]) -> bool:
+    """Say whether an address is a socket of this machine, where there is no network that somebody could listen to."""
+    return all(host.startswith(("/", "@")) for host in str(parts.get("host") or "/").split(","))
+
+
+def system_authorities() -> str:
+    """Return the file of the authorities that this system trusts. Raises ConfigurationError."""
+    found = next((name for name in AUTHORITIES if Path(name).exists()), None)
+    if found is None:
+        raise ConfigurationError(["this system has no file of trusted authorities: apt install ca-certificates"])
+    return found
+
+
+@contextmanager
+def connect(address: str, secrets: dict[str, str | None] | None = None) -> Iterator[psycopg.Connection]:
+    """Connect, each statement a transaction of its own.
+
+    `secrets` holds "password", and as PEM "ca", "certificate" and "key", each of which may be missing. Raises
+    CentreError, whose text holds no secret; `away` says that trying again can help.
+    """
+    parts = parameters(address)
+    held = secrets or {}
+    descriptors: list[int] = []
+    try:
+        if not is_local(parts):
+            parts |= _tls(parts, held, descriptors)
+        if held.get("password"):
+            parts["password"] = held["password"]
+        with _words(), _opened(parts) as connection:
+            yield connection
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def ask(connection: psycopg.Connection, query: LiteralString, values: tuple[object, ...]) -> tuple[Any, ...]:
+    """Return the first row of an answer. Raises CentreError, after the `DEADLINE` too."""
+    with _words(), _deadline():
+        row = connection.execute(query, values).fetchone()
+    assert row is not None
+    return row
+
+
+def _opened(parts: dict[str, Any]) -> psycopg.Connection:
+    if "," in str(parts.get("host", "")):  # of several, the one that takes writes
+        parts.setdefault("target_session_attrs", "read-write")
+    options: dict[str, Any] = {**_PATIENCE, "gssencmode": "disable", "application_name": "f2b-digest", **parts}
+    with _deadline():
+        # No prepared statements: a pooler gives the next one another session.
+        return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
+
+
+def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[int]) -> dict[str, str]:
+    """Return what libpq needs for TLS: as files in memory, for those on disk may be closed to this user by now."""
+    wanted = {"sslmode": "verify-full"}
+    for key, name in (("ca", "sslrootcert"), ("certificate", "sslcert"), ("key", "sslkey")):
+        text = held.get(key)
+        if text:
+            descriptors.append(_in_memory(text))
+            wanted[name] = f"/proc/self/fd/{descriptors[-1]}"
+    if "sslrootcert" not in wanted and "sslrootcert" not in parts:
+        wanted["sslrootcert"] = system_authorities()
+    return wanted
+
+
+def _in_memory(text: str) -> int:
+    descriptor = os.memfd_create("f2b-digest")
+    os.fchmod(descriptor, 0o600)  # libpq refuses a key that others may read
+    os.write(descriptor, text.encode())
+    return descriptor
+
+
+class _TooLongError(Exception):
+    """The deadline has passed."""
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """Raise _TooLongError after `DEADLINE`: a server that is stopped keeps its connections, and answers nothing."""
+
+    def end(*_: object) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _words() -> Iterator[None]:
+    try:
+        yield
+    except _TooLongError:
+        raise CentreError(f"the centre has not answered for {DEADLINE} s", away=True) from None
+    except psycopg.Error as error:
+        raise refusal(error) from None
+
+
+def refusal(error: psycopg.Error) -> CentreError:
+    """Return what the centre, or the way there, refused: in one line, and whether it is only away."""
+    state = error.sqlstate or ""
+    said = error.diag.message_primary or str(error)
+    text = " ".join(said.split())[:300]
+    if not state:  # no answer of the server: libpq's own words
+        unsafe = "certificate" in text or "SSL" in text
+        wrong = unsafe or "password authentication failed" in text or "no pg_hba.conf entry" in text
+        return CentreError(text or type(error).__name__, away=not wrong, state=state)
+    # 08 connection, 25006 read-only, 40 serialization, 53 no room, 55 not now, 57 shut down or cancelled, 58 I/O;
+    # F2B04: this host sent enough for today
+    away = state[:2] in ("08", "40", "53", "55", "57", "58") or state in ("25006", "F2B04")
+    return CentreError(text, away=away, state=state)

@@ -1,0 +1,113 @@
+"""What a host needs to reach its centre: the pasted line, and the file that keeps it. No connection is made here."""
+
+import base64
+import binascii
+import json
+import os
+import ssl
+import tempfile
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from f2b_digest.errors import ConfigurationError
+
+PREFIX = "f2b1."
+"""Begins a pasted line that holds a password and a certificate authority; what begins otherwise is a password."""
+NAME = "fleet.toml"
+Lines = Literal["worst", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Credential:
+    """Where the centre is, and what proves who this host is."""
+
+    centre: str
+    """postgresql://login@host:port/database"""
+    password: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    """The authority that signed the centre's certificate, as PEM; None: one that the system trusts."""
+    certificate: str | None = None
+    """This host's own, as PEM, where the centre wants one."""
+    key: str | None = field(default=None, repr=False)
+    matches: Lines = "worst"
+    """Which bans are uploaded with their log lines."""
+
+    @property
+    def secrets(self) -> dict[str, str | None]:
+        """Return what a connection needs beside the address."""
+        return {"password": self.password, "ca": self.ca, "certificate": self.certificate, "key": self.key}
+
+
+def pasted(password: str, ca: str | None) -> str:
+    """Return a password and an authority (PEM) as one line to be pasted."""
+    held = {"password": password}
+    if ca:
+        held["ca"] = base64.b64encode(ssl.PEM_cert_to_DER_cert(ca.strip() + "\n")).decode()
+    return PREFIX + base64.urlsafe_b64encode(json.dumps(held).encode()).decode().rstrip("=")
+
+
+def taken_apart(line: str) -> tuple[str, str | None]:
+    """Return the password and the authority (PEM, or None) of a pasted line. Raises ConfigurationError."""
+    line = line.strip()
+    if not line.startswith(PREFIX):
+        if not line:
+            raise ConfigurationError(["no credential was given: paste the line that `f2b-digest fleet add` printed"])
+        return line, None
+    try:
+        body = line.removeprefix(PREFIX)
+        held = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        ca = ssl.DER_cert_to_PEM_cert(base64.b64decode(held["ca"])) if "ca" in held else None
+        return str(held["password"]), ca
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        raise ConfigurationError(["the credential is not whole: copy all of the line that begins with f2b1."]) from None
+
+
+def read(path: Path) -> Credential | None:
+    """Return what is kept in a file, or None if there is none. Raises ConfigurationError."""
+    try:
+        status = path.stat()
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: {error}"]) from None
+    if status.st_mode & 0o077:
+        raise ConfigurationError([f"{path} holds a secret and others may read it: chmod 600 {path}"])
+    fields = set(Credential.__dataclass_fields__)
+    if mistaken := sorted(set(values) - fields):
+        raise ConfigurationError([f"{path}: {key}: there is no such key" for key in mistaken])
+    if wrong := sorted(key for key, value in values.items() if not isinstance(value, str)):
+        raise ConfigurationError([f"{path}: {key}: must be a text" for key in wrong])
+    if values.get("matches", "worst") not in get_args(Lines):
+        raise ConfigurationError([f'{path}: matches: must be "worst", "all" or "none"'])
+    if "centre" not in values:
+        raise ConfigurationError([f"{path}: centre: is missing"])
+    return Credential(**values)
+
+
+def write(path: Path, credential: Credential) -> None:
+    """Keep a credential in a file that only its owner may read: all of it, or the file is as it was. Raises OSError."""
+    lines = ["# What this host needs to upload to its fleet's centre: written by `f2b-digest fleet join`. Secret."]
+    for key in Credential.__dataclass_fields__:
+        value = getattr(credential, key)
+        if value is not None:
+            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write("\n".join([*lines, ""]))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

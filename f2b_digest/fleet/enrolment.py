@@ -1,0 +1,153 @@
+"""The hosts of a fleet, as the centre's administrator enrols, lists and retires them. No event is read here."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from f2b_digest.errors import CentreError, hint
+from f2b_digest.fleet import schema
+
+CONNECTIONS = 3
+"""Of one host at a time: an upload that hangs must not keep the next out."""
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A host's way in, just made: nothing of the password is kept."""
+
+    host: str
+    address: str
+    """With the login: postgresql://login@host:port/database."""
+    password: str
+    ca: str | None
+
+
+@dataclass(frozen=True)
+class Life:
+    """A host, and one store of it that was ever heard; a host that never was has one without `life`."""
+
+    host: str
+    enrolled_at: float
+    retired_at: float | None
+    life: str | None
+    began_at: float | None
+    seen_at: float | None
+    """UTC epoch seconds by the centre's clock, as the two before."""
+    skew: float | None
+    """Seconds by which the host's clock is ahead."""
+    state: dict[str, Any] | None
+
+
+_LIVES = """
+SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled_at,
+       extract(epoch FROM h.retired_at)::float8 AS retired_at, s.life::text, s.state, s.skew,
+       extract(epoch FROM s.began_at)::float8 AS began_at, extract(epoch FROM s.seen_at)::float8 AS seen_at
+FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DESC
+"""
+
+
+def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
+    """Bring the centre's schema to this version; return the numbers of the files that were applied.
+
+    `address` (host:port) and `ca` (PEM) are what hosts are told; None keeps what the centre has, or else takes
+    `default` and the authorities that systems know.
+    """
+    done = schema.apply(connection)
+    connection.execute(
+        """INSERT INTO f2b.centre AS c (address, ca) VALUES (coalesce(%(address)s, %(default)s), %(ca)s)
+           ON CONFLICT (one) DO UPDATE SET address = coalesce(%(address)s, c.address), ca = coalesce(%(ca)s, c.ca)""",
+        {"address": address, "ca": ca, "default": default},
+    )
+    return done
+
+
+def add(connection: psycopg.Connection, host: str) -> Enrolled:
+    """Enrol a host, or one that was retired again. Raises CentreError if it is enrolled."""
+    with connection.transaction():
+        found = connection.execute("SELECT retired_at FROM f2b.host WHERE host = %s FOR UPDATE", (host,)).fetchone()
+        if found and found[0] is None:
+            raise CentreError(f"{host} is enrolled: for a new credential, f2b-digest fleet rotate {host}", away=False)
+        login = f"h-{secrets.token_hex(8)}"
+        connection.execute(
+            """INSERT INTO f2b.host (host, login) VALUES (%s, %s)
+               ON CONFLICT (host) DO UPDATE SET login = excluded.login, retired_at = NULL, enrolled_at = now()""",
+            (host, login),
+        )
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN IN ROLE f2b_host CONNECTION LIMIT {}").format(
+                sql.Identifier(login), sql.Literal(CONNECTIONS)
+            )
+        )
+        return _credential(connection, host, login)
+
+
+def rotate(connection: psycopg.Connection, host: str) -> Enrolled:
+    """Give a host another password: what it has holds no longer. Raises CentreError if it is not enrolled."""
+    with connection.transaction():
+        return _credential(connection, host, _end_sessions(connection, host))
+
+
+def retire(connection: psycopg.Connection, host: str) -> None:
+    """Shut a host out for good; what it uploaded stays. Raises CentreError if it is not enrolled."""
+    with connection.transaction():
+        login = _end_sessions(connection, host)
+        connection.execute("UPDATE f2b.host SET retired_at = now() WHERE host = %s", (host,))
+        connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(login)))
+
+
+def lives(connection: psycopg.Connection) -> list[Life]:
+    """Return all hosts in order, each with its stores, the last heard first."""
+    if not schema.version(connection):
+        raise CentreError("there is no centre here yet: f2b-digest fleet init", away=False)
+    with connection.cursor(row_factory=class_row(Life)) as cursor:
+        return cursor.execute(_LIVES).fetchall()
+
+
+def missing(connection: psycopg.Connection) -> list[str]:
+    """Return what the server still lacks before a host can connect, each as something to do."""
+
+    def setting(name: str) -> str:
+        found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    todo = []
+    if setting("ssl") != "on":
+        todo.append(f"turn TLS on in {setting('config_file')}: ssl = on, ssl_cert_file, ssl_key_file")
+    if setting("listen_addresses") in ("", "localhost", "127.0.0.1"):
+        todo.append(f"let it listen: listen_addresses = '*' in {setting('config_file')} (and restart it)")
+    rules = connection.execute(
+        """SELECT count(*) FROM pg_hba_file_rules WHERE type IN ('hostssl', 'host') AND error IS NULL
+           AND (user_name && ARRAY['+f2b_host', 'all'])
+           AND (database && ARRAY[current_database()::text, 'all']) AND address NOT IN ('127.0.0.1', '::1')"""
+    ).fetchone()
+    if rules == (0,):
+        line = f"hostssl {connection.info.dbname} +f2b_host all scram-sha-256"
+        todo.append(f"let hosts in: add the line  {line}  to {setting('hba_file')} (and reload it)")
+    return todo
+
+
+def _end_sessions(connection: psycopg.Connection, host: str) -> str:
+    """End a host's sessions; return its login."""
+    query = "SELECT login FROM f2b.host WHERE host = %s AND retired_at IS NULL FOR UPDATE"
+    found = connection.execute(query, (host,)).fetchone()
+    if found is None:
+        names = [name for (name,) in connection.execute("SELECT host FROM f2b.host WHERE retired_at IS NULL")]
+        raise CentreError(
+            f"no host {host!r} is enrolled ({hint('there is', names, host) or 'there are none'})", away=False
+        )
+    connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", found)
+    return str(found[0])
+
+
+def _credential(connection: psycopg.Connection, host: str, login: str) -> Enrolled:
+    password = secrets.token_urlsafe(24)
+    # Only its verifier goes to the server: statements are logged, and shown in pg_stat_activity.
+    verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256").decode()
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login), sql.Literal(verifier)))
+    found = connection.execute("SELECT address, ca FROM f2b.centre").fetchone()
+    assert found is not None
+    return Enrolled(host, f"postgresql://{login}@{found[0]}/{connection.info.dbname}", password, found[1])

@@ -1,0 +1,177 @@
+"""A host's end of the upload: what its store has and the centre does not goes there, each event once.
+
+Uploads form a chain: each batch names the one before it, and the centre refuses what does not follow. The local store
+remembers which batch was acknowledged and which is on its way, so that a crash at any moment, a lost answer, a store or
+a centre that was restored from a backup, and a copy of a machine all end in one of `_meet`'s cases.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, LiteralString, NamedTuple
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from f2b_digest.errors import CentreError
+from f2b_digest.fleet import rows
+from f2b_digest.fleet.connection import ask, connect
+from f2b_digest.fleet.credential import Credential
+from f2b_digest.store import NOTHING, End, Uploads
+
+MOST_ROWS, MOST_BYTES = 500, 4 * 2**20
+"""Of one batch."""
+SETTLED = 5.0
+"""Seconds after which what was recorded stands in the store, or in its spool."""
+MEETINGS = 5
+"""Times that an upload begins anew, where another one of the same chain comes between."""
+ELSEWHERE, TOO_MUCH = "F2B02", "F2B03"
+"""The centre's SQLSTATEs for a batch that does not follow, and one beyond its limits."""
+_HELLO: LiteralString = "SELECT host, last_seq, last_batch::text, now FROM f2b.hello(%s, %s, %s)"
+_APPEND: LiteralString = "SELECT f2b.append(%s, %s, %s, %s, %s, %s::jsonb)"
+State = Callable[[float | None], dict[str, Any]]
+"""What a host says of itself, given until when all that it recorded is at the centre."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an upload did."""
+
+    host: str
+    """The centre's name for this host."""
+    events: int
+    notes: tuple[str, ...]
+    """What was odd: a line each."""
+
+
+class _Answer(NamedTuple):
+    host: str
+    end: End
+
+
+def forward(
+    uploads: Uploads, credential: Credential, state: State, own: rows.Own, now: float, *, spooled: bool
+) -> Result:
+    """Upload all that the centre does not have, and tell it how this host is.
+
+    `now` is from before the spool was taken in; `spooled` says that it still holds events. Raises CentreError, and
+    StoreError; whatever was acknowledged by then stays so.
+    """
+    with connect(credential.centre, credential.secrets) as connection:
+        upload = _Upload(connection, uploads, credential, state, own, now - SETTLED)
+        upload.run(complete=not spooled)
+        return Result(upload.host, upload.events, tuple(upload.notes))
+
+
+class _Upload:
+    """One run."""
+
+    def __init__(
+        self, connection: psycopg.Connection, uploads: Uploads, credential: Credential, state: State, own: rows.Own,
+        until: float,
+    ) -> None:  # fmt: skip
+        self._connection = connection
+        self._uploads = uploads
+        self._credential = credential
+        self._state = state
+        self._own = own
+        self._until = until
+        self.host = ""
+        self.events = 0
+        self.notes: list[str] = []
+
+    def run(self, *, complete: bool) -> None:
+        if complete and not self._uploads.backlog().events:
+            self._uploads.complete(self._until)
+        for _ in range(MEETINGS):
+            self._meet()
+            try:
+                self._send()
+                break
+            except CentreError as refused:
+                if refused.state != ELSEWHERE:
+                    raise
+        else:
+            raise CentreError("another upload of this store comes between, again and again", away=True)
+        if complete and self.events:
+            self._uploads.complete(self._until)
+        if self.events:
+            self._hello(None)
+
+    def _hello(self, chain: list[tuple[str, str, int]] | None) -> _Answer | None:
+        """Return where the chain of this store ends at the centre; None where it does not know it."""
+        known = self._uploads.now()
+        state = Jsonb(self._state(known.complete_until))
+        listed = None if chain is None else Jsonb(chain)
+        host, seq, batch, _ = ask(self._connection, _HELLO, (known.life, listed, state))
+        self.host = host
+        return None if seq is None else _Answer(host, End(seq, batch))
+
+    def _meet(self) -> None:
+        """Find out where the chain goes on."""
+        known = self._uploads.now()
+        answer = self._hello(None)
+        if answer is None:
+            self._begin()
+            return
+        end = answer.end
+        if end == known.acked:
+            return
+        if end == known.sending:  # its answer was lost
+            self._uploads.acknowledge(known.life, end)
+        elif end.batch == NOTHING or (known.life, end.batch, end.seq) in self._uploads.chain():
+            self.notes.append(f"the centre went back to event {end.seq} (a backup?): it gets what it lacks again")
+            self._uploads.go_back(end)
+        else:
+            self.notes.append(
+                "this store is a copy, or was restored from a backup: the centre has events that it does not know; "
+                "it goes on as a store of its own"
+            )
+            self._uploads.new_life()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Introduce a life that the centre does not know: it begins behind what the centre has of earlier ones."""
+        answer = self._hello(self._uploads.chain())
+        assert answer is not None
+        if self._uploads.now().acked.batch != NOTHING:
+            self.notes.append(f"the centre does not know this store: it gets all after event {answer.end.seq}")
+        self._uploads.go_back(answer.end)
+
+    def _send(self) -> None:
+        most = MOST_ROWS
+        while events := self._uploads.events(self._uploads.now().acked.seq, most):
+            known = self._uploads.now()
+            lines = rows.of_events(events, self._uploads, self._credential.matches, self._own, known.history_until)
+            lines = list(_fitting(lines))
+            try:
+                self._append(lines, events[len(lines) - 1]["id"])
+                most = MOST_ROWS
+            except CentreError as refused:
+                if refused.state[:2] not in ("22", "23") and refused.state != TOO_MUCH:
+                    raise
+                if len(lines) > 1:  # one of them is poison
+                    most = len(lines) // 2
+                    continue
+                self.notes.append(f"event {events[0]['id']} went without its texts: the centre refuses it ({refused})")
+                self._uploads.replace()
+                self._append([rows.placeholder(events[0])], events[0]["id"])
+
+    def _append(self, lines: list[str], upto: int) -> None:
+        known = self._uploads.now()
+        batch = End(upto, str(uuid.uuid4()))
+        self._uploads.intend(batch)
+        values = (known.life, known.acked.seq, known.acked.batch, batch.batch, upto, f"[{','.join(lines)}]")
+        ask(self._connection, _APPEND, values)
+        self._uploads.acknowledge(known.life, batch)
+        self.events += len(lines)
+
+
+def _fitting(lines: list[str]) -> Iterator[str]:
+    """Yield as many rows as one batch takes, and one at least."""
+    size = 0
+    for line in lines:
+        size += len(line)
+        if size > MOST_BYTES and size > len(line):
+            return
+        yield line

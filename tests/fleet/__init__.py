@@ -1,0 +1,1 @@
+"""A fleet: its centre on a real PostgreSQL, and the upload of its hosts."""

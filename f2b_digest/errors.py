@@ -105,3 +105,9 @@ def bug(error: BaseException) -> str:
     while step:  # not by `traceback`, which every command would load for it
         place, step = f"{Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}", step.tb_next
     return f"a bug in f2b-digest: {type(error).__name__} at {place}; please report it"
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Return a line on a file that cannot be read, with what to do where a user may not."""
+    advice = ": run this as root" if isinstance(error, PermissionError) else ""
+    return f"{path}: {error.strerror}{advice}"

@@ -15,6 +15,7 @@ DAY = 86400.0
 HOUR = 3600.0
 PACES = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY}
 """Seconds, at most, between two digests."""
+UNITS = {"m": 60.0, "h": HOUR}
 FEWEST, MOST, REACH = 4, 28, 28 * DAY
 """Windows that a period is compared with, and how far back they reach, in seconds, where that makes more of them."""
 SHORTEST = 60.0
@@ -88,6 +89,11 @@ def _calendar(start: float, end: float, every: str, zone: ZoneInfo, more: float)
     return windows
 
 
+def seconds(every: str) -> float:
+    """Return the seconds of a pace: "day", "week", "month", or minutes or hours like "5m"."""
+    return PACES[every] if every in PACES else int(every[:-1]) * UNITS[every[-1]]
+
+
 def pace(every: str | None, ends: Sequence[float]) -> float | None:
     """Return the seconds that a report lets pass between two digests, or None where nobody knows.
 
@@ -98,7 +104,7 @@ def pace(every: str | None, ends: Sequence[float]) -> float | None:
     last = sorted(ends)[-11:]
     gaps = sorted(later - earlier for earlier, later in pairwise(last))
     usual = gaps[-2] if len(gaps) == 10 else gaps[-1] if len(gaps) >= 3 else None
-    known = [seconds for seconds in (PACES[every] if every else None, usual) if seconds is not None]
+    known = [each for each in (seconds(every) if every else None, usual) if each is not None]
     return max(known, default=None)
 
 

@@ -68,6 +68,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="tests/test_periods.py at every change of every zone's clocks since 1970, not at one in eleven",
     )
     parser.addoption(
+        "--storm",
+        type=int,
+        default=30,
+        metavar="SECONDS",
+        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s)",
+    )
+    parser.addoption(
         "--usual-weeks",
         type=int,
         default=100,

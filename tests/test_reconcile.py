@@ -66,9 +66,9 @@ def test_what_is_missing_is_added_once(f2b_digest: Command, config: Path, path: 
     fill(path, [recorder.event("unban", *A, "web1", "action", recorded_at=NOON + 600)])
     know(config, [A, B, C])
     text = sent(f2b_digest, config)
-    assert "3 bans, 3 addresses" in text
-    assert "3 bans recorded, 3 in fail2ban's database; 2 were missing and have been added" in text
-    assert "without our action" not in text  # it told of an unban since
+    assert "3 bans 3 addresses" in text
+    assert "3 bans recorded, 3 in fail2ban's database; 2 missed bans recovered" in text
+    assert "without the f2b-digest action" not in text  # it told of an unban since
     record(path, [("sshd", "192.0.2.9", NOON + 1800)])
     assert "1 ban recorded, 0 of them still in" in sent(f2b_digest, config)
     assert query(path, "SELECT source, history FROM event WHERE ip = '192.0.2.2'") == [("database", 0)]
@@ -80,7 +80,7 @@ def test_a_jail_without_our_action_is_named(f2b_digest: Command, config: Path, p
     know(config, [A, ("web", "192.0.2.7", NOON), ("recidive", "192.0.2.7", NOON)])
     config.write_text(config.read_text().replace("[channels.out]", 'jails = ["*", "!recidive"]\n[channels.out]'))
     text = sent(f2b_digest, config)
-    assert "Jail web seems to ban without our action: see f2b-digest check" in text
+    assert "Jail web bans without the f2b-digest action." in text
     assert "recidive" not in text
     assert "sshd seems" not in text
 
@@ -89,7 +89,7 @@ def test_a_jail_that_lost_our_action_is_named(f2b_digest: Command, config: Path,
     """A reload that dropped it, say: two bans, and nothing since."""
     record(path, [A])
     know(config, [A, B, C])
-    assert "Jail sshd seems to ban without our action" in sent(f2b_digest, config)
+    assert "Jail sshd bans without the f2b-digest action" in sent(f2b_digest, config)
 
 
 def test_a_database_that_forgot_is_no_fault(f2b_digest: Command, config: Path, path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_database_that_cannot_be_read_is_passed_over(f2b_digest: Command, conf
     else:
         query(file, "DROP TABLE bans")
     text = sent(f2b_digest, config)
-    assert ("Not looked at: fail2ban's database; f2b-digest check says why." in text) == (how != "none")
+    assert ("Not checked: fail2ban's database; f2b-digest check says why." in text) == (how != "none")
     assert "warning fail2ban's database: " in f2b_digest("--config", config, "check").out
 
 
@@ -149,15 +149,15 @@ def test_a_preview_says_what_the_mail_will_say(f2b_digest: Command, config: Path
     """The line of the comparison, what would be added, and that it needs somebody; nothing is added."""
     record(path, [A])
     know(config, [A, B, C])
-    line = "3 bans recorded, 3 in fail2ban's database; 2 were missing and have been added"
+    line = "3 bans recorded, 3 in fail2ban's database; 2 missed bans recovered"
     text, trouble = previewed(f2b_digest, config)
     assert line in text
-    assert "2 bans were not recorded" in text
+    assert "2 missed bans were recovered" in text
     assert trouble == "f2b-digest: 2 more in fail2ban's database were not recorded: the next send adds them\n"
     assert len(query(path, "SELECT 1 FROM event WHERE kind = 'ban'")) == 1
     mail = sent(f2b_digest, config)
     assert line in mail
-    assert "2 bans were not recorded" in mail
+    assert "2 missed bans were recovered" in mail
 
 
 def test_a_preview_of_what_is_all_recorded(f2b_digest: Command, config: Path, path: Path) -> None:
@@ -186,7 +186,7 @@ def test_it_stands_in_the_html_and_in_the_json(f2b_digest: Command, config: Path
     sent(f2b_digest, config)
     document = json.loads(f2b_digest("--config", config, "show", "1", "--format", "json").out)
     assert document["reconciliation"] == {"recorded": 2, "known": 2, "added": 1, "jails": []}
-    assert "1 was missing and has been added" in f2b_digest("--config", config, "show", "1", "--format", "html").out
+    assert "1 missed ban recovered" in f2b_digest("--config", config, "show", "1", "--format", "html").out
 
 
 @pytest.mark.slow
@@ -213,6 +213,6 @@ def test_a_real_fail2bans_database_is_what_its_action_recorded(
         out = server.store.parent / "out"  # the store's owner writes there
         config.write_text(config.read_text().replace('"out"\n', f'"{out}"\n', 2).replace(f'["{out}"]', '["out"]'))
         said = sent(apart, config, out)
-    assert "4 bans recorded, 4 in fail2ban's database; 1 was missing and has been added" in said
-    assert "Jail web seems to ban without our action" in said
+    assert "4 bans recorded, 4 in fail2ban's database; 1 missed ban recovered" in said
+    assert "Jail web bans without the f2b-digest action" in said
     assert "ssh seems" not in said

@@ -12,6 +12,7 @@ from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
+from f2b_digest.analysis.proxies import Proxies, proxy_banned
 from f2b_digest.analysis.recommendations import FREQUENT, advised
 from f2b_digest.analysis.repeats import fresh, outages
 from f2b_digest.analysis.statistics import SHORTEST_SILENCE, usual
@@ -21,8 +22,8 @@ from f2b_digest.model.digest import Compared, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
 __all__ = [
-    "FREQUENT", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Usual", "analyse", "campaign_rule",
-    "outages",
+    "FREQUENT", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual", "analyse",
+    "campaign_rule", "outages",
 ]  # fmt: skip
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
@@ -34,7 +35,7 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
     own = OwnAddresses(inputs.host_context, counts.start.timestamp(), counts.end.timestamp())
     every = inputs.baseline.all
     compared = Compared(inputs.baseline.before_all, usual(every), len(every), counts.new, counts.returning)
-    found = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs))
+    found = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs, own))
     facts = tuple(fresh(found, inputs, counts.end.timestamp()))
     return Judgement(
         compared=compared,
@@ -58,14 +59,17 @@ def campaign_rule(least: int) -> CampaignRule:
 
 def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
     """Yield what needs somebody, the most urgent first: who is locked out before who is not kept out."""
-    yield from own_banned(counts, own, inputs.own_bans)
+    yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if fact.needs_you)
+    context = inputs.host_context
+    yield from proxy_banned(counts, Proxies(context), inputs.proxy_bans, context.ignored)
     yield from at_work(counts, inputs)
     yield from only(_unrecorded(inputs))
     if inputs.complete:
         yield from only(_not_delivered(inputs), _late(counts, inputs))
 
 
-def _news(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
+def _news(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
+    yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if not fact.needs_you)
     yield from surges(counts, inputs)
     yield from concerted(counts, inputs)
     yield from only(targeted(counts, inputs))

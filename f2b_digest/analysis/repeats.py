@@ -20,7 +20,7 @@ A_MONTH = 30 * 86400.0
 """Seconds after which the same advice is given again."""
 SAME = 1.5
 """Seconds by which two times may differ that are the same."""
-LASTING: Mapping[str, tuple[str, ...]] = {"silent": ("jail", "last"), "down": ("since",), "proxy": ("jail",)}
+LASTING: Mapping[str, tuple[str, ...]] = {"silent": ("jail", "last"), "down": ("since",), "proxy": ("jail", "name")}
 """By kind, what makes it the same one: it is told until it ends."""
 NEWS: Mapping[str, tuple[str, ...]] = {
     "campaign": ("network", "asn"),

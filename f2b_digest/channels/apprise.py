@@ -66,7 +66,7 @@ class Apprise(Channel):
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the notification's kind, its title, and its body, a line each for the first two."""
-        urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
+        urgent = stamp.needs_attention or (self.urgent_from is not None and stamp.bans >= self.urgent_from)
         title = one_line(content.parts["apprise/title.txt"], 120)
         body = content.parts["apprise/body.txt"].strip()
         return f"{'warning' if urgent else 'info'}\n{title}\n{body}".encode("utf-8", "replace")

@@ -12,6 +12,8 @@ from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Content, Message, Needs, Stamp
 
+ATTENTION = 4
+"""The priority of a digest that needs attention, at least: a long vibration, not the alarm that 5 is."""
 TITLE_LIMIT = 120
 """Characters; a phone shows one line."""
 PERMANENT = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 431})
@@ -55,7 +57,7 @@ class Ntfy(Login):
     )
     """Topic: letters, digits, - and _, at most 64. Example: "Alertes_web1"."""
     priority: int = Field(default=3, ge=1, le=5)
-    """Priority of the notification."""
+    """Priority of the notification; at least 4 where something needs attention."""
     urgent_from: int | None = Field(default=None, ge=1)
     """From this many bans on, the priority is 5. Example: 100."""
     tags: tuple[Annotated[str, StringConstraints(pattern=r"^[^,\s]+$")], ...] = Field(
@@ -91,11 +93,12 @@ class Ntfy(Login):
     def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the JSON to publish."""
         urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
+        priority = max(self.priority, ATTENTION) if stamp.needs_attention else self.priority
         document: dict[str, Any] = {
             "topic": self.topic,
             "title": one_line(content.parts["ntfy/title.txt"], TITLE_LIMIT),
             "message": content.parts["ntfy/message.txt"].strip().encode("utf-8", "replace").decode(),
-            "priority": 5 if urgent else self.priority,
+            "priority": 5 if urgent else priority,
             "sequence_id": self.identity(stamp),
         }
         if self.tags:

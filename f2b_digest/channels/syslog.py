@@ -41,7 +41,7 @@ class Syslog(Channel):
     urgent_from: int | None = Field(default=None, ge=1)
     """From this many bans on, the level is urgent_level. Example: 100."""
     urgent_level: Level = "warning"
-    """Syslog level from urgent_from bans on."""
+    """Syslog level where something needs attention, and from urgent_from bans on."""
     socket: ConfiguredPath = Field(default="/dev/log", validate_default=True)
     """Socket of the syslog daemon."""
 
@@ -57,7 +57,7 @@ class Syslog(Channel):
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the datagrams, one a line."""
-        urgent = self.urgent_from is not None and stamp.bans >= self.urgent_from
+        urgent = stamp.needs_attention or (self.urgent_from is not None and stamp.bans >= self.urgent_from)
         priority = 8 * FACILITIES[self.facility] + LEVELS[self.urgent_level if urgent else self.level]
         lines = (cut(one_line(line, LINE_LIMIT), LINE_LIMIT) for line in content.parts["syslog/lines.txt"].splitlines())
         return b"".join(f"<{priority}>f2b-digest: ".encode() + line + b"\n" for line in lines if line)

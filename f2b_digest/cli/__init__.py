@@ -100,7 +100,7 @@ class Program:
 
             self.gathered = host.gather(configuration, self._oldest_login(configuration))
         if self.becomes_another(configuration):
-            _prepare(configuration)
+            prepare(configuration)
         self.become_owner(path, languages_of(configuration))
         if self.gathered:
             self.gathered.database.copy()
@@ -108,6 +108,8 @@ class Program:
 
     def becomes_another(self, configuration: "Configuration") -> bool:
         """Say whether `begin` will become another user. Raises ConfigurationError or StoreError."""
+        if self.is_centre(configuration.store):
+            return os.geteuid() == 0
         return os.geteuid() == 0 and privileges.owner_of(self.store_path(configuration.store)) is not None
 
     def become_owner(self, path: Path, languages: Iterable[str] | None = None) -> None:
@@ -130,13 +132,13 @@ class Program:
 
     def _oldest_login(self, configuration: "Configuration") -> float:
         from f2b_digest.analysis.own_addresses import LOGINS_BEFORE
-        from f2b_digest.periods import DAY, PACES
+        from f2b_digest.periods import DAY, seconds
 
         return (
             self.clock()
             - DAY
             - LOGINS_BEFORE
-            - max(PACES[report.every or "week"] for report in configuration.reports.values())
+            - max(seconds(report.every or "week") for report in configuration.reports.values())
         )
 
     def host_context(self, configuration: "Configuration") -> "HostContext":
@@ -155,6 +157,11 @@ class Program:
             complain(note)
         return known
 
+    def is_centre(self, configured: object) -> bool:
+        """Say whether the store is a fleet's centre: that of --store, else the configuration's."""
+        name = self.store or configured
+        return isinstance(name, str) and name.startswith(("postgresql://", "postgres://"))
+
     def store_path(self, configured: object) -> Path:
         """Return where the store is: --store, else the configuration's (beside it), else the default.
 
@@ -167,8 +174,16 @@ class Program:
             raise ConfigurationError([f"{self.config}: store: must be a text"])
         if name.startswith("sqlite:///"):
             name = name.removeprefix("sqlite:///")
+        elif self.is_centre(name):
+            raise ConfigurationError(
+                ["the store is a fleet's centre, which has no events of this host: this command is for a host's store"]
+            )
         elif "://" in name:
-            raise ConfigurationError([f"store {name.partition('://')[0]}://…: a store is a path, or sqlite:///path"])
+            raise ConfigurationError(
+                [
+                    f"store {name.partition('://')[0]}://…: a store is a path, sqlite:///path, or a fleet's postgresql://…"
+                ]
+            )
         folder = self.config.absolute().parent if self.config and not self.store else Path()
         try:
             return folder / Path(name).expanduser()
@@ -176,7 +191,7 @@ class Program:
             raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
 
 
-def _prepare(configuration: "Configuration") -> None:
+def prepare(configuration: "Configuration") -> None:
     """Let the channels load what they need; one that cannot says so when it delivers."""
     import logging
 

@@ -24,6 +24,8 @@ kind = "file"
 folder = "outbox"
 """
 DAY = 86400
+ATTACK = 3 * 3600 - 60
+"""Seconds in which a swarm of one network comes: what the digest is to find."""
 USERS = ("root", "admin", "ubuntu", "oracle", "test", "git", "postgres", "pi", '"><script>alert(1)</script>')
 
 
@@ -78,12 +80,14 @@ def _run(config: Path, *words: str) -> None:
 def sample_week(now: float) -> Iterator[Event]:
     """Yield the events of the week before `now` (UTC epoch seconds), the same each time but for the dates."""
     chance = random.Random(832)  # fail2ban's issue that asks for a digest
-    swarm = [f"203.0.113.{chance.randrange(1, 255)}" for _ in range(9)]
+    swarm = [f"203.0.113.{chance.randrange(1, 255) % 19 + 1}" for _ in range(9)]
+    attack = now - 2.25 * DAY
     for day in range(7):
         start = now - (7 - day) * DAY
         for _ in range(chance.randrange(6, 14)):
-            at = start + chance.random() * DAY
-            yield _ban("sshd", chance.choice(swarm), at, chance.randrange(5, 9), 600, chance.sample(USERS, 2))
+            at = attack + chance.random() * ATTACK
+            ip = f"{chance.choice(swarm)}{day}"
+            yield _ban("sshd", ip, at, chance.randrange(5, 9), 600, chance.sample(USERS, 2))
         for hour in (3, 11, 19):
             at = start + hour * 3600 + chance.random() * 600
             yield _ban("sshd", "198.51.100.23", at, 5, 600, ["root"])

@@ -29,7 +29,7 @@ TEMPLATE = "terminal/find.txt"
 @click.command()
 @click.argument("what", nargs=-1, required=True, metavar="WHAT...")
 @click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only in this jail, or those of a pattern.")
-@times.options
+@times.options("From this time on.", "Up to this time, which is excluded. Default: now.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Addresses of each jail, and digests, that are shown.")  # fmt: skip  # noqa: E501
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of answers.")
 @console.options
@@ -42,7 +42,8 @@ def command(
 
     WHAT is an address, a network (203.0.113.0/24), a user name, a jail, or the number of a network (AS64500, which
     needs a database of addresses). Of each: its bans, whether it is banned now, which digests told it and to whom, and
-    the lines that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d).
+    the lines that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
+    day is its beginning.
     Nothing is asked of the network.
 
     \b

@@ -37,7 +37,8 @@ def last_period(configuration: Configuration, store: Store, name: str, tally: Ta
     A report without a calendar shows a day. Where the last one has hardly a ban, the last week or month is shown.
     """
     report, zone = configuration.reports[name], composition.zone_of(configuration, name)
-    for every, fewest in ((report.every or "day", FEWEST), ("week", 1), ("month", 1)):
+    usual = report.every if report.every in periods.PACES else "day"
+    for every, fewest in ((usual or "day", FEWEST), ("week", 1), ("month", 1)):
         start = end - periods.PACES[every]
         selection = Selection(since=start, until=end, jails=report.jails)
         if tally.first is not None and tally.first < start and store.pending(selection).bans >= fewest:

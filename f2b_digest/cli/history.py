@@ -9,10 +9,13 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest.cli import Program, report_named, zone_of
+from f2b_digest.cli.centre import archive
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
 from f2b_digest.rendering.renderer import visible
-from f2b_digest.store import Delivery, Sealed, Store
+from f2b_digest.store import Delivery, Sealed
+
+MARK = "!"
 
 
 @click.command()
@@ -25,11 +28,11 @@ from f2b_digest.store import Delivery, Sealed, Store
 def command(program: Program, report: str, limit: int, as_json: bool) -> None:
     """List the digests and what became of each delivery.
 
-    Of one REPORT, or of all. The number in front is the ID for `show` and `resend`.
+    Of one REPORT, or of all. The number in front is the one for `show` and `resend`; what did not arrive is marked.
     """
     configuration = program.configuration()
     name = report_named(configuration, report) if report else None
-    with Store(program.begin(configuration), read_only=True) as store:
+    with archive(program, configuration, read_only=True) as store:
         digests = store.digests(name, most=limit)
         deliveries = store.deliveries(digests=[digest.id for digest in digests]) if digests else []
     rows = [_digest(digest, [row for row in deliveries if row.digest == digest.id]) for digest in digests]
@@ -73,17 +76,36 @@ def _digest(digest: Sealed, deliveries: Iterable[Delivery]) -> _Digest:
 
 
 def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable[str]:
+    """Yield the digests of each report together; what did not arrive has a mark in front."""
     if not digests:
         yield "no digest yet"
-    for digest in digests:
-        zone = zone_of(configuration, digest.report)
-        period = f"{_moment(digest.period_start, zone)} to {_moment(digest.period_end, zone)}"
-        yield f"{digest.id:5}  {digest.report}, {period}: {plural(digest.bans, 'ban', 'bans')}"
-        for row in digest.deliveries:
-            when = f" {_moment(row.settled_at, zone)}" if row.settled_at else ""
-            tried = f", {plural(row.attempts, 'attempt', 'attempts')}" if row.attempts != 1 else ""
-            error = f": {row.error}" if row.error else ""
-            yield f"       {row.status}{when}: {row.channel} to {row.recipient}{tried}{error}"
+    reports = [*configuration.reports, *sorted({each.report for each in digests} - configuration.reports.keys())]
+    for report in reports:
+        mine = [digest for digest in digests if digest.report == report]
+        if mine:
+            yield report
+        for digest in mine:
+            yield from _digest_lines(digest, zone_of(configuration, report))
+    if any(_missing(digest) for digest in digests):
+        yield f"{MARK} did not arrive, or not yet; see f2b-digest status"
+
+
+def _digest_lines(digest: _Digest, zone: ZoneInfo) -> Iterable[str]:
+    missing = _missing(digest)
+    period = f"{_moment(digest.period_start, zone)} to {_moment(digest.period_end, zone)}"
+    yield f"{MARK if missing else ' '}{digest.id:5}  {period}: {plural(digest.bans, 'ban', 'bans')}"
+    for row in digest.deliveries:
+        when = f" {_moment(row.settled_at, zone)}" if row.settled_at else ""
+        tried = f", {plural(row.attempts, 'attempt', 'attempts')}" if row.attempts != 1 else ""
+        error = f": {row.error}" if row.error else ""
+        mark = MARK if row in missing else " "
+        yield f"{mark}       {row.status}{when}: {row.channel} to {row.recipient}{tried}{error}"
+
+
+def _missing(digest: _Digest) -> Sequence[_Delivery]:
+    """Return the deliveries that did not arrive, without those of which a later copy did."""
+    later = {(row.channel, row.recipient): row for row in digest.deliveries}
+    return [row for row in later.values() if row.status != "sent"]
 
 
 def _moment(at: float, zone: ZoneInfo) -> str:

@@ -3,13 +3,12 @@
 import contextlib
 import json
 import os
-import re
 import sys
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -17,13 +16,14 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, complain, console, first_look, report_named, scratch
+from f2b_digest.cli import Program, centre, complain, console, first_look, report_named, scratch, times
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
-from f2b_digest.model.document import schema, to_json
+from f2b_digest.model.document import document, schema, to_json
+from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
@@ -33,7 +33,6 @@ from f2b_digest.store import HOW_TO_RECOVER, Store, damage
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
 """In the place of the id that a digest gets when it is sealed, and as long."""
-AGES = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 @click.command()
@@ -41,24 +40,24 @@ AGES = {"h": "hours", "d": "days", "w": "weeks"}
 @click.option("--format", "form", type=click.Choice((*FORMATS, "schema")), default="text", show_default=True)
 @click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
-@click.option(
-    "--since", metavar="TIME", help='Show a past period instead of what is pending: from this time on, or "all".'
-)
-@click.option("--until", metavar="TIME", help="The end of the past period. Default: now.")
+@click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only this jail, or those of a pattern.")
+@times.options('Show a past period instead of what is pending: from this time on, or "all".', "Its end. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
               help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
 @console.options
 @click.pass_obj
 def command(
-    program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None, since: str | None,
-    until: str | None, source: Path | None, colour: console.Colour, no_pager: bool,
+    program: Program, words: tuple[str, ...], form: str, channel: str | None, output: Path | None,
+    jails: tuple[str, ...], since: str | None, until: str | None, source: Path | None, colour: console.Colour,
+    no_pager: bool,
 ) -> None:  # fmt: skip
     """Show what send would send, and change nothing.
 
     On a terminal in its colours and width; to a pipe or FILE the text of the mail.
 
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
-    zone (2026-11-20, "2026-11-20 14:00"), or an age (12h, 7d, 2w). "schema" is the JSON Schema of "json".
+    zone (2026-11-20, "2026-11-20 14:00"), a day (yesterday, monday) or an age (12h, 7d, 2w); a day is its beginning.
+    "schema" is the JSON Schema of "json".
 
     --from needs no store and no set-up: it ends with the last line of the files, and shows the last day (week or month,
     if that is the report's period), judged by all that is older in them. "-" is the standard input.
@@ -66,7 +65,7 @@ def command(
     \b
     Examples:  f2b-digest preview
                f2b-digest preview weekly --format html --output digest.html
-               f2b-digest preview --since 7d
+               f2b-digest preview --since 7d --jail sshd
                f2b-digest preview --from /var/log/fail2ban.log*
     """  # noqa: D301 - click wants the character, not its name
     if form == "schema":
@@ -74,13 +73,14 @@ def command(
         return
     configuration = program.configuration()
     name, sources = _named(configuration, words, source)
+    configuration = only(configuration, name, jails)
     now = program.clock()
     renderer = renderer_for(configuration, name)
-    layout = layout_of(form, output, colour)
+    layout = replace(layout_of(form, output, colour), stored=not sources)
     sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        path = program.begin(configuration, looks=True)
+        path, context = _place(stack, program, configuration, name, since, now, at_centre=not sources)
         tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
@@ -93,7 +93,7 @@ def command(
             selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
             selection, end = _open(configuration, store, name, now)
-        host_context = program.host_context(configuration)
+        host_context = context()
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
@@ -116,6 +116,14 @@ def command(
         raise click.exceptions.Exit(1)
 
 
+def only(configuration: Configuration, name: str, jails: tuple[str, ...]) -> Configuration:
+    """Return the configuration with a report of only some jails, by name or pattern; of all its own where none is."""
+    if not jails:
+        return configuration
+    report = configuration.reports[name].model_copy(update={"jails": jails})
+    return replace(configuration, reports={**configuration.reports, name: report})
+
+
 def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, tuple[Path, ...]]:
     """Return the report that was named, or the first one, and the files to look at instead of the store.
 
@@ -127,6 +135,20 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     if words and source is None:
         raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
     return name, () if source is None else (source, *map(Path, words))
+
+
+def _place(
+    stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
+    now: float, *, at_centre: bool,
+) -> tuple[Path, Callable[[], HostContext]]:  # fmt: skip
+    """Return the store to look at, and what tells of the host: of a fleet, a scratch one, as long as the stack is."""
+    if not at_centre or not program.is_centre(configuration.store):
+        return program.begin(configuration, looks=True), lambda: program.host_context(configuration)
+    fleet = stack.enter_context(centre.opened(program, configuration))
+    report = configuration.reports[name]
+    oldest = now if since is None else times.moment_of(since, now, composition.zone_of(configuration, name))
+    store = stack.enter_context(fleet.about(name, report.hosts, report.every, oldest))
+    return store.path, lambda: replace(centre.host_context(configuration), judged=store.judged())
 
 
 def _tell_of_store(path: Path) -> None:
@@ -177,23 +199,9 @@ def _past(
 ) -> Selection:
     """Return the selection of a period that a person named; `first` is the beginning of all there is, if known."""
     zone = composition.zone_of(configuration, name)
-    start = None if since is None else first if since == "all" else parse_time(since, now, zone)
-    end = now if until is None else parse_time(until, now, zone)
-    if start is not None and start >= end:
-        raise click.UsageError("--since is not before --until")
-    return Selection(since=start, until=end, jails=configuration.reports[name].jails)
-
-
-def parse_time(text: str, now: float, zone: ZoneInfo) -> float:
-    """Return the epoch seconds of a local date and time, or of an age."""
-    age = re.fullmatch(r"(\d{1,5})([hdw])", text)
-    if age:
-        return now - timedelta(**{AGES[age[2]]: int(age[1])}).total_seconds()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{text!r} is no time like 2026-11-20, '2026-11-20 14:00', 12h, 7d or 2w") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+    start, end = times.bounds(None if since == "all" else since, until, now, zone)
+    selection = Selection(since=start, until=now if end is None else end, jails=configuration.reports[name].jails)
+    return replace(selection, since=first) if since == "all" else selection
 
 
 def layout_of(form: str, output: Path | None, colour: console.Colour) -> Layout:
@@ -231,8 +239,10 @@ def write(path: Path | int | None, content: str | bytes, *, colour: bool = False
         raise click.FileError(str(path), error.strerror) from None
 
 
-def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
+def show(digest: Digest, form: str, renderer: Renderer, *, everything: bool = False) -> tuple[str, Digest]:
     """Return a digest in one of `FORMATS`, cut to the size in which a channel with its defaults would send it.
+
+    With `everything`, nothing is cut.
 
     The digest is returned too, with notes of what went wrong on the way.
     """
@@ -244,6 +254,10 @@ def show(digest: Digest, form: str, renderer: Renderer) -> tuple[str, Digest]:
         channel = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="preview")
     else:
         channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
+
+    if everything:
+        name = "email/body.html" if form == "html" else "email/body.txt"
+        return renderer.render([name], document(digest))[name], digest
 
     def fits(content: Content) -> bool:  # what is only for a screen takes no room in a message
         return bool(channel.fits(Content({name: plain(text) for name, text in content.parts.items()}), stamp))

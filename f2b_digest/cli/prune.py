@@ -2,7 +2,7 @@
 
 import click
 
-from f2b_digest.cli import Program
+from f2b_digest.cli import Program, centre
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.send import PATIENCE, only_sender, open_store, tidy
 
@@ -16,6 +16,13 @@ def command(program: Program) -> None:
     age. Never anything that is pending or undelivered. `send` does the same at its end.
     """
     configuration = program.configuration()
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            hosts = {name: report.hosts for name, report in configuration.reports.items()}
+            done = fleet.prune(configuration.keep, hosts)
+        if program.verbose:
+            click.echo("\n".join(done) or "nothing to do")
+        return
     path = program.begin(configuration)
     with only_sender(path, PATIENCE), open_store(path) as store:
         dropped = tidy(store, configuration, program.clock())

@@ -9,7 +9,7 @@ import click
 
 from f2b_digest import privileges, recorder
 from f2b_digest.cli import Program, complain
-from f2b_digest.errors import ConfigurationError, StoreError
+from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 
 
 @click.command()
@@ -62,6 +62,6 @@ def settings(path: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+        raise ConfigurationError([unreadable(path, error)]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{path}: {error}"]) from None

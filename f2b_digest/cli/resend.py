@@ -5,10 +5,10 @@ import click
 from f2b_digest import delivery
 from f2b_digest.channels.mime import bare_address
 from f2b_digest.cli import Program
-from f2b_digest.cli.send import PATIENCE, only_sender, tell
+from f2b_digest.cli.send import sending, tell
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
-from f2b_digest.store import Delivery, Store
+from f2b_digest.store import Delivery, Outbox
 
 
 @click.command()
@@ -31,15 +31,14 @@ def command(program: Program, id: int, channel: str | None, to: str | None) -> N
         to = to if to is None else bare_address(to)
     except ValueError as error:
         raise click.UsageError(f"--to: {error}") from None
-    path = program.begin(configuration)
-    with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
+    with sending(program, configuration) as store:
         originals = _originals(configuration, store, id, channel, to)
         outcomes = delivery.resend(configuration, store, originals, to, program.clock)
     tell(outcomes, program.verbose)
 
 
 def _originals(
-    configuration: Configuration, store: Store, key: int, channel: str | None, to: str | None
+    configuration: Configuration, store: Outbox, key: int, channel: str | None, to: str | None
 ) -> list[Delivery]:
     """Return the deliveries to repeat, each channel's each recipient once. Raises where there is nothing to repeat."""
     stored = store.deliveries(digests=[key])

@@ -1,6 +1,9 @@
 """`retry`: try the deliveries that are due. Where none is, this loads no library but click: cron runs it all day."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +11,10 @@ from f2b_digest import privileges
 from f2b_digest.cli import Program
 from f2b_digest.cli.record import settings
 from f2b_digest.store import is_check_due, is_idle
+
+if TYPE_CHECKING:
+    from f2b_digest.config import Configuration
+    from f2b_digest.store import Outbox
 
 YES = 1
 
@@ -21,7 +28,11 @@ def command(program: Program) -> None:
     delivery is tried after 5 minutes, then after twice as long up to 4 hours, for 5 days. Once a week it also checks a
     large store for damage.
     """
-    path = program.store_path(settings(program.config).get("store"))
+    store = settings(program.config).get("store")
+    if program.is_centre(store):
+        _retry(program)
+        return
+    path = program.store_path(store)
     now = program.clock()
     if privileges.as_owner(path, lambda: is_idle(path, now)) != YES:  # root may still have to read the configuration
         _retry(program)
@@ -34,21 +45,38 @@ def _retry(program: Program) -> None:
     from f2b_digest import delivery
     from f2b_digest.cli.send import tell, waiting
     from f2b_digest.delivery.ping import ping_all
-    from f2b_digest.store import Store, is_there, sender_lock
 
     configuration = program.configuration()
-    path = program.begin(configuration)
-    if not is_there(path):
-        return
-    with sender_lock(path, 0) as alone:
-        if not alone:
+    with _outbox(program, configuration) as outbox:
+        if outbox is None:
             return
-        with Store(path, read_only=False) as store:
-            outcomes = delivery.retry(configuration, store, program.clock)
-            waits = waiting(store)
+        outcomes = delivery.retry(configuration, outbox, program.clock)
+        waits = waiting(outbox)
     tried = [name for name in configuration.reports if any(outcome.report == name for outcome in outcomes)]
     ping_all(configuration, tried, outcomes, waits)
     tell(outcomes, program.verbose)
+
+
+@contextmanager
+def _outbox(program: Program, configuration: "Configuration") -> "Iterator[Outbox | None]":
+    """Open where deliveries are; None where there are none yet, or another send is at work."""
+    from f2b_digest.cli import centre
+    from f2b_digest.store import Store, is_there, sender_lock
+
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            yield fleet
+        return
+    path = program.begin(configuration)
+    if not is_there(path):
+        yield None
+        return
+    with sender_lock(path, 0) as alone:
+        if not alone:
+            yield None
+            return
+        with Store(path, read_only=False) as store:
+            yield store
 
 
 def _check(path: Path, now: float) -> None:

@@ -10,15 +10,17 @@ from pathlib import Path
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, complain, report_named
+from f2b_digest.cli import Program, centre, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
 from f2b_digest.errors import F2bDigestError, StoreError
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.reconcile import Known
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import (
     OVERDUE,
+    Outbox,
     Store,
     begin_week,
     is_due,
@@ -55,15 +57,48 @@ def command(program: Program, reports: tuple[str, ...]) -> None:
     configuration = program.configuration()
     names = [report_named(configuration, name) for name in reports] or list(configuration.reports)
     renderer = delivery.renderer_of(configuration)
+    if program.is_centre(configuration.store):
+        outcomes, waits = _send_of_fleet(program, configuration, renderer, names)
+    else:
+        outcomes, waits = _send(program, configuration, renderer, names)
+    ping_all(configuration, names, outcomes, waits)
+    tell(outcomes, program.verbose)
+
+
+def _send(
+    program: Program, configuration: Configuration, renderer: Renderer, names: list[str]
+) -> tuple[list[Outcome], set[str]]:
     path = program.begin(configuration, looks=True)
     with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
         outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
         tidy(store, configuration, program.clock())
-        waits = waiting(store)
-    ping_all(configuration, names, outcomes, waits)
-    tell(outcomes, program.verbose)
+        return outcomes, waiting(store)
+
+
+def _send_of_fleet(
+    program: Program, configuration: Configuration, renderer: Renderer, names: list[str]
+) -> tuple[list[Outcome], set[str]]:
+    with failure_pinged(configuration, names), centre.opened(program, configuration) as fleet:
+        context = centre.host_context(configuration)
+        for line in fleet.silences(program.clock()):
+            complain(line)
+        outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
+        fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
+        return outcomes, waiting(fleet)
+
+
+@contextmanager
+def sending(program: Program, configuration: Configuration) -> Iterator[Outbox]:
+    """Open where digests and deliveries are, as the only sender of a host's store."""
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            yield fleet
+        return
+    path = program.begin(configuration)
+    with only_sender(path, PATIENCE), Store(path, read_only=False) as store:
+        yield store
 
 
 @contextmanager
@@ -77,7 +112,7 @@ def failure_pinged(configuration: Configuration, names: Iterable[str]) -> Iterat
         raise
 
 
-def waiting(store: Store) -> set[str]:
+def waiting(store: Outbox) -> set[str]:
     """Return the reports that have deliveries which will be tried again."""
     return {row.report for row in store.undelivered() if row.status == "deferred"}
 

@@ -5,16 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program, metrics, zone_of
+from f2b_digest.cli import Program, centre, metrics, trouble, zone_of
 from f2b_digest.cli.console import plural
-from f2b_digest.config import Configuration
+from f2b_digest.config import Configuration, Report
 from f2b_digest.rendering.renderer import visible
-from f2b_digest.store import HOW_TO_RECOVER, Delivery, Store, damage, progress
+from f2b_digest.store import HOW_TO_RECOVER, Delivery, Outbox, Pending, Sealed, Store, damage, progress
+
+if TYPE_CHECKING:
+    from f2b_digest.fleet.centre import Centre
 
 LONGEST_TEXT = 4096
 """Characters: a path, or a reason with what to do, is of no use when cut."""
@@ -36,7 +40,7 @@ LONGEST_TEXT = 4096
 )
 @click.pass_obj
 def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
-    """Show what is pending, what was not delivered, and why.
+    """Show what is pending, what was not delivered, and why. The first line says whether all is well.
 
     \b
     Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
@@ -53,9 +57,7 @@ def command(program: Program, as_json: bool, form: str | None, textfile: Path | 
     elif form == "prometheus":
         click.echo(_metrics(program, configuration), nl=False)
     else:
-        path = program.begin(configuration)
-        with Store(path, read_only=True) as store:
-            state = _state(configuration, store, path)
+        state = _state_of(program, configuration)
         as_json = as_json or form == "json"
         click.echo(json.dumps(asdict(state), indent=2) if as_json else "\n".join(_lines(state, configuration)))
 
@@ -117,20 +119,39 @@ class _State:
     undelivered: Sequence[_Trouble]
     fleet: _Upload | None
     """None where the host joined no fleet."""
+    trouble: Sequence[str]
+    """What is not well, a line each."""
 
 
-def _state(configuration: Configuration, store: Store, path: Path) -> _State:
+def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
+    reports = {}
+    for name, report in configuration.reports.items():
+        pending = fleet.pending_of(name, report.hosts, report.jails)
+        reports[name] = _report_of(report, pending, fleet.last_digest(name))
+    noted, undelivered = _troubles(configuration, fleet)
+    lines = list(trouble.of_deliveries(configuration, fleet))
+    return _State(fleet.name, fleet.size(), 0, "", reports, noted, undelivered, None, lines)
+
+
+def _troubles(configuration: Configuration, store: Outbox) -> tuple[list[_Trouble], list[_Trouble]]:
+    """Return what was noted at the newest digests' deliveries, and what is not delivered."""
     newest = [last.id for name in configuration.reports if (last := store.last_digest(name))]
     noted = store.deliveries(("sent",), digests=newest) if newest else []
+    return [_Trouble.of(row) for row in noted if row.error], [_Trouble.of(row) for row in store.undelivered()]
+
+
+def _state(configuration: Configuration, store: Store, path: Path, now: float) -> _State:
+    noted, undelivered = _troubles(configuration, store)
     return _State(
         store=str(path),
         bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
         spooled=recorder.spooled(str(path)),
         damage=damage(path),
         reports={name: _report(configuration, store, name) for name in configuration.reports},
-        noted=[_Trouble.of(row) for row in noted if row.error],
-        undelivered=[_Trouble.of(row) for row in store.undelivered()],
+        noted=noted,
+        undelivered=undelivered,
         fleet=_upload(path),
+        trouble=list(trouble.found(configuration, store, path, now)),
     )
 
 
@@ -140,16 +161,28 @@ def _upload(path: Path) -> _Upload | None:
 
 
 def _report(configuration: Configuration, store: Store, name: str) -> _Report:
-    report, last = configuration.reports[name], store.last_digest(name)
-    pending = store.pending(composition.pending(store, name, report))
+    report = configuration.reports[name]
+    return _report_of(report, store.pending(composition.pending(store, name, report)), store.last_digest(name))
+
+
+def _report_of(report: Report, pending: Pending, last: Sealed | None) -> _Report:
     sealed = _Last(last.sealed_at, last.bans) if last else None
     return _Report(pending.bans, pending.since, sealed, report.channels)
+
+
+def _state_of(program: Program, configuration: Configuration) -> _State:
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            return _state_of_fleet(configuration, fleet)
+    path = program.begin(configuration)
+    with Store(path, read_only=True) as store:
+        return _state(configuration, store, path, program.clock())
 
 
 def _metrics(program: Program, configuration: Configuration) -> str:
     path = program.begin(configuration)
     with Store(path, read_only=True) as store:
-        state = _state(configuration, store, path)
+        state = _state(configuration, store, path, program.clock())
         reports = {
             name: metrics.Report(
                 report.pending_bans,
@@ -167,6 +200,7 @@ def _metrics(program: Program, configuration: Configuration) -> str:
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
+    yield f"NOT WELL: {'; '.join(state.trouble)}" if state.trouble else "All is well."
     yield f"store    {state.store}, {state.bytes / 1e6:.1f} MB"
     if state.damage:
         yield f"DAMAGED  set aside: {state.damage}: {HOW_TO_RECOVER}"

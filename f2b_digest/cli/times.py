@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
@@ -22,31 +22,41 @@ class Day(NamedTuple):
     """Excluded."""
 
 
-def options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options `since` and `until`."""
-    until = click.option("--until", metavar="TIME", help="Up to this time, or the end of this day.")
-    return click.option("--since", metavar="TIME", help="From this time on.")(until(command))
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def start_of(text: str, now: float, zone: ZoneInfo) -> float:
-    """Return the epoch seconds of a time, of a day its beginning. Raises click's UsageError."""
-    day = day_of(text, now, zone)
-    return _moment(text, now, zone) if day is None else day.start
+def options(since: str, until: str) -> Callable[[Decorated], Decorated]:
+    """Give a command the options `since` and `until`, with these helps."""
 
+    def decorate(command: Decorated) -> Decorated:
+        last = click.option("--until", metavar="TIME", help=until)
+        return click.option("--since", metavar="TIME", help=since)(last(command))
 
-def end_of(text: str, now: float, zone: ZoneInfo) -> float:
-    """Return the epoch seconds of a time, of a day its end. Raises click's UsageError."""
-    day = day_of(text, now, zone)
-    return _moment(text, now, zone) if day is None else day.end
+    return decorate
 
 
 def bounds(since: str | None, until: str | None, now: float, zone: ZoneInfo) -> tuple[float | None, float | None]:
-    """Return both times of a command. Raises click's UsageError."""
-    start = None if since is None else start_of(since, now, zone)
-    end = None if until is None else end_of(until, now, zone)
+    """Return both times of a command in UTC epoch seconds. Raises click's UsageError."""
+    start = None if since is None else moment_of(since, now, zone)
+    end = None if until is None else moment_of(until, now, zone)
     if start is not None and start >= (now if end is None else end):
         raise click.UsageError("--since is not before --until")
     return start, end
+
+
+def moment_of(text: str, now: float, zone: ZoneInfo) -> float:
+    """Return the epoch seconds of a time, or of the beginning of a day, as journalctl does. Raises UsageError."""
+    age = re.fullmatch(r"(\d{1,5})([hdw])", text.strip())
+    if age:
+        return now - timedelta(**{_AGES[age[2]]: int(age[1])}).total_seconds()
+    day = day_of(text, now, zone)
+    if day is not None:
+        return day.start
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no time like {KNOWN}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
 def day_of(text: str, now: float, zone: ZoneInfo) -> Day | None:
@@ -66,14 +76,3 @@ def day_of(text: str, now: float, zone: ZoneInfo) -> Day | None:
 def _day(day: date, zone: ZoneInfo) -> Day:
     start, end = (datetime.combine(each, time(), zone).timestamp() for each in (day, day + timedelta(days=1)))
     return Day(start, end)
-
-
-def _moment(text: str, now: float, zone: ZoneInfo) -> float:
-    age = re.fullmatch(r"(\d{1,5})([hdw])", text.strip())
-    if age:
-        return now - timedelta(**{_AGES[age[2]]: int(age[1])}).total_seconds()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{text!r} is no time like {KNOWN}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()

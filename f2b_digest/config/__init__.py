@@ -16,7 +16,7 @@ from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.config.keys import Report, Top
 from f2b_digest.config.mistakes import Model, check
-from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.errors import ConfigurationError, hint, unreadable
 from f2b_digest.model.host_context import AnyNetwork
 from f2b_digest.rendering.i18n import known, language_of
 
@@ -53,6 +53,8 @@ class Configuration:
     """What a send compares the store with, if it can read it."""
     friends: tuple[AnyNetwork, ...] = ()
     """Whose ban needs the admin."""
+    proxies: tuple[AnyNetwork, ...] = ()
+    """What passes visitors on to this host."""
     known_quiet: tuple[str, ...] = ()
     """Jails that may be silent or stopped."""
     language: str = "en"
@@ -84,7 +86,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+        raise ConfigurationError([unreadable(path, error)]) from None
 
 
 def parse(
@@ -129,6 +131,7 @@ def _build(
         templates=top.templates,
         fail2ban_database=top.fail2ban_database or FAIL2BAN_DATABASE,
         friends=tuple(ip_network(text, strict=False) for text in top.friends),
+        proxies=tuple(ip_network(text, strict=False) for text in top.proxies),
         known_quiet=top.known_quiet,
         language=top.language,
         geography=top.geography,
@@ -136,6 +139,11 @@ def _build(
         channels={name: channel for name, channel in channels.items() if channel},
         warnings=(*_readable_secrets(path, [*channels.values(), *reports.values()]), *_foreign(table, reports)),
     )
+
+
+def is_centre(store: object) -> bool:
+    """Say whether a store is a fleet's centre, and no file of this host."""
+    return isinstance(store, str) and store.startswith(("postgresql://", "postgres://"))
 
 
 def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -170,8 +178,10 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
     """Return what is wrong between the keys of a report, and between reports and channels."""
     mistakes = ["reports: there is none: add one like [reports.daily]"] if table.get("reports") == {} else []
     for name, values in _tables(table, "reports", []):
-        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) is None:
-            mistakes.append(f'reports.{name}.every: is missing: "calendar" needs "day", "week" or "month"')
+        if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
+            mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')
+        if "hosts" in values and not is_centre(table.get("store")):
+            mistakes.append(f'reports.{name}.hosts: is for a fleet\'s centre (store = "postgresql://…")')
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
             if isinstance(channel, str) and channel not in channels:

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from f2b_digest.channels.http import check_server
 from f2b_digest.channels.keys import ConfiguredPath, Secret, WithSecrets
+from f2b_digest.periods import PACES
 
+EVERY = re.compile(r"[1-9][0-9]{0,3}[mh]")
 AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 
 
@@ -23,7 +25,7 @@ def _zone(name: str) -> str:
 
 def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if all(pattern.startswith("!") for pattern in patterns):
-        raise ValueError('takes no jail in: begin with "*", or with names')
+        raise ValueError('takes nothing in: begin with "*", or with names')
     return patterns
 
 
@@ -38,6 +40,12 @@ def _network(text: str) -> str:
 def _age(text: str) -> str:
     if not AGE.fullmatch(text):
         raise ValueError(f"{text!r} is no age like 400d or 52w (1d at least)")
+    return text
+
+
+def _every(text: str) -> str:
+    if text not in PACES and not EVERY.fullmatch(text):
+        raise ValueError(f'{text!r} is none of "day", "week", "month", and no time like "5m" or "2h"')
     return text
 
 
@@ -56,6 +64,9 @@ class Report(WithSecrets):
     """Names of the channels that get the digest, as in [channels.NAME]. Example: ["mail", "phone"]."""
     jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
     """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
+    hosts: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
+    """Hosts in this report, as shell patterns, where the store is a fleet's centre; "!" excludes, too.
+    Example: ["web*", "!web9*"]."""
     quiet: Literal["skip", "send"] = "skip"
     """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""
     min_bans: int = Field(default=1, ge=1)
@@ -64,8 +75,12 @@ class Report(WithSecrets):
     """Folder of templates for this report; they take precedence over all others. Example: "weekly-templates"."""
     period: Literal["pending", "calendar"] = "pending"
     """What a digest covers: "pending" is all since the last digest, "calendar" is whole days, weeks or months."""
-    every: Literal["day", "week", "month"] | None = None
-    """How often the report is due. Default: taken from the names daily, weekly and monthly. Example: "day"."""
+    every: Annotated[str, AfterValidator(_every)] | None = None
+    """How often the report is due: "day", "week", "month", or minutes or hours like "5m". cron starts it.
+    Default: taken from the names daily, weekly and monthly. Example: "day".
+    """
+    unbans: bool = False
+    """Send a digest also when nothing was banned, but a ban was lifted by hand."""
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None
@@ -92,7 +107,7 @@ class Top(BaseModel):
     keep: Annotated[str, AfterValidator(_age)] = "400d"
     """How long reported events and sent messages are kept, in days (400d) or weeks (52w)."""
     store: str | None = None
-    """Path of the SQLite store, the same as in the jails' action.
+    """Path of the SQLite store, the same as in the jails' action; or the address of a fleet's centre, postgresql://…
     Default: /var/lib/fail2ban/f2b-digest/bans.sqlite3 for root,
     $XDG_STATE_HOME/f2b-digest/bans.sqlite3 for other users. Example: "/var/lib/fail2ban/f2b-digest/bans.sqlite3".
     """
@@ -104,6 +119,10 @@ class Top(BaseModel):
     """
     friends: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Your own addresses and networks: a ban of one of them needs attention. Example: ["203.0.113.0/24"]."""
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Reverse proxies in front of this host, beside large CDNs and what nginx, Apache and Caddy trust: a ban of one of
+    them needs attention. Example: ["198.51.100.0/24"].
+    """
     known_quiet: tuple[str, ...] = ()
     """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str

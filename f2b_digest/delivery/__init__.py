@@ -17,10 +17,11 @@ from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.document import document, to_json
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.model.message import Content, Message, Needs, Stamp
+from f2b_digest.model.selection import Selection
 from f2b_digest.reconcile import Known
 from f2b_digest.rendering.i18n import load_language
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Source, Store
+from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Outbox, Source, Store
 
 SIZES = (
     (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
@@ -109,8 +110,9 @@ def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
     """Return what a channel may say of a digest beside its text."""
     totals = digest.totals
     return Stamp(
-        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures
-    )
+        key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures,
+        needs_attention=digest.verdict == "needs_attention",
+    )  # fmt: skip
 
 
 def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, source: Source) -> tuple[bytes, Digest]:
@@ -132,7 +134,7 @@ def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, sou
 
 def send(
     configuration: Configuration,
-    store: Store,
+    store: Outbox,
     renderer: Renderer,
     reports: Iterable[str],
     clock: Clock,
@@ -161,7 +163,7 @@ def send(
 
 def _seal(
     configuration: Configuration,
-    store: Store,
+    outbox: Outbox,
     renderer: Renderer,
     name: str,
     now: float,
@@ -170,9 +172,25 @@ def _seal(
 ) -> list[Outcome]:
     """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
     report = configuration.reports[name]
-    taken = composition.due(configuration, store, name, now)
-    if taken is None:
-        return []
+    with outbox.about(name, report.hosts, report.every, now) as store:
+        taken = composition.due(configuration, store, name, now)
+        if taken is None:
+            return []
+        host_context = replace(host_context, judged=store.judged())
+        return _seal_taken(configuration, store, renderer, name, now, taken, known, host_context)
+
+
+def _seal_taken(
+    configuration: Configuration,
+    store: Store,
+    renderer: Renderer,
+    name: str,
+    now: float,
+    taken: tuple[Selection, float],
+    known: Known | None,
+    host_context: HostContext,
+) -> list[Outcome]:
+    report = configuration.reports[name]
     selection, end = taken
     key = uuid.uuid4().hex
     messages: list[tuple[str, Message]] = []
@@ -203,19 +221,20 @@ def _seal(
 def _told_by(configuration: Configuration, report: Report, digest: Digest) -> list[str]:
     """Return the channels that tell a digest: what needs somebody does not wait for more bans."""
     bans, alarming = digest.totals.bans, composition.is_alarming(digest)
-    if not (alarming or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
+    lifted = report.unbans and digest.lifted_in_all > 0
+    if not (alarming or lifted or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
         return []
-    return [name for name in report.channels if alarming or bans >= configuration.channels[name].min_bans]
+    return [name for name in report.channels if alarming or lifted or bans >= configuration.channels[name].min_bans]
 
 
-def retry(configuration: Configuration, store: Store, clock: Clock) -> list[Outcome]:
+def retry(configuration: Configuration, store: Outbox, clock: Clock) -> list[Outcome]:
     """Try every delivery that is due; return the outcomes of the attempts. The caller holds the sender's lock."""
     due = store.deliveries(OPEN, due=clock(), longest=LONGEST_WAIT)
     return attempts.try_all(configuration, store, due, clock)
 
 
 def resend(
-    configuration: Configuration, store: Store, originals: Iterable[Delivery], to: str | None, clock: Clock
+    configuration: Configuration, store: Outbox, originals: Iterable[Delivery], to: str | None, clock: Clock
 ) -> list[Outcome]:
     """Deliver the stored bytes of some deliveries once more, to the same recipients or to another one.
 

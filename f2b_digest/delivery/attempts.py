@@ -15,7 +15,7 @@ from f2b_digest.config import Configuration
 from f2b_digest.errors import DeliveryError, PartlyDeliveredError
 from f2b_digest.isolation import Children, Finished, NotStartedError, OverdueError, Stopped
 from f2b_digest.model.message import Message
-from f2b_digest.store import LONGEST_WAIT, Delivery, Store
+from f2b_digest.store import LONGEST_WAIT, Delivery, Outbox
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class _Result:
     """The channel's other side did not answer."""
 
 
-def try_all(configuration: Configuration, store: Store, deliveries: Iterable[Delivery], clock: Clock) -> list[Outcome]:
+def try_all(configuration: Configuration, store: Outbox, deliveries: Iterable[Delivery], clock: Clock) -> list[Outcome]:
     """Try some deliveries, each channel's one after the other, the channels side by side; return what became of them.
 
     Only this process writes to the store: each attempt is claimed before it begins, and settled as soon as it ends.
@@ -77,7 +77,7 @@ def try_all(configuration: Configuration, store: Store, deliveries: Iterable[Del
 @dataclass
 class _Run:
     configuration: Configuration
-    store: Store
+    store: Outbox
     clock: Clock
     children: Children
     rows: list[Delivery]

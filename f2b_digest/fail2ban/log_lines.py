@@ -30,7 +30,7 @@ _HEAD = re.compile(
     rb"fail2ban\.(?P<component>[a-z]+)[a-z.]*\s*(?:\[\d*\])?\s*:?\s+(?:[^\s\[\]:'.]+\s*:?\s+|(?=\[))"
 )
 _MESSAGE = re.compile(
-    rb"\[(?P<jail>[^\]]*)\] (?P<verb>Ban|Unban|Increase Ban|Restore Ban|Found) (?P<text>.*?)\s*$"
+    rb"\[(?P<jail>[^\]]*)\] (?P<verb>Ban|Unban|Increase Ban|Restore Ban|Found) (?P<text>.*)"
     rb"|Jail '(?P<its_jail>.*)' (?P<change>started|stopped)\s*$"
     rb"|Creating new jail '(?P<new>.*)'\s*$"
     rb"|\s*(?:Set )?banTime(?:: | = )(?P<bantime>-?\d+)\s*$"
@@ -161,7 +161,7 @@ def _line(message: re.Match[bytes], component: bytes, at: float) -> Line | None:
         if kind == "found":
             if not component.startswith(b"filter"):  # the observer tells the same failure again
                 return None
-            text = _DATE_FOUND.sub(b"", text)
+            text = _DATE_FOUND.sub(b"", text.rstrip())
         return Line(kind, _text(groups["jail"]), _text(text), at)
     if groups["change"]:
         return Line(_KINDS[groups["change"]], _text(groups["its_jail"]), "", at)

@@ -91,13 +91,22 @@ def ask(connection: psycopg.Connection, query: LiteralString, values: tuple[obje
     return row
 
 
-def _opened(parts: dict[str, Any]) -> psycopg.Connection:
+def opened(address: str) -> psycopg.Connection:
+    """Connect for transactions of several statements; the caller closes it. Raises CentreError."""
+    parts = parameters(address)
+    with _words():
+        if not is_local(parts):
+            parts |= _tls(parts, {}, [])
+        return _opened(parts, autocommit=False)
+
+
+def _opened(parts: dict[str, Any], *, autocommit: bool = True) -> psycopg.Connection:
     if "," in str(parts.get("host", "")):  # of several, the one that takes writes
         parts.setdefault("target_session_attrs", "read-write")
     options: dict[str, Any] = {**_PATIENCE, "gssencmode": "disable", "application_name": "f2b-digest", **parts}
     with _deadline():
         # No prepared statements: a pooler gives the next one another session.
-        return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
+        return psycopg.connect(**options, autocommit=autocommit, prepare_threshold=None)
 
 
 def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[int]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from f2b_digest.config import Configuration
 from f2b_digest.fail2ban import server
 from f2b_digest.fail2ban.client import CRON, Client
 from f2b_digest.fail2ban.snapshot import Snapshot
-from f2b_digest.host import logins
-from f2b_digest.model.host_context import UNSEEN, AnyNetwork, HostContext, Login
+from f2b_digest.host import logins, proxies
+from f2b_digest.model.host_context import UNSEEN, AnyNetwork, HostContext, Login, Proxy
 
 PRIVATE = tuple(
     ip_network(text)
@@ -42,6 +42,8 @@ class Gathered:
     own: tuple[AnyNetwork, ...] | None
     users: frozenset[str] | None
     """None is what could not be asked."""
+    web_servers: tuple[bytes, ...] = ()
+    """Their configurations."""
 
 
 def gather(configuration: Configuration, since: float, socket: Path | None = None) -> Gathered:
@@ -57,7 +59,8 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
         seen = pool.submit(_best_effort, "logins", lambda: logins.gather(since), logins.Raw(unseen=True))
         own: tuple[AnyNetwork, ...] | None = _best_effort("interfaces", lambda: tuple(own_networks()), None)
         users: frozenset[str] | None = _best_effort("users", _users, None)
-    return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users)
+        servers: tuple[bytes, ...] = _best_effort("web servers", proxies.gather, ())
+    return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users, servers)
 
 
 def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[HostContext, list[str]]:
@@ -81,6 +84,7 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         own=own,
         friends=configuration.friends,
         ignored=gathered.server.ignored,
+        proxies=_best_effort("proxies", lambda: _proxies(gathered, configuration), ()),
         logins=tuple(login for login in found if ip_address(login.ip) not in hosts),
         users=gathered.users or frozenset(),
         running=gathered.server.running,
@@ -90,6 +94,12 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         geography=places,
     )
     return known, notes
+
+
+def _proxies(gathered: Gathered, configuration: Configuration) -> tuple[Proxy, ...]:
+    """Return the networks that pass visitors on, those of the administrator first."""
+    own = (*proxies.configured(configuration.proxies), *proxies.parse(gathered.web_servers))
+    return (*own, *proxies.cdn())
 
 
 def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answer:

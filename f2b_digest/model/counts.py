@@ -17,6 +17,7 @@ class Most(NamedTuple):
 
 SHOWN = Most()
 """As many as the largest message shows."""
+EVERY = Most(1 << 62, 1 << 62)
 
 
 class CampaignRule(NamedTuple):

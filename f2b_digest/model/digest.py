@@ -236,6 +236,16 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Lifted:
+    """A ban that was lifted before its time."""
+
+    jail: str
+    ip: str
+    banned_at: datetime
+    lifted_at: datetime
+
+
+@dataclass(frozen=True)
 class Undelivered:
     """What an earlier digest of the report could not deliver."""
 
@@ -302,6 +312,9 @@ class Digest:
     users: Users | None = None
     when: When | None = None
     where: Where | None = None
+    lifted: tuple[Lifted, ...] = ()
+    """Bans that were lifted by hand in this period, the latest first."""
+    lifted_in_all: int = 0
     """None where this host has no database of addresses."""
     advice: tuple[Advice, ...] = ()
 

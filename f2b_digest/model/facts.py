@@ -34,12 +34,33 @@ class OwnBanned:
     user: str | None
     """Who logged in."""
     unban: str
-    """What to type in a shell; empty where it was unbanned."""
+    """What to type in a shell."""
     ignore: str = ""
     """What to type, so that the jail does not ban it again; lasts until fail2ban restarts."""
     permanent: bool = False
     """Whether the last ban has no end."""
     kind: Literal["own"] = "own"
+    needs_you: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class ProxyBanned:
+    """A jail bans a reverse proxy or a CDN, and with it whoever comes through it."""
+
+    jail: str
+    name: str
+    """Of a CDN; nginx, Apache or Caddy, which trusts it; "proxies" where the configuration names it."""
+    addresses: int
+    bans: int
+    of: int
+    """All bans of the jail."""
+    header: str
+    """Of HTTP, from which the web server is to restore the visitor's address."""
+    networks: tuple[str, ...]
+    """That were hit."""
+    line: str
+    """For fail2ban's configuration: what it ignores already, and these."""
+    kind: Literal["proxy"] = "proxy"
     needs_you: Literal[True] = True
 
 
@@ -124,6 +145,24 @@ class Late:
 
 
 # ---- news
+
+
+@dataclass(frozen=True)
+class OwnBanOver:
+    """An address of the admin's own side was banned, and is not any more."""
+
+    jail: str
+    ip: str
+    bans: int
+    last: datetime
+    until: datetime
+    """When the last ban ended, or was ended by an unban."""
+    why: Literal["own", "friend", "ignored", "login"]
+    near: str | None
+    user: str | None
+    """All three as in `OwnBanned`."""
+    kind: Literal["own_over"] = "own_over"
+    needs_you: Literal[False] = False
 
 
 @dataclass(frozen=True)
@@ -233,8 +272,8 @@ class FirstDigest:
 
 
 Fact = Annotated[
-    OwnBanned | JailSilent | JailStopped | Fail2banDown | Unrecorded | NotDelivered | Late
-    | Surge | Drop | NewJail | Concerted | Targeted | Roaming | Restarted | FirstDigest,
+    OwnBanned | ProxyBanned | JailSilent | JailStopped | Fail2banDown | Unrecorded | NotDelivered | Late
+    | OwnBanOver | Surge | Drop | NewJail | Concerted | Targeted | Roaming | Restarted | FirstDigest,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

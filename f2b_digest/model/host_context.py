@@ -1,9 +1,9 @@
 """What this host knows beside the store, as plain values. Nothing is asked, and no text made, here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 AnyNetwork = IPv4Network | IPv6Network
 
@@ -17,6 +17,16 @@ class Login(NamedTuple):
     """UTC epoch seconds."""
 
 
+class Belonging(NamedTuple):
+    """Why an address is one's own."""
+
+    why: Literal["own", "friend", "login", "ignored"]
+    near: str | None
+    """The network, or the entry of ignoreip; None for a login."""
+    user: str | None
+    """Who logged in."""
+
+
 class Place(NamedTuple):
     """Where an address is registered."""
 
@@ -25,6 +35,18 @@ class Place(NamedTuple):
     asn: int | None
     name: str | None
     """Of the network number's holder."""
+
+
+class Proxy(NamedTuple):
+    """What passes visitors on: who bans it shuts them all out."""
+
+    network: AnyNetwork
+    name: str
+    """A CDN's; of the web server that trusts it; "proxies" where the configuration says so."""
+    header: str
+    """Of HTTP, that has the visitor's address."""
+    own: bool = False
+    """Whether this host's administrator named it, rather than the list of CDNs."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,8 @@ class HostContext:
     """The configuration's."""
     ignored: tuple[AnyNetwork, ...] = ()
     """fail2ban's ignoreip, of all jails; an address is a network of one."""
+    proxies: tuple[Proxy, ...] = ()
+    """CDNs, and what this host's web servers trust."""
     logins: tuple[Login, ...] = ()
     """Of the last weeks, from other hosts."""
     users: frozenset[str] = frozenset()
@@ -63,6 +87,8 @@ class HostContext:
     unseen: tuple[str, ...] = ()
     """What this host has and could not be looked at, of `UNSEEN`."""
     geography: Geography | None = None
+    judged: Mapping[str, Belonging] = field(default_factory=dict)
+    """At a fleet's centre: the ids that a host took for its own side when it uploaded their bans, and why."""
 
 
 UNSEEN = ("server", "logins", "database", "addresses", "users")

@@ -52,6 +52,8 @@ class Stamp:
     jails: int = 0
     failures: int | None = 0
     """None where nobody knows."""
+    needs_attention: bool = False
+    """The digest's verdict: somebody has to act."""
 
     @property
     def identity(self) -> str:

@@ -103,7 +103,10 @@ def nolink(text: str) -> Markup:
 
 
 def _parted(word: str) -> Markup:
-    address = is_address(word.strip("(").rstrip(".,;:)"))
+    bare = word.strip("(").rstrip(".,;:)")
+    if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", bare):  # a time of the day is no link, and stays whole
+        return escape(word)
+    address = is_address(bare)
     parts = re.split(r"(?<=:)(?=.)" if address else r"(?<=[.:/@])(?=.)", word)
     return Markup("<wbr>").join(escape(part) for part in parts)  # a constant; what it joins is escaped
 

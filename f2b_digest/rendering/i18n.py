@@ -14,7 +14,8 @@ from io import BytesIO
 from math import floor
 from pathlib import Path
 
-from babel.core import Locale
+from babel.core import Locale, negotiate_locale
+from babel.lists import format_list
 from babel.numbers import format_decimal, format_percent
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,10 @@ class Language:
         """Of the catalogue: "en", "fr", "pt_BR"."""
         self._translations = translations
         self._locale = Locale.parse(language)
-        self.number(1.5)  # Babel reads a language's file at its first use, when it may be closed to this user
+        self._lists = Locale("en", "GB") if language == SOURCE else self._locale  # without a comma before "and"
+        # Babel reads a language's file at its first use, when it may be closed to this user.
+        self.list_of("abc")
+        self.number(1.5)
 
     # ---- sentences
 
@@ -61,9 +65,7 @@ class Language:
 
     def list_of(self, items: Sequence[str]) -> str:
         """Return "a, b and c"; nothing for nothing."""
-        if len(items) < 2:
-            return "".join(items)
-        return self.gettext("%(items)s and %(last)s") % {"items": ", ".join(items[:-1]), "last": items[-1]}
+        return format_list(list(items), locale=self._lists) if items else ""
 
     # ---- counts
 
@@ -162,12 +164,8 @@ def language_of(name: str) -> str | None:
     wanted = re.split(r"[.@]", name)[0].replace("-", "_")
     if wanted in ("C", "POSIX"):
         return SOURCE
-    there = {language.lower(): language for language in known()}
-    while wanted:
-        if wanted.lower() in there:
-            return there[wanted.lower()]
-        wanted = wanted.rpartition("_")[0]
-    return None
+    found = negotiate_locale([wanted], known())
+    return {language.lower(): language for language in known()}[found.lower()] if found else None
 
 
 def load_language(name: str) -> Language:

@@ -14,13 +14,15 @@ RESET = "\x1b[0m"
 
 @dataclass(frozen=True)
 class Layout:
-    """What the reader's screen can do. The default is a mail's text, which is also what every channel gets."""
+    """What the reader's screen, and the reader, can do. The default is a mail's text, which every channel gets too."""
 
     colour: bool = False
     width: int | None = None
     """Columns that no line of text exceeds; None for a mail, in which the templates alone break lines."""
     blocks: bool = True
     """Whether it can show "█"."""
+    stored: bool = True
+    """Whether its bans stand in a store, so that a command can look them up."""
 
     @property
     def columns(self) -> int:

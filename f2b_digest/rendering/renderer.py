@@ -147,7 +147,9 @@ class Renderer:
         lang = load_language(self._language)
         environment.newstyle_gettext = True  # type: ignore[attr-defined]
         environment.globals.update(sentences(lang))
-        environment.globals.update(language=lang.code.replace("_", "-"), width=self._layout.columns)
+        environment.globals.update(
+            language=lang.code.replace("_", "-"), width=self._layout.columns, stored=self._layout.stored
+        )
         environment.filters.update(filters(lang, self._layout))
         environment.tests["address"] = is_address
         return environment

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Found,
         Last,
         Lookup,
+        Outbox,
         Pending,
         Reads,
         Sealed,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
     "HOW_TO_RECOVER", "LONGEST_WAIT", "NOTHING", "OPEN", "OVERDUE", "Asked", "Backlog", "Delivery", "End", "Found",
-    "Last", "Lookup", "Pending", "Progress", "Reads", "Sealed", "Source", "Store", "Upload", "Uploads",
+    "Last", "Lookup", "Outbox", "Pending", "Progress", "Reads", "Sealed", "Source", "Store", "Upload", "Uploads",
     "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due", "is_due", "is_idle", "is_there",
     "keep_in_mind", "no_store", "only_upload", "progress", "recover", "refusal", "sender_lock", "spooled_events",
     "take_spool_in", "verify", "verify_all",

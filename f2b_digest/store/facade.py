@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.counts import SHOWN, Most
+from f2b_digest.model.host_context import Belonging
 from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, examined, migrations, retention, runs, selected
+from f2b_digest.store import asked, examined, migrations, retention, selected
 from f2b_digest.store.connection import (
     begin,
     check,
@@ -52,7 +53,7 @@ from f2b_digest.store.tables import delivery, digest, event, metadata
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Pending", "Reads",
+    "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Outbox", "Pending", "Reads",
     "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
     "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in", "verify",
     "verify_all",
@@ -62,7 +63,7 @@ __all__ = [
 class Store(Outbox):
     """An open store, to be closed or used as a context manager.
 
-    What changes anything stands in `Outbox`, and below "runs" and "pruning". SQLite's errors become StoreError.
+    What changes anything stands in `Outbox`, and below "pruning". SQLite's errors become StoreError.
     """
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
@@ -171,6 +172,15 @@ class Store(Outbox):
         with self._reading() as connection:
             return asked.is_there(connection, kind, text)
 
+    @contextmanager
+    def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["Store"]:
+        """Give this store itself: a host has one, for all reports."""
+        yield self
+
+    def judged(self) -> Mapping[str, Belonging]:
+        """Return the ids that were found to be of the admin's own side before they came here: on a host, none."""
+        return {}
+
     # ---- what only an examination asks
 
     def journal(self) -> str:
@@ -209,14 +219,6 @@ class Store(Outbox):
         with self._reading() as connection:
             last = retention.last_sign(connection, boot, before)
         return 0.0 if last is None else boot - last
-
-    # ---- runs
-
-    def ran(self, reports: Sequence[str], now: float) -> None:
-        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
-        with self._writing() as connection:
-            for report in reports:
-                runs.note(connection, report, now)
 
     # ---- pruning
 

@@ -6,14 +6,18 @@ No SQL of one database's own: a fleet's centre keeps its outbox in another than 
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
+from f2b_digest.store import runs
 from f2b_digest.store.reads import OPEN, Reads
 from f2b_digest.store.tables import delivery, digest
+
+if TYPE_CHECKING:
+    from f2b_digest.store.facade import Store
 
 
 class Outbox(Reads):
@@ -40,6 +44,7 @@ class Outbox(Reads):
                         period_end=end, sealed_at=stamp.made_at, bans=stamp.bans, document=document,
                     )
                 )  # fmt: skip
+                self._mark(connection, int(key or 0), stamp.report)
                 for channel, message in messages:
                     connection.execute(
                         sa.insert(delivery).values(
@@ -53,6 +58,24 @@ class Outbox(Reads):
                 raise
             return False
         return True
+
+    def _mark(self, connection: sa.Connection, key: int, report: str) -> None:
+        """Note more of what a digest takes, within its transaction: a host's store has it all in the digest's row."""
+
+    def ran(self, reports: Sequence[str], now: float) -> None:
+        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
+        with self._writing() as connection:
+            for report in reports:
+                runs.note(connection, report, now)
+
+    @abstractmethod
+    def about(
+        self, report: str, hosts: Sequence[str], every: str | None, now: float
+    ) -> AbstractContextManager["Store"]:
+        """Give what a report's next digest is made of and sealed by.
+
+        `hosts` are the report's patterns, `every` says how often it is due, `now` is in UTC epoch seconds.
+        """
 
     def _is_followed(self, report: str, after: int) -> bool:
         """Say whether a report has a digest that follows another one."""
@@ -92,13 +115,14 @@ class Outbox(Reads):
             found = connection.execute(query).one_or_none()
             if found is None:
                 return None
-            connection.execute(
+            claimed = connection.execute(
                 sa.update(delivery).where(mine).values(
                     attempts=attempts + 1, status="deferred", next_at=next_at, in_doubt=1,
                     error="an attempt began and its outcome was never stored: a copy may have arrived",
                 )
             )  # fmt: skip
-            return Message(*found)
+            # None, where writers wait for each other's rows and not for the whole: another has it since the first look.
+            return Message(*found) if claimed.rowcount else None
 
     def put_off(self, key: int, *, attempts: int, status: str, error: str, next_at: float, now: float) -> bool:
         """Let a delivery wait without an attempt; false if another sender has it meanwhile."""

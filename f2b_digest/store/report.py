@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -10,11 +11,11 @@ import sqlalchemy as sa
 from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
 from f2b_digest.model.baseline import Baseline, NetworkKey, Window
 from f2b_digest.model.counts import CampaignRule, Counts, Most
-from f2b_digest.model.digest import Campaign
+from f2b_digest.model.digest import Campaign, Lifted
 from f2b_digest.model.host_context import Geography
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, bans, baseline, geo, selected, summary
+from f2b_digest.store import asked, bans, baseline, geo, lifted, selected, summary
 from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store.asked import End, Seen
 from f2b_digest.store.reads import Reads
@@ -58,6 +59,10 @@ class Source(Bans):
         """Group the selection's bans."""
         super().__init__(path, connection, wanted(connection, selection), most)
         self.selection = selection
+
+    def lifted(self, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
+        """Return the bans that were lifted by hand, the latest first, of which some are fetched, and their number."""
+        return lifted.lifted(self._connection, self.selection, zone)
 
     def addresses(self) -> list[Banned]:
         """Return every address of the selection, the worst first, with times in UTC epoch seconds."""

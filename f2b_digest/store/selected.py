@@ -34,7 +34,7 @@ def first(connection: sa.Connection, selection: Selection) -> int | None:
 
 
 def condition(
-    connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban"
+    connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong", "unban"] = "ban"
 ) -> sa.ColumnElement[bool]:
     """Return the condition for the bans of a selection, or for its events of another kind."""
     conditions = [
@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
 _DIALECT = sqlite.dialect(paramstyle="named")
 
 
-def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong"] = "ban") -> Wanted:
+def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong", "unban"] = "ban") -> Wanted:
     """Return the same condition as text of SQLite's SQL, and the values in it."""
     made = condition(connection, selection, kind).compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return Wanted(str(made), dict(made.params))

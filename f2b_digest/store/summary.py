@@ -193,7 +193,9 @@ def _jails(
         worst.setdefault(jail, []).append(address)
     return [
         _jail(Jail(name, bans, addresses, failures, tuple(worst.get(name, ())), uncounted=uncounted))
-        for name, bans, addresses, failures, uncounted in connection.execute(sa.text(_JAILS)).fetchmany(most)
+        for name, bans, addresses, failures, uncounted in connection.execute(
+            sa.text(f"{_JAILS} LIMIT :most"), {"most": most}
+        )
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from f2b_digest.analysis import Inputs, OwnAddresses, analyse
+from f2b_digest.analysis import Inputs, OwnAddresses, Proxies, analyse
 from f2b_digest.model.bans import Chosen, Rebans
 from f2b_digest.model.baseline import Baseline, Quiet
 from f2b_digest.model.counts import Counts
@@ -26,7 +26,7 @@ from f2b_digest.model.digest import (
     Users,
 )
 from f2b_digest.model.document import from_json, to_json
-from f2b_digest.model.host_context import HostContext, Login
+from f2b_digest.model.host_context import HostContext, Login, Proxy
 from f2b_digest.model.told import Told
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
@@ -160,7 +160,7 @@ def test_an_own_address_that_is_banned_is_told_with_what_unbans_it() -> None:
     """Once per jail, the newest first, and quoted for a shell: a jail's name may be anything."""
     jail = "x'; touch /tmp/pwned #"
     rows = [
-        Chosen("sshd", "192.0.2.44", 2, T0 + 60, T1),
+        Chosen("sshd", "192.0.2.44", 2, T0 + 60, T1 + HOUR),
         Chosen(jail, "198.51.100.7", 1, T0 + 3600, None),
         Chosen("sshd", "192.0.2.44", 1, T0, T1),
         Chosen("sshd", "192.0.2.99", 1, T0, None),
@@ -169,7 +169,52 @@ def test_an_own_address_that_is_banned_is_told_with_what_unbans_it() -> None:
     assert first.kind == second.kind == "own"
     assert shlex.split(first.unban) == ["fail2ban-client", "set", jail, "unbanip", "198.51.100.7"]
     assert (second.ip, second.why, second.user, second.bans) == ("192.0.2.44", "login", "ann", 2)
-    assert second.until == END
+    assert second.until == END + timedelta(hours=1)
+
+
+def test_a_ban_of_ones_own_that_is_over_is_news() -> None:
+    """It ended in the period, by its time or by an unban; one of unknown length may hold still."""
+    over = Chosen("sshd", "198.51.100.7", 1, T0 + 3600, T0 + 4200)
+    lifted = Chosen("postfix", "198.51.100.7", 1, T0 + 3600, T0 + 4000, unbanned=True)
+    unknown = Chosen("web", "198.51.100.7", 1, T0 + 3600, None)
+    told = facts(digest(), inputs(host_context=SIDE, own_bans=[over, lifted, unknown]))
+    assert [(fact.kind, fact.jail) for fact in told] == [("own", "web"), ("own_over", "sshd"), ("own_over", "postfix")]
+    assert told[1].until == START + timedelta(seconds=4200)
+
+
+CDN = Proxy(ip_network("162.158.0.0/15"), "Cloudflare", "CF-Connecting-IP")
+TRUSTED = Proxy(ip_network("10.7.0.0/16"), "nginx", "X-Forwarded-For", own=True)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "bans", "of", "told"),
+    [(5, 5, 1000, True), (4, 4, 1000, False), (1, 3, 60, True), (1, 2, 60, False), (1, 1, 1, False), (2, 2, 40, True)],
+)
+def test_a_jail_that_bans_a_cdn_is_told(addresses: int, bans: int, of: int, told: bool) -> None:
+    """Five of its addresses, or two bans that are a twentieth of the jail's."""
+    rows = [Chosen("sshd", f"162.158.7.{n}", 1 + (bans - addresses if n == 0 else 0), T0, T1) for n in range(addresses)]
+    known = inputs(baseline(daily=(of,) * 28), host_context=HostContext(proxies=(CDN,)), proxy_bans=rows)
+    assert kinds(digest(of), known) == ["proxy"] * told
+
+
+def test_a_ban_of_what_the_web_server_trusts_is_told_with_what_mends_it() -> None:
+    """Once is enough; what fail2ban ignores already stays in its line."""
+    context = HostContext(proxies=(TRUSTED, CDN), ignored=(ip_network("203.0.113.9"), ip_network("127.0.0.0/8")))
+    rows = [Chosen("sshd", "10.7.0.1", 1, T0, T1), Chosen("sshd", "162.158.7.1", 1, T0, T1)]
+    (fact,) = facts(digest(), inputs(host_context=context, proxy_bans=rows))
+    assert (fact.kind, fact.jail, fact.name, fact.addresses, fact.of) == ("proxy", "sshd", "nginx", 1, 40)
+    assert (fact.header, fact.line) == ("X-Forwarded-For", "ignoreip = 127.0.0.1/8 ::1 203.0.113.9/32 10.7.0.0/16")
+
+
+@pytest.mark.parametrize(
+    ("ip", "name"),
+    [("162.159.255.255", "Cloudflare"), ("162.160.0.1", None), ("10.7.3.4", "nginx"), ("162.158.0.0/24", None),
+     ("x", None), ("::ffff:162.158.0.1", "Cloudflare")],
+)  # fmt: skip
+def test_whose_proxy_it_is(ip: str, name: str | None) -> None:
+    """An address of a network; a network that is banned by hand may hold others."""
+    found = Proxies(HostContext(proxies=(TRUSTED, CDN))).find(ip)
+    assert (found and found.name) == name
 
 
 def test_a_banned_office_does_not_fill_the_digest() -> None:

@@ -254,7 +254,10 @@ def test_the_key_is_never_sent_in_clear() -> None:
 def test_the_sms_tells_host_totals_and_the_worst_jails() -> None:
     """One line, the worst first, and how many jails it has no room for."""
     text = rendered(sample(), local())
-    assert text == ("All quiet: 118 bans - web1. sshd 84, nginx-botsearch 26, postfix-sasl 7, recidive 1")
+    assert text == (
+        "Attack from 203.0.113.0/24: 42 addresses - web1. 118 bans: "
+        "sshd 84, nginx-botsearch 26, postfix-sasl 7, recidive 1"
+    )
     short = rendered(sample(), local(max_chars=len(text) - 1))
     assert short == text.replace(", recidive 1", " and 1 more")
 

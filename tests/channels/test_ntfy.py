@@ -105,6 +105,13 @@ def test_many_bans_are_urgent(bans: int, priority: int) -> None:
     assert json.loads(message(channel, stamp=stamp).body)["priority"] == priority
 
 
+@pytest.mark.parametrize(("priority", "raised"), [(3, 4), (5, 5), (1, 4)])
+def test_what_needs_attention_raises_the_priority(priority: int, raised: int) -> None:
+    """Whatever the number of bans: one address of one's own side is worth more than a thousand strangers'."""
+    stamp = Stamp("0f" * 16, "daily", "phone", "web1", 1.0, bans=1, needs_attention=True)
+    assert json.loads(message(phone("http://127.0.0.1", priority=priority), stamp=stamp).body)["priority"] == raised
+
+
 # ---- who may
 
 

@@ -128,14 +128,16 @@ def test_history_tells_periods_counts_and_each_recipients_outcome(two_digests: H
     box = two_digests.folder / "box"
     why = f"{two_digests.folder}/sendmail: exit status"
     assert ended.out.splitlines() == [
-        "    2  daily, Fri 20 Nov 2026 00:00 to Sat 21 Nov 2026 00:00: 1 ban",
-        "       sent Sat 21 Nov 2026 00:00: mail to one@example.org",
-        f"       deferred Sat 21 Nov 2026 00:00: mail to two@example.org: {why} 75: 550 no such user",
-        f"       sent Sat 21 Nov 2026 00:00: box to {box}",
-        "    1  daily, Thu 19 Nov 2026 12:00 to Fri 20 Nov 2026 00:00: 2 bans",
-        "       sent Fri 20 Nov 2026 00:00: mail to one@example.org",
-        f"       failed Fri 20 Nov 2026 00:00: mail to two@example.org: {why} 67: 550 no such user",
-        f"       sent Fri 20 Nov 2026 00:00: box to {box}",
+        "daily",
+        "!    2  Fri 20 Nov 2026 00:00 to Sat 21 Nov 2026 00:00: 1 ban",
+        "        sent Sat 21 Nov 2026 00:00: mail to one@example.org",
+        f"!       deferred Sat 21 Nov 2026 00:00: mail to two@example.org: {why} 75: 550 no such user",
+        f"        sent Sat 21 Nov 2026 00:00: box to {box}",
+        "!    1  Thu 19 Nov 2026 12:00 to Fri 20 Nov 2026 00:00: 2 bans",
+        "        sent Fri 20 Nov 2026 00:00: mail to one@example.org",
+        f"!       failed Fri 20 Nov 2026 00:00: mail to two@example.org: {why} 67: 550 no such user",
+        f"        sent Fri 20 Nov 2026 00:00: box to {box}",
+        "! did not arrive, or not yet; see f2b-digest status",
     ]
 
 
@@ -304,7 +306,7 @@ def test_resend_delivers_the_stored_bytes_to_everybody_again(two_digests: House)
         (1, "box", str(house.folder / "box"), "sent", 1),
     ]
     assert len(query(house.store, "SELECT DISTINCT identity FROM delivery WHERE digest_id = 1")) == 2  # mail and file
-    assert house.run("history", "-n", "1", "daily").out.count("\n") == 4  # no digest of its own
+    assert house.run("history", "-n", "1", "daily").out.count("\n") == 6  # no digest of its own
     assert house.run("history").out.count("two@example.org") == 3
 
 
@@ -521,7 +523,8 @@ def test_status_tells_what_was_deferred_failed_and_damaged(two_digests: House) -
     ended = two_digests.run("status")
     assert ended.status == 0
     lines = ended.out.splitlines()
-    assert lines[1].startswith("DAMAGED  set aside: row 5 missing")
+    assert lines[0].startswith("NOT WELL: the store is damaged; 1 delivery failed; 1 delivery deferred")
+    assert lines[2].startswith("DAMAGED  set aside: row 5 missing")
     assert re.search(r"(?m)^failed +daily of Fri 20 Nov 2026 00:00: mail to two@example.org, 1 attempt$", ended.out)
     assert re.search(r"(?m)^deferred +daily of Sat 21 Nov .*two@.*, 1 attempt, next attempt .* 00:05$", ended.out)
     assert ended.out.count("550 no such user") == 2

@@ -309,7 +309,7 @@ def test_a_path_that_no_file_can_have_is_one_line(f2b_digest: Command, tmp_path:
 
 def test_another_database_is_refused(f2b_digest: Command) -> None:
     """Status 78, and the URL's password is not repeated."""
-    ended = f2b_digest("--store", "postgresql://user:hunter2@db/bans", "preview")
+    ended = f2b_digest("--store", "mysql://user:hunter2@db/bans", "preview")
     assert (ended.status, ended.err.count("\n")) == (78, 1)
     assert "hunter2" not in ended.err
 
@@ -359,6 +359,8 @@ def four_days(f2b_digest: Command, config: Path, path: Path) -> Path:
         (["--since", "1w"], [0, 1, 2, 3]),
         (["--since", "2026-11-18"], [0, 1]),
         (["--since", "2026-11-17 12:00", "--until", "2026-11-18 12:00"], [2]),
+        (["--since", "yesterday"], [0, 1]),
+        (["--since", "tuesday", "--until", "Wed"], [2]),
         (["--since", "2026-11-17T12:00", "--until", "2026-11-18T12:00:01"], [1, 2]),
         (["--since", "2026-11-18T14:00+02:00", "--until", "1h"], [1]),
         (["--until", "2026-11-17"], [3]),
@@ -377,7 +379,7 @@ def test_a_preview_of_any_past_period(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--since", "yesterday"], "2026-11-20"),
+        (["--since", "yesterdy"], "yesterday, monday"),
         (["--since", "7"], "7d"),
         (["--until", "2026-13-01"], "no time like"),
         (["--since", "1h", "--until", "2h"], "not before"),

@@ -115,7 +115,7 @@ def test_an_answer_is_what_a_naive_count_finds(
     for more, limits in (
         ((), lambda row: True),
         (("--since", "2026-11-01", "--until", "2026-11-10", "--jail", "s*"),
-         lambda row: NOON - 18.5 * DAY <= row[AT] < NOON - 8.5 * DAY and row[JAIL] == "sshd"),
+         lambda row: NOON - 18.5 * DAY <= row[AT] < NOON - 9.5 * DAY and row[JAIL] == "sshd"),
     ):  # fmt: skip
         wanted = [row for row in known if holds(row) and limits(row)]
         (answer,) = [each for each in ask(f2b_digest, config, what, *more) if each["inquiry"]["kind"] == kind]

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -79,7 +80,7 @@ def test_what_is_imported_is_history_unless_it_shall_be_told(
 ) -> None:
     """History is never reported; with --pending the next digest tells it."""
     f2b_digest("--config", config, "import", log)
-    assert "Nothing was banned" in f2b_digest("--config", config, "preview").out
+    assert "2 bans" not in f2b_digest("--config", config, "preview").out
     path.unlink()
     f2b_digest("--config", config, "import", "--pending", log)
     assert "2 bans" in f2b_digest("--config", config, "preview").out
@@ -284,7 +285,7 @@ def test_a_torn_archive_is_one_line(
         assert ("ban", "192.0.2.1", "04:00", 300) in events(path)
         assert ("ban", "192.0.2.20", "05:00", None) in events(path)
     else:
-        assert "3 bans, 3 addresses" in ended.out
+        assert re.search(r"3 bans\s+3 addresses", ended.out)
 
 
 def test_another_programs_database_and_a_missing_file_are_refused(
@@ -328,7 +329,7 @@ def test_a_first_look_needs_no_store_and_leaves_none(f2b_digest: Command, path: 
     packed.write_bytes(gzip.compress(LOG.replace("192.0.2.1", "192.0.2.11").encode()))
     ended = f2b_digest("--config", config, "preview", "--from", log, packed)
     assert (ended.status, ended.err) == (0, "")
-    assert "3 bans, 3 addresses, 1 jail" in ended.out
+    assert re.search(r"3 bans\s+3 addresses", ended.out)
     assert "The first digest" not in ended.out
     assert not path.exists()
 
@@ -352,9 +353,9 @@ def test_a_first_look_ends_with_the_log_and_is_judged_by_it(f2b_digest: Command,
     assert ended.status == 0
     assert "the last day of what was read, which begins 2020-09-13: --since all shows all of it" in ended.err
     text = " ".join(ended.out.split())
-    assert "20 bans, 20 addresses" in text
-    assert "in 24 h; 20 the period before, 20 usual" in text
+    assert "20 bans: usually 20; 20 the day before 20 addresses" in text
     assert "12 Oct 2020" in text
+    assert "f2b-digest show" not in text, "nothing is stored that could be shown"
     assert "2026" not in text
 
 
@@ -377,7 +378,7 @@ def test_what_a_pipe_brings_is_read(config: Path) -> None:
     """As `journalctl -u fail2ban | f2b-digest preview --from -`."""
     ended = program("--config", config, "preview", "--from", "-", stdin=gzip.compress(LOG.encode()))
     assert (ended.status, ended.err) == (0, "")
-    assert "2 bans, 2 addresses" in ended.out
+    assert re.search(r"2 bans\s+2 addresses", ended.out)
 
 
 def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The configuration: what loads, what is refused, and how every mistake is told with its place and without secrets."""
 
 import json
+import os
 import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from f2b_digest.channels.file import File
 from f2b_digest.channels.ntfy import Ntfy
 from f2b_digest.config import Configuration
 from f2b_digest.errors import ConfigurationError
+from tests.support.fail2ban_server import as_the_server
 from tests.support.program import Command
 from tests.support.store_making import event, fill
 
@@ -306,8 +309,8 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ("[reports]", "reports: there is none: add one like [reports.daily]"),
         ("reports = 5", "reports: must be tables like [reports.name]"),
         ("[reports]\ndaily = 5", "reports.daily: must be a table like [reports.name]"),
-        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes no jail in: begin with "*", or with names'),
-        ("[reports.r]\njails = []", 'reports.r.jails: takes no jail in: begin with "*", or with names'),
+        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes nothing in: begin with "*", or with names'),
+        ("[reports.r]\njails = []", 'reports.r.jails: takes nothing in: begin with "*", or with names'),
     ],
 )
 def test_a_mistake_is_told_with_what_would_be_right(load: Load, text: str, mistake: str) -> None:
@@ -371,6 +374,20 @@ def test_a_configuration_that_is_not_there_is_named(f2b_digest: Command, file: P
     assert (ended.status, ended.err) == (78, f"f2b-digest: {file}: No such file or directory\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("command", [["preview"], ["check"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]])
+def test_who_may_not_read_the_configuration_is_told_who_may(
+    f2b_digest: Command, file: Path, command: list[str]
+) -> None:
+    """`setup` closes it to all but root, and the first thing that a user tries is a preview."""
+    file.write_text("")
+    import_module(f"f2b_digest.cli.{command[0]}")  # while this user may
+    with as_the_server():
+        ended = f2b_digest("--config", file, *command)
+    assert ended.status == 78
+    assert f"{file}: Permission denied: run this as root" in ended.out + ended.err
+
+
 def test_a_configuration_that_is_no_text_is_named(f2b_digest: Command, file: Path) -> None:
     """A file in another encoding, or none at all, is one line."""
     file.write_bytes(b'host = "caf\xe9"\n')
@@ -378,7 +395,7 @@ def test_a_configuration_that_is_no_text_is_named(f2b_digest: Command, file: Pat
     assert (ended.status, ended.err.count("\n")) == (78, 1)
 
 
-@pytest.mark.parametrize("store", ["5", '"postgresql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
+@pytest.mark.parametrize("store", ["5", '"mysql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
 @pytest.mark.parametrize("command", [["preview"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]])
 def test_a_store_that_cannot_be_one_is_refused(f2b_digest: Command, file: Path, store: str, command: list[str]) -> None:
     """Every command says so with status 78, and shows no password of a URL."""

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -101,6 +102,23 @@ def test_a_line_that_an_attacker_wrote_is_no_ban(tmp_path: Path, line: str) -> N
     (tmp_path / "log").write_text(f"{AT} {TAIL} Ban 192.0.2.7\n{line}\n")
     found, _ = read(tmp_path / "log")
     assert [event.ip for event in found] == ["192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{AT} {FOUND} x{' ' * 300_000}y", f"{AT} {TAIL}{' ' * 300_000}Ban 192.0.2.8", f"x Ban {' ' * 300_000}y",
+        "Ban " * 75_000, f"{'a' * 300_000}:{AT} {TAIL} Ban 192.0.2.8",
+    ],
+    ids=["found", "spaces", "like a ban", "bans", "file name"],
+)  # fmt: skip
+def test_a_long_line_that_an_attacker_chose_takes_no_time(tmp_path: Path, line: str) -> None:
+    """No expression tries all ways to divide it: one would take hours."""
+    (tmp_path / "log").write_text(f"{AT} {TAIL} Ban 192.0.2.7\n{line}\n")
+    start = time.process_time()
+    found, _ = read(tmp_path / "log")
+    assert "192.0.2.7" in {ban.ip for ban in bans(found)}
+    assert time.process_time() - start < 2
 
 
 def test_what_looks_like_a_ban_and_is_not_understood_is_counted_and_shown(tmp_path: Path) -> None:

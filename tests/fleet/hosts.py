@@ -2,16 +2,20 @@
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from f2b_digest import recorder
+from f2b_digest import composition, recorder
+from f2b_digest.config import Report
 from f2b_digest.fleet import state
+from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.fleet.credential import Credential
 from f2b_digest.fleet.forward import Result, forward
+from f2b_digest.model.message import Stamp
 from f2b_digest.store import Uploads
 from tests.support.postgres_server import Centre
 
@@ -68,3 +72,25 @@ def restore(source: Path, target: Path) -> None:
 def told(centre: Centre) -> list[str]:
     """Return the address of each ban that a digest would tell, in order; an address that is told twice stands twice."""
     return sorted(ip for (ip,) in centre.rows("SELECT ip FROM f2b.event WHERE kind = 'ban' AND history = 0"))
+
+
+def seal(centre: Centre) -> int:
+    """Seal what the report `daily` has pending, without a message; return how many bans, or -1: another was faster."""
+    moment = time.time()
+    with Opened(centre.as_user("f2b_digest")) as opened, opened.about("daily", ("*",), "day", moment) as store:
+        selection = composition.pending(store, "daily", Report())
+        bans = store.pending(selection).bans
+        stamp = Stamp(uuid.uuid4().hex, "daily", "", "fleet", moment, bans, 0, 0, 0)
+        done = store.seal(selection, stamp=stamp, document="{}", start=0.0, end=moment, messages=[])
+    return bans if done else -1
+
+
+def told_by_digests(centre: Centre) -> dict[str, int]:
+    """Return by address how many bans of it the digests of the report `daily` took."""
+    return dict(
+        centre.rows(
+            "SELECT e.ip, count(*) FROM f2b.taken t JOIN f2b.digest d ON d.id = t.digest_id AND d.report = 'daily' "
+            "JOIN f2b.event e ON e.store_id = t.store_id AND e.seq > t.after_seq AND e.seq <= t.upto_seq "
+            "WHERE e.kind = 'ban' AND e.history = 0 GROUP BY e.ip"
+        )
+    )

@@ -38,6 +38,8 @@ BUILT_IN_ONES = Renderer(TEMPLATES)
 MOMENT = datetime(2026, 11, 19, 12, tzinfo=UTC)
 MAIL = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
 PHONE = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="alerts")
+BESIDE = {"link", "addresses"}
+"""What some channels' templates get beside the digest."""
 GLOBALS = {"_", "gettext", "ngettext", "pgettext", "npgettext"}
 """What is no variable of the digest, and needs no word in a template's first comment."""
 
@@ -306,7 +308,7 @@ def test_a_template_opens_with_the_names_of_its_variables(name: str) -> None:
     assert used or list(meta.find_referenced_templates(parsed))
     assert used - set(re.findall(r"\w+", comment)) == set()
     answer = {field.name for each in (Answer, Counts) for field in fields(each)} | {"asked_who", "store", "timezone"}
-    known = answer if name.startswith("terminal/") else {*document(digest_of("x")), "language", "width"}
+    known = answer if name.startswith("terminal/") else {*document(digest_of("x")), *BESIDE, "language", "width"}
     assert used <= known
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import delivery, resources
+from f2b_digest.channels.email import Email
 from f2b_digest.model.digest import Bar, Compared, Digest, LeftOut, When
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import Fact, FirstDigest, OwnBanned, Verdict
 from f2b_digest.model.message import Needs
 from f2b_digest.rendering.renderer import Renderer
+from tests import ROOT
 from tests.support import samples
 from tests.support.hostile import Page
 from tests.support.samples import START
@@ -55,10 +57,10 @@ def test_a_day_without_trouble_says_so_and_gives_the_numbers_and_the_news() -> N
     top = first_lines(samples.telling_week(), 9)
     assert top.startswith(
         "web1.example.org · weekly · 13 Nov 2026 – 19 Nov 2026\n"
-        "Nothing is broken. sshd: 300 bans, usually 140.\n* sshd is far above normal: 300 bans, usually 140 ("
+        "Nothing is broken. One attack stands out: 37 addresses.\n* Attack from 203.0.113.0/24 (AS64496 "
     )
     assert "412 bans: usually 175; 194 the week before" in said(TEXT, samples.telling_week())
-    assert said(SUBJECT, samples.telling_week()) == "sshd: 300 bans, usually 140 – web1 weekly\n"
+    assert said(SUBJECT, samples.telling_week()) == "Attack from 203.0.113.0/24: 37 addresses – web1 weekly\n"
 
 
 def test_a_usual_day_is_called_quiet_with_its_number() -> None:
@@ -123,7 +125,7 @@ def test_each_fact_is_said_in_a_whole_sentence_everywhere(fact: Fact) -> None:
     digest = replace(samples.telling(), verdict=verdict, facts=(fact,), undelivered=())
     (line,) = re.findall(r"^daily: (?:needs attention|stands out|news): (.*)$", said(LOG, digest), re.MULTILINE)
     assert "None" not in line
-    assert "%" not in line
+    assert "%(" not in line
     assert "  " not in line
     assert line.endswith((".", "?", "refused"))
     for name in (TEXT, HTML, CHAT, *(() if news else (PHONE,))):  # a phone has news in short
@@ -247,3 +249,31 @@ def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
     content, noted = delivery.fit(Needs(("email/subject.txt",)), samples.quiet(), renderer, lambda _: True)
     assert "All quiet: no bans" in content.parts["email/subject.txt"]
     assert "the built-in template was used" in noted.notes[0]
+
+
+def test_a_link_to_the_archive_stands_at_the_end_of_a_mail() -> None:
+    """In text and HTML, if the channel has one; no mail has a link otherwise."""
+    settings = {"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]}
+    renderer = Renderer(resources.folder("templates"))
+    for link in ("https://web1.example.org/digests/?a=1&b=2", None):
+        channel = Email.model_validate(settings | ({"link": link} if link else {}))
+        content, _ = delivery.fit(channel.needs, samples.telling(), renderer, lambda _: True)
+        page, text = content.parts["email/body.html"], content.parts["email/body.txt"]
+        assert (str(link) in text, "<a href" in page) == (bool(link), bool(link))
+        assert ('href="https://web1.example.org/digests/?a=1&amp;b=2"' in page) == bool(link)
+
+
+def test_a_template_of_the_same_name_extends_the_built_in_one(tmp_path: Path) -> None:
+    """The example of docs/templates.md: three lines that leave a section out, and change no other."""
+    page = (ROOT / "docs/templates.md").read_text()
+    [example] = re.findall(r"```jinja\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "email").mkdir()
+    (tmp_path / "email/body.html").write_text(example)
+    ours, theirs = (
+        renderer.render(["email/body.html"], document(samples.telling()))["email/body.html"]
+        for renderer in (Renderer(resources.folder("templates")), Renderer(resources.folder("templates"), tmp_path))
+    )
+    assert "Advice" in ours
+    assert "Advice" not in theirs
+    assert "Accounts tried" in theirs
+    assert len(theirs) > len(ours) / 2

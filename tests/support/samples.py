@@ -14,6 +14,7 @@ from f2b_digest.model.digest import (
     Digest,
     Jail,
     LeftOut,
+    Lifted,
     Network,
     Reconciliation,
     Several,
@@ -38,6 +39,8 @@ from f2b_digest.model.facts import (
     NewJail,
     NotDelivered,
     OwnBanned,
+    OwnBanOver,
+    ProxyBanned,
     Recidive,
     Restarted,
     Roaming,
@@ -161,6 +164,8 @@ def telling() -> Digest:
              User(SCRIPT, 9, 4, exists=False)),
             (User("root", 96, 48, exists=True), User("anna", 22, 14, exists=True)),
         ),
+        lifted=(Lifted("sshd", "192.0.2.77", at(18, 9), at(18, 21, 5)),),
+        lifted_in_all=1,
         when=When("hour", tuple(Bar(START + timedelta(hours=hour), bans) for hour, bans in enumerate(HOURS))),
         where=Where(
             "DB-IP Lite", at(1, 0), "IP Geolocation by DB-IP (CC BY 4.0)", 97, 3,
@@ -207,7 +212,16 @@ def every_fact() -> tuple[Fact, ...]:
         replace(own, why="friend", until=at(19, 9)),
         replace(own, why="ignored", near="192.0.2.8/32", until=at(21, 8)),
         replace(own, why="login", near=None, user="anna"),
-        JailSilent("sshd", 40.0, at(17, 3)),
+        OwnBanOver("sshd", "192.0.2.7", 1, at(19, 8), at(19, 9), "friend", "192.0.2.0/24", None),
+        OwnBanOver("sshd", "192.0.2.7", 3, at(19, 8), at(19, 9), "login", None, "anna"),
+        *(
+            ProxyBanned("web", cdn, count, 12, 40, header, ("198.51.100.0/24",), "ignoreip = ::1 198.51.100.0/24")
+            for cdn, header in (
+                ("Cloudflare", "CF-Connecting-IP"), ("nginx", "X-Forwarded-For"), ("proxies", "X-Forwarded-For"),
+            )
+            for count in (1, 6)
+        ),
+        JailSilent("sshd", 40.0, at(17, 3), 'known_quiet = ["sshd"]'),
         JailSilent("sshd", 40.5, None),
         JailStopped("sshd", at(18, 3), None),
         JailStopped("sshd", at(18, 3), 40.0),

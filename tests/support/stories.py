@@ -1,4 +1,4 @@
-"""Seventeen stories that a digest tells: each lived through by the real store and sender, for the golden pages.
+"""The stories that a digest tells: each lived through by the real store and sender, for the golden pages.
 
 A story is made once a run. Its digest is what `send` sealed.
 """
@@ -25,8 +25,8 @@ NOW = datetime(2026, 11, 21, tzinfo=ZoneInfo("Europe/Paris")).timestamp()
 HOUR = 3600.0
 HOME = {"sshd": 21.0, "nginx-botsearch": 5.0, "postfix-sasl": 3.0}
 BUSY = {
-    "sshd": 400.0, "wordpress": 350.0, "nginx-botsearch": 165.0, "postfix-sasl": 125.0, "dovecot": 48.0,
-    "nginx-http-auth": 25.0, "recidive": 18.0, "proftpd": 12.0, "phpmyadmin-syslog": 5.0, "mysqld-auth": 3.0,
+    "sshd": 200.0, "wordpress": 175.0, "nginx-botsearch": 82.0, "postfix-sasl": 62.0, "dovecot": 24.0,
+    "nginx-http-auth": 15.0, "recidive": 12.0, "proftpd": 12.0, "phpmyadmin-syslog": 5.0, "mysqld-auth": 3.0,
 }  # fmt: skip
 """Bans a day."""
 NAMES = (*("root",) * 9, *("admin",) * 4, *("postgres", "user", "ubuntu", "test") * 2, "oracle", "git", "dev", "es",
@@ -68,7 +68,8 @@ class Host(World):
         for jail, rate in self.rates.items():
             start = since
             while start < until and jail not in without:
-                for _ in range(round(rate * times * self.chance.uniform(0.8, 1.25))):
+                count = rate * times * self.chance.uniform(0.8, 1.25)
+                for _ in range(int(count + self.chance.random())):
                     known = self.chance.random() < 0.3
                     ip = self.chance.choice(self._known) if known else self.stranger()
                     users = () if jail in NAMELESS else (self.chance.choice(NAMES),)
@@ -110,11 +111,13 @@ class Story:
 STORIES: dict[str, Story] = {}
 
 
-def story(height: int, lines: int) -> Callable[[Callable[[Path], Digest]], Callable[[Path], Digest]]:
+def story(
+    height: int, lines: int, language: str = "en"
+) -> Callable[[Callable[[Path], Digest]], Callable[[Path], Digest]]:
     """Register a story with its budget."""
 
     def register(play: Callable[[Path], Digest]) -> Callable[[Path], Digest]:
-        STORIES[play.__name__] = Story(play.__name__, play, height, lines)
+        STORIES[play.__name__] = Story(play.__name__, play, height, lines, language)
         return play
 
     return register
@@ -202,7 +205,7 @@ def month(folder: Path) -> Digest:
     return host.tell()
 
 
-@story(1100, 70)
+@story(1200, 70)
 def own(folder: Path) -> Digest:
     """A colleague's address is banned."""
     host = _home(folder)
@@ -213,7 +216,7 @@ def own(folder: Path) -> Digest:
     return host.tell()
 
 
-@story(1100, 70)
+@story(1200, 70)
 def own_permanently(folder: Path) -> Digest:
     """The office is banned without an end."""
     host = _home(folder)
@@ -224,16 +227,16 @@ def own_permanently(folder: Path) -> Digest:
     return host.tell()
 
 
-@story(1100, 70)
+@story(1200, 70)
 def down(folder: Path) -> Digest:
     """fail2ban does not answer."""
     host = _home(folder)
-    host.usual(host.now - DAY, host.now - DAY + 1)
+    host.usual(host.now - DAY, host.now - DAY + 8 * HOUR)
     host.host_context = replace(host.host_context, running=())
     return host.tell()
 
 
-@story(1100, 70)
+@story(1200, 70)
 def silent(folder: Path) -> Digest:
     """The jail sshd bans nobody any more."""
     host = _home(folder)
@@ -246,11 +249,13 @@ def failed(folder: Path) -> Digest:
     """The phone's server is away since six days: some are tried again, one was given up."""
     host = Host(folder, "nas.example.org", HOME)
     host.others = '[channels.phone]\nkind = "ntfy"\nurl = "http://127.0.0.1:9"\ntopic = "nas"\n'
+    end = host.now
+    host.now -= 7 * DAY
     host.past(28)
     host.channels = ("box", "phone")
-    end = host.now
-    for ago in (6, 4, 2):
-        host.now = end - ago * DAY
+    host.now = end - 7 * DAY
+    for _ in range(6):
+        host.now += DAY
         host.today()
         host.send()
     host.now = end
@@ -285,3 +290,9 @@ def hostile(folder: Path) -> Digest:
         ip = text if number % 2 else f"198.51.100.{number}"
         host.ban(ip, text if number % 3 == 0 else "sshd", ago=60.0 * number, users=(text,))
     return host.tell()
+
+
+@story(1250, 75, "fr")
+def french(folder: Path) -> Digest:
+    """A colleague's address is banned, for an admin who reads French."""
+    return own(folder)

@@ -44,7 +44,8 @@ LOG = """\
 """
 SPOOL = (
     b'{"kind": "ban", "host": "web1", "jail": "sshd", "ip": "192.0.2.1", "at": 1763434801.4,'
-    b' "recorded_at": 1763434801.5, "failures": 5, "bantime": 600, "bancount": 1, "users": "[\\"root\\"]", "matches": "x", "source": "action",'
+    b' "recorded_at": 1763434801.5,'
+    b' "failures": 5, "bantime": 600, "bancount": 1, "users": "[\\"root\\"]", "matches": "x", "source": "action",'
     b' "history": 0}\n'
 )
 LAST = b"root     pts/0        192.0.2.9        2026-11-18T03:00:00+00:00 - 2026-11-18T04:00:00+00:00  (01:00)\n"

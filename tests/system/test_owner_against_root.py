@@ -30,7 +30,7 @@ OWNER = 65534
 SECRET = "$6$the-hash-of-roots-password"
 COMMANDS = (
     ["status"], ["history"], ["show", "1"], ["show", "1", "--format", "raw"], ["preview"], ["retry"], ["send"],
-    ["resend", "1"], ["prune"], ["check"], ["recover"], ["-vv", "send"],
+    ["resend", "1"], ["prune"], ["check"], ["recover"], ["-vv", "send"], ["find", "192.0.2.1"],
     ["record", "--jail", "sshd", "--ip", "192.0.2.9"],
 )  # fmt: skip
 

@@ -13,9 +13,11 @@ from f2b_digest.model.message import Stamp
 from f2b_digest.rendering.renderer import Renderer
 from tests import ROOT
 from tests.support import samples
+from tests.support.stories import STORIES, told
 from tests.tools.readme import sample_digest
 
 GOLDEN = ROOT / "tests/golden"
+STORY_PAGES = GOLDEN / "stories"
 SCHEMA = ROOT / "f2b_digest/digest.schema.json"
 """Beside the code, so that who installs the package has it."""
 CHANNELS = (
@@ -27,6 +29,12 @@ TEMPLATES = (
     "email/subject.txt", "email/body.txt", "email/body.html", "ntfy/title.txt", "ntfy/message.txt",
     "free-mobile/sms.txt", "syslog/lines.txt", "webhook/slack.json",
 )  # fmt: skip
+
+
+STORY_FILES = (
+    {"email/subject.txt": "subject.txt", "email/body.txt": "txt", "email/body.html": "html"},
+    {"ntfy/title.txt": "ntfy-title.txt", "ntfy/message.txt": "ntfy.txt"},
+)
 
 
 def published() -> str:
@@ -54,7 +62,24 @@ def seen() -> dict[str, bytes]:
     return files | {f"fr-telling-{each.replace('/', '-')}": text.encode() for each, text in rendered.items()}
 
 
+@cache
+def story_pages(name: str) -> dict[str, str]:
+    """Return a story's subject, text, page and notification, by the names of their golden files."""
+    renderer = Renderer(resources.folder("templates"), language=STORIES[name].language)
+    digest = told(name)
+    pages: dict[str, str] = {}
+    for channel, files in zip(CHANNELS, STORY_FILES, strict=True):
+        stamp = Stamp("0" * 32, digest.report, "golden", digest.host, digest.end.timestamp(), digest.totals.bans)
+        content, _ = delivery.fit(channel.needs, digest, renderer, lambda content: channel.fits(content, stamp))
+        pages |= {f"{name}.{file}": content.parts[template] for template, file in files.items()}
+    return pages
+
+
 if __name__ == "__main__":
+    STORY_PAGES.mkdir(parents=True, exist_ok=True)
+    for story in STORIES:
+        for golden, text in story_pages(story).items():
+            (STORY_PAGES / golden).write_text(text)
     GOLDEN.mkdir(exist_ok=True)
     for golden, content in seen().items():
         (GOLDEN / golden).write_bytes(content)

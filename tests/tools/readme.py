@@ -44,7 +44,7 @@ def sample_digest() -> Digest:
 def sample_text() -> str:
     """Return the beginning of a digest in which there is something to tell, as its mail has it."""
     text, _ = show(samples.telling(), "text", Renderer(resources.folder("templates")))
-    return text.partition("\n\nCoordinated")[0].rstrip("\n")
+    return text.partition("\n\nWhen")[0].rstrip("\n")
 
 
 def helps() -> str:

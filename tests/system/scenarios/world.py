@@ -68,8 +68,8 @@ class World:
         fill(self.store, rows)
 
     def ban(self, ip: str, jail: str = "sshd", ago: float = 3600.0, **more: Any) -> None:
-        """Record a ban some seconds ago."""
-        self.plant([self.row(ip, jail, self.now - ago, **more)])
+        """Record a ban some seconds ago, for a day."""
+        self.plant([self.row(ip, jail, self.now - ago, **{"bantime": 86400, **more})])
 
     def row(self, ip: str, jail: str, at: float, kind: str = "ban", **more: Any) -> Row:
         """Return an event that was recorded when it happened."""

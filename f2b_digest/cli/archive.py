@@ -1,0 +1,65 @@
+"""Which digest of the archive an admin means: by number, report, day, or the last one. Nothing is shown here."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+
+from f2b_digest.cli import complain, times, zone_of
+from f2b_digest.config import Configuration
+from f2b_digest.errors import F2bDigestError, hint
+from f2b_digest.store import Outbox, Sealed
+
+LAST = "last"
+_ALL = "`f2b-digest history` lists what there is"
+
+
+def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now: float) -> Sealed:
+    """Return the digest that some words name; of several, the newest.
+
+    Raises F2bDigestError where there is none, and click's UsageError for words that mean nothing.
+    """
+    digests = store.digests()
+    for word in words or (LAST,):
+        digests = _narrowed(configuration, digests, word, now)
+        if not digests:
+            raise F2bDigestError(f"no digest {' '.join(words or (LAST,))} is stored; {_ALL}")
+    if len(digests) > 1 and _names_a_day(configuration, words, now):
+        others = ", ".join(f"{each.id} ({each.report})" for each in digests[1:9])
+        complain(f"this is digest {digests[0].id} ({digests[0].report}); of the same day: {others}")
+    return digests[0]
+
+
+def _narrowed(configuration: Configuration, digests: list[Sealed], word: str, now: float) -> list[Sealed]:
+    """Return those of some digests, the newest first, that a word means."""
+    if word.isdecimal():
+        return [each for each in digests if str(each.id) == word.lstrip("0")]
+    if word == LAST:
+        return digests[:1]
+    reports = {**dict.fromkeys(configuration.reports), **dict.fromkeys(each.report for each in digests)}
+    if word in reports:
+        return [each for each in digests if each.report == word]
+    found = [each for each in digests if _is_of(configuration, each, word, now)]
+    if not found and not _is_day(word, now, configuration):
+        known = hint("there is", reports, word)
+        raise click.UsageError(f"{word!r} is no number, report ({known}) or day like 2026-11-17, yesterday or monday")
+    return found
+
+
+def _is_of(configuration: Configuration, digest: Sealed, word: str, now: float) -> bool:
+    """Say whether a digest was sealed on a day, in its report's zone."""
+    day = times.day_of(word, now, zone_of(configuration, digest.report))
+    return day is not None and day.start <= digest.sealed_at < day.end
+
+
+def _is_day(word: str, now: float, configuration: Configuration) -> bool:
+    return times.day_of(word, now, configuration.timezone) is not None
+
+
+def _names_a_day(configuration: Configuration, words: Sequence[str], now: float) -> bool:
+    return LAST not in words and any(_is_day(word, now, configuration) for word in words)
+
+
+def said(at: float, configuration: Configuration, report: str) -> str:
+    """Return a time in a report's zone."""
+    return datetime.fromtimestamp(at, zone_of(configuration, report)).strftime("%a %-d %b %Y %H:%M")

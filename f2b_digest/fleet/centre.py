@@ -1,0 +1,261 @@
+"""The centre of a fleet as the place of digests: its outbox in PostgreSQL, and each report's events in a scratch store.
+
+Digests and deliveries are read and changed by the code that a host's store has (`Outbox`); two senders on two machines
+are kept apart by rows: one digest can follow another, one sender can claim a delivery.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Self, get_args
+
+import psycopg
+import sqlalchemy as sa
+
+from f2b_digest.errors import CentreError, F2bDigestError
+from f2b_digest.fleet import schema
+from f2b_digest.fleet.connection import opened, refusal
+from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector, verdicts
+from f2b_digest.model.host_context import Belonging
+from f2b_digest.model.message import Message, Stamp
+from f2b_digest.model.selection import Selection, matches
+from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store
+
+DAY = 86400.0
+SENT_LATELY = 3600.0
+"""Seconds for which bodies that were sent are in a scratch store: some channels tell no address twice in a while."""
+NAMED = 20
+"""Silent hosts that have a line of their own."""
+SCHEMA = "f2b"
+_ENDS = """
+SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
+LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
+"""
+
+
+class Centre(Outbox):
+    """An open centre, to be closed or used as a context manager. What PostgreSQL refuses becomes CentreError."""
+
+    def __init__(self, address: str) -> None:
+        """Connect as the role of digests. Raises CentreError, with what to do where there is no centre."""
+        self.path = Path("/") / SCHEMA  # the centre has no file
+        self._engine = sa.create_engine(
+            "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool,
+            execution_options={"schema_translate_map": {None: SCHEMA}},
+        )  # fmt: skip
+        self._taken: Sequence[End] = ()
+        try:
+            with self._reading() as connection:
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, psycopg.Connection)
+                _refuse_other_schema(driver)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self, isolation: str) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+                yield connection
+        except sa.exc.IntegrityError:
+            raise
+        except sa.exc.DBAPIError as error:
+            raise self._refusal(error.orig) from None
+        except psycopg.Error as error:
+            raise self._refusal(error) from None
+
+    @staticmethod
+    def _refusal(error: BaseException | None) -> F2bDigestError:
+        assert isinstance(error, psycopg.Error)
+        return refusal(error)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._transaction("READ COMMITTED") as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._transaction("READ COMMITTED") as connection:
+            yield connection
+
+    # ---- for people
+
+    @property
+    def name(self) -> str:
+        """Say which database this is, without a secret."""
+        with self._reading() as connection:
+            query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
+            database, server = connection.execute(sa.text(query)).one()
+        return f"postgresql, database {database} by {server}"
+
+    def silences(self, now: float) -> list[str]:
+        """Return a line for each enrolled host that has not been heard for a day, or never since it was enrolled."""
+        query = (
+            "SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled, "
+            "extract(epoch FROM max(s.seen_at))::float8 AS seen FROM f2b.host h LEFT JOIN f2b.store s USING (host) "
+            "WHERE h.retired_at IS NULL GROUP BY h.host, h.enrolled_at ORDER BY h.host"
+        )
+        with self._reading() as connection:
+            rows = connection.execute(sa.text(query)).all()
+        silent = [row for row in rows if now - (row.seen or row.enrolled) > DAY]
+        lines = [
+            f"{row.host}: " + (f"silent for {(now - row.seen) / DAY:.0f} days" if row.seen else "never heard")
+            for row in silent[:NAMED]
+        ]
+        if len(silent) > NAMED:
+            lines.append(f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list")
+        return lines
+
+    def size(self) -> int:
+        """Return how many bytes the database has on disk."""
+        with self._reading() as connection:
+            return int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
+
+    def pending_of(self, report: str, hosts: Sequence[str], jails: Sequence[str]) -> Pending:
+        """Count the bans that a report has not sealed, by its patterns of hosts and of jails."""
+        with self._reading() as connection:
+            values = values_of(_matching(connection, report, hosts))
+            rows = [row for row in connection.execute(sa.text(COUNTED), values) if matches(row.jail, jails)]
+        return Pending(sum(row.bans for row in rows), min((row.since for row in rows), default=None))
+
+    # ---- a report's events
+
+    @contextmanager
+    def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["ReportStore"]:
+        """Give a scratch store of what a report has not sealed, and what that is compared with, as of one moment."""
+        with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
+            path = Path(folder) / "bans.sqlite3"
+            with self._transaction("REPEATABLE READ") as connection:
+                ends = _matching(connection, report, hosts)
+                before = fill(connection, path, ends, now - COMPARED[every] * DAY)
+                copy_archive(path, *self._archive(connection, report, before, now))
+            with ReportStore(self, path, ends) as store:
+                yield store
+
+    def _archive(
+        self, connection: sa.Connection, report: str, before: int, now: float
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the rows of digests and deliveries that a report's next digest tells of, or is paced by."""
+        names = ", ".join(field.name for field in fields(Sealed))
+        newest = f"SELECT {names} FROM f2b.digest WHERE report = :report ORDER BY id DESC LIMIT 20"
+        digests = [dict(row) for row in connection.execute(sa.text(newest), {"report": report}).mappings()]
+        for place, row in enumerate(digests):
+            row |= {"after_id": digests[place + 1]["id"] if place + 1 < len(digests) else 0, "first_id": 0}
+            row["last_id"] = before
+        told = sa.text(
+            "SELECT d.* FROM f2b.delivery d JOIN f2b.digest g ON g.id = d.digest_id WHERE g.report = :report "
+            "AND (d.status = ANY(:open) OR d.status = 'failed' OR (d.status = 'sent' AND d.settled_at >= :lately))"
+        )
+        values = {"report": report, "open": [*OPEN], "lately": now - SENT_LATELY}
+        deliveries = [dict(row) for row in connection.execute(told, values).mappings()]
+        known = {row["id"] for row in digests}
+        older = sorted({row["digest_id"] for row in deliveries} - known)
+        if older:
+            query = f"SELECT {names} FROM f2b.digest WHERE id = ANY(:ids)"
+            found = connection.execute(sa.text(query), {"ids": older}).mappings()
+            digests += [dict(row) | {"after_id": -row["id"], "first_id": 0, "last_id": 0} for row in found]
+        return sorted(digests, key=lambda row: row["id"]), deliveries
+
+    # ---- sealing
+
+    def seal_of(self, taken: Sequence[End], selection: Selection, **sealed: Any) -> bool:
+        """Seal as `seal` does, with the vector of what is taken in the same transaction."""
+        self._taken = taken
+        try:
+            return self.seal(selection, **sealed)
+        finally:
+            self._taken = ()
+
+    def _mark(self, connection: sa.Connection, key: int, report: str) -> None:
+        rows = [asdict(end) | {"digest": key, "report": report} for end in self._taken]
+        if not rows:
+            return
+        connection.execute(sa.text("INSERT INTO f2b.taken VALUES (:digest, :store_id, :seq, :upto)"), rows)
+        connection.execute(
+            sa.text(
+                "INSERT INTO f2b.mark VALUES (:report, :store_id, :upto) "
+                "ON CONFLICT (report, store_id) DO UPDATE SET seq = excluded.seq"
+            ),
+            rows,
+        )
+
+    def ran(self, reports: Sequence[str], now: float) -> None:
+        """Note that reports were sent now; another sender may just note the same."""
+        with suppress(sa.exc.IntegrityError):
+            super().ran(reports, now)
+
+    # ---- pruning
+
+    def prune(self, keep: float, reports: Mapping[str, Sequence[str]]) -> list[str]:
+        """Make the next partitions, and drop those that are older than `keep` seconds and told; return what was done.
+
+        `reports` holds each report's patterns of hosts.
+        """
+        with self._writing() as connection:
+            stores = connection.execute(sa.text("SELECT store_id, host FROM f2b.store")).all()
+            needed = {
+                name: [row.store_id for row in stores if matches(row.host, hosts)] for name, hosts in reports.items()
+            }
+            query = sa.text("SELECT f2b.tend(make_interval(secs => :keep), CAST(:needed AS jsonb))")
+            return list(connection.scalars(query, {"keep": keep, "needed": json.dumps(needed)}))
+
+
+def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> list[End]:
+    """Return how far a report has come with each store of the hosts that it takes in."""
+    found = connection.execute(sa.text(_ENDS), {"report": report})
+    return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
+
+
+def _belonging(text: str) -> Belonging | None:
+    try:
+        said = json.loads(text)
+        why, near, user = said["why"], said.get("near"), said.get("user")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if why not in get_args(Belonging.__annotations__["why"]):
+        return None
+    return Belonging(why, None if near is None else str(near), None if user is None else str(user))
+
+
+def _refuse_other_schema(connection: psycopg.Connection) -> None:
+    if schema.version(connection) < schema.steps()[-1].number:
+        raise CentreError("the centre is not at this program's schema: f2b-digest fleet init", away=False)
+
+
+class ReportStore(Store):
+    """One report's scratch store; its seal is the centre's."""
+
+    def __init__(self, centre: Centre, path: Path, ends: Sequence[End]) -> None:
+        """Open what `fill` made."""
+        super().__init__(path, read_only=True)
+        self._centre = centre
+        self._ends = ends
+
+    def judged(self) -> dict[str, Belonging]:
+        """Return the ids of what is pending that a host took for its own side, and why; a host may say anything."""
+        return {ip: said for ip, own in verdicts(self.path) if (said := _belonging(own))}
+
+    def seal(
+        self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
+        messages: Sequence[tuple[str, Message]],
+    ) -> bool:  # fmt: skip
+        """Mark what the selection holds as taken, at the centre; false if another sender was faster."""
+        taken = vector(self.path, self._ends, selection.last_id)
+        return self._centre.seal_of(
+            taken, selection, stamp=stamp, document=document, start=start, end=end, messages=messages
+        )

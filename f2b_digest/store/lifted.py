@@ -1,0 +1,39 @@
+"""Bans that were lifted by hand, found by their unbans. Nothing is written."""
+
+from datetime import tzinfo
+
+import sqlalchemy as sa
+
+from f2b_digest.model.digest import Lifted, moment
+from f2b_digest.model.selection import Selection
+from f2b_digest.store.last_bans import IN_TIME, LATER, ROUNDED
+from f2b_digest.store.selected import wanted
+
+MOST_LIFTED = 20
+"""Rows that are fetched; those beyond them are counted."""
+
+
+def lifted(connection: sa.Connection, selection: Selection, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
+    """Return the bans that unbans of a selection ended before their time, the latest first, and how many there are.
+
+    An unban bears the time of its ban; `recorded_at` is when it was. One whose ban the store does not have is left out.
+    """
+    where, values = wanted(connection, selection, "unban")
+    rows = connection.execute(sa.text(_LIFTED.format(where=where)), values | {"most": MOST_LIFTED}).all()
+    found = tuple(Lifted(row.jail, row.ip, moment(row.banned_at, zone), moment(row.lifted_at, zone)) for row in rows)
+    return found, rows[0].in_all if rows else 0
+
+
+_LIFTED = f"""
+SELECT unban.jail, unban.ip, max(ban.at) AS banned_at, unban.recorded_at AS lifted_at, count(*) OVER () AS in_all
+FROM (SELECT jail, ip, at, recorded_at, id FROM event WHERE {{where}}) AS unban
+CROSS JOIN event AS ban
+  ON ban.jail = unban.jail AND ban.ip = unban.ip AND ban.kind = 'ban'
+     AND ban.at BETWEEN unban.at - {LATER} AND unban.at + {ROUNDED} AND ban.recorded_at <= unban.recorded_at
+LEFT JOIN event AS prolong
+  ON prolong.jail = ban.jail AND prolong.ip = ban.ip AND prolong.kind = 'prolong' AND prolong.at = ban.at
+     AND prolong.host = ban.host
+WHERE coalesce(prolong.bantime, ban.bantime) < 0
+   OR unban.recorded_at < ban.at + coalesce(prolong.bantime, ban.bantime) - {IN_TIME}
+GROUP BY unban.jail, unban.ip, ban.at ORDER BY unban.recorded_at DESC LIMIT :most
+"""

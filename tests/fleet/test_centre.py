@@ -1,0 +1,216 @@
+"""Digests that a fleet's centre makes: sealed by a vector of stores, each ban told once, by whoever sends."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from f2b_digest.fleet.centre import Centre as Opened
+from f2b_digest.fleet.scratch import vector
+from tests.fleet.hosts import Host, restore, seal
+from tests.support.postgres_server import Centre
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def program(centre: Centre) -> Iterator[Program]:
+    """Give the program at the centre, with a report `daily` that goes into files in a folder that others may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="f2b-digest-test-"))
+    folder.chmod(0o755)
+    (folder / "out").mkdir()
+    (folder / "out").chmod(0o777)
+    config = folder / "config.toml"
+    config.write_text(
+        f"""
+store = "{centre.as_user("f2b_digest")}"
+host = "fleet"
+timezone = "UTC"
+[reports.daily]
+channels = ["out"]
+[reports.web]
+channels = ["out"]
+hosts = ["web*", "!web2"]
+[channels.out]
+kind = "file"
+folder = "{folder}/out"
+"""
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "f2b_digest", "--config", str(config), *arguments]
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+
+    yield run
+    shutil.rmtree(folder)
+
+
+def digests(opened: Opened, report: str) -> list[set[str]]:
+    """Return the addresses of each digest of a report, the oldest first."""
+    found = []
+    for sealed in reversed(opened.digests(report)):
+        document = json.loads(opened.document(sealed.id) or "{}")
+        found.append({address["ip"] for jail in document["jails"] for address in jail["worst"]})
+    return found
+
+
+def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, program: Program) -> None:
+    """Each ban of each host is told once; the archive and the outbox are the centre's."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    host.bans(["192.0.2.1", "192.0.2.2"])
+    other.bans(["192.0.2.2", "192.0.2.3"])
+    host.forward()
+    other.forward()
+    preview = program("preview", "daily")
+    assert preview.returncode == 0, preview.stderr
+    assert "4 bans" in preview.stdout
+    sent = program("send")
+    assert (sent.returncode, sent.stdout, sent.stderr) == (0, "", "")
+    host.bans(["192.0.2.4"])
+    host.forward()
+    assert program("send", "daily").returncode == 0
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        assert digests(opened, "daily") == [{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, {"192.0.2.4"}]
+        assert digests(opened, "web") == [{"192.0.2.1", "192.0.2.2"}]
+        assert {row.status for row in opened.deliveries()} == {"sent"}
+    history = program("history", "daily").stdout
+    assert "1 ban" in history.splitlines()[0]
+    shown = program("show", history.split()[0])
+    assert "192.0.2.4" in shown.stdout
+    resent = program("resend", history.split()[0])
+    assert (resent.returncode, resent.stderr) == (0, ""), resent.stderr
+    assert (program("retry").returncode, program("prune").returncode) == (0, 0)
+    host.bans(["192.0.2.5", "192.0.2.6"])
+    host.forward()
+    status = json.loads(program("status", "--json").stdout)
+    assert {name: report["pending_bans"] for name, report in status["reports"].items()} == {"daily": 2, "web": 3}
+    assert status["undelivered"] == []
+
+
+def test_an_own_address_that_a_host_banned_is_told(centre: Centre, host: Host, program: Program) -> None:
+    """By the host's verdict, which it came to by its log-ins and ignoreip; what is no verdict is passed over."""
+    host.bans(["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+    said = {"192.0.2.2": '{"why": "login", "near": null, "user": "anna"}', "192.0.2.3": '{"why": "because"}'}
+    host.forward(own=lambda event: said.get(event["ip"]))
+    shown = json.loads(program("preview", "--format", "json").stdout)
+    assert [(fact["ip"], fact["user"]) for fact in shown["facts"] if fact["kind"] == "own"] == [("192.0.2.2", "anna")]
+
+
+def test_a_silent_host_is_told_to_cron(centre: Centre, host: Host, program: Program) -> None:
+    """At each send, until it is heard again or retired."""
+    host.forward()
+    centre.add("web9")
+    assert program("send").stderr == ""
+    centre.do(
+        "UPDATE f2b.store SET seen_at = now() - interval '3 days'",
+        "UPDATE f2b.host SET enrolled_at = now() - interval '9 days'",
+    )
+    assert program("send").stderr == "f2b-digest: web1: silent for 3 days\nf2b-digest: web9: never heard\n"
+
+
+def test_what_is_for_a_hosts_store_says_so(program: Program) -> None:
+    """A command that makes no sense at a centre ends with a line."""
+    for words in (("record", "--jail", "sshd", "--ip", "192.0.2.1"), ("recover",)):
+        refused = program(*words)
+        assert refused.returncode == 78, words
+        assert "this command is for a host's store" in refused.stderr
+
+
+def test_a_store_that_was_restored_is_told_once(centre: Centre, host: Host, tmp_path: Path) -> None:
+    """The vector knows both of its lives."""
+    host.bans(["192.0.2.1"])
+    host.forward()
+    restore(host.store, tmp_path / "backup")
+    host.bans(["192.0.2.2"])
+    host.forward()
+    seal(centre)
+    restore(tmp_path / "backup", host.store)
+    host.bans(["192.0.2.3"])
+    host.forward()
+    seal(centre)
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        bans = [sealed.bans for sealed in reversed(opened.digests("daily"))]
+    assert bans == [2, 1]
+
+
+def send_until(stop: Event, centre: Centre, told: "Queue[int]") -> None:
+    """Seal again and again, as one of two senders."""
+    while not stop.is_set():
+        told.put(seal(centre))
+
+
+def test_two_senders_tell_each_ban_once(centre: Centre, host: Host, tmp_path: Path) -> None:
+    """On two machines, while hosts upload: one digest follows another, and of two rivals one gives way."""
+    hosts = [host, *(Host(tmp_path / f"h{number}.sqlite3", centre.add(f"h{number}")) for number in range(2))]
+    fork = get_context("fork")
+    told: Queue[int] = fork.Queue()
+    stop = fork.Event()
+    senders = [fork.Process(target=send_until, args=(stop, centre, told)) for _ in range(2)]
+    for sender in senders:
+        sender.start()
+    for turn in range(8):
+        for number, each in enumerate(hosts):
+            each.bans([f"10.{number}.{turn}.{last}" for last in range(5)])
+            each.forward()
+    stop.set()
+    for sender in senders:
+        sender.join(60)
+    bans = [seal(centre)]
+    while not told.empty():
+        bans.append(told.get())
+    assert sum(count for count in bans if count > 0) == 8 * 3 * 5
+    taken = centre.rows("SELECT store_id, after_seq, upto_seq FROM f2b.taken ORDER BY store_id, after_seq")
+    for store in {key for key, _, _ in taken}:
+        ranges = [(after, upto) for key, after, upto in taken if key == store]
+        assert [after for after, _ in ranges] == [0, *(upto for _, upto in ranges[:-1])]
+
+
+def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre, host: Host, tmp_path: Path) -> None:
+    """Of each host, up to the first event of the running period; the rest waits for the next."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    now = time.time()
+    for each, minutes in ((host, (50, 40, 20)), (other, (45, 10))):
+        for minute in minutes:
+            each.ban(f"192.0.2.{minute}", at=now - minute * 60)
+        each.forward()
+    with Opened(centre.as_user("f2b_digest")) as opened, opened.about("daily", ("*",), "day", now) as store:
+        running = store.first_recorded(1, since=now - 30 * 60, until=now)
+        assert running is not None
+        taken = vector(store.path, store._ends, running - 1)
+        names = dict(centre.rows("SELECT store_id, host FROM f2b.store"))
+    assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1)}
+
+
+def test_what_was_told_is_dropped_with_its_partition(centre: Centre, host: Host) -> None:
+    """And what was not told stays, whatever its age."""
+    host.bans(["192.0.2.1"])
+    host.forward()
+    centre.do(
+        "CREATE TABLE f2b.event_old PARTITION OF f2b.event FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')",
+        "ALTER TABLE f2b.event_old OWNER TO f2b_owner",
+        "UPDATE f2b.event SET arrived = '2020-01-15'",
+    )
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        assert opened.prune(400 * 86400.0, {"daily": ("*",)}) == []
+        assert seal(centre) == 1
+        assert opened.prune(400 * 86400.0, {"daily": ("*",), "late": ("*",)}) == []
+        assert opened.prune(400 * 86400.0, {"daily": ("*",), "none": ("!*",)}) == ["dropped event_old"]
+    assert centre.rows("SELECT count(*) FROM f2b.event") == [(0,)]
+
+
+def test_the_digests_role_cannot_drop_what_is_recent(centre: Centre, host: Host) -> None:
+    """`tend` keeps 30 days whatever it is told."""
+    host.bans(["192.0.2.1"])
+    host.forward()
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        assert opened.prune(0.0, {}) == []
+    assert centre.rows("SELECT count(*) FROM f2b.event") == [(1,)]

@@ -110,6 +110,13 @@ def lock(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Ask the package index for known vulnerabilities of the locked libraries."""
+    options = ("--strict", "--require-hashes", "--disable-pip", "--progress-spinner", "off")
+    _run(session, "pip-audit", *options, "--requirement", "packaging/constraints.txt")
+
+
+@nox.session
 def release(session: nox.Session) -> None:
     """Cut a release: `nox -s release -- 0.2.0` sets version and CHANGELOG.md; commit, and tag that commit v0.2.0."""
     version, today = session.posargs[0], dt.datetime.now(tz=dt.UTC).date()

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import f2b_digest
 from tests import ROOT
@@ -166,3 +167,14 @@ def test_the_bill_of_materials_names_every_library(tmp_path: Path) -> None:
     wanted = dict(re.findall(r"^([\w.-]+)==(\S+)", locked.read_text(), re.MULTILINE))
     assert {part["name"]: part["version"] for part in bom["components"]} == wanted
     assert all(part["externalReferences"][0]["hashes"] for part in bom["components"])
+
+
+def test_no_library_has_a_known_fault() -> None:
+    """Neither the locked version nor the lowest that pyproject.toml admits, by packaging/advisories.txt."""
+    lines = (ROOT / "packaging/advisories.txt").read_text().splitlines()
+    fixed = [(name, Version(first)) for name, first, *_ in (line.split() for line in lines if not line.startswith("#"))]
+    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "packaging/constraints.txt").read_text(), re.MULTILINE)
+    lowest = re.findall(r'^    "([\w.-]+) >= ([\d.]+)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    versions = [(name.lower(), Version(version)) for name, version in (*locked, *lowest)]
+    assert {name for name, _ in fixed} <= {name for name, _ in versions}
+    assert [(name, have) for name, have in versions for other, first in fixed if name == other and have < first] == []

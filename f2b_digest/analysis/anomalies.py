@@ -36,9 +36,9 @@ COMMON = frozenset(
 ROOT = "root"
 """Tried by most addresses on most days: never news."""
 RECIDIVE = "recidive"
-"""How the jails begin that ban who was banned elsewhere: an address in one of them roams no further for it."""
-SEVERAL, IN_MANY_JAILS = 3, 3
-"""Addresses in several jails, or jails of one of them, that are news."""
+"""How the jails begin that ban who was banned elsewhere."""
+SEVERAL, SHARE_IN_SEVERAL, IN_MANY_JAILS = 5, 0.1, 3
+"""Addresses in several jails, and their part of all, or jails of one of them, that are news."""
 
 
 def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
@@ -142,18 +142,12 @@ def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
 
 
 def roaming(counts: Counts) -> Roaming | None:
-    """Return the addresses that were banned in several jails, recidive not counted, if they are more than two or three.
-
-    Where there is a recidive jail, only those are counted that the digest names: the others may be in no third one.
-    """
-    real = [(each, _without_recidive(each.jails)) for each in counts.several]
-    real = [(each, jails) for each, jails in real if len(jails) > 1]
-    if not real:
+    """Return the addresses that were banned in several jails, recidive not counted, if many, or one roams far."""
+    if not counts.several:
         return None
-    most, jails = max(real, key=lambda pair: (len(pair[1]), pair[0].bans))
-    everywhere = any(jail.name.startswith(RECIDIVE) for jail in counts.jails)
-    addresses = len(real) if everywhere else counts.several_in_all
-    return Roaming(addresses, most.ip, jails) if addresses >= SEVERAL or len(jails) >= IN_MANY_JAILS else None
+    most, addresses = counts.several[0], counts.several_in_all
+    many = max(SEVERAL, SHARE_IN_SEVERAL * counts.totals.addresses)
+    return Roaming(addresses, most.ip, most.jails) if addresses >= many or len(most.jails) >= IN_MANY_JAILS else None
 
 
 def only(*facts: Fact | None) -> Iterator[Fact]:
@@ -182,7 +176,3 @@ def _is_target(user: User, counts: Counts, inputs: Inputs) -> bool:
     if user.name.lower() in COMMON:
         return user.addresses >= max(fewest, MANY_TRYING, SHARE_OF_A_COMMON_NAME * counts.totals.addresses)
     return user.addresses >= max(fewest, SHARE * counts.totals.addresses)
-
-
-def _without_recidive(jails: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(jail for jail in jails if not jail.startswith(RECIDIVE))

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from f2b_digest.analysis.anomalies import RECIDIVE
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses
+from f2b_digest.analysis.repeats import was_advised
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Campaign
 from f2b_digest.model.facts import Advice, Block, Increment, Recidive
@@ -15,25 +16,34 @@ FEWEST_SPARED, SHARE_SPARED = 20, 0.1
 """Bans, and their share of all bans, that longer ban times must spare before they are advised."""
 FREQUENT = 5
 """Bans of one id in one digest, from which on it is one that comes back."""
-FEWEST_FREQUENT = 3
-"""Ids that come back often."""
+FEWEST_FREQUENT, SHARE_FREQUENT = 3, 0.1
+"""Ids that come back often, and their bans' part of all."""
 FEWEST_TO_BLOCK, BANS_TO_BLOCK = 16, 48
 """Addresses of one network, and their bans: of a /24, every sixteenth address, thrice."""
 
 
 def advised(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Advice]:
-    """Yield at most three, one of each kind."""
+    """Yield at most three, one of each kind, and no kind that the report gave in the last month."""
+    end = counts.end.timestamp()
+    for advice in _advised(counts, inputs, own):
+        if not was_advised(inputs, advice.kind, end):
+            yield advice
+
+
+def _advised(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Advice]:
     rebans, bans = inputs.rebans, counts.totals.bans
     grows = inputs.host_context.increments is True or rebans.prolonged
     if not grows and rebans.spared >= max(FEWEST_SPARED, SHARE_SPARED * bans):
         yield Increment(rebans.spared, rebans.spared_addresses, bans, ("[DEFAULT]", "bantime.increment = true"))
-    if rebans.frequent >= FEWEST_FREQUENT and not _has_recidive(counts, inputs):
+    often = rebans.frequent >= FEWEST_FREQUENT and rebans.frequent_bans >= SHARE_FREQUENT * bans
+    if often and not _has_recidive(counts, inputs):
         yield Recidive(rebans.frequent, FREQUENT, rebans.frequent_bans, ("[recidive]", "enabled = true"))
     lines = ((campaign, _block(campaign, own)) for campaign in counts.campaigns)
-    found = next(((campaign, line) for campaign, line in lines if line is not None), None)
+    found = next(((campaign, lines) for campaign, lines in lines if lines), None)
     if found is not None:
-        campaign, line = found
-        yield Block(campaign.network or "", campaign.addresses, campaign.bans, (line,))
+        campaign, block = found
+        times = {jail.name: jail.worst[0].bantime for jail in counts.jails if jail.worst}
+        yield Block(campaign.network or "", campaign.addresses, campaign.bans, block, times.get(campaign.jails[0]))
 
 
 def _has_recidive(counts: Counts, inputs: Inputs) -> bool:
@@ -47,14 +57,20 @@ def _has_recidive(counts: Counts, inputs: Inputs) -> bool:
     return any(name.startswith(RECIDIVE) for name in names)
 
 
-def _block(campaign: Campaign, own: OwnAddresses) -> str | None:
-    """Return the line that bans a campaign's network; None if it is too small, or holds an address of one's own."""
+def _block(campaign: Campaign, own: OwnAddresses) -> tuple[str, ...]:
+    """Return the lines that ban a campaign's network, for the jail's ban time and until the next boot.
+
+    There are none if it is too small, or holds an address of one's own.
+    """
     if campaign.network is None or not campaign.jails:
-        return None
+        return ()
     try:
         network = ip_network(campaign.network)
     except ValueError:
-        return None
+        return ()
     if campaign.addresses < FEWEST_TO_BLOCK or campaign.bans < BANS_TO_BLOCK or own.overlaps(network):
-        return None
-    return f"fail2ban-client set {shlex.quote(campaign.jails[0])} banip {shlex.quote(str(network))}"
+        return ()
+    return (
+        f"fail2ban-client set {shlex.quote(campaign.jails[0])} banip {shlex.quote(str(network))}",
+        f"ip route add blackhole {shlex.quote(str(network))}",
+    )

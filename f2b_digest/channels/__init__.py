@@ -1,4 +1,4 @@
-"""The registry of the ways out: a channel is one file here and one line below."""
+"""The registry of channels: one file here and one line below for each kind."""
 
 from f2b_digest.channels.abuseipdb import AbuseIPDB
 from f2b_digest.channels.apprise import Apprise

@@ -38,7 +38,7 @@ class Health:
 
 
 class Channel(WithSecrets, ABC):
-    """A configured way out."""
+    """A configured channel."""
 
     # A mistake is reported without what was written there: it can be a secret.
     model_config = ConfigDict(
@@ -88,16 +88,16 @@ class Channel(WithSecrets, ABC):
         """Return the bytes that go out; the same for the same arguments."""
 
     def identity(self, stamp: Stamp) -> str:
-        """Return what receivers know a copy by."""
+        """Return the identifier by which receivers recognize a copy."""
         return stamp.identity
 
     def wire(self, body: bytes) -> bytes:
-        """Return what the other side gets of a message's bytes, for a person to look at."""
+        """Return the bytes as the other side gets them, for display."""
         return body
 
     @abstractmethod
     def deliver(self, message: Message) -> str | None:
-        """Hand one message over; return once the other side has taken responsibility for it.
+        """Deliver one message; return once the other side has accepted responsibility for it.
 
         What it returns, if anything, is a line on what the admin should know of the success. Raises DeliveryError.
         """
@@ -106,7 +106,7 @@ class Channel(WithSecrets, ABC):
         """Load what `deliver` needs, while this user can still read the program's files. Raises DeliveryError."""
 
     def check(self) -> Health:
-        """Look at all that a delivery needs, as far as can be done without one. Raises DeliveryError.
+        """Check whatever a delivery needs, without delivering. Raises DeliveryError.
 
         Each secret is read here; a channel adds what it knows of its other side.
         """
@@ -124,7 +124,7 @@ class Overdue(BaseException):
 def deadline(seconds: float = DEADLINE) -> Iterator[None]:
     """Raise DeliveryError at the end of the block if it is interrupted for taking more than so many seconds.
 
-    It rings once, as Overdue: for a channel that can say how far it came. What ends any wait for sure is the end of
+    Overdue is raised once, for a channel that can say how far it came. What ends any wait for sure is the end of
     the process, see f2b_digest.isolation. Main thread only.
     """
 

@@ -45,6 +45,8 @@ class Email(Channel):
     """Password for smtp. Example: "secret"."""
     link: Annotated[str, AfterValidator(_check_link)] | None = None
     """Web address of an archive of digests, named at the end of each mail. Example: "https://web1.example.org/digests/"."""
+    attach: Literal["csv", "html"] | None = None
+    """Attach every address of the digest, as a table ("csv") or as a page ("html"). Example: "csv"."""
     ca_file: CertificateFile | None = None
     """PEM file of the certificate authorities to trust, instead of the system's. Example: "ca.pem"."""
 
@@ -80,8 +82,9 @@ class Email(Channel):
 
     @property
     def needs(self) -> Needs:
-        """Subject, text and HTML."""
-        return Needs(mime.TEMPLATES, link=self.link or "")
+        """Subject, text and HTML, and what is attached."""
+        page = (mime.PAGE,) if self.attach == "html" else ()
+        return Needs((*mime.TEMPLATES, *page), addresses=self.attach is not None, link=self.link or "")
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -110,7 +113,14 @@ class Email(Channel):
             html=content.parts["email/body.html"],
             stamp=stamp,
             message_id=self.identity(stamp),
+            attached=self._attached(content, stamp),
         )
+
+    def _attached(self, content: Content, stamp: Stamp) -> mime.Attached | None:
+        if self.attach is None:
+            return None
+        text = content.parts[mime.PAGE] if self.attach == "html" else mime.table(content.addresses)
+        return mime.Attached(f"{stamp.report}.{self.attach}", self.attach, text)
 
     def accept(self, message: Message) -> None:
         """Raise ValueError where the recipient is no address, or could be taken for a program's option."""

@@ -192,7 +192,7 @@ def _opened(folder: str | Path, within: int | None = None) -> Iterator[int]:
 
 
 def _give(descriptor: int, folder: int) -> None:
-    """Give what root made to the owner of the folder, and close it."""
+    """When root, chown to the folder's owner; close it in any case."""
     try:
         if os.geteuid() == 0:
             owner = os.fstat(folder)

@@ -4,6 +4,7 @@ The legacy email classes are used on purpose: folding by the modern policies (em
 non-ASCII subjects in every Python up to 3.13, and some servers refuse the result.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.charset import QP, Charset
@@ -13,20 +14,54 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import compat32
 from email.utils import format_datetime, parseaddr
-from io import BytesIO
+from io import BytesIO, StringIO
+from typing import NamedTuple
 
 from f2b_digest import __version__
 from f2b_digest.channels.base import one_line
+from f2b_digest.model.bans import Banned
 from f2b_digest.model.message import Stamp
 
 TEMPLATES = ("email/subject.txt", "email/body.txt", "email/body.html")
+PAGE = "file/page.html"
+"""The template of an attached page, which has every address."""
 BODY_LIMIT = 80_000
 """Bytes of a part: Gmail cuts a message at about 102 kB of HTML."""
 SUBJECT_LIMIT = 120
 """Characters; a phone shows about 40, a mail program about 100."""
 LINE_LENGTH = 76
+CELL_LIMIT = 200
+"""Characters of a cell that an attacker chose."""
 NAME_LIMIT = 120
 """Characters of a display name."""
+
+
+class Attached(NamedTuple):
+    """A file beside the two alternatives."""
+
+    name: str
+    subtype: str
+    """Of text/."""
+    text: str
+
+
+def table(addresses: Sequence[Banned]) -> str:
+    """Return addresses as CSV (RFC 4180); times in UTC. No cell is a formula to a spreadsheet."""
+    file = StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("jail", "address", "bans", "failures", "first", "last", "lifted", "users"))
+    for each in addresses:
+        times = (datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in (each.first, each.last))
+        failures = "" if each.failures is None else each.failures
+        users = _cell(" ".join(each.users))
+        row = (_cell(each.jail), _cell(each.ip), each.bans, failures, *times, "yes" if each.lifted else "no", users)
+        writer.writerow(row)
+    return file.getvalue()
+
+
+def _cell(text: str) -> str:
+    line = one_line(text, CELL_LIMIT)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
 def fits(parts: Mapping[str, str]) -> bool:
@@ -65,10 +100,12 @@ def bare_address(text: str) -> str:
 
 
 def build(
-    *, sender: str, recipients: Sequence[str], subject: str, text: str, html: str, stamp: Stamp, message_id: str
-) -> bytes:
+    *, sender: str, recipients: Sequence[str], subject: str, text: str, html: str, stamp: Stamp, message_id: str,
+    attached: Attached | None = None,
+) -> bytes:  # fmt: skip
     """Return a whole message with LF line ends, the same bytes for the same arguments."""
-    mail = MIMEMultipart("alternative", boundary=f"=_{stamp.uuid}")
+    both = MIMEMultipart("alternative", boundary=f"=_{stamp.uuid}")
+    mail = both if attached is None else MIMEMultipart("mixed", boundary=f"=_{stamp.uuid}.m")
     mail["From"] = _address(sender)
     mail["To"] = Header(", ".join(_address(recipient) for recipient in recipients), header_name="To").encode()
     subject = one_line(subject, SUBJECT_LIMIT)
@@ -81,8 +118,14 @@ def build(
     mail["X-Auto-Response-Suppress"] = "All"
     mail["List-Id"] = f"<f2b-digest.{_token(stamp.host)}>"
     mail["X-F2B-Digest"] = f"{__version__}; run={stamp.uuid}; report={_token(stamp.report)}; host={_token(stamp.host)}"
-    mail.attach(_part("plain", text))
-    mail.attach(_part("html", html))
+    both.attach(_part("plain", text))
+    both.attach(_part("html", html))
+    if attached is not None:
+        del both["MIME-Version"]  # the whole mail's is enough
+        file = _part(attached.subtype, attached.text)
+        file.add_header("Content-Disposition", "attachment", filename=_token(attached.name))
+        mail.attach(both)
+        mail.attach(file)
     output = BytesIO()
     policy = compat32.clone(linesep="\n", max_line_length=LINE_LENGTH)
     BytesGenerator(output, mangle_from_=False, policy=policy).flatten(mail)

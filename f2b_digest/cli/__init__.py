@@ -42,6 +42,8 @@ COMMANDS = {
     "fleet": "Bring the bans of many hosts together at one centre.",
     "config": "Print a configuration with every key and its default, or check one.",
     "demo": "Play the whole path on sample bans, in a scratch folder.",
+    "completion": "Print what makes a shell complete names.",
+    "help": "Show the help of a command.",
 }
 SAMPLES = "samples"
 """The context's object of who runs commands on bans that are made up."""

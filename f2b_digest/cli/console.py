@@ -5,9 +5,12 @@ import shlex
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
 from typing import Any, Literal, TextIO
 
 import click
@@ -17,6 +20,8 @@ from f2b_digest.rendering.layout import Layout, plain
 Colour = Literal["auto", "always", "never"]
 NARROWEST, WIDEST = 40, 100
 """Columns: below, a row has no room; above, the eye loses its line."""
+PATIENCE = 2.0
+"""Seconds of silence before a person is told that work goes on."""
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What Python itself puts into LC_CTYPE where the locale is C (PEP 538)."""
 INSTEAD = {"█": "#", "–": "-", "—": "-", "−": "-", "×": "x", "…": "...", "·": "-", "•": "*", "’": "'", "‘": "'",
@@ -69,6 +74,37 @@ def _like(character: str, encoding: str) -> str:
             continue
         return candidate
     return "?"
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Tell a person at a terminal that work goes on, and for how long, once it takes two seconds.
+
+    On standard error, in a line that is gone at the end. A thread writes it: nothing may be forked meanwhile.
+    """
+    if not is_screen(sys.stderr, os.environ):
+        yield
+        return
+    done = Event()
+    teller = Thread(target=_tell, args=(what, done), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+def _tell(what: str, done: Event) -> None:
+    begun, told = monotonic(), False
+    wait = PATIENCE
+    while not done.wait(wait):
+        told, wait = True, 1.0
+        sys.stderr.write(f"\r{what}: {monotonic() - begun:.0f} s ")
+        sys.stderr.flush()
+    if told:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from f2b_digest import geoip, inquiry
-from f2b_digest.cli import Program, complain, console, times
+from f2b_digest.cli import Program, complain, completion, console, times
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.fail2ban import server
@@ -27,8 +27,17 @@ TEMPLATE = "terminal/find.txt"
 
 
 @click.command()
-@click.argument("what", nargs=-1, required=True, metavar="WHAT...")
-@click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only in this jail, or those of a pattern.")
+@click.argument(
+    "what", nargs=-1, required=True, metavar="WHAT...", shell_complete=completion.completes(completion.jails)
+)
+@click.option(
+    "--jail",
+    "jails",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.completes(completion.jails),
+    help="Only in this jail, or those of a pattern.",
+)
 @times.options("From this time on.", "Up to this time, which is excluded. Default: now.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Addresses of each jail, and digests, that are shown.")  # fmt: skip  # noqa: E501
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of answers.")
@@ -67,9 +76,10 @@ def command(
         asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
         if geography is None and any(each.kind == "asn" for each in asked):
             raise F2bDigestError("an AS number needs a database of addresses on this host: see `geoip` in the manual")
-        answers = [
-            inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
-        ]  # fmt: skip
+        with console.working("Looking up"):
+            answers = [
+                inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
+            ]  # fmt: skip
     answers = _worth_telling(answers)
     if as_json:
         click.echo(json.dumps([_document(each) for each in answers], default=_plain, indent=2))

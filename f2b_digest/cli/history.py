@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest.cli import Program, report_named, zone_of
+from f2b_digest.cli import Program, completion, report_named, zone_of
 from f2b_digest.cli.centre import archive
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
@@ -19,7 +19,7 @@ MARK = "!"
 
 
 @click.command()
-@click.argument("report", default="")
+@click.argument("report", default="", shell_complete=completion.completes(completion.reports))
 @click.option(
     "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first."
 )

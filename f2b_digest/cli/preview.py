@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, centre, complain, console, first_look, report_named, scratch, times
+from f2b_digest.cli import Program, centre, complain, completion, console, first_look, report_named, scratch, times
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
@@ -28,7 +28,7 @@ from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import HOW_TO_RECOVER, Store, damage
+from f2b_digest.store import HOW_TO_RECOVER, Source, Store, damage
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -36,11 +36,23 @@ NO_ID = "0" * 32
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[REPORT]")
+@click.argument("words", nargs=-1, metavar="[REPORT]", shell_complete=completion.completes(completion.reports))
 @click.option("--format", "form", type=click.Choice((*FORMATS, "schema")), default="text", show_default=True)
-@click.option("--channel", metavar="NAME", help="Show what this channel would send, byte for byte.")
+@click.option(
+    "--channel",
+    metavar="NAME",
+    shell_complete=completion.completes(completion.channels),
+    help="Show what this channel would send, byte for byte.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
-@click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only this jail, or those of a pattern.")
+@click.option(
+    "--jail",
+    "jails",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.completes(completion.jails),
+    help="Only this jail, or those of a pattern.",
+)
 @times.options('Show a past period instead of what is pending: from this time on, or "all".', "Its end. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
               help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
@@ -99,8 +111,9 @@ def command(
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
             _tell_missing(known, configuration.reports[name].jails)
         content: str | bytes
-        with store.report(selection) as bans:
-            digest = composition.compose(configuration, bans, name, end, host_context, known)
+        with _grouped(store, selection) as bans:
+            with console.working("Counting the bans"):
+                digest = composition.compose(configuration, bans, name, end, host_context, known)
             if channel is None:
                 content, noted = show(digest, form, renderer.with_layout(layout))
             else:
@@ -114,6 +127,15 @@ def command(
         write(target, content, colour=layout.colour, pager=not no_pager)
     if tally and tally.torn:
         raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def _grouped(store: Store, selection: Selection) -> Iterator[Source]:
+    """Give a report's source; a person is told where its first pass over the bans takes long."""
+    with contextlib.ExitStack() as stack:
+        with console.working("Reading the bans"):
+            source = stack.enter_context(store.report(selection))
+        yield source
 
 
 def only(configuration: Configuration, name: str, jails: tuple[str, ...]) -> Configuration:

@@ -4,7 +4,7 @@ import click
 
 from f2b_digest import delivery
 from f2b_digest.channels.mime import bare_address
-from f2b_digest.cli import Program
+from f2b_digest.cli import Program, completion
 from f2b_digest.cli.send import sending, tell
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
@@ -12,8 +12,13 @@ from f2b_digest.store import Delivery, Outbox
 
 
 @click.command()
-@click.argument("id", type=int)
-@click.option("--channel", metavar="NAME", help="By this channel only. Default: by all that the digest went to.")
+@click.argument("id", type=int, shell_complete=completion.completes(completion.digests))
+@click.option(
+    "--channel",
+    metavar="NAME",
+    shell_complete=completion.completes(completion.channels),
+    help="By this channel only. Default: by all that the digest went to.",
+)
 @click.option("--to", metavar="ADDRESS", help="To this address instead; for email channels.")
 @click.pass_obj
 def command(program: Program, id: int, channel: str | None, to: str | None) -> None:  # noqa: A002

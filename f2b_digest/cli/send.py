@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, centre, complain, report_named
+from f2b_digest.cli import Program, centre, complain, completion, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -42,7 +42,7 @@ LONGEST_SILENCE = 30 * 86400.0
 
 
 @click.command()
-@click.argument("reports", nargs=-1, metavar="[REPORT]...")
+@click.argument("reports", nargs=-1, metavar="[REPORT]...", shell_complete=completion.completes(completion.reports))
 @click.pass_obj
 def command(program: Program, reports: tuple[str, ...]) -> None:
     """Seal what is pending, deliver it, mark it as reported.

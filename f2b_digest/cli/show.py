@@ -8,7 +8,7 @@ import click
 
 from f2b_digest import geoip
 from f2b_digest.analysis import campaign_rule
-from f2b_digest.cli import Program, archive, centre, complain, console, zone_of
+from f2b_digest.cli import Program, archive, centre, complain, completion, console, zone_of
 from f2b_digest.cli.preview import FORMATS, layout_of, opened, renderer_for, show, write
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
@@ -21,11 +21,28 @@ from f2b_digest.store import Outbox, Sealed, Store
 
 
 @click.command()
-@click.argument("which", nargs=-1, metavar="[WHICH]...")
+@click.argument(
+    "which",
+    nargs=-1,
+    metavar="[WHICH]...",
+    shell_complete=completion.completes(completion.reports, completion.digests, completion.DAYS),
+)
 @click.option("--all", "everything", is_flag=True, help="Every jail and address, not only the worst.")
-@click.option("--jail", "jails", multiple=True, metavar="NAME", help="Only this jail, or those of a pattern.")
+@click.option(
+    "--jail",
+    "jails",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.completes(completion.jails),
+    help="Only this jail, or those of a pattern.",
+)
 @click.option("--format", "form", type=click.Choice((*FORMATS, "raw")), default="text", show_default=True)
-@click.option("--channel", metavar="NAME", help="With --format raw: whose message. Default: the first one.")
+@click.option(
+    "--channel",
+    metavar="NAME",
+    shell_complete=completion.completes(completion.channels),
+    help="With --format raw: whose message. Default: the first one.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
 @console.options
 @click.pass_obj

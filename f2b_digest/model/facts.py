@@ -315,6 +315,9 @@ class Block:
     addresses: int
     bans: int
     lines: tuple[str, ...]
+    """For a shell: for the jail's ban time; until the next boot."""
+    bantime: int | None = None
+    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None where nobody knows."""
     kind: Literal["block"] = "block"
 
 

@@ -89,6 +89,11 @@ class Reads(ABC):
         with self._reading() as connection:
             return selected.pending(connection, selection)
 
+    def jails(self) -> list[str]:
+        """Return the jails of any event."""
+        with self._reading() as connection:
+            return selected.jails(connection, ("*",))
+
     def is_fed(self) -> bool:
         """Say whether fail2ban's action records here.
 

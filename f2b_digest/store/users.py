@@ -24,18 +24,27 @@ FROM temp.who
 
 
 def several(connection: sa.Connection) -> tuple[tuple[Several, ...], int]:
-    """Return the ids that were banned in the most jails, of those in more than one, and how many these are."""
+    """Return the ids that were banned in the most jails, of those in more than one, and how many these are.
+
+    The jails that ban who was banned elsewhere (recidive) do not count.
+    """
+    connection.execute(sa.text(_ELSEWHERE))
     found: dict[tuple[str, int], list[str]] = {}
     for ip, bans, jail in connection.execute(sa.text(_SEVERAL), {"most": MOST_SEVERAL}):
         found.setdefault((ip, bans), []).append(jail)
-    in_all = connection.execute(sa.text("SELECT count(*) FROM temp.who WHERE jails > 1")).scalar_one()
+    in_all = connection.execute(sa.text("SELECT count(*) FROM temp.elsewhere")).scalar_one()
     return tuple(Several(ip, tuple(jails), bans) for (ip, bans), jails in found.items()), in_all
 
 
+_ELSEWHERE = """
+CREATE TEMP TABLE elsewhere AS
+SELECT ip, count(*) AS jails, sum(bans) AS bans FROM temp.address
+WHERE substr(jail, 1, 8) <> 'recidive' GROUP BY ip HAVING count(*) > 1
+"""
 _SEVERAL = """
 SELECT most.ip, most.bans, address.jail
-FROM (SELECT ip, jails, bans FROM temp.who WHERE jails > 1 ORDER BY jails DESC, bans DESC, ip LIMIT :most) AS most
-JOIN temp.address ON address.ip = most.ip
+FROM (SELECT ip, jails, bans FROM temp.elsewhere ORDER BY jails DESC, bans DESC, ip LIMIT :most) AS most
+JOIN temp.address ON address.ip = most.ip AND substr(address.jail, 1, 8) <> 'recidive'
 ORDER BY most.jails DESC, most.bans DESC, most.ip, address.bans DESC, address.jail
 """
 

@@ -26,6 +26,7 @@ from f2b_digest.model.digest import (
     Users,
 )
 from f2b_digest.model.document import from_json, to_json
+from f2b_digest.model.facts import Block
 from f2b_digest.model.host_context import HostContext, Login, Proxy
 from f2b_digest.model.told import Told
 
@@ -434,6 +435,7 @@ def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
     assert kinds(issue, inputs()) == ["new_jail"]
     assert kinds(issue, inputs(replace(baseline(), last={"sshd": T0 - 60, "nginx": T0 - 3e7}))) == []
     assert kinds(issue, inputs(Baseline({}, (), {}, {}), first=True)) == ["first"]
+    assert kinds(issue, inputs(Baseline({}, (17,), {}, {}, {"sshd": 17}, 17), first=True)) == []
     assert kinds(issue, inputs(first=True)) == []
 
 
@@ -504,21 +506,18 @@ def test_one_name_that_many_addresses_try_is_news(name: str, addresses: int, of:
     assert kinds(issue, known) == ["target"] * told
 
 
-def test_addresses_in_several_jails_are_news_but_not_for_recidive() -> None:
-    """That is what recidive is for."""
-    two = Several("192.0.2.1", ("sshd", "recidive"), 9)
-    assert kinds(digest(several=(two,), several_in_all=50), inputs()) == []
-    three = Several("192.0.2.1", ("sshd", "postfix", "recidive", "nginx"), 9)
+def test_addresses_in_several_jails_are_news_where_they_are_many_or_one_roams_far() -> None:
+    """Five that are a tenth of all, or three jails; and not again within a month."""
+    three = Several("192.0.2.1", ("sshd", "postfix", "nginx"), 9)
     (fact,) = facts(digest(several=(three,), several_in_all=1), inputs())
     assert (fact.kind, fact.jails) == ("roaming", ("sshd", "postfix", "nginx"))
     pair = Several("192.0.2.1", ("sshd", "postfix"), 9)
-    assert kinds(digest(several=(pair,), several_in_all=2), inputs()) == []
-    (fact,) = facts(digest(several=(pair, pair, pair), several_in_all=7), inputs())
+    assert kinds(digest(several=(pair,), several_in_all=4), inputs()) == []
+    assert kinds(digest(200, several=(pair,), several_in_all=19), inputs(baseline(daily=(200,) * 28))) == []
+    issue = digest(several=(pair, pair, pair), several_in_all=7)
+    (fact,) = facts(issue, inputs())
     assert (fact.kind, fact.addresses) == ("roaming", 7)
-    everywhere = replace(digest(), jails=(*digest().jails, Jail("recidive", 40, 40, 40)))
-    issue = replace(everywhere, several=(pair, two), several_in_all=40)
-    known = replace(baseline(), last={"sshd": T0 - 60, "recidive": T0 - 60})
-    assert kinds(issue, inputs(known)) == []
+    assert kinds(issue, inputs(report="daily", told=[told(9, kind="roaming", addresses=5)])) == []
 
 
 def test_a_restart_of_all_jails_is_one_and_that_of_one_jail_is_none() -> None:
@@ -572,6 +571,15 @@ def test_a_recidive_jail_is_advised_where_there_is_none() -> None:
     assert analyse(digest(), inputs(rebans=rebans, host_context=running)).advice == ()
     known = replace(baseline(), last={"sshd": T0 - 60, "recidive-long": T0 - 9e6})
     assert analyse(digest(), inputs(known, rebans)).advice == ()
+    assert analyse(digest(200), inputs(baseline(daily=(200,) * 28), rebans)).advice == ()
+
+
+@pytest.mark.parametrize(("days", "again"), [(1, False), (29, False), (31, True)])
+def test_an_advice_is_given_once_a_month(days: float, again: bool) -> None:
+    """Whatever else the report told meanwhile."""
+    earlier = [Told("daily", T1 - days * 24 * HOUR, (), ({"kind": "recidive"},)), Told("weekly", T1 - HOUR, (), ())]
+    known = inputs(rebans={"frequent": 3, "frequent_bans": 18}, report="daily", told=earlier)
+    assert [advice.kind for advice in analyse(digest(), known).advice] == ["recidive"] * again
 
 
 def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
@@ -580,6 +588,10 @@ def test_a_network_is_blocked_by_a_line_that_is_safe_to_type() -> None:
     (advice,) = analyse(digest(campaigns=(hostile,)), inputs()).advice
     assert advice.kind == "block"
     assert shlex.split(advice.lines[0]) == ["fail2ban-client", "set", "-h; reboot", "banip", "203.0.113.0/24"]
+    assert advice.lines[1] == "ip route add blackhole 203.0.113.0/24"
+    (advice,) = analyse(digest(campaigns=(CAMPAIGN,)), inputs()).advice
+    assert isinstance(advice, Block)
+    assert advice.bantime == 600
     assert analyse(digest(campaigns=(CAMPAIGN,)), inputs(host_context=SIDE)).advice == ()
     for campaign in (replace(CAMPAIGN, addresses=15), replace(CAMPAIGN, bans=47), replace(CAMPAIGN, network=None)):
         assert analyse(digest(campaigns=(campaign,)), inputs()).advice == ()

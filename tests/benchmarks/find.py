@@ -29,7 +29,8 @@ BY_ADDRESS = f"SELECT jail, {_SUMS} AND ip = '{ADDRESS}' GROUP BY jail"
 BY_NETWORK = f"SELECT jail, ip, {_SUMS} AND ip >= '203.0.113.' AND ip < '203.0.113/' GROUP BY jail, ip"
 BY_JAIL = f"SELECT ip, {_SUMS} AND jail = 'sshd' AND at >= {time.time() - 7 * 86400} GROUP BY ip"
 BY_NAME = """SELECT jail, ip, count(*), min(at), max(at) FROM event WHERE kind = 'ban' AND users IN (
-    SELECT DISTINCT users FROM event WHERE kind = 'ban' AND users LIKE '%"anna"%') GROUP BY jail, ip"""
+    SELECT DISTINCT users FROM event WHERE kind = 'ban' AND users IS NOT NULL AND users LIKE '%"anna"%'
+) GROUP BY jail, ip"""
 
 
 class Cost(NamedTuple):

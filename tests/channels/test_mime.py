@@ -1,7 +1,9 @@
 """Tests of a mail's bytes: whatever the text, a mail program reads what was meant, and nothing else."""
 
+import csv
 import email
 import email.policy
+import io
 import re
 from email.message import EmailMessage, Message
 from email.utils import getaddresses
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 from f2b_digest.channels import mime
 from f2b_digest.channels.base import one_line
 from f2b_digest.channels.email import Email
+from f2b_digest.model.bans import Banned
 from f2b_digest.model.message import Content, Stamp
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="mail", host="web1.example.org", made_at=1_700_000_000.0, bans=3)
@@ -57,6 +60,12 @@ def build(
         sender="fail2ban@web1.example.org", recipients=recipients or ["admin@example.org"],
         subject=subject, text=text, html=html, stamp=stamp, message_id="id@web1.example.org",
     )  # fmt: skip
+
+
+def channel(**more: str) -> Email:
+    """Return a channel."""
+    keys = {"kind": "email", "from": "fail2ban@web1.example.org", "to": ["admin@example.org"]}
+    return Email.model_validate(keys | more)
 
 
 def with_name(name: str, address: str) -> str:
@@ -204,3 +213,36 @@ def test_encoded_words_stand_apart() -> None:
     assert b"?q??=" not in head
     assert b"?b??=" not in head
     assert max(map(len, head.split(b"\n"))) <= 76
+
+
+def test_every_address_is_attached_as_a_table() -> None:
+    """Beside the two alternatives; no cell is a formula, a line or a quote that an attacker chose."""
+    rows = [
+        Banned("sshd", "203.0.113.7", 3, 15, 0, 1.0, 90000.0, False, ("root", "=1+1"), None),
+        Banned('=HYPERLINK("http://evil.example")', "a\r\nb,c", 1, None, 1, 1.0, 1.0, True, (), None),
+    ]
+    mail = channel(attach="csv")
+    parts = dict.fromkeys(mail.needs.templates, "x")
+    read_back = read(mail.pack(Content(parts, addresses=rows), STAMP))
+    assert mail.needs.addresses
+    assert read_back.get_content_type() == "multipart/mixed"
+    (file,) = read_back.iter_attachments()
+    assert (file.get_filename(), file.get_content_type()) == ("daily.csv", "text/csv")
+    table = list(csv.reader(io.StringIO(file.get_content())))
+    assert table[1] == [
+        "sshd", "203.0.113.7", "3", "15", "1970-01-01T00:00:01+00:00", "1970-01-02T01:00:00+00:00", "no", "root =1+1",
+    ]  # fmt: skip
+    assert table[2][0].startswith("'=HYPERLINK")
+    assert table[2][1:4] == ["a b,c", "1", ""]
+    body = read_back.get_body(("html",))
+    assert body
+    assert body.get_content().strip() == "x"
+
+
+def test_a_page_with_every_address_is_attached() -> None:
+    """The archive's template makes it."""
+    mail = channel(attach="html")
+    assert mail.needs.templates[-1] == mime.PAGE
+    parts = dict.fromkeys(mail.needs.templates, "x") | {mime.PAGE: "<p>every one</p>"}
+    (file,) = read(mail.pack(Content(parts), STAMP)).iter_attachments()
+    assert (file.get_filename(), file.get_content().strip()) == ("daily.html", "<p>every one</p>")

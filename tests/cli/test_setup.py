@@ -467,7 +467,9 @@ def test_an_address_that_is_none_gives_way(setup: Setup, tree: Path, destemail: 
     assert loaded.channels["mail"].recipients == ("root@localhost",)
 
 
-@pytest.mark.parametrize(("locale", "language"), [("fr_CH.UTF-8", "fr"), ("C.UTF-8", "en"), ("xx_XX", "en")])
+@pytest.mark.parametrize(
+    ("locale", "language"), [("fr_CH.UTF-8", "fr"), ("de_AT.UTF-8", "de"), ("C.UTF-8", "en"), ("xx_XX", "en")]
+)
 def test_the_digest_speaks_the_language_of_who_set_it_up(
     setup: Setup, tree: Path, monkeypatch: pytest.MonkeyPatch, locale: str, language: str
 ) -> None:

@@ -28,7 +28,7 @@ from tests.support import samples
 from tests.tools import catalogues
 from tests.tools.readme import sample_digest
 
-FRENCH, ENGLISH = load_language("fr"), load_language("en")
+FRENCH, GERMAN, ENGLISH = load_language("fr"), load_language("de"), load_language("en")
 MORNING, NIGHT = datetime(2026, 11, 19), datetime(2026, 11, 18, 23, 40)  # noqa: DTZ001 - of no zone in particular
 HOSTILE = ["%(host)s", "%s", "%", "{{ 7 * 7 }}", "{host}", "<b>&", "\\1"]
 
@@ -155,7 +155,8 @@ def test_catalogues_are_in_the_wheel(tmp_path: Path) -> None:
     ("name", "language"),
     [
         ("fr", "fr"), ("fr_FR", "fr"), ("fr-CA", "fr"), ("fr_FR.UTF-8", "fr"), ("fr_FR.ISO-8859-15@euro", "fr"),
-        ("FR", "fr"), ("en", "en"), ("en_GB.UTF-8", "en"), ("C", "en"), ("C.UTF-8", "en"), ("POSIX", "en"), ("", "en"),
+        ("FR", "fr"), ("de_AT.UTF-8", "de"), ("de-CH", "de"),
+        ("en", "en"), ("en_GB.UTF-8", "en"), ("C", "en"), ("C.UTF-8", "en"), ("POSIX", "en"), ("", "en"),
         ("xx", None), ("french", None), ("../fr", None), ("\0", None), ("zh_Hant_TW", None),
     ],
 )  # fmt: skip
@@ -222,8 +223,8 @@ def test_an_unknown_language_is_warned_of(tmp_path: Path) -> None:
     file.write_text('language = "xx"\n[reports.daily]\nlanguage = "kling\\non"\n[reports.weekly]\nlanguage = "fr"\n')
     loaded = config.load(file, host="web1", timezone="UTC", language="yy")
     assert loaded.warnings == (
-        "language: there is no 'xx' yet (known: en, fr): English is used",
-        "reports.daily.language: there is no 'kling\\non' yet (known: en, fr): English is used",
+        "language: there is no 'xx' yet (known: en, de, fr): English is used",
+        "reports.daily.language: there is no 'kling\\non' yet (known: en, de, fr): English is used",
     )
 
 
@@ -282,6 +283,20 @@ def test_counts_times_and_places_read_as_in_the_language(
     """In English as before there was any other language; in French as in a newspaper, the clock of 24 hours."""
     assert said(ENGLISH) == english
     assert said(FRENCH) == french
+
+
+def test_german_numbers_and_times_read_as_in_german() -> None:
+    """A point between thousands, a day with its point, and the clock of 24 hours."""
+    assert GERMAN.number(1234567) == "1.234.567"
+    assert GERMAN.percent(0.24) == "+24\u00a0%"
+    assert [GERMAN.duration(seconds) for seconds in (151200, 1209600, -1)] == ["1 Tag 18 Std.", "2 Wochen", "dauerhaft"]
+    assert GERMAN.day(MORNING) == "Do. 19. Nov. 2026 00:00"
+    assert GERMAN.span(NIGHT, MORNING, MORNING) == "18. Nov. 23:40 – 19. Nov. 00:00"
+    assert GERMAN.territory("FR") == "Frankreich"
+    assert GERMAN.list_of(["a", "b", "c"]) == "a, b und c"
+    assert [GERMAN.ngettext("%(num)s ban", "%(num)s bans", n) for n in (0, 1, 2)] == [
+        "%(num)s Bans", "%(num)s Ban", "%(num)s Bans",
+    ]  # fmt: skip
 
 
 def test_the_plural_is_the_languages() -> None:

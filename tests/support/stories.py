@@ -296,3 +296,9 @@ def hostile(folder: Path) -> Digest:
 def french(folder: Path) -> Digest:
     """A colleague's address is banned, for an admin who reads French."""
     return own(folder)
+
+
+@story(1250, 75, "de")
+def german(folder: Path) -> Digest:
+    """A colleague's address is banned, for an admin who reads German."""
+    return own(folder)

@@ -3,6 +3,8 @@
 Sessions use the environment that nox runs in: `.venv/bin/nox`.
 """
 
+import datetime as dt
+import re
 import sys
 from pathlib import Path
 
@@ -70,6 +72,64 @@ def all_tests(session: nox.Session) -> None:
             failed += 1
     if failed:
         session.error(f"{failed} of {len(PASSES)} passes failed")
+
+
+@nox.session
+def pythons(session: nox.Session) -> None:
+    """Run the quick tests on the other Pythons that are supported (their environments: .nox/); some minutes each."""
+    for version in ("3.12", "3.13"):
+        folder = Path(".nox") / f"python{version}"
+        _run(session, "uv", "venv", "--quiet", "--clear", "--python", version, str(folder))
+        _run(session, "uv", "pip", "install", "--quiet", "--python", str(folder), "-e", ".[dev]")
+        session.run(str(folder / "bin/pytest"), *session.posargs, external=True)
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Build what is published into dist/: sdist, wheel, Debian package, bill of materials (CycloneDX)."""
+    session.env["SOURCE_DATE_EPOCH"] = str(
+        session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)
+    ).strip()
+    _run(session, "python", "-m", "build", "--quiet", "--outdir", "dist", ".")
+    _run(session, "python", "packaging/build_deb.py")
+    _run(session, "cyclonedx-py", "requirements", "packaging/constraints.txt", "--pyproject", "pyproject.toml",
+         "--output-reproducible", "--output-file", "dist/f2b-digest.cdx.json")  # fmt: skip
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Renew packaging/*constraints.txt: the newest libraries, with the hashes of every file of theirs."""
+    options = ("--quiet", "--upgrade", "--universal", "--python-version", "3.11", "--generate-hashes",
+               "--no-annotate", "--no-header")  # fmt: skip
+    libraries = ("pyproject.toml", "packaging/deb-requirements.txt", "--extra", "apprise")
+    for sources, place in (
+        (libraries, "constraints.txt"),
+        (("packaging/build-requirements.txt",), "build-constraints.txt"),
+    ):
+        _run(session, "uv", "pip", "compile", *sources, *options, "--output-file", f"packaging/{place}")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Ask the package index for known vulnerabilities of the locked libraries."""
+    options = ("--strict", "--require-hashes", "--disable-pip", "--progress-spinner", "off")
+    _run(session, "pip-audit", *options, "--requirement", "packaging/constraints.txt")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Cut a release: `nox -s release -- 0.2.0` sets version and CHANGELOG.md; commit, and tag that commit v0.2.0."""
+    version, today = session.posargs[0], dt.datetime.now(tz=dt.UTC).date()
+    for path, pattern, text in (
+        ("f2b_digest/__init__.py", r'(?<=__version__ = ").+(?=")', version),
+        ("CHANGELOG.md", r"(?<=^## \[Unreleased\]\n)", f"\n## [{version}] - {today}\n"),
+    ):
+        file = Path(path)
+        changed, count = re.subn(pattern, text, file.read_text(encoding="utf-8"), count=1, flags=re.MULTILINE)
+        if not count:
+            session.error(f"{path} is not as expected")
+        file.write_text(changed, encoding="utf-8")
+    renew(session)
 
 
 @nox.session

@@ -23,9 +23,9 @@ class Inputs:
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the
     last one before its period on."""
     own_bans: Sequence[Chosen] = ()
-    """Those of the ids that `OwnAddresses.holds`; strangers among them do no harm."""
+    """Those of the ids that `OwnAddresses.holds`; others among them do no harm."""
     proxy_bans: Sequence[Chosen] = ()
-    """Those of the ids that `Proxies.holds`; strangers among them do no harm."""
+    """Those of the ids that `Proxies.holds`; others among them do no harm."""
     waits_since: float | None = None
     """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait as long as it likes
     (the report sends from so many bans on)."""

@@ -53,7 +53,7 @@ class OwnAddresses:
     def holds(self, ip: str) -> bool:
         """Return whether an id is one's own; fast enough to be asked for each row of a query.
 
-        Most strangers are told by how their text begins, in a fifth of a microsecond; the others take a few.
+        Fast path: most addresses are rejected by their first octet, before parsing (0.2 microseconds).
         """
         if ip in self._judged:
             return True

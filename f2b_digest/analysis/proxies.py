@@ -31,7 +31,7 @@ class Proxies:
         self._heads = frozenset(head for each in heads if each for head in each)
 
     def holds(self, ip: str) -> bool:
-        """Return whether an id is a proxy's; quick for strangers."""
+        """Return whether an id is a proxy's; with a fast path for other ids."""
         return (self._any or head_of(ip) in self._heads) and self.find(ip) is not None
 
     def find(self, ip: str) -> Proxy | None:

@@ -19,7 +19,7 @@ class Span(NamedTuple):
 
 
 def head_of(ip: str) -> str:
-    """Return how an id begins, up to the first dot or colon: most strangers are told by that."""
+    """Return an id up to its first dot or colon, for the fast path before parsing."""
     head = ip.partition(".")[0]
     return head.partition(":")[0].lower() if ":" in head else head
 

@@ -149,7 +149,7 @@ class AbuseIPDB(Channel):
         for address in content.addresses:
             ip = _public(address.ip)
             categories = (CATEGORIES | self.categories).get(address.jail)
-            why = _not_for_strangers(address)
+            why = _not_for_the_public(address)
             if categories is None:
                 left_out.setdefault("jails without a category", []).append(address.jail)
             elif ip is None or self._ignored(ip):
@@ -294,7 +294,7 @@ class _RowRefusedError(Exception):
         self.known = known
 
 
-def _not_for_strangers(address: Banned) -> str:
+def _not_for_the_public(address: Banned) -> str:
     """Return why an address is none to accuse in public, or nothing."""
     if address.failures == 0 and not address.uncounted:
         return "banned by hand, without a failure"

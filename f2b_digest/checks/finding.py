@@ -19,7 +19,7 @@ class Finding:
 
 
 def ok(what: str, text: str) -> Finding:
-    """Say that a part is as it should be."""
+    """Return the finding for a part that is as it should be."""
     return Finding("ok", what, text)
 
 

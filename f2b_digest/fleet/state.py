@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from f2b_digest import __version__, recorder
-from f2b_digest.analysis import OwnAddresses
-from f2b_digest.fail2ban import jails as fail2ban_jails
 from f2b_digest.store import Uploads
+
+if TYPE_CHECKING:  # every five minutes, with nothing to judge, neither is needed
+    from f2b_digest.analysis import OwnAddresses
 
 MOST_JAILS = 50
 """That are named; of more, the number is told."""
@@ -37,6 +38,8 @@ def told(uploads: Uploads, now: float, complete_until: float | None) -> dict[str
 
 def jails(answers: Mapping[str, str | None], silence: str, store: Path) -> str:
     """Return what fail2ban says of its jails, as JSON: how many run, which lack our action, and the line to add."""
+    from f2b_digest.fail2ban.jails import action_line  # noqa: PLC0415 - as above
+
     lacking = sorted(jail for jail, records_to in answers.items() if records_to is None)
     return json.dumps(
         {
@@ -44,12 +47,12 @@ def jails(answers: Mapping[str, str | None], silence: str, store: Path) -> str:
             "silence": silence,
             "lacking": lacking[:MOST_JAILS],
             "lacking_more": max(len(lacking) - MOST_JAILS, 0),
-            "line": fail2ban_jails.action_line(str(store)) if lacking else None,
+            "line": action_line(str(store)) if lacking else None,
         }
     )
 
 
-def verdict(own: OwnAddresses, event: Mapping[str, Any]) -> str | None:
+def verdict(own: "OwnAddresses", event: Mapping[str, Any]) -> str | None:
     """Return why a ban is one of the host's own side, as JSON, or None. Only this leaves the host, and no log-in."""
     if not own.holds(event["ip"]):
         return None

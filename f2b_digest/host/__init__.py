@@ -121,7 +121,7 @@ def _users() -> frozenset[str]:
 def own_networks() -> Iterator[AnyNetwork]:
     """Yield each address of this host's interfaces, and the networks of the private ones.
 
-    The network of a public interface is not one's own: a cloud's /20 is full of strangers. Raises OSError, ImportError.
+    The network of a public interface is not one's own: a cloud's /20 is shared. Raises OSError, ImportError.
     """
     import ifaddr  # noqa: PLC0415 - it takes ctypes, which a Python may lack
 

@@ -21,7 +21,7 @@ from f2b_digest.store.selected import jails
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
-REMEMBERED = 100_000
+REMEMBERED = 30_000
 """Events before the digest's that are looked through for the networks of its campaigns."""
 TIGHT = 3 * 3600
 """Seconds: what is done in so short a time is done together."""
@@ -109,9 +109,15 @@ def before(
     ordered = sorted(windows)
     if not ordered or not (networks or numbers):
         return {}
-    values = {"first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns))}
-    rows = connection.execute(sa.text(_BEFORE), values | {"since": PLAUSIBLE[0], "until": ordered[-1][1]}).all()
     starts = [since for since, _ in ordered]
+    values = {"first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns))}
+    limits = {"since": starts[0], "until": ordered[-1][1]}
+    oldest = connection.execute(sa.text(_OLDEST), values | limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
+    if numbers or any(":" in network for network in networks):  # where an address stands for, its text does not tell
+        rows = connection.execute(sa.text(_BEFORE), values | limits).all()
+    else:
+        ranges = [{"low": network[:-4], "high": network[:-4].removesuffix(".") + "/"} for network in networks]
+        rows = [row for each in ranges for row in connection.execute(sa.text(_IN_NETWORK), values | limits | each)]
     seen: dict[NetworkKey, list[set[str]]] = {}
     placed: dict[str, tuple[NetworkKey, ...]] = {}
     for ip, at in rows:
@@ -124,7 +130,6 @@ def before(
             placed[ip] = tuple(key for key in keys if key[0] in networks or key[1] in numbers)
         for key in placed[ip]:
             seen.setdefault(key, [set() for _ in ordered])[place].add(ip)
-    oldest = min((at for _, at in rows), default=math.inf)
     known = [place for place, since in enumerate(starts) if since >= oldest]
     return {
         key: tuple(len(seen[key][place]) if key in seen else 0 for place in reversed(known))
@@ -132,11 +137,21 @@ def before(
     }
 
 
+_OLDEST = """
+SELECT max(min(first.at), coalesce((SELECT at FROM event WHERE id >= :first - :most AND :first > :most LIMIT 1), 0))
+FROM (
+    SELECT (SELECT min(at) FROM event WHERE jail = value AND kind = 'ban' AND at >= :since AND at < :until) AS at
+    FROM json_each(:jails)
+) AS first
+"""
+"""A jail's first ban, by the index `event_when`; or the first of the events that are looked through."""
 _BEFORE = """
 SELECT ip, at FROM event
 WHERE id >= :first - :most AND kind = 'ban' AND at >= :since AND at < :until
   AND jail IN (SELECT value FROM json_each(:jails))
 """
+_IN_NETWORK = f"{_BEFORE} AND ip >= :low AND ip < :high"
+"""By the index `event_who`: of an IPv4 network only its own bans are read."""
 
 
 def _by_campaign(connection: sa.Connection, query: str, values: dict[str, Any]) -> dict[int, list[tuple[Any, ...]]]:

@@ -87,7 +87,7 @@ class Source(Bans):
     ) -> dict[NetworkKey, tuple[int, ...]]:  # fmt: skip
         """Return how many addresses of each campaign's network were banned in each window, the newest first.
 
-        Only windows are there that the last 100,000 events before the selection's reach back to.
+        Only windows are there that the last 30,000 events before the selection's reach back to.
         """
         first = selected.first(self._connection, self.selection)
         if first is None:

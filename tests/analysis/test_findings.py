@@ -435,6 +435,7 @@ def test_a_new_jail_is_news_but_not_in_the_first_digest() -> None:
     assert kinds(issue, inputs()) == ["new_jail"]
     assert kinds(issue, inputs(replace(baseline(), last={"sshd": T0 - 60, "nginx": T0 - 3e7}))) == []
     assert kinds(issue, inputs(Baseline({}, (), {}, {}), first=True)) == ["first"]
+    assert kinds(issue, inputs(Baseline({}, (17,), {}, {}, {"sshd": 17}, 17), first=True)) == []
     assert kinds(issue, inputs(first=True)) == []
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,22 +90,26 @@ def test_formats_that_do_not_go_together_are_refused(f2b_digest: Command, config
     assert f2b_digest("--config", config, "status", "--json", "--textfile", path.parent / "x.prom").status == 2
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Give a folder that other users reach: pytest's own, above tmp_path, is closed again by each run."""
+    with tempfile.TemporaryDirectory(prefix="f2b-metrics-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_root_writes_the_file_and_the_store_is_read_as_its_owner(tmp_path: Path) -> None:
+def test_root_writes_the_file_and_the_store_is_read_as_its_owner(open_folder: Path) -> None:
     """The collector's folder is root's, the store is a user's: neither has to be opened to the other."""
     owner = pwd.getpwnam("daemon")
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:3]:  # one more with pytest-xdist
-        if above != Path(tempfile.gettempdir()):
-            above.chmod(0o755)
-    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    mine, theirs = open_folder / "mine", open_folder / "theirs"
     mine.mkdir(0o755)
     theirs.mkdir(0o750)
     store = theirs / "bans.sqlite3"
     fill(store, [event(ip="192.0.2.1")])
     for file in (theirs, *theirs.iterdir()):
         os.chown(file, owner.pw_uid, owner.pw_gid)
-    config = tmp_path / "config.toml"
+    config = open_folder / "config.toml"
     config.write_text(f'store = "{store}"\n')
     command: list[str | Path] = [
         sys.executable,

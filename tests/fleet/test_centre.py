@@ -82,11 +82,11 @@ def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, progr
         assert digests(opened, "daily") == [{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, {"192.0.2.4"}]
         assert digests(opened, "web") == [{"192.0.2.1", "192.0.2.2"}]
         assert {row.status for row in opened.deliveries()} == {"sent"}
-    history = program("history", "daily").stdout
-    assert "1 ban" in history.splitlines()[0]
-    shown = program("show", history.split()[0])
+    newest = json.loads(program("history", "daily", "--json").stdout)[0]
+    assert newest["bans"] == 1
+    shown = program("show", str(newest["id"]))
     assert "192.0.2.4" in shown.stdout
-    resent = program("resend", history.split()[0])
+    resent = program("resend", str(newest["id"]))
     assert (resent.returncode, resent.stderr) == (0, ""), resent.stderr
     assert (program("retry").returncode, program("prune").returncode) == (0, 0)
     host.bans(["192.0.2.5", "192.0.2.6"])

@@ -16,10 +16,10 @@ from f2b_digest import recorder
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import forward as forwarding
 from f2b_digest.fleet import rows
-from f2b_digest.fleet.connection import ask, connect
+from f2b_digest.fleet.connection import ask, connect, parameters
 from f2b_digest.store import NOTHING, End, Uploads
 from tests.fleet.hosts import Host, restore, told
-from tests.support.postgres_server import Centre
+from tests.support.postgres_server import Centre, PostgreSQL
 
 ADDRESSES = [f"192.0.2.{number}" for number in range(1, 30)]
 
@@ -297,6 +297,29 @@ def test_tls_is_not_for_choosing(host: Host, choice: str) -> None:
     """An address that asks for less is refused."""
     with pytest.raises(ConfigurationError, match="cannot be chosen"):
         replace(host, credential=replace(host.credential, centre=f"{host.credential.centre}?{choice}")).forward()
+
+
+def test_a_host_comes_by_a_certificate_of_its_own(postgres: PostgreSQL, tmp_path: Path) -> None:
+    """Where the centre wants one; its name is the login's, and another's is refused."""
+    with postgres.centre("certified") as centre:
+        enrolled = centre.add("web1")
+        login = parameters(enrolled.centre)["user"]
+        for name in (login, "h-another"):
+            issued = postgres.authority.issue_cert(common_name=name)
+            credential = replace(
+                enrolled,
+                password=None,
+                certificate=issued.cert_chain_pems[0].bytes().decode(),
+                key=issued.private_key_pem.bytes().decode(),
+            )
+            host = Host(tmp_path / "web1.sqlite3", credential)
+            bans(host, f"{name}")
+            if name == login:
+                host.forward()
+            else:
+                with pytest.raises(CentreError, match="certificate"):
+                    host.forward()
+        assert told(centre) == [login]
 
 
 def test_a_wrong_password_is_told_without_it(host: Host) -> None:

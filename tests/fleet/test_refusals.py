@@ -118,7 +118,7 @@ STATEMENTS = [
     "SELECT pg_sleep(0.1)",
     "SELECT pg_notify('a', 'b')",
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
-    "CREATE EXTENSION dblink SCHEMA f2b",
+    "CREATE LANGUAGE f2b HANDLER plpgsql_call_handler",
 ]
 
 

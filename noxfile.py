@@ -1,4 +1,4 @@
-"""What one does every day, and what CI does: `nox` for all of it, `nox -l` for the list.
+"""What one does every day, and what CI does; `nox -l` lists it.
 
 Sessions use the environment that nox runs in: `.venv/bin/nox`.
 """
@@ -26,7 +26,7 @@ LINTERS = (
 GENERATED = ("README.md", "docs/commands.md", "docs/configuration.md")
 """Pages with parts that cog makes."""
 PASSES = (("-n", "2", "--dist", "worksteal", "-m", "not alone"), ("-m", "alone"))
-"""All tests: two processes share those that do not mind, then the others run one after the other."""
+"""All tests: two processes share those that can run side by side, then the others run one after the other."""
 NONE_COLLECTED = 5
 """pytest's exit status."""
 
@@ -63,11 +63,21 @@ def quick(session: nox.Session) -> None:
 @nox.session(name="all")
 def all_tests(session: nox.Session) -> None:
     """Run all tests, in two passes; arguments after -- go to pytest, and then a pass may have none to run."""
+    _passes(session, "{}")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that the quick run leaves out, in two passes; arguments after -- go to pytest."""
+    _passes(session, "slow and {}")
+
+
+def _passes(session: nox.Session, which: str) -> None:
     good = (0, NONE_COLLECTED) if session.posargs else (0,)
     failed = 0
-    for options in PASSES:
+    for *options, mark in PASSES:
         try:
-            _run(session, "pytest", "--slow", *options, *session.posargs, success_codes=good)
+            _run(session, "pytest", "--slow", *options, which.format(mark), *session.posargs, success_codes=good)
         except CommandFailed:
             failed += 1
     if failed:

@@ -23,7 +23,7 @@ from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.rendering import i18n
 from f2b_digest.store import Store, asked
 from tests.support.fail2ban_server import Fail2ban
-from tests.support.program import Command, run
+from tests.support.program import Command, let_everybody_enter, run
 from tests.support.store_making import NOON, Row, event, fill, query
 
 DAY = 86400.0
@@ -321,8 +321,7 @@ def test_root_reads_another_users_store_as_that_user(apart: Command, config: Pat
     fill(folder / "bans.sqlite3", [event()])
     for each in (folder, *folder.iterdir()):
         os.chown(each, 65534, 65534)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_enter(folder)
     ended = apart("--config", config, "--store", folder / "bans.sqlite3", "find", "192.0.2.7")
     assert (ended.status, ended.err) == (0, "")
     assert "192.0.2.7: 1 ban" in ended.out

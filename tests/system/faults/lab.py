@@ -23,7 +23,7 @@ from tests.system.faults.warm import Warm
 
 LATER = NOON + 2 * DAY
 """When the disk is well again and everything deferred is due."""
-ADDRESS = re.compile(r"(?m)^  (10\.\d+\.\d+\.\d+) +(\d+) bans? ")
+ADDRESS = re.compile(r"(?m)^    (10\.\d+\.\d+\.\d+) +(\d+)\b")
 Key = tuple[str, str, str]
 """A message for somebody: channel, recipient, Message-ID."""
 

@@ -26,6 +26,7 @@ host = "web1"
 timezone = "UTC"
 [reports.daily]
 channels = {channels}
+addresses = 50
 [channels.mail]
 kind = "email"
 from = "fail2ban@web1.example.org"

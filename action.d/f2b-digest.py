@@ -240,7 +240,7 @@ def _refuse_foreign_file(path, status):
 
 
 def _is_shared(folder):
-    """Say whether this is root in a folder in which others may change names."""
+    """Return whether this is root in a folder in which others may change names."""
     if os.geteuid() != 0:
         return False
     status = os.stat(folder or ".")
@@ -248,7 +248,7 @@ def _is_shared(folder):
 
 
 def _is_open(seen):
-    """Say whether this process has a file open; true where the system does not tell."""
+    """Return whether this process has a file open; true where the system does not tell."""
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
@@ -598,7 +598,7 @@ def _batches(lines):
 
 
 def is_there(name):
-    """Say whether a name is taken, by whatever. Raises OSError."""
+    """Return whether a name is taken, by whatever. Raises OSError."""
     # Not os.path.exists(), which says no where the disk does not answer (EIO), or at the end of a broken link.
     try:
         os.lstat(name)

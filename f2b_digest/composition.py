@@ -81,7 +81,7 @@ def due(configuration: Configuration, store: Reads, name: str, now: float) -> tu
 
 
 def is_fed(store: Reads, host_context: HostContext) -> bool:
-    """Say whether this host's fail2ban feeds a store: what runs here says nothing of a store of other bans.
+    """Return whether this host's fail2ban feeds a store: what runs here says nothing of a store of other bans.
 
     Where its actions name no store, or could not be asked, a store counts that our action recorded to lately: the alarm
     that a jail lost our action must not end with it.
@@ -165,7 +165,7 @@ def _jail(jail: Jail, judged: Judgement, lines: Mapping[str, tuple[str, ...]]) -
 
 
 def is_alarming(digest: Digest) -> bool:
-    """Say whether a digest is to go out however few bans it has: one's own side was banned, or bans are missed.
+    """Return whether a digest is to go out however few bans it has: one's own side was banned, or bans are missed.
 
     The latter not more often than once a day: it stays so until somebody acts.
     """

@@ -81,7 +81,7 @@ def test_what_a_child_started_is_killed_with_it(tmp_path: Path) -> None:
 
 
 def _ended(pid: int) -> bool:
-    """Say whether a process is gone, or is a zombie that nobody here reaps, within a second."""
+    """Return whether a process is gone, or is a zombie that nobody here reaps, within a second."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":

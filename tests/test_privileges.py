@@ -398,7 +398,7 @@ def test_no_process_has_a_secret_in_its_arguments_or_environment(secretive: Path
 
 
 def connected(process: int, port: int) -> bool:
-    """Say whether a process of ours has a connection to a port of this host."""
+    """Return whether a process of ours has a connection to a port of this host."""
     table = read(Path(f"/proc/{process}/net/tcp")).decode().splitlines()
     return any(line.split()[2:4] == [f"0100007F:{port:04X}", "01"] for line in table)
 

@@ -598,7 +598,7 @@ def action(path: str, **options: str) -> Any:
 
 
 def has_table(path: str) -> bool:
-    """Say whether a store that another thread makes just now is there already."""
+    """Return whether a store that another thread makes just now is there already."""
     if not os.path.exists(path):  # SQLite would make it
         return False
     with closing(sqlite3.connect(path)) as connection:

@@ -76,7 +76,7 @@ def _outages(fact: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def was_advised(inputs: Inputs, kind: str, end: float) -> bool:
-    """Say whether the report gave an advice of a kind in the last month."""
+    """Return whether the report gave an advice of a kind in the last month."""
     return any(
         advice.get("kind") == kind
         for told in inputs.told

@@ -80,7 +80,7 @@ class Channel(WithSecrets, ABC):
         """Who gets a message; each has an outcome of its own."""
 
     def fits(self, content: Content, stamp: Stamp) -> bool:
-        """Say whether the content keeps this channel's limits; rows are left out until it does."""
+        """Return whether the content keeps this channel's limits; rows are left out until it does."""
         return True
 
     @abstractmethod

@@ -56,7 +56,7 @@ def check_server(url: str) -> SplitResult:
 
 
 def is_permanent(status: int) -> bool:
-    """Say whether only the admin can mend what a status tells; redirects too, for none is followed."""
+    """Return whether only the admin can mend what a status tells; redirects too, for none is followed."""
     return status < 500 and status not in TRY_AGAIN
 
 

@@ -190,7 +190,7 @@ def _sorted(error: BaseException, server: str, secrets: list[str]) -> BaseExcept
 
 
 def _is_lost(error: BaseException | None) -> bool:
-    """Say whether a server did not answer: no connection, or a time-out. One that hangs up may do so to one recipient.
+    """Return whether a server did not answer: no connection, or a time-out. One that hangs up may do so to one recipient.
 
     smtplib turns some of these into errors of its own.
     """

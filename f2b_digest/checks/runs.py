@@ -40,7 +40,7 @@ def known(store: Store | None, name: str, report: Report) -> Run:
 
 
 def examine(configuration: Configuration, store: Store, name: str, run: Run, now: float) -> Iterator[Finding]:
-    """Say whether a report is late. Raises StoreError."""
+    """Return whether a report is late. Raises StoreError."""
     report = configuration.reports[name]
     waiting = store.pending(pending(store, name, report))
     if run.noted:

@@ -112,7 +112,7 @@ def _table(table: Path, text: str, pattern: str) -> Iterator[Found]:
 
 
 def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
-    """Say why cron would pass over a table of the system, without a word but in its log."""
+    """Report why cron would pass over a table of the system, without a word but in its log."""
     if pattern in FOLDERS and not os.access(table, os.X_OK):
         yield error("cron", f"{table} is no program, and is not run", f"chmod 755 {table}")
     if pattern not in SYSTEM_TABLES:
@@ -163,7 +163,7 @@ def _text(unit: Path | None) -> str:
 
 
 def _tried(found: Found) -> Iterator[Finding]:
-    """Say why a daemon could not run a command."""
+    """Report why a daemon could not run a command."""
     job = found.job
     if shutil.which(job.program.split()[0], path=job.path) is None:
         todo = "give the program's whole path, or set PATH= in the table"
@@ -203,7 +203,7 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
 
 
 def _is_own(table: Path) -> bool:
-    """Say whether a table is this user's, and nobody else can write to it: what others wrote is not run."""
+    """Return whether a table is this user's, and nobody else can write to it: what others wrote is not run."""
     try:
         status = table.stat()
     except OSError:
@@ -268,7 +268,7 @@ def _as(user: str, owner: str) -> str:
 
 
 def _user(found: Found, owner: str) -> Iterator[Finding]:
-    """Say why a user is the wrong one to send."""
+    """Report why a user is the wrong one to send."""
     user = found.job.user
     if user == "root" or (user == owner and not found.of_system):
         return

@@ -109,7 +109,7 @@ class Program:
         return path.absolute() if os.geteuid() else path
 
     def becomes_another(self, configuration: "Configuration") -> bool:
-        """Say whether `begin` will become another user. Raises ConfigurationError or StoreError."""
+        """Return whether `begin` will become another user. Raises ConfigurationError or StoreError."""
         if self.is_centre(configuration.store):
             return os.geteuid() == 0
         return os.geteuid() == 0 and privileges.owner_of(self.store_path(configuration.store)) is not None
@@ -160,7 +160,7 @@ class Program:
         return known
 
     def is_centre(self, configured: object) -> bool:
-        """Say whether the store is a fleet's centre: that of --store, else the configuration's."""
+        """Return whether the store is a fleet's centre: that of --store, else the configuration's."""
         name = self.store or configured
         return isinstance(name, str) and name.startswith(("postgresql://", "postgres://"))
 

@@ -47,7 +47,7 @@ def _narrowed(configuration: Configuration, digests: list[Sealed], word: str, no
 
 
 def _is_of(configuration: Configuration, digest: Sealed, word: str, now: float) -> bool:
-    """Say whether a digest was sealed on a day, in its report's zone."""
+    """Return whether a digest was sealed on a day, in its report's zone."""
     day = times.day_of(word, now, zone_of(configuration, digest.report))
     return day is not None and day.start <= digest.sealed_at < day.end
 

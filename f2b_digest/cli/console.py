@@ -29,7 +29,7 @@ INSTEAD = {"█": "#", "–": "-", "—": "-", "−": "-", "×": "x", "…": "..
 
 
 def is_screen(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Say whether a person looks at a stream: a terminal that can do more than print."""
+    """Return whether a person looks at a stream: a terminal that can do more than print."""
     return stream.isatty() and (environment.get("TERM") or "dumb") != "dumb"
 
 

@@ -129,7 +129,7 @@ def upload(
 
 
 def _what(path: Path, now: float, scheduled: bool) -> int:
-    """Say whether it is too early for another attempt, or this host is to be looked at first."""
+    """Return whether it is too early for another attempt, or this host is to be looked at first."""
     try:
         if recorder.look(str(path)) is None:
             return LOOK

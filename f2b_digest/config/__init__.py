@@ -142,7 +142,7 @@ def _build(
 
 
 def is_centre(store: object) -> bool:
-    """Say whether a store is a fleet's centre, and no file of this host."""
+    """Return whether a store is a fleet's centre, and no file of this host."""
     return isinstance(store, str) and store.startswith(("postgresql://", "postgres://"))
 
 

@@ -56,7 +56,7 @@ class Client:
         return [name.strip() for name in names.split(",") if name.strip()]
 
     def succeeds(self, *words: str) -> bool:
-        """Say whether a command is answered without an error."""
+        """Return whether a command is answered without an error."""
         try:
             self(*words)
         except SetupError as refused:

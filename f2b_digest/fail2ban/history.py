@@ -29,7 +29,7 @@ KNOWN = (
 
 
 def is_database(path: Path) -> bool:
-    """Say whether a file is an SQLite database. Raises SourceError."""
+    """Return whether a file is an SQLite database. Raises SourceError."""
     return beginning(path, 16) == b"SQLite format 3\0"
 
 

@@ -64,12 +64,12 @@ def effective(folder: Path) -> dict[str, Commands]:
 
 
 def records(commands: Commands) -> bool:
-    """Say whether a jail has our action, the Python or the shell one, whatever its name there."""
+    """Return whether a jail has our action, the Python or the shell one, whatever its name there."""
     return any(_is_ours(command) for command in commands)
 
 
 def records_to(commands: Commands, store: str) -> bool:
-    """Say whether a jail has the Python action with this store."""
+    """Return whether a jail has the Python action with this store."""
     return any(
         command[2:4] == ["addaction", ACTION] and len(command) > 5 and json.loads(command[5]).get("dbpath") == store
         for command in commands
@@ -145,7 +145,7 @@ def _snippet(jails: Sequence[str], store: str) -> str:
 
 
 def _only_adds(copy: Path, before: dict[str, Commands], jails: Sequence[str], store: str) -> bool:
-    """Say whether our lines for these jails add one action to each of them and change nothing else."""
+    """Return whether our lines for these jails add one action to each of them and change nothing else."""
     (copy / SNIPPET).write_text(_snippet(jails, store), encoding="utf-8")
     try:
         after = effective(copy)

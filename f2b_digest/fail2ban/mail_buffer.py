@@ -29,7 +29,7 @@ JAIL = "unknown"
 
 
 def is_line(line: bytes) -> bool:
-    """Say whether a line is one of these files."""
+    """Return whether a line is one of these files."""
     return _LINE.fullmatch(line.decode("utf-8", "replace")) is not None
 
 

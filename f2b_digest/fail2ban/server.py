@@ -138,7 +138,7 @@ def _shell_options(lines: Iterable[str]) -> Iterator[dict[str, str]]:
 
 
 def _is_down(reason: str) -> bool:
-    """Say whether fail2ban's words mean that no server runs, and not that this user cannot see it.
+    """Return whether fail2ban's words mean that no server runs, and not that this user cannot see it.
 
     It says "Is fail2ban running?" of a socket in a folder that is closed to the user, too: we look ourselves.
     """

@@ -144,7 +144,7 @@ def _open(files: Sequence[Path], since: float) -> tuple[list[int], list[str]]:
 
 
 def _journal(where: Sequence[str | Path] = ()) -> tuple[bool, bool]:
-    """Say whether there is a journal, and whether this user sees all of it: journalctl itself shows a part."""
+    """Return whether there is a journal, and whether this user sees all of it: journalctl itself shows a part."""
     folders = [Path(where[-1])] if where else [Path("/var/log/journal"), Path("/run/log/journal")]
     files = [file for folder in folders for file in folder.glob("**/system.journal")]
     return bool(files), all(os.access(file, os.R_OK) for file in files)

@@ -107,7 +107,7 @@ def turned_off(text: str) -> str:
 
 
 def is_only_ours(text: str) -> bool:
-    """Say whether a table starts nothing but our program."""
+    """Return whether a table starts nothing but our program."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return all(_parts(line) or SETTING.fullmatch(line) for line in lines)
 

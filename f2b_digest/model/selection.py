@@ -20,6 +20,6 @@ class Selection:
 
 
 def matches(jail: str, patterns: Sequence[str]) -> bool:
-    """Say whether a report's patterns take a jail in: some pattern does, and no "!pattern" takes it out."""
+    """Return whether a report's patterns take a jail in: some pattern does, and no "!pattern" takes it out."""
     taken_in = any(fnmatchcase(jail, pattern) for pattern in patterns if not pattern.startswith("!"))
     return taken_in and not any(fnmatchcase(jail, pattern[1:]) for pattern in patterns if pattern.startswith("!"))

@@ -238,7 +238,7 @@ class Renderer:
         return self._built_in.texts.get(name)
 
     def _is_own(self, name: str) -> bool:
-        """Say whether an admin's template of that name takes part."""
+        """Return whether an admin's template of that name takes part."""
         return name not in self._broken and any(name in folder.texts for folder in self._own)
 
     def _meant(self, name: str) -> str:

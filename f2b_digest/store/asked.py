@@ -65,7 +65,7 @@ def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], 
 
 
 def is_there(connection: sa.Connection, kind: str, text: str) -> bool:
-    """Say whether any ban has this jail, or this id."""
+    """Return whether any ban has this jail, or this id."""
     column = "jail" if kind == "jail" else "ip"
     query = f"SELECT EXISTS (SELECT 1 FROM event WHERE kind = 'ban' AND {column} = :text)"
     return bool(connection.scalar(sa.text(query), {"text": text}))

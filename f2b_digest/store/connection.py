@@ -69,7 +69,7 @@ def take_spool_in(path: Path) -> int:
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is a store. Raises StoreError where that cannot be seen, or must not be followed."""
+    """Return whether there is a store. Raises StoreError where that cannot be seen, or must not be followed."""
     try:
         seen = recorder.look(str(path))
     except recorder.ForeignStore as error:
@@ -176,7 +176,7 @@ def explain(path: Path, words: str) -> str:
 
 
 def _is_full(folder: Path) -> bool:
-    """Say whether there is no room for the index of a write-ahead log."""
+    """Return whether there is no room for the index of a write-ahead log."""
     try:
         return shutil.disk_usage(folder).free < ROOM
     except OSError:

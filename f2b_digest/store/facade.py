@@ -168,7 +168,7 @@ class Store(Outbox):
                 connection.rollback()
 
     def has_bans(self, kind: Literal["jail", "ip"], text: str) -> bool:
-        """Say whether any ban is of this jail, or this id."""
+        """Return whether any ban is of this jail, or this id."""
         with self._reading() as connection:
             return asked.is_there(connection, kind, text)
 

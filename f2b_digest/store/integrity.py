@@ -36,7 +36,7 @@ def verify(path: Path) -> None:
 
 
 def is_small(path: Path) -> bool:
-    """Say whether a store is checked as a whole before each send. Raises OSError."""
+    """Return whether a store is checked as a whole before each send. Raises OSError."""
     return path.stat().st_size <= SMALL
 
 
@@ -52,7 +52,7 @@ def verify_all(path: Path, now: float) -> None:
 
 
 def is_due(path: Path, now: float, after: float) -> bool:
-    """Say whether a large store has not been checked as a whole for so many seconds; a small one never is due.
+    """Return whether a large store has not been checked as a whole for so many seconds; a small one never is due.
 
     A check that was made by a clock that was ahead does not count.
     """

@@ -78,7 +78,7 @@ class Outbox(Reads):
         """
 
     def _is_followed(self, report: str, after: int) -> bool:
-        """Say whether a report has a digest that follows another one."""
+        """Return whether a report has a digest that follows another one."""
         query = sa.select(digest.c.id).where((digest.c.report == report) & (digest.c.after_id == after))
         with self._reading() as connection:
             return connection.scalar(query) is not None

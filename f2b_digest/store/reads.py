@@ -95,7 +95,7 @@ class Reads(ABC):
             return selected.jails(connection, ("*",))
 
     def is_fed(self) -> bool:
-        """Say whether fail2ban's action records here.
+        """Return whether fail2ban's action records here.
 
         One of the newest thousand events is from it, and it told of a jail's start or stop, which nobody does by hand.
         """

@@ -284,7 +284,7 @@ def progress(path: Path) -> Progress | None:
 
 
 def has_joined(connection: Any) -> bool:
-    """Say whether a store has joined a fleet."""
+    """Return whether a store has joined a fleet."""
     query = "SELECT count(*) FROM sqlite_master WHERE name = 'upload'"
     return bool(connection.execute(query).fetchone()[0])
 

@@ -190,7 +190,7 @@ def _sample(line: str, private: Sequence[str], users: Sequence[str], own: Sequen
 
 
 def _is_mixed(text: str) -> bool:
-    """Say whether a text is as passwords are wanted: of eight characters, small and large letters and digits."""
+    """Return whether a text is as passwords are wanted: of eight characters, small and large letters and digits."""
     return len(text) >= 8 and all(any(map(kind, text)) for kind in (str.islower, str.isupper, str.isdigit))
 
 

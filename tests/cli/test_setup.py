@@ -633,7 +633,7 @@ def bans(machine: Machine) -> list[tuple[str, str]]:
 
 
 def ours(name: str) -> bool:
-    """Say whether uninstall leaves a file, with our name on it."""
+    """Return whether uninstall leaves a file, with our name on it."""
     return name.startswith("f2b-digest") or name.split("-", maxsplit=1)[0] in (
         "passwd", "group", "shadow", "gshadow", "subuid", "subgid", ".pwd.lock"
     )  # fmt: skip

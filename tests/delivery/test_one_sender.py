@@ -119,7 +119,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
 
 
 def waits(process: subprocess.Popen[bytes]) -> bool:
-    """Say whether a program still runs after a time in which it would have ended."""
+    """Return whether a program still runs after a time in which it would have ended."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1.2)
     return process.returncode is None

@@ -99,5 +99,5 @@ class Job:
 
 
 def has(steps: list[Step], verb: str, start: str) -> bool:
-    """Say whether a step of this kind is about a path that starts so."""
+    """Return whether a step of this kind is about a path that starts so."""
     return any(step.verb == verb and step.path.startswith(start) for step in steps)

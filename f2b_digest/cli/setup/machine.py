@@ -39,7 +39,7 @@ def find(tree: Tree, name: str) -> str | None:
 
 
 def has_program(tree: Tree, program: str) -> bool:
-    """Say whether a tree has what a cron line or a unit calls."""
+    """Return whether a tree has what a cron line or a unit calls."""
     word = program.split(maxsplit=1)[0]
     return tree.at(word).exists() if word.startswith("/") else find(tree, word) is not None
 
@@ -75,7 +75,7 @@ def reports(tree: Tree) -> list[str]:
 
 
 def is_in_fleet(tree: Tree) -> bool:
-    """Say whether this host uploads to a fleet's centre."""
+    """Return whether this host uploads to a fleet's centre."""
     return tree.at(installation.FLEET).exists()
 
 
@@ -100,7 +100,7 @@ def first_configuration(job: Job, store_path: str) -> File:
 
 
 def _is_valid(file: File) -> bool:
-    """Say whether the program takes a configuration."""
+    """Return whether the program takes a configuration."""
     try:
         config.parse(file.content, Path(file.path), host="localhost", timezone="UTC")
     except ConfigurationError as error:

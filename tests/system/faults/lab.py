@@ -179,7 +179,7 @@ class Lab:
         return calls, list(points.values())
 
     def _matters(self, line: str) -> bool:
-        """Say whether a call is on a file of the store or of a channel, or talks to somebody."""
+        """Return whether a call is on a file of the store or of a channel, or talks to somebody."""
         places = (str(self._host.store.parent), str(self._host.box), "<socket:", "<TCP:")
         return any(place in line for place in places)
 

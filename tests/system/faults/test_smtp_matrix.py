@@ -154,7 +154,7 @@ def note(file: Path, seconds: float | None) -> None:
 
 
 def is_silence(fault: Fault) -> bool:
-    """Say whether a fault is of a server that does not answer: nobody else's mail is tried in that run."""
+    """Return whether a fault is of a server that does not answer: nobody else's mail is tried in that run."""
     lost = fault.way in ("silence", "drip") or fault == Fault("connect", "reset")
     return lost and fault.stage != "QUIT"
 

@@ -232,7 +232,7 @@ def refuse_foreign_link(path):
 
 def _refuse_foreign_file(path, status):
     if not stat.S_ISREG(status.st_mode):
-        raise ForeignStore("{} is no regular file".format(path))
+        raise ForeignStore("{} is not a regular file".format(path))
     # Another name of somebody else's file, where the system lets everybody make such names.
     folder = os.path.dirname(path) or "."
     if status.st_nlink > 1 and _is_shared(folder) and (not status.st_uid or status.st_uid != os.stat(folder).st_uid):

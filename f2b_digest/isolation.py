@@ -142,7 +142,7 @@ class Children:
         child = self._running[pipe]
         self._end(pipe, everything=True)
         log.info("killed process %d at its deadline of %g s", child.pid, child.seconds)
-        return Finished(child.key, error=OverdueError(f"no end after {child.seconds:g} s"))
+        return Finished(child.key, error=OverdueError(f"timed out after {child.seconds:g} s"))
 
     def _heard(self, pipe: int) -> Finished | None:
         """Take what a child says; return its outcome once it has said all."""

@@ -510,7 +510,7 @@ WAITING = 10.0  # seconds after which a door counts as hanging
 
 @pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged"])
 def test_no_fifo_in_the_folder_makes_a_door_wait(store: str, name: str) -> None:
-    """Whoever owns the folder cannot hold a ban or a send up: what is no regular file is refused at once."""
+    """Whoever owns the folder cannot hold a ban or a send up: what is not a regular file is refused at once."""
     code = """if True:
         import importlib.machinery, sys
         recorder = importlib.machinery.SourceFileLoader("recorder", sys.argv[1]).load_module()

@@ -83,7 +83,7 @@ def _check_categories(categories: dict[str, str]) -> dict[str, str]:
         if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(","))
     ]
     if wrong:
-        raise ValueError(f'{", ".join(wrong)}: not like "18,22" (1 to 23, see abuseipdb.com/categories)')
+        raise ValueError(f'{", ".join(wrong)}: must look like "18,22" (1 to 23, see abuseipdb.com/categories)')
     return categories
 
 
@@ -117,7 +117,7 @@ class AbuseIPDB(Channel):
     @model_validator(mode="after")
     def _dry_run(self) -> Self:
         if self.dry_run != (self.dry_run_file is not None):
-            raise ValueError("dry_run = true and dry_run_file go together")
+            raise ValueError("dry_run = true needs dry_run_file, and the reverse")
         return self
 
     @model_validator(mode="after")
@@ -198,7 +198,7 @@ class AbuseIPDB(Channel):
         except (TypeError, LookupError, AttributeError):
             whole = False
         if not whole:
-            raise ValueError("its message is no report of addresses")
+            raise ValueError("not an AbuseIPDB report")
 
     def deliver(self, message: Message) -> str | None:
         """Report the rows; return what the service did not take and what was left out.
@@ -231,7 +231,7 @@ class AbuseIPDB(Channel):
         super().check()
         if self.dry_run:
             return Health(f"dry run: nothing leaves this host, rows go to {self.dry_run_file}")
-        return Health(f"{http.reach(self.url, self.ca_file)} can be reached")
+        return Health(f"{http.reach(self.url, self.ca_file)} is reachable")
 
     def _bulk(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
         """Report in pieces; yield how many rows each took, and what the service says of some of them."""
@@ -274,15 +274,17 @@ class AbuseIPDB(Channel):
         listed = said.get("errors")
         errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
         details = "; ".join(str(error.get("detail")) for error in errors)
-        words = http.words(details.encode() if errors else answer, key) or "(it said nothing)"
+        words = http.words(details.encode() if errors else answer, key) or "(no output)"
         sources = [error.get("source") for error in errors]
         about_the_row = any(isinstance(source, dict) and source.get("parameter") for source in sources)
         if endpoint == "report" and about_the_row and status in (422, 429):
             raise _RowRefusedError(words, known=status == 429)
         if status == 200 and not whole:
-            raise DeliveryError(f"{self.recipients[0]}: the answer was cut", permanent=False, in_doubt=True)
+            raise DeliveryError(f"{self.recipients[0]}: the response was truncated", permanent=False, in_doubt=True)
         if status == 200:
-            raise DeliveryError(f"{self.recipients[0]} answered 200, but not as AbuseIPDB does", permanent=True)
+            raise DeliveryError(
+                f"{self.recipients[0]}: HTTP 200, but not an AbuseIPDB response: check the url", permanent=True
+            )
         raise DeliveryError(f"{self.recipients[0]}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
 
 
@@ -297,8 +299,8 @@ class _RowRefusedError(Exception):
 def _not_for_the_public(address: Banned) -> str:
     """Return why an address is none to accuse in public, or nothing."""
     if address.failures == 0 and not address.uncounted:
-        return "banned by hand, without a failure"
-    return "unbanned before the time" if address.lifted else ""
+        return "banned manually, without a failure"
+    return "unbanned early" if address.lifted else ""
 
 
 def _failures(address: Banned) -> str:

@@ -22,13 +22,13 @@ INSTEAD = {"ntfy": "ntfy", "ntfys": "ntfy", "freemobile": "free-mobile"}
 
 def _refuse(scheme: str) -> None:
     if scheme in INSTEAD:
-        raise ValueError(f'is of {scheme}://: use a channel of kind = "{INSTEAD[scheme]}", which does more')
+        raise ValueError(f'{scheme}:// is not supported here: use kind = "{INSTEAD[scheme]}", which does more')
 
 
 def _check_address(url: str) -> None:
     found = re.match(r"([A-Za-z0-9+.-]+)://", url)
     if not found:
-        raise ValueError("is not like service://…, see Apprise's list of services")
+        raise ValueError("must look like service://…; see Apprise's list of services")
     _refuse(found[1].lower())
 
 
@@ -75,7 +75,7 @@ class Apprise(Channel):
         """Raise ValueError where the stored message has no kind and title."""
         super().accept(message)
         if message.body.decode().split("\n", 1)[0] not in ("info", "warning") or message.body.count(b"\n") < 2:
-            raise ValueError("its message is no notification")
+            raise ValueError("not an Apprise message")
 
     def deliver(self, message: Message) -> None:
         """Hand the notification to Apprise."""
@@ -97,7 +97,7 @@ class Apprise(Channel):
     def check(self) -> Health:
         """Have Apprise read the address, which is all that it does without sending."""
         _sender(self.url.reveal() if self.url else "", self.recipients[0])
-        return Health("Apprise understands the address")
+        return Health("Apprise accepts the address")
 
 
 def _sender(url: str, name: str) -> Any:
@@ -116,11 +116,11 @@ def _sender(url: str, name: str) -> Any:
 
 def _check_service(service: Any, name: str) -> None:
     if not service:
-        raise ValueError(f"of {name} is none that Apprise understands")
+        raise ValueError(f"is not a valid {name} address for Apprise")
     protocols = service.secure_protocol or service.protocol  # it may have been found by an https:// address
     _refuse(protocols if isinstance(protocols, str) else protocols[0])
     if not service.verify_certificate:
-        raise ValueError("says verify=no: certificates are always verified")
+        raise ValueError("must not contain verify=no: certificates are always verified")
 
 
 def _library() -> Any:

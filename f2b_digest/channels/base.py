@@ -67,7 +67,7 @@ class Channel(WithSecrets, ABC):
         Who can write to the store can lay rows into it; a channel that acts on a recipient checks it, too.
         """
         if not IDENTITY.fullmatch(message.identity) or not message.identity.isprintable():
-            raise ValueError("its identity is none that is ever made here")
+            raise ValueError("malformed message identity")
 
     @property
     @abstractmethod
@@ -113,7 +113,7 @@ class Channel(WithSecrets, ABC):
         for name in self.secrets:
             if secret := getattr(self, name):
                 secret.reveal()
-        return Health("nothing to look at without sending")
+        return Health("cannot be tested without sending")
 
 
 class Overdue(BaseException):
@@ -129,7 +129,7 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
     """
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Overdue(f"no end after {seconds:g} s")
+        raise Overdue(f"timed out after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

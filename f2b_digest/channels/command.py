@@ -29,9 +29,9 @@ NEEDS = {
 
 def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command[0].startswith("/"):
-        raise ValueError(f"{command[0]!r} must be an absolute path: cron has a PATH of its own")
+        raise ValueError(f"{command[0]!r} must be an absolute path: cron sets a different PATH")
     if any("\0" in word for word in command):
-        raise ValueError("holds a NUL")
+        raise ValueError("must not contain a NUL byte")
     return command
 
 
@@ -94,7 +94,7 @@ class Command(Channel):
 
     def check(self) -> Health:
         """See that the program is there."""
-        return Health(f"{process.find(self.command[0])} is there")
+        return Health(f"{process.find(self.command[0])} found")
 
 
 def _lines(addresses: Iterable[Banned]) -> Iterable[str]:
@@ -110,5 +110,5 @@ def _totals(body: bytes) -> dict[str, str]:
     lines = body.partition(b"\n\n")[0].decode().split("\n")
     totals = dict(line.partition("=")[::2] for line in lines)
     if tuple(totals) != VARIABLES or not all(value.isprintable() for value in totals.values()):
-        raise ValueError("its message does not begin with the variables that every message begins with")
+        raise ValueError("the message lacks the leading variables")
     return totals

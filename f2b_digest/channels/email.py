@@ -55,7 +55,7 @@ class Email(Channel):
         if self.smtp is None and (self.password or self.ca_file):
             raise ValueError("password, password_file and ca_file need smtp")
         if self.smtp is not None and "sendmail" in self.model_fields_set:
-            raise ValueError("smtp and sendmail: give one of them")
+            raise ValueError("set either smtp or sendmail, not both")
         return self
 
     @model_validator(mode="after")
@@ -70,14 +70,14 @@ class Email(Channel):
             return self
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
-            raise ValueError("smtp is not like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
+            raise ValueError("smtp must look like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
         url.port  # noqa: B018 - raises ValueError where it is no port
         if url.password is not None:
-            raise ValueError("smtp holds a password: put it into password_file or password")
+            raise ValueError("smtp must not contain a password: use password_file or password")
         if url.username and not self.password:
-            raise ValueError("smtp names a user: password_file or password is missing")
+            raise ValueError("smtp names a user: set password_file or password")
         if not url.username and self.password:
-            raise ValueError("there is a password, but smtp names no user (smtp://user@host)")
+            raise ValueError("password needs a user in smtp (smtp://user@host)")
         return self
 
     @property
@@ -126,7 +126,7 @@ class Email(Channel):
         """Raise ValueError where the recipient is no address, or could be taken for a program's option."""
         super().accept(message)
         if message.recipient.startswith("-") or mime.bare_address(message.recipient) != message.recipient:
-            raise ValueError(f"its recipient {one_line(message.recipient, 80)!r} is no address")
+            raise ValueError(f"{one_line(message.recipient, 80)!r} is not a valid address")
 
     def deliver(self, message: Message) -> None:
         """Hand the mail to the SMTP server or to sendmail."""
@@ -138,10 +138,10 @@ class Email(Channel):
     def check(self) -> Health:
         """Log in to the SMTP server, or see that there is a sendmail."""
         if self.smtp is None:
-            return Health(f"{process.find(shlex.split(self.sendmail)[0])} is there")
+            return Health(f"{process.find(shlex.split(self.sendmail)[0])} found")
         password = self.password.reveal() if self.password else None
         smtp.greet(self.smtp, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender))
-        return Health(f"{self.smtp} takes {'the login' if password else 'us without a login'}")
+        return Health(f"{self.smtp} accepts {'the login' if password else 'mail without a login'}")
 
     # ---- sendmail
 

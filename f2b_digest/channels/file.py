@@ -45,15 +45,15 @@ class File(Channel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if sum(place is not None for place in (self.folder, self.append, self.maildir)) != 1:
-            raise ValueError("folder, append and maildir: give one of them")
+            raise ValueError("set exactly one of folder, append and maildir")
         return self
 
     @model_validator(mode="after")
     def _suits(self) -> Self:
         if self.maildir and self.format not in (None, "eml"):
-            raise ValueError("a Maildir holds mails: format is eml")
+            raise ValueError('maildir needs format = "eml"')
         if self.append and self.format not in (None, "text", "json"):
-            raise ValueError("a file that grows takes the formats text and json")
+            raise ValueError('append needs format = "text" or "json"')
         return self
 
     @model_validator(mode="after")
@@ -107,7 +107,7 @@ class File(Channel):
         """Raise ValueError where the store names another place than the configuration."""
         super().accept(message)
         if message.recipient not in self.recipients:
-            raise ValueError(f"its recipient is {one_line(message.recipient, 80)!r}, not {self.recipients[0]!r}")
+            raise ValueError(f"recipient {one_line(message.recipient, 80)!r} does not match {self.recipients[0]!r}")
 
     def deliver(self, message: Message) -> None:
         """Write the file, or its end, and bring it to disk."""
@@ -129,8 +129,8 @@ class File(Channel):
         place = Path(self.recipients[0])
         nearest = next(path for path in (place, *place.absolute().parents) if path.exists())
         if not os.access(nearest, os.W_OK, effective_ids=True):
-            raise DeliveryError(f"{nearest}: this user cannot write there", permanent=False)
-        return Health(f"{place} can be written")
+            raise DeliveryError(f"{nearest}: not writable by this user", permanent=False)
+        return Health(f"{place} is writable")
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:
@@ -217,7 +217,7 @@ def _append(path: Path, content: bytes) -> None:
             if not done:
                 file.truncate(end)
     if not whole:
-        raise OSError(errno.ENOSPC, "no space for a whole digest", str(path))
+        raise OSError(errno.ENOSPC, "no space left for a complete digest", str(path))
     _sync_names(path.parent)
 
 

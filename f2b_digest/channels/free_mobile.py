@@ -16,9 +16,9 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 SERVICE = "https://smsapi.free-mobile.fr/sendmsg"
 REASONS = {
     400: "a parameter is missing",
-    402: "too many SMS in too little time",
-    403: "the service is not enabled, or user or key is wrong: see the subscriber's page, options, SMS notifications",
-    500: "the service has an error",
+    402: "too many SMS in a short time",
+    403: "service not enabled, or wrong user or key: see Options, SMS notifications in the subscriber account",
+    500: "server error",
 }
 GSM_7 = frozenset(
     "@£$¥èéùìòÇØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
@@ -113,7 +113,7 @@ class FreeMobile(Channel):
         status, said, _ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
         if status == 200:  # with no words, says the service
             if said.lstrip().startswith(b"<"):
-                reason = f"{self.url} answered 200, but with a web page: is it Free Mobile's service?"
+                reason = f"{self.url}: HTTP 200, but a web page: is this the Free Mobile API?"
                 raise DeliveryError(reason, permanent=True, in_doubt=True)
             return
         reasons = (f"HTTP status {status}", REASONS.get(status), http.words(said, key))
@@ -124,4 +124,4 @@ class FreeMobile(Channel):
     def check(self) -> Health:
         """Read the key, and connect to the service, which can only be asked by sending."""
         super().check()
-        return Health(f"{http.reach(self.url, self.ca_file)} can be reached")
+        return Health(f"{http.reach(self.url, self.ca_file)} is reachable")

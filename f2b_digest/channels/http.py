@@ -37,11 +37,11 @@ def check_address(url: str) -> SplitResult:
     """Return an address's parts. Raises ValueError where it is none of the web."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("is not like https://example.org")
+        raise ValueError("must look like https://example.org")
     try:
         parts.port  # noqa: B018 - raises ValueError where it is no port
     except ValueError as error:  # which quotes it, and it can be a password
-        raise ValueError("Port out of range" if "range" in str(error) else "Port is no number") from None
+        raise ValueError("Port out of range" if "range" in str(error) else "Port is not a number") from None
     return parts
 
 
@@ -49,7 +49,7 @@ def check_server(url: str) -> SplitResult:
     """Return an address's parts. Raises ValueError where we could not post to it, or it holds a secret in clear."""
     parts = check_address(url)
     if "@" in parts.netloc:
-        raise ValueError("holds a user: put it into user and password, or token")
+        raise ValueError("must not contain credentials: use user and password, or token")
     if not parts.netloc.isascii():
         raise ValueError("must name the host in ASCII (xn--…)")
     return parts
@@ -148,7 +148,7 @@ def _content(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
         return answer.read(most, decode_content=True)
     except (ValueError, ArithmeticError, LookupError, AssertionError) as error:  # a chunk of fewer bytes than none
         log.debug("an answer that urllib3 does not understand", exc_info=True)
-        raise urllib3.exceptions.ProtocolError("no HTTP", error) from None
+        raise urllib3.exceptions.ProtocolError("not HTTP", error) from None
 
 
 class _FinalResponse(http.client.HTTPResponse):
@@ -197,7 +197,7 @@ def words(body: bytes, *secrets: str) -> str:
 def _unquoted(error: Exception) -> str:
     """Return a reason without the server's words: what is no HTTP may be our own request, secrets and all."""
     lost = any(isinstance(each, (OSError, urllib3.exceptions.TimeoutError)) for each in (error, *error.args))
-    return _plain(error) if lost else f"no HTTP answer ({type(error.args[-1] if error.args else error).__name__})"
+    return _plain(error) if lost else f"not an HTTP response ({type(error.args[-1] if error.args else error).__name__})"
 
 
 def _plain(error: Exception) -> str:

@@ -90,7 +90,7 @@ def check_address(address: str) -> str:
     try:
         ascii_address(bare)
     except UnicodeError:
-        raise ValueError(f"{address!r}: the part before @ must be ASCII, the domain a valid name") from None
+        raise ValueError(f"{address!r}: the part before @ must be ASCII and the domain valid") from None
     return address
 
 

@@ -100,26 +100,26 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
 def _unseen(host_context: HostContext) -> Iterator[Finding]:
     """Say what the sender does not see; fail2ban's server and database have findings of their own."""
     if "logins" in host_context.unseen:
-        text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
-        yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
+        text = "cannot read sshd's log (journal or syslog file): logins from banned addresses go unnoticed"
+        yield warning("logins", text, "run send as root (f2b-digest setup); details: f2b-digest -v check")
     for what in ("addresses", "users"):
         if what in host_context.unseen:
-            text = f"this host's {what} could not be looked at: whether a ban hits one's own is not told as surely"
-            yield warning(what, text, "f2b-digest -vv check says why")
+            text = f"cannot read this host's {what}: bans of your own addresses may go unnoticed"
+            yield warning(what, text, "details: f2b-digest -vv check")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:
     configuration = subject.configuration
     reports = len(configuration.reports)
-    found = f"{subject.source or 'the built-in one'}: {reports} report{'s' * (reports != 1)}"
+    found = f"{subject.source or 'built-in defaults'}: {reports} report{'s' * (reports != 1)}"
     yield ok("configuration", f"{found}, channels: {', '.join(configuration.channels) or 'none'}")
     for line in configuration.warnings:
         yield warning("configuration", line)
     for name, report in configuration.reports.items():
         if not report.channels:
             todo = f'add channels = ["…"] to reports.{name}'
-            yield error("configuration", f"report {name} has no channel, so nobody would see it", todo)
+            yield error("configuration", f"report {name} has no channel, so nobody would receive it", todo)
     used = {channel for report in configuration.reports.values() for channel in report.channels}
     for name in configuration.channels:
         if name not in used:
-            yield warning("configuration", f"channel {name} is in no report", "add it to the channels of a report")
+            yield warning("configuration", f"channel {name} is not used by any report", "add it to a report's channels")

@@ -69,15 +69,15 @@ def examine(
     """Examine each running jail, and miss those that recorded not long ago and run no more."""
     if answers.file and answers.outdated:
         todo = f"f2b-digest setup, {RESTART}"
-        yield warning("action", f"{answers.file} is not of this version of the program", todo)
+        yield warning("action", f"{answers.file} is from another version of f2b-digest", todo)
     if answers.silence:
         todo = "run this as root" if "ermission" in answers.silence else "start it: systemctl start fail2ban"
         yield error("fail2ban", answers.silence, todo)
         return
     if answers.jails:
-        yield ok("fail2ban", f"runs, jails: {len(answers.jails)}")
+        yield ok("fail2ban", f"running, jails: {len(answers.jails)}")
     else:
-        yield error("fail2ban", "runs, but has no jail", "enable one in jail.local")
+        yield error("fail2ban", "running, but no jail is enabled", "enable one in jail.local")
     last = store.last_events() if store else None
     for jail, records_to in answers.jails.items():
         yield _jail(jail, records_to, path, last, now)
@@ -89,11 +89,13 @@ def examine(
 def _gone(configuration: Configuration, answers: Answers, last: dict[str, Last], now: float) -> Iterator[Finding]:
     for jail, event in last.items():
         if jail not in answers.jails and now - event.at < RECENT:
-            text = f"does not run any more; its last event ({event.kind}) was {ago(now - event.at)}"
-            yield warning(f"jail {jail}", text, "if that is not meant, enable it in jail.local")
+            text = f"is not running any more; last event ({event.kind}) was {ago(now - event.at)}"
+            yield warning(f"jail {jail}", text, "if that is not intended, enable it in jail.local")
     for name, report in configuration.reports.items():
         if answers.jails and not any(matches(jail, report.jails) for jail in (*answers.jails, *last)):
-            yield warning("configuration", f"report {name} takes in none of the jails", f"see reports.{name}.jails")
+            yield warning(
+                "configuration", f"report {name} matches none of the running jails", f"see reports.{name}.jails"
+            )
 
 
 def _jail(jail: str, records_to: str | None, path: Path, last: dict[str, Last] | None, now: float) -> Finding:
@@ -101,10 +103,12 @@ def _jail(jail: str, records_to: str | None, path: Path, last: dict[str, Last] |
     event = last.get(jail) if last is not None else None
     told = "" if last is None else f"; last event {ago(now - event.at)}" if event else "; nothing recorded yet"
     if records_to is None:
-        return error(what, f"bans without our action{told}", f"add f2b-digest.py[…] to its action, {RESTART}")
+        return error(
+            what, f"bans without the f2b-digest action{told}", f"add f2b-digest.py[…] to its action, {RESTART}"
+        )
     if Path(records_to).resolve() != path.resolve():
-        text = f"records to {records_to}, and this configuration reads {path}"
-        return error(what, text, f"give both the same path, {RESTART}")
+        text = f"records to {records_to}, but this configuration reads {path}"
+        return error(what, text, f"set both to the same path, {RESTART}")
     return ok(what, f"records{told}")
 
 
@@ -118,7 +122,5 @@ def _loaded(answers: Answers, store: Store, now: float) -> Iterator[Finding]:
         if answers.jails.get(jail) and started is not None and started < answers.written:
             older.append(jail)
     if older:
-        text = (
-            f"{', '.join(sorted(older))} began before {answers.file} was renewed, and may run an earlier version of it"
-        )
+        text = f"{', '.join(sorted(older))} started before {answers.file} was updated and may run the old version"
         yield warning("action", text, "systemctl restart fail2ban (bans stay)")

@@ -65,7 +65,7 @@ def look() -> Schedules:
     """Read every table that this user may read, and try each command that starts our program as its daemon would."""
     found, faults, hidden = read()
     if any(not each.timer for each in found) and not _cron_runs():
-        faults.append(error("cron", "no cron daemon runs", "systemctl enable --now cron"))
+        faults.append(error("cron", "no cron daemon is running", "systemctl enable --now cron"))
     for timer in sorted({each.timer for each in found if each.timer}):
         if not _is_active(timer):
             faults.append(error("timer", f"{timer} is not active", f"systemctl enable --now {timer}"))
@@ -114,18 +114,20 @@ def _table(table: Path, text: str, pattern: str) -> Iterator[Found]:
 def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
     """Report why cron would pass over a table of the system, without a word but in its log."""
     if pattern in FOLDERS and not os.access(table, os.X_OK):
-        yield error("cron", f"{table} is no program, and is not run", f"chmod 755 {table}")
+        yield error("cron", f"{table} is not executable, so cron skips it", f"chmod 755 {table}")
     if pattern not in SYSTEM_TABLES:
         return
     status = table.stat()
     if table.parent.name == "cron.d" and not re.fullmatch(r"[A-Za-z0-9_-]+", table.name):
-        yield error("cron", f"{table}: cron ignores a file with such a name", "rename it to f2b-digest")
+        yield error("cron", f"{table}: cron ignores files with this name", "rename it to f2b-digest")
     if status.st_uid != table.parent.stat().st_uid or status.st_mode & 0o022:
         yield error(
-            "cron", f"{table}: cron ignores what others than root can write", f"chown root {table}; chmod 644 {table}"
+            "cron",
+            f"{table}: cron ignores files that users other than root can write",
+            f"chown root {table}; chmod 644 {table}",
         )
     if not text.endswith("\n"):
-        yield error("cron", f"{table}: its last line has no end, and cron ignores it", "end it with a line break")
+        yield error("cron", f"{table}: its last line has no newline, so cron ignores it", "add a newline at the end")
 
 
 def _timers() -> Iterator[Found]:
@@ -166,7 +168,7 @@ def _tried(found: Found) -> Iterator[Finding]:
     """Report why a daemon could not run a command."""
     job = found.job
     if shutil.which(job.program.split()[0], path=job.path) is None:
-        todo = "give the program's whole path, or set PATH= in the table"
+        todo = "use the program's full path, or set PATH= in the table"
         yield error(found.what, f"{found.table}: {job.program} is not found in {job.path}", todo)
         return
     if os.geteuid() not in (0, _number(job.user)) or not _is_own(found.table):
@@ -174,7 +176,7 @@ def _tried(found: Found) -> Iterator[Finding]:
     trouble = trial(f"{job.program} {job.options} status", job.user, job.path)
     if trouble:
         text = f"{found.table}: {job.user} cannot run {job.program}: {trouble}"
-        yield error(found.what, text, "mend that: until then it sends nothing")
+        yield error(found.what, text, "fix this: until then nothing is sent")
 
 
 def trial(command: str, user: str, path: str = crontab.PATH) -> str:
@@ -182,7 +184,7 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        return f"there is no user {user}"
+        return f"no user {user}"
     environment = {
         "PATH": path, "SHELL": "/bin/sh", "HOME": account.pw_dir, "LOGNAME": user, "USER": user, "LANG": "C.UTF-8",
     }  # fmt: skip
@@ -254,17 +256,17 @@ def examine(schedules: Schedules, reports: Mapping[str, str], owner: str) -> Ite
         if senders:
             yield ok(f"report {name}", f"started by {senders[0].table}, {_as(senders[0].job.user, owner)}{last}")
         elif schedules.hidden:
-            yield warning(f"report {name}", f"nothing that this user may read sends it{last}", "run this as root")
+            yield warning(f"report {name}", f"no schedule readable by this user sends it{last}", "run this as root")
         else:
             todo = f"copy cron/f2b-digest to {CRON_FILE.rpartition('/')[0]}, with a line of: f2b-digest send {name}"
-            yield error(f"report {name}", f"neither cron nor a timer sends it{last}", todo)
+            yield error(f"report {name}", f"not scheduled by cron or a timer{last}", todo)
     if schedules.found and not any(found.job.verb == "retry" for found in schedules.found):
-        todo = "add the line of cron/f2b-digest that does"
-        yield warning("cron", "nothing runs f2b-digest retry: what is deferred waits for the next send", todo)
+        todo = "add the retry line of cron/f2b-digest"
+        yield warning("cron", "f2b-digest retry is not scheduled: deferred deliveries wait for the next send", todo)
 
 
 def _as(user: str, owner: str) -> str:
-    return f"as {user}, who becomes {owner}" if user == "root" != owner else f"as {user}"
+    return f"as {user}, switching to {owner}" if user == "root" != owner else f"as {user}"
 
 
 def _user(found: Found, owner: str) -> Iterator[Finding]:
@@ -273,9 +275,11 @@ def _user(found: Found, owner: str) -> Iterator[Finding]:
     if user == "root" or (user == owner and not found.of_system):
         return
     if user == owner:
-        text = f"{found.table}: {user} sends, who sees neither fail2ban's server and database nor the log-ins"
-        todo = "f2b-digest setup (root begins, and becomes that user)"
-        yield warning(found.what, text, todo if "f2b-digest" in found.table.name else f"let root run it: {todo}")
+        text = f"{found.table}: {user} runs send, but can read neither fail2ban's server and database nor the logins"
+        todo = "f2b-digest setup (starts as root, then switches to that user)"
+        yield warning(found.what, text, todo if "f2b-digest" in found.table.name else f"run it as root: {todo}")
     else:
         text = f"{found.table}: {user} cannot write to the store, which belongs to {owner}"
-        yield error(found.what, text, f"let root run it, who becomes {owner}" if owner != "root" else "let root run it")
+        yield error(
+            found.what, text, f"run it as root, which switches to {owner}" if owner != "root" else "run it as root"
+        )

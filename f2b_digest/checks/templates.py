@@ -27,11 +27,11 @@ def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
             if not any(line.startswith(f"template {fault}") for fault in faults):  # told above
                 told[line] = None
     for line in told:
-        yield error(WHAT, line, "fix it, or digests will not look as you want them to")
+        yield error(WHAT, line, "fix it, or the built-in template is used")
     yield from _unused(configuration, renderer)
     if not told:
         own = sum(len(folder.texts) for folder in renderer.folders)
-        yield ok(WHAT, f"{f'{own} of your own and ' * bool(own)}the built-in ones, tried with made-up digests")
+        yield ok(WHAT, f"{f'{own} custom and ' * bool(own)}the built-in ones, rendered with sample digests")
 
 
 def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
@@ -41,8 +41,8 @@ def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
         for name in sorted(folder.texts.keys() - known):
             if not any(name in text for text in folder.texts.values()):
                 close = get_close_matches(name, known, 1)
-                todo = f"did you mean {close[0]}?" if close else "see docs/templates.md for their names"
-                yield warning(WHAT, f"{folder.path / name} is used by no channel", todo)
+                todo = f"did you mean {close[0]}?" if close else "see docs/templates.md for the names"
+                yield warning(WHAT, f"{folder.path / name} is not used by any channel", todo)
 
 
 def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ def examine(path: Path, now: float) -> Iterator[Finding]:
     if known.reached_at is None or now - known.reached_at > LATE:
         since = "never" if known.reached_at is None else f"last {ago(now - known.reached_at)}"
         text = f"the centre was {since} reached; {waits}{f': {known.reason}' if known.reason else ''}"
-        todo = "f2b-digest forward says why; f2b-digest setup has cron run it"
+        todo = "run f2b-digest forward to see why; f2b-digest setup schedules it"
         lost = known.reached_at is None or now - known.reached_at > LOST
         yield error("fleet", text, todo) if lost else warning("fleet", text, todo)
     elif known.backlog.oldest is not None and now - known.backlog.oldest > LATE:

@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "record": "Append one event to the store.",
-    "preview": "Show what send would send, and change nothing.",
-    "send": "Seal what is pending, deliver it, mark it as reported.",
-    "retry": "Try the deliveries that are due again.",
-    "status": "Show what is pending, what was not delivered, and why.",
-    "history": "List the digests and what became of each delivery.",
-    "show": "Show a digest of the archive.",
-    "find": "Find all about an address, a network, a user name or a jail.",
-    "resend": "Deliver a digest of the archive once more.",
-    "import": "Take in the history that fail2ban left.",
-    "prune": "Drop what is old and reported.",
-    "recover": "Make a damaged store whole.",
-    "setup": "Install on this machine, or uninstall.",
-    "check": "Examine the installation, and say what to do.",
-    "forward": "Upload what the fleet's centre does not have.",
-    "fleet": "Bring the bans of many hosts together at one centre.",
+    "preview": "Show the next digest without sending it.",
+    "send": "Send pending digests.",
+    "retry": "Retry deferred deliveries that are due.",
+    "status": "Show pending bans and undelivered digests.",
+    "history": "List digests and their deliveries.",
+    "show": "Show a past digest.",
+    "find": "Look up an address, network, user name or jail.",
+    "resend": "Deliver a past digest again.",
+    "import": "Import past bans from fail2ban's database or logs.",
+    "prune": "Delete old events that were reported.",
+    "recover": "Recover a damaged store.",
+    "setup": "Install on or uninstall from this machine.",
+    "check": "Check the installation and report problems.",
+    "forward": "Upload new events to the fleet's centre.",
+    "fleet": "Collect the bans of many hosts at one centre.",
     "config": "Print a configuration with every key and its default, or check one.",
-    "demo": "Play the whole path on sample bans, in a scratch folder.",
-    "completion": "Print what makes a shell complete names.",
+    "demo": "Run every step on sample bans in a temporary folder.",
+    "completion": "Print the shell completion script.",
     "help": "Show the help of a command.",
 }
 SAMPLES = "samples"
@@ -173,12 +173,12 @@ class Program:
         if not name:
             return Path(recorder.DEFAULT_STORE) if os.geteuid() == 0 else _state_home() / "f2b-digest/bans.sqlite3"
         if not isinstance(name, str):  # `record` takes the configuration as it stands
-            raise ConfigurationError([f"{self.config}: store: must be a text"])
+            raise ConfigurationError([f"{self.config}: store: must be a string"])
         if name.startswith("sqlite:///"):
             name = name.removeprefix("sqlite:///")
         elif self.is_centre(name):
             raise ConfigurationError(
-                ["the store is a fleet's centre, which has no events of this host: this command is for a host's store"]
+                ["the store is a fleet's centre, which has no events of this host: this command needs a host's store"]
             )
         elif "://" in name:
             raise ConfigurationError(
@@ -190,7 +190,7 @@ class Program:
         try:
             return folder / Path(name).expanduser()
         except RuntimeError:
-            raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
+            raise ConfigurationError([f"store {name}: no such user"]) from None
 
 
 def prepare(configuration: "Configuration") -> None:
@@ -270,7 +270,7 @@ class Commands(click.Group):
             name = error.option_name
             if any(name in parameter.opts for parameter in self.params):
                 right = f"{context.info_name} {name} … {context.invoked_subcommand}"
-                raise click.UsageError(f"{name} stands before the command: {right}", error.ctx) from None
+                raise click.UsageError(f"{name} goes before the command: {right}", error.ctx) from None
             raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -287,8 +287,8 @@ class Commands(click.Group):
     envvar="F2B_DIGEST_CONFIG",
     help=f"Configuration. Default: $F2B_DIGEST_CONFIG, else {SYSTEM_CONFIGURATION} if there is one.",
 )
-@click.option("--store", metavar="PATH", help="Store, instead of the configuration's.")
-@click.option("-v", "--verbose", count=True, help="Say what was done; -vv: and all that went wrong on the way.")
+@click.option("--store", metavar="PATH", help="Store to use instead of the configured one.")
+@click.option("-v", "--verbose", count=True, help="Log what is done; -vv also logs tracebacks.")
 @click.version_option(__version__, prog_name="f2b-digest")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, store: str | None, verbose: int) -> None:
@@ -300,7 +300,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 
     \b
     Exit status: 0 done, or nothing to do; 1 failed; 2 usage; 75 deferred,
-    will be tried again; 78 configuration.
+    will be retried; 78 configuration.
     """  # noqa: D301 - click wants the character, not its name
     if config is None and SYSTEM_CONFIGURATION.exists():
         config = SYSTEM_CONFIGURATION
@@ -342,5 +342,5 @@ def main() -> None:
         sys.exit(error.exit_status)
     except OSError as error:  # no file descriptor left, a disk that cannot be read: another run may find it well
         where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or type(error).__name__}: this system gave up in the middle; try again")
+        complain(f"{where}{error.strerror or type(error).__name__}: interrupted by a system error; try again")
         sys.exit(75)

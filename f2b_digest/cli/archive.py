@@ -11,7 +11,7 @@ from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Outbox, Sealed
 
 LAST = "last"
-_ALL = "`f2b-digest history` lists what there is"
+_ALL = "see `f2b-digest history`"
 
 
 def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now: float) -> Sealed:
@@ -42,7 +42,9 @@ def _narrowed(configuration: Configuration, digests: list[Sealed], word: str, no
     found = [each for each in digests if _is_of(configuration, each, word, now)]
     if not found and not _is_day(word, now, configuration):
         known = hint("there is", reports, word)
-        raise click.UsageError(f"{word!r} is no number, report ({known}) or day like 2026-11-17, yesterday or monday")
+        raise click.UsageError(
+            f"{word!r} is not a digest number, report ({known}) or day (e.g. 2026-11-17, yesterday, monday)"
+        )
     return found
 
 

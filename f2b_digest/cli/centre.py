@@ -64,7 +64,9 @@ def _become_another(configuration: "Configuration") -> None:
 
     account = next(filter(None, map(_account, USERS)), None)
     if account is None:
-        raise ConfigurationError([f"root handles nothing hostile: make a user {USERS[0]}, or run this as another user"])
+        raise ConfigurationError(
+            [f"refusing to process uploaded data as root: create a user {USERS[0]}, or run this as another user"]
+        )
     prepare(configuration)
     preload.load(languages_of(configuration))
     preload.keep_modules_open()

@@ -20,13 +20,13 @@ LONGEST_TEXT = 4096
 
 
 @click.command()
-@click.option("--send", is_flag=True, help="Send a test message, marked as one, by each channel.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: state, what, text and todo of each line.")
+@click.option("--send", is_flag=True, help="Send a marked test message through each channel.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: state, what, text and todo of each line.")
 @click.option("--fail2ban-socket", "socket", type=click.Path(path_type=Path), metavar="PATH",
-              help="Default: the one of fail2ban's configuration.")  # fmt: skip
+              help="Default: from fail2ban's configuration.")  # fmt: skip
 @click.pass_obj
 def command(program: Program, send: bool, as_json: bool, socket: Path | None) -> None:
-    """Examine the installation, and say what to do.
+    """Check the installation and report problems.
 
     The configuration and its secrets, the store, the action in each running jail, cron, the database of addresses, the
     templates, and each channel, without sending anything. One line each: ok, warning or error.

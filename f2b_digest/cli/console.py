@@ -117,7 +117,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="auto: on a terminal, without NO_COLOR in the environment.",
     )
-    pager = click.option("--no-pager", is_flag=True, help="Print also what is longer than the screen.")
+    pager = click.option("--no-pager", is_flag=True, help="Do not use a pager.")
     return colour(pager(command))
 
 

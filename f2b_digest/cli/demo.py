@@ -30,10 +30,10 @@ USERS = ("root", "admin", "ubuntu", "oracle", "test", "git", "postgres", "pi", '
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path), help="Scratch folder. Default: a new one.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder to use. Default: a new temporary folder.")
 @click.pass_obj
 def command(program: Program, folder: Path | None) -> None:
-    """Play the whole path on sample bans, in a scratch folder.
+    """Run every step on sample bans in a temporary folder.
 
     It needs no root, no fail2ban and no configuration, and it sends nothing out: the digest goes to a file.
     """
@@ -62,7 +62,7 @@ def command(program: Program, folder: Path | None) -> None:
         ("status",),
     ):
         _run(config, *words)
-    click.echo(f"The digest as HTML: {html}\nThe mail as it went out: {folder}/outbox")
+    click.echo(f"The digest as HTML: {html}\nThe mail as sent: {folder}/outbox")
 
 
 def _run(config: Path, *words: str) -> None:

@@ -36,18 +36,18 @@ TEMPLATE = "terminal/find.txt"
     multiple=True,
     metavar="NAME",
     shell_complete=completion.completes(completion.jails),
-    help="Only in this jail, or those of a pattern.",
+    help="Only this jail, or jails matching a pattern.",
 )
-@times.options("From this time on.", "Up to this time, which is excluded. Default: now.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Addresses of each jail, and digests, that are shown.")  # fmt: skip  # noqa: E501
-@click.option("--json", "as_json", is_flag=True, help="For programs: a list of answers.")
+@times.options("Start time.", "End time, excluded. Default: now.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Maximum number of addresses per jail, and of digests.")  # fmt: skip  # noqa: E501
+@click.option("--json", "as_json", is_flag=True, help="JSON output.")
 @console.options
 @click.pass_obj
 def command(
     program: Program, what: tuple[str, ...], jails: tuple[str, ...], since: str | None, until: str | None, limit: int,
     as_json: bool, colour: console.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
-    """Find all about an address, a network, a user name or a jail.
+    """Look up an address, network, user name or jail.
 
     WHAT is an address, a network (203.0.113.0/24), a user name, a jail, or the number of a network (AS64500, which
     needs a database of addresses). Of each: its bans, whether it is banned now, which digests told it and to whom, and
@@ -75,7 +75,9 @@ def command(
     with Store(path, read_only=True) as store:
         asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
         if geography is None and any(each.kind == "asn" for each in asked):
-            raise F2bDigestError("an AS number needs a database of addresses on this host: see `geoip` in the manual")
+            raise F2bDigestError(
+                "an AS number needs an address database on this host: see `geoip` in the configuration"
+            )
         with console.working("Looking up"):
             answers = [
                 inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked

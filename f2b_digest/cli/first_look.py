@@ -43,6 +43,6 @@ def last_period(configuration: Configuration, store: Store, name: str, tally: Ta
         selection = Selection(since=start, until=end, jails=report.jails)
         if tally.first is not None and tally.first < start and store.pending(selection).bans >= fewest:
             begun = f"{datetime.fromtimestamp(tally.first, zone):%Y-%m-%d}"
-            complain(f"this is the last {every} of what was read, which begins {begun}: --since all shows all of it")
+            complain(f"showing the last {every} of the input, from {begun}; use --since all for everything")
             return selection
     return Selection(since=tally.first, until=end, jails=report.jails)

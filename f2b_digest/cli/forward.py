@@ -33,15 +33,15 @@ AGAIN = 86400.0
 LOOK_AGAIN = 3600.0
 """Seconds after which fail2ban is asked for its jails again."""
 NOTHING, LOOK, WAIT = 0, 1, 2
-MISSING = "f2b-digest is installed without its extra for fleets: pip install 'f2b-digest[fleet]'"
+MISSING = "the fleet extra is not installed: pip install 'f2b-digest[fleet]'"
 
 
 @click.command()
-@click.option("--scheduled", is_flag=True, help="As cron runs it: at this host's own second, and patient with a "
+@click.option("--scheduled", is_flag=True, help="For cron: wait until this host's own second, and tolerate a "
               "centre that is away.")  # fmt: skip
 @click.pass_obj
 def command(program: Program, scheduled: bool) -> None:
-    """Upload what the fleet's centre does not have.
+    """Upload new events to the fleet's centre.
 
     For cron, every few minutes, on a host that joined a fleet. Silent if all went well. What the centre has not
     acknowledged stays in the store, whatever its age. With --scheduled, a centre that is away is tried less and less
@@ -58,7 +58,7 @@ def command(program: Program, scheduled: bool) -> None:
     file = credential_file(program)
     kept = credential.read(file)
     if kept is None:
-        raise ConfigurationError([f"{file} is missing: this host has joined no fleet (f2b-digest fleet join)"])
+        raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
     path = program.store_path(settings(program.config).get("store"))
     if scheduled:
         time.sleep(zlib.crc32(os.uname().nodename.encode()) % SPREAD)
@@ -154,7 +154,7 @@ def _take_spool_in(path: Path) -> bool:
     try:
         with sender_lock(path, 0) as alone:
             if alone and (torn := take_spool_in(path)):
-                complain(f"{path}.spool.torn holds {torn} more lines that are no whole event; look, and delete it")
+                complain(f"{path}.spool.torn holds {torn} more incomplete lines; check and delete the file")
     except StoreError as error:
         complain(str(error))
     return bool(recorder.spooled(str(path)))

@@ -21,12 +21,17 @@ MARK = "!"
 @click.command()
 @click.argument("report", default="", shell_complete=completion.completes(completion.reports))
 @click.option(
-    "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first."
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Maximum number of digests, newest first.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output; times are UTC epoch seconds.")
 @click.pass_obj
 def command(program: Program, report: str, limit: int, as_json: bool) -> None:
-    """List the digests and what became of each delivery.
+    """List digests and their deliveries.
 
     Of one REPORT, or of all. The number in front is the one for `show` and `resend`; what did not arrive is marked.
     """
@@ -87,7 +92,7 @@ def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable
         for digest in mine:
             yield from _digest_lines(digest, zone_of(configuration, report))
     if any(_missing(digest) for digest in digests):
-        yield f"{MARK} did not arrive, or not yet; see f2b-digest status"
+        yield f"{MARK} not delivered (yet); see f2b-digest status"
 
 
 def _digest_lines(digest: _Digest, zone: ZoneInfo) -> Iterable[str]:

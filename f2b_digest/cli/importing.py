@@ -23,11 +23,13 @@ BATCH = 1000
 
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("--pending", is_flag=True, help="Let the next digests report it. Default: it is history, known and told.")
-@click.option("--host", metavar="NAME", help="Whose bans. Default: the configuration's host.")
+@click.option(
+    "--pending", is_flag=True, help="Report these bans in the next digest. Default: import as history, never reported."
+)
+@click.option("--host", metavar="NAME", help="Host name of the bans. Default: the configured host.")
 @click.pass_obj
 def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str | None) -> None:
-    """Take in the history that fail2ban left.
+    """Import past bans from fail2ban's database or logs.
 
     PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order; from
     syslog, journal, Docker or grep too), or sendmail-buffered's file, also in the form of a home-made action ("DATE:
@@ -51,11 +53,9 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
     if tally.failures:
         failures = plural(tally.failures, "failure", "failures")
-        click.echo(f"{failures} in the logs, {tally.counted:,} of them before one of these bans")
+        click.echo(f"{failures} in the logs, {tally.counted:,} of them belong to one of these bans")
     if tally.restored:
-        click.echo(
-            f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban began earlier: not counted"
-        )
+        click.echo(f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban not counted again")
     if tally.torn:
         raise click.exceptions.Exit(1)
 
@@ -74,10 +74,10 @@ def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> T
 def tell(tally: Tally) -> None:
     """Name what was not understood, not read or not counted. Raises SourceError if nothing else was there."""
     if tally.damaged:
-        words = f"{tally.damaged:,} lines that look like a ban were not understood; the first: {tally.first_damaged}"
+        words = f"{tally.damaged:,} lines that look like a ban could not be parsed; the first: {tally.first_damaged}"
         if not tally.bans:
-            raise SourceError(f"{words}. Known are: {KNOWN}")
-        complain(f"{words}. They were left out")
+            raise SourceError(f"{words}. Known formats: {KNOWN}")
+        complain(f"{words}. They were skipped")
     for line in (*tally.notes, *tally.torn):
         complain(line)
 
@@ -99,7 +99,7 @@ def write(path: Path, events: Iterable[Event], tally: Tally) -> int:
     try:
         return append_events(path, _batches(_counted(events, tally)))
     except StoreError as error:
-        raise StoreError(f"{error}; what was read before is imported, and importing again doubles nothing") from None
+        raise StoreError(f"{error}; everything before it is imported; it is safe to import again") from None
 
 
 def _counted(events: Iterable[Event], tally: Tally) -> Iterator[Event]:

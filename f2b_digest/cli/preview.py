@@ -42,20 +42,22 @@ NO_ID = "0" * 32
     "--channel",
     metavar="NAME",
     shell_complete=completion.completes(completion.channels),
-    help="Show what this channel would send, byte for byte.",
+    help="Show exactly what this channel would send.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to FILE instead."
+)
 @click.option(
     "--jail",
     "jails",
     multiple=True,
     metavar="NAME",
     shell_complete=completion.completes(completion.jails),
-    help="Only this jail, or those of a pattern.",
+    help="Only this jail, or jails matching a pattern.",
 )
-@times.options('Show a past period instead of what is pending: from this time on, or "all".', "Its end. Default: now.")
+@times.options('Show a past period instead of pending bans: start time, or "all".', "End of that period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
-              help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
+              help="Read fail2ban's logs or database instead of the store.")  # fmt: skip
 @console.options
 @click.pass_obj
 def command(
@@ -63,7 +65,7 @@ def command(
     jails: tuple[str, ...], since: str | None, until: str | None, source: Path | None, colour: console.Colour,
     no_pager: bool,
 ) -> None:  # fmt: skip
-    """Show what send would send, and change nothing.
+    """Show the next digest without sending it.
 
     On a terminal in its colours and width; to a pipe or FILE the text of the mail.
 
@@ -155,7 +157,7 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     if words and (source is None or (words[0] in configuration.reports and not Path(words[0]).exists())):
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:
-        raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
+        raise click.UsageError(f"only one report at a time; unexpected: {' '.join(words)}")
     return name, () if source is None else (source, *map(Path, words))
 
 
@@ -178,13 +180,13 @@ def _tell_of_store(path: Path) -> None:
         complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
     waiting = recorder.spooled(str(path))
     if waiting:
-        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+        complain(f"{waiting} more events are in {recorder.spool_path(str(path))} for the next send")
 
 
 def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:
     count = sum(matches(ban.jail, jails) for ban in known.missing) if known else 0
     if count:
-        complain(f"{count} more in fail2ban's database were not recorded: the next send adds them")
+        complain(f"{count} more bans in fail2ban's database were not recorded; the next send adds them")
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
@@ -194,7 +196,7 @@ def renderer_for(configuration: Configuration, report: str) -> Renderer:
 
 def _channel(configuration: Configuration, name: str) -> Channel:
     if name not in configuration.channels:
-        there_is = hint("there is", configuration.channels, name) or "there is none in the configuration"
+        there_is = hint("there is", configuration.channels, name) or "none configured"
         raise click.UsageError(f"no channel {name!r} ({there_is})")
     return configuration.channels[name]
 
@@ -212,7 +214,7 @@ def _open(configuration: Configuration, store: Store, name: str, now: float) -> 
         if last and last.period_end == end:  # it was sealed before the clock was set back
             end = periods.ending(end, report.every, zone)
         when = f"{datetime.fromtimestamp(end, zone):%Y-%m-%d %H:%M}"
-        complain(f"the period has not ended: this is what it holds so far; it is sent after {when}")
+        complain(f"the period has not ended yet; the digest is sent after {when}")
     return composition.pending(store, name, report), now
 
 

@@ -13,15 +13,15 @@ from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 
 
 @click.command()
-@click.option("--jail", required=True, help="The jail, or what stands for one in another tool.")
-@click.option("--ip", required=True, metavar="ID", help="What was banned: an address, a network, any text.")
+@click.option("--jail", required=True, help="Jail, or its equivalent in another tool.")
+@click.option("--ip", required=True, metavar="ID", help="What was banned: an address, a network or any text.")
 @click.option("--kind", type=click.Choice(recorder.KINDS), default="ban", show_default=True)
 @click.option("--at", type=float, metavar="EPOCH", help="Time of the last failure, in UTC seconds. Default: now.")
 @click.option("--failures", type=int, metavar="N")
 @click.option("--bantime", type=int, metavar="SECONDS", help="-1 is permanent.")
-@click.option("--bancount", type=int, metavar="N", help="How often this id was banned, with this ban.")
-@click.option("--user", "users", multiple=True, metavar="NAME", help="A user name that was tried; may be repeated.")
-@click.option("--matches", metavar="TEXT", help='The log lines; "-" reads them from standard input.')
+@click.option("--bancount", type=int, metavar="N", help="How often this id was banned, including this ban.")
+@click.option("--user", "users", multiple=True, metavar="NAME", help="User name tried; can be repeated.")
+@click.option("--matches", metavar="TEXT", help='Log lines; "-" reads standard input.')
 @click.option("--host", metavar="NAME", help="Default: the configuration's host, else this machine's name.")
 @click.pass_obj
 def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None, users: tuple[str, ...],

@@ -45,7 +45,7 @@ LONGEST_SILENCE = 30 * 86400.0
 @click.argument("reports", nargs=-1, metavar="[REPORT]...", shell_complete=completion.completes(completion.reports))
 @click.pass_obj
 def command(program: Program, reports: tuple[str, ...]) -> None:
-    """Seal what is pending, deliver it, mark it as reported.
+    """Send pending digests.
 
     Without REPORT: all reports of the configuration. A calendar report is sealed once its period is over. Silent if
     all went well, as cron wants it. At the end, what is older than the configuration's `keep` and reported is dropped
@@ -113,7 +113,7 @@ def failure_pinged(configuration: Configuration, names: Iterable[str]) -> Iterat
 
 
 def waiting(store: Outbox) -> set[str]:
-    """Return the reports that have deliveries which will be tried again."""
+    """Return the reports that have deliveries that will be retried."""
     return {row.report for row in store.undelivered() if row.status == "deferred"}
 
 
@@ -132,8 +132,8 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
     silence = store.silence_before(now - uptime(), before)
     if silence > LONGEST_SILENCE:
         complain(
-            f"nothing is dropped from {store.path}: nothing was recorded for {silence / 86400:,.0f} days before this "
-            f"system's boot, so that its clock may have jumped; look at date(1); if it is right, the next boot mends it"
+            f"not pruning {store.path}: nothing was recorded for {silence / 86400:,.0f} days before this "
+            f"system's boot, so the clock may be wrong; check date(1); if it is right, pruning resumes after a reboot"
         )
         return 0
     return store.prune(before, configuration.jails, time.sleep)
@@ -169,7 +169,7 @@ def only_sender(path: Path, patience: float) -> Iterator[None]:
     """Hold the sender's lock, or end with a line and the status for "later" if another sender keeps it."""
     with sender_lock(path, patience) as alone:
         if not alone:
-            complain(f"another send has been at work on {path} for more than {patience:g} s: nothing was done")
+            complain(f"another send has held {path} for more than {patience:g} s; nothing was done")
             sys.exit(TRY_AGAIN)
         yield
 
@@ -185,7 +185,7 @@ def open_store(path: Path) -> Store:
     try:
         torn = take_spool_in(path)
         if torn:
-            complain(f"{path}.spool.torn holds {torn} more lines that are no whole event; look, and delete it")
+            complain(f"{path}.spool.torn holds {torn} more incomplete lines; check and delete the file")
     except StoreError as error:
         trouble = str(error)
     store = Store(path, read_only=False)  # if it cannot be opened, its own line says more
@@ -207,7 +207,7 @@ def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
         elif outcome.status == "noted":
             complain(f"{outcome.report}: {outcome.channel}: {outcome.reason}")
         elif outcome.status == "deferred":
-            complain(f"{where}: deferred, will be tried again: {outcome.reason}")
+            complain(f"{where}: deferred, will be retried: {outcome.reason}")
         else:
-            complain(f"{where}: FAILED, will not be tried again: {outcome.reason}")
+            complain(f"{where}: FAILED, will not be retried: {outcome.reason}")
     sys.exit(FAILED if "failed" in statuses else TRY_AGAIN if "deferred" in statuses else 0)

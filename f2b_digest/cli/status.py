@@ -25,7 +25,7 @@ LONGEST_TEXT = 4096
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option(
     "--format",
     "form",
@@ -36,11 +36,11 @@ LONGEST_TEXT = 4096
     "--textfile",
     metavar="PATH",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the metrics to a file for node_exporter, atomically, and print nothing.",
+    help="Write the metrics atomically to a file for node_exporter.",
 )
 @click.pass_obj
 def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
-    """Show what is pending, what was not delivered, and why. The first line says whether all is well.
+    """Show pending bans and undelivered digests. The first line says whether all is well.
 
     \b
     Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
@@ -200,7 +200,7 @@ def _metrics(program: Program, configuration: Configuration) -> str:
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
-    yield f"NOT WELL: {'; '.join(state.trouble)}" if state.trouble else "All is well."
+    yield f"PROBLEMS: {'; '.join(state.trouble)}" if state.trouble else "OK."
     yield f"store    {state.store}, {state.bytes / 1e6:.1f} MB"
     if state.damage:
         yield f"DAMAGED  set aside: {state.damage}: {HOW_TO_RECOVER}"
@@ -211,7 +211,7 @@ def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     for row in (*state.noted, *state.undelivered):
         yield from _delivery_lines(row, zone_of(configuration, row.report))
     if not state.undelivered:
-        yield "nothing is undelivered"
+        yield "all digests delivered"
     if state.fleet:
         yield from _fleet_lines(state.fleet, configuration.timezone)
 
@@ -223,7 +223,7 @@ def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
     sealed = f"last digest {_moment(last.sealed_at, zone)}, {plural(last.bans, 'ban', 'bans')}" if last else ""
     yield f"{name:8} {pending}; {sealed or 'no digest yet'}"
     if not report.channels:
-        yield f"{'':8} no channel: send refuses to seal what nobody would see"
+        yield f"{'':8} no channel: send does not run without one"
 
 
 def _fleet_lines(upload: _Upload, zone: ZoneInfo) -> Iterator[str]:

@@ -55,7 +55,7 @@ def moment_of(text: str, now: float, zone: ZoneInfo) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise click.UsageError(f"{text!r} is no time like {KNOWN}") from None
+        raise click.UsageError(f"invalid time {text!r}; use {KNOWN}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 

@@ -152,7 +152,7 @@ def send(
     mute = [name for name in names if not configuration.reports[name].channels]
     if mute:
         raise ConfigurationError(
-            [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
+            [f'reports.{name}.channels: none, so nobody would receive it; add channels = ["…"]' for name in mute]
         )
     notes = [
         note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, host_context)

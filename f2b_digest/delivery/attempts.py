@@ -176,7 +176,7 @@ def _given_up(reason: str) -> str:
 def _mistake(channel: Channel | None, row: Delivery, message: Message) -> _Result | None:
     """Return why a delivery cannot be tried as it stands in the store."""
     if channel is None:
-        return _Result("deferred", f"there is no channel {row.channel!r} in the configuration any more")
+        return _Result("deferred", f"channel {row.channel!r} is no longer in the configuration")
     try:
         channel.accept(message)
     except (ValueError, RecursionError) as error:

@@ -30,7 +30,7 @@ def ping_all(
 ) -> None:
     """Ping for each report that asks for it: success if no delivery of it had trouble, and none of it still waits.
 
-    `waits` are the reports with deliveries that will be tried again.
+    `waits` are the reports with deliveries that will be retried.
     """
     for name in reports:
         mine = [outcome for outcome in outcomes if outcome.report == name]
@@ -61,7 +61,7 @@ def _send(url: str, text: str, *, well: bool) -> int:
     try:
         parts = http.check_server(url)
     except ValueError:
-        raise DeliveryError("its URL is none like https://example.org/uuid", permanent=True) from None
+        raise DeliveryError("the URL must look like https://example.org/uuid", permanent=True) from None
     with deadline(PATIENCE - 1):
         if KUMA in parts.path:
             query = dict(parse_qsl(parts.query)) | {"status": "up" if well else "down", "msg": text}

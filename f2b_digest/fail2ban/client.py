@@ -78,7 +78,7 @@ class Client:
                 errors="replace", timeout=patience, check=False,
             )  # fmt: skip
         except FileNotFoundError:
-            text = f"no fail2ban here ({PROGRAM} is not in the PATH): install fail2ban first"
+            text = f"fail2ban is not installed ({PROGRAM} is not in the PATH): install fail2ban first"
             raise NoProgramError(text, f"there is no {PROGRAM} on this host") from None
         except OSError as refused:
             reason = f"{PROGRAM}: {refused.strerror}"

@@ -96,7 +96,7 @@ def hold(path: Path, standard_input: Callable[[], BinaryIO]) -> None:
         raise SourceError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise SourceError(f"{path}: is no regular file")
+        raise SourceError(f"{path}: is not a regular file")
     _HELD[path] = descriptor
 
 

@@ -39,7 +39,7 @@ class Snapshot:
     def _hold(self) -> None:
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):
-                self._passed_over("is no regular file")
+                self._passed_over("is not a regular file")
                 return
             connection = database.frozen(self.path)
         except FileNotFoundError as error:

@@ -49,7 +49,7 @@ def parameters(address: str) -> dict[str, Any]:
 
 
 def is_local(parts: dict[str, Any]) -> bool:
-    """Return whether an address is a socket of this machine, where there is no network that somebody could listen to."""
+    """Return whether an address is a socket of this machine, so that no network is involved."""
     return all(host.startswith(("/", "@")) for host in str(parts.get("host") or "/").split(","))
 
 

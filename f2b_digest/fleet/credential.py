@@ -76,12 +76,12 @@ def read(path: Path) -> Credential | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{path}: {error}"]) from None
     if status.st_mode & 0o077:
-        raise ConfigurationError([f"{path} holds a secret and others may read it: chmod 600 {path}"])
+        raise ConfigurationError([f"{path} contains a secret and is readable by others: chmod 600 {path}"])
     fields = set(Credential.__dataclass_fields__)
     if mistaken := sorted(set(values) - fields):
         raise ConfigurationError([f"{path}: {key}: there is no such key" for key in mistaken])
     if wrong := sorted(key for key, value in values.items() if not isinstance(value, str)):
-        raise ConfigurationError([f"{path}: {key}: must be a text" for key in wrong])
+        raise ConfigurationError([f"{path}: {key}: must be a string" for key in wrong])
     if values.get("matches", "worst") not in get_args(Lines):
         raise ConfigurationError([f'{path}: matches: must be "worst", "all" or "none"'])
     if "centre" not in values:

@@ -255,7 +255,7 @@ class Undelivered:
     channel: str
     recipient: str
     status: str
-    """deferred: will be tried again; failed: will not."""
+    """deferred: will be retried; failed: will not."""
     reason: str
 
 

@@ -122,7 +122,7 @@ class NotDelivered:
 
     deliveries: int
     failed: int
-    """Of these, how many will not be tried again."""
+    """Of these, how many will not be retried."""
     digest: int
     """The first of these: its number, channel, recipient and what went wrong."""
     channel: str

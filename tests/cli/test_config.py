@@ -19,7 +19,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "reports.daily": Report,
     **{f"channels.{kind}": model for kind, model in KINDS.items()},
 }
-TOGETHER = re.compile(r"give one of them|go together|needs? smtp|names (a|no) user|smtp names|is missing")
+TOGETHER = re.compile(r"set (either|only|exactly)|and the reverse|needs? |smtp names|is missing")
 """What is wrong between two keys, or with a key left out: not with the value of the key that is tried."""
 
 

@@ -310,7 +310,7 @@ def test_root_reads_another_users_store_as_that_user(apart: Command, config: Pat
     ("words", "error"),
     [
         ((), "Missing argument"),
-        (("x", "--since", "soon"), "'soon' is no time like"),
+        (("x", "--since", "soon"), "invalid time 'soon'; use"),
         (("x", "--since", "yesterday", "--until", "2026-11-01"), "--since is not before --until"),
         (("x", "--limit", "0"), "0 is not in the range"),
     ],

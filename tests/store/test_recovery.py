@@ -145,7 +145,7 @@ def recover(f2b_digest: Command, path: Path) -> str:
     """Run `recover` on a store; return what it said."""
     ended = f2b_digest("--store", path, "recover")
     assert (ended.status, ended.err) == (0, "")
-    assert "nothing is undelivered" in f2b_digest("--store", path, "status").out
+    assert "all digests delivered" in f2b_digest("--store", path, "status").out
     return ended.out
 
 

@@ -79,8 +79,8 @@ def _jails(job: Job, store: str) -> fail2ban_jails.Jails | None:
     if (job.jails / "jail.conf").exists():
         return fail2ban_jails.plan_jails(job.jails, store)
     if job.live:
-        raise SetupError(f"no fail2ban here ({FAIL2BAN}/jail.conf is missing): install it first")
-    click.echo(f"no {FAIL2BAN}/jail.conf in this tree: its action and jails are left out")
+        raise SetupError(f"fail2ban is not installed ({FAIL2BAN}/jail.conf is missing): install it first")
+    click.echo(f"no {FAIL2BAN}/jail.conf in this tree: skipping its action and jails")
     return None
 
 
@@ -128,9 +128,9 @@ def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verif
 def _announce_store(job: Job, store: str) -> None:
     folder = job.tree.at(str(Path(store).parent))
     if not folder.is_dir():
-        click.echo(f"would make   {folder} ({job.user}, 0750)")
+        click.echo(f"would create  {folder} ({job.user}, 0750)")
     if job.live and not Path(store).exists():
-        click.echo(f"would make   {store}")
+        click.echo(f"would create  {store}")
     if job.live:
         click.echo(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail that has no other action")
 
@@ -150,7 +150,7 @@ def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
     elif owner != user.pw_uid:
         name = checks_store.user(owner)
-        raise SetupError(f"{folder} belongs to {name}: run `setup --user {name}`, or give it to {job.user}")
+        raise SetupError(f"{folder} belongs to {name}: run `setup --user {name}`, or chown it to {job.user}")
 
 
 # ---- what shows that it works
@@ -191,7 +191,7 @@ def _check_sender(program: str) -> bool:
         f"{program} status", "root", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     )
     if trouble:
-        complain(f"root cannot run `{program} status`, so that cron could not send: {trouble}")
+        complain(f"root cannot run `{program} status`, so cron could not send: {trouble}")
     return not trouble
 
 
@@ -268,4 +268,4 @@ def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
         elif scheduler == "systemd" and report in ("daily", "weekly"):
             click.echo(f"  when the {report} digest is sent:  systemctl list-timers 'f2b-digest*'")
         else:
-            complain(f"nothing here sends the report {report}: add a cron line that runs  f2b-digest send {report}")
+            complain(f"report {report} is not scheduled: add a cron line that runs  f2b-digest send {report}")

@@ -73,7 +73,7 @@ class Job:
         for step in steps:
             path = self.tree.at(step.path)
             if step.verb in ("keep", "leave"):
-                complain(f"{path} was changed by hand and stays{f'; it {step.why}' if step.why else ''}")
+                complain(f"{path} was edited and is kept{f'; it {step.why}' if step.why else ''}")
                 continue
             verb = {"move": "change"}.get(step.verb, step.verb)
             click.echo(f"{'would ' if self.dry else ''}{verb:6} {path}{f'  ({step.why})' if step.why else ''}")

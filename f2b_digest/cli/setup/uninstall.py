@@ -28,13 +28,13 @@ def take_back(job: Job) -> None:
     manifest = job.tree.manifest()
     steps, users = _steps(job, manifest)
     if users:
-        complain(f"{users[0]} names our action: fail2ban needs its file, which stays")
+        complain(f"{users[0]} uses the f2b-digest action: its file is kept, because fail2ban needs it")
     job.show(steps)
     _do(job, steps, manifest)
     if not steps:
-        click.echo("nothing that setup wrote is left here")
+        click.echo("nothing left to uninstall")
     if job.tree.read(CONFIGURATION) is not None:
-        click.echo(f"the store, {CONFIGURATION} and the user {job.user} stay; --purge removes them too")
+        click.echo(f"the store, {CONFIGURATION} and the user {job.user} are kept; --purge removes them too")
     _reload(job, steps)
     _tell_other_tables(job)
 
@@ -80,7 +80,7 @@ def _tell_other_tables(job: Job) -> None:
         return
     own = {job.tree.at(CRON_FILE)} if job.dry else set()
     for table in sorted({found.table for found in schedule.read()[0]} - own):
-        complain(f"{table} still starts f2b-digest: take its line away, or it fails there each time")
+        complain(f"{table} still starts f2b-digest: remove its line, or it will fail each time")
 
 
 # ---- everything
@@ -96,13 +96,13 @@ def purge(job: Job, store: str) -> None:
     if users:
         line = jails.ACTION
         raise SetupError(
-            f"{', '.join(map(str, users))}: take the lines of {line} out, then run this again: jails use it"
+            f"{', '.join(map(str, users))}: remove the lines of {line}, then run this again: jails still use it"
         )
     steps = [_gone(job, step) for step in steps] + _unlisted(job, steps)
     files = _files(job, store)
     user = _made_user(job, manifest)
     if not (steps or files or user):
-        click.echo(f"nothing to remove but the program; {REMOVE_PROGRAM}")
+        click.echo(f"only the program is left to remove; {REMOVE_PROGRAM}")
         _tell_cron_file(job)
         return
     job.show(steps)
@@ -135,7 +135,7 @@ def _remove(job: Job, files: list[Path], folder_of_store: str, folders: set[str]
 
 def _tell_cron_file(job: Job) -> None:
     if job.tree.at(CRON_FILE).exists():
-        complain(f"{job.tree.at(CRON_FILE)} stays: it starts something else, too")
+        complain(f"{job.tree.at(CRON_FILE)} is kept: it also starts something else")
 
 
 def _gone(job: Job, step: Step) -> Step:
@@ -213,4 +213,4 @@ def _tell_kept(job: Job, folder: str, *, made: bool) -> None:
         return
     if made and not installation.remove_folder(path):
         names = ", ".join(sorted(entry.name for entry in path.iterdir())[:10])
-        complain(f"{path} stays: it holds what setup did not make: {names}")
+        complain(f"{path} is kept: it contains files that setup did not create: {names}")

@@ -227,7 +227,7 @@ class Lab:
 
         if present or host.store.exists():
             clean = host.digest("send", now=LATER)
-            complaints = [line for line in clean.err.splitlines() if "more lines that are no whole event" not in line]
+            complaints = [line for line in clean.err.splitlines() if "more incomplete lines" not in line]
             if (clean.status or complaints) and (present or acknowledged):
                 problems.append(f"the clean send: {clean}")
         copies = self._copies()

@@ -125,7 +125,7 @@ def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
     try:
         _spool(path, row, spool_wait)
     except Exception as refusal:
-        raise NotStored("{}; the spool beside it: {}".format(reason, _reason(refusal)))
+        raise NotStored("{}; spool: {}".format(reason, _reason(refusal)))
     return reason
 
 
@@ -227,7 +227,7 @@ def refuse_foreign_link(path):
     if os.geteuid() == 0 and os.path.islink(path):
         owner = os.lstat(path).st_uid
         if owner != 0:
-            raise ForeignStore("{} is a link that user {} made: not followed by root".format(path, owner))
+            raise ForeignStore("{} is a symlink of user {}: not followed by root".format(path, owner))
 
 
 def _refuse_foreign_file(path, status):
@@ -236,7 +236,7 @@ def _refuse_foreign_file(path, status):
     # Another name of somebody else's file, where the system lets everybody make such names.
     folder = os.path.dirname(path) or "."
     if status.st_nlink > 1 and _is_shared(folder) and (not status.st_uid or status.st_uid != os.stat(folder).st_uid):
-        raise ForeignStore("{} is another user's, and has another name elsewhere".format(path))
+        raise ForeignStore("{} belongs to another user and has a second hard link".format(path))
 
 
 def _is_shared(folder):
@@ -277,7 +277,7 @@ def _make_store(path):
     try:
         _give_to_owner(descriptor, folder)
         if os.write(descriptor, image) != len(image):
-            raise OSError("no space for a store")
+            raise OSError("no space left for a store")
         os.fsync(descriptor)
         # A folder's number makes Python follow the link to what is open here.
         os.link("/proc/self/fd/{}".format(descriptor), path, src_dir_fd=descriptor, follow_symlinks=True)
@@ -320,7 +320,7 @@ def _need_folder(folder):
     """Make the default store's folder if it is not there; any other must be: its name may be mistyped."""
     if not os.path.isdir(folder):
         if folder != os.path.dirname(DEFAULT_STORE):
-            raise NoFolder("there is no folder {}: make it, or correct the store's path".format(folder))
+            raise NoFolder("no folder {}: create it, or correct the store's path".format(folder))
         make_folder(folder)
     _sync(os.path.dirname(os.path.abspath(folder)))  # whoever made it may not have come to that yet
 
@@ -399,7 +399,7 @@ def _spool(path, row, wait=SPOOL_WAIT):
         written = os.pwrite(descriptor, line, end)
         if written != len(line):
             os.ftruncate(descriptor, end)  # no half events, and no reserve of NULs behind one
-            raise OSError("no space for a whole line")
+            raise OSError("no space left for a complete line")
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # a slow disk must not keep the next from writing; both then sync
         os.fsync(descriptor)
     finally:
@@ -432,7 +432,7 @@ def _locked_spool(path, wait=SPOOL_WAIT):
             os.close(descriptor)
             raise
         os.close(descriptor)
-    raise OSError("renamed again and again")
+    raise OSError("renamed repeatedly")
 
 
 def open_regular(name, flags):
@@ -887,7 +887,7 @@ def main(arguments):
         users=users, matches=os.environ.get("F2B_DIGEST_MATCHES"), **given
     )  # fmt: skip
     for argument in unknown:
-        sys.stderr.write("f2b-digest: not understood, left out: {!r}\n".format(argument))
+        sys.stderr.write("f2b-digest: invalid argument ignored: {!r}\n".format(argument))
     try:
         reason = append(path, row)
     except NotStored as error:

@@ -155,7 +155,7 @@ def _or_a_note(judge: Callable[[], Judged], counts: Counts) -> Judged:
     except Exception as error:
         log.debug("nothing was judged", exc_info=True)
         compared = Compared(new=counts.new, returning=counts.returning)
-        return Judgement(compared, notes=(f"nothing was judged: {bug(error)}",)), {}
+        return Judgement(compared, notes=(f"the analysis failed: {bug(error)}",)), {}
 
 
 def _jail(jail: Jail, judged: Judgement, lines: Mapping[str, tuple[str, ...]]) -> Jail:

@@ -117,7 +117,7 @@ class Children:
                 os.close(end)
                 raise
         except OSError as error:
-            raise NotStartedError(f"this system cannot start one process more: {error.strerror}") from None
+            raise NotStartedError(f"cannot fork: {error.strerror}") from None
         if not pid:
             _be_child(work, end, parent, memory)
         os.close(end)
@@ -219,7 +219,7 @@ def _read(child: _Child) -> Finished | None:
 
 def _how_it_ended(child: _Child, status: int | None) -> str:
     if len(child.said) > LARGEST_RESULT:
-        return f"a result of more than {LARGEST_RESULT >> 20} MB"
+        return f"result exceeds {LARGEST_RESULT >> 20} MB"
     if status is not None and os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return f"killed by signal {number} ({signal.strsignal(number)})"

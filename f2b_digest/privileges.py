@@ -66,7 +66,7 @@ def _owner_behind_link(store: Path, links: int) -> Owner | None:
     except OSError:
         return None
     if maker or links > MOST_LINKS:
-        raise StoreError(f"{store}: is a link that user {maker} made, or leads in a circle: root does not follow it")
+        raise StoreError(f"{store}: is a symlink of user {maker}, or a loop: root does not follow it")
     return owner_of(store.absolute().parent / target, links=links + 1)
 
 
@@ -108,8 +108,8 @@ def _refuse_folder_of_another(store: Path, owner: Owner) -> None:
         return
     if found != owner.uid:
         raise StoreError(
-            f"{store}: its folder belongs to {user(found)}, and lies in a folder of {owner.name}, who could exchange "
-            f"it: chown {owner.name} {store.parent}, or choose another place"
+            f"{store}: its folder belongs to {user(found)}, inside a folder of {owner.name}, who could replace "
+            f"it: chown {owner.name} {store.parent}, or choose another folder"
         )
 
 
@@ -137,7 +137,9 @@ def refuse_changeable(*paths: Path | None) -> None:
         used = [path for path in paths if path and str(path) != os.devnull]  # in which nothing ever stands
         reasons = {reason: None for path in used for reason in [changeable(path)] if reason}
         if reasons:
-            raise ConfigurationError([f"root does not use what others may change: {reason}" for reason in reasons])
+            raise ConfigurationError(
+                [f"root does not use files that others can change: {reason}" for reason in reasons]
+            )
 
 
 def _foreign(step: _Step) -> str:
@@ -151,7 +153,7 @@ def _open_to_others(step: _Step, *, sticky: bool) -> str:
     mode = step.status.st_mode
     if (sticky and mode & stat.S_ISVTX and stat.S_ISDIR(mode)) or not mode & (0o022 if step.status.st_gid else 0o002):
         return ""
-    return f"others than root may write to {step.path} (chmod go-w {step.path})"
+    return f"{step.path} is writable by users other than root (chmod go-w {step.path})"
 
 
 def _steps(path: Path) -> Iterator[_Step]:
@@ -176,7 +178,7 @@ def _steps(path: Path) -> Iterator[_Step]:
             continue
         links += 1
         if links > MOST_LINKS:
-            raise StoreError(f"{path}: its links lead in a circle")
+            raise StoreError(f"{path}: symlink loop")
         target = (here / name).readlink()
         rest = [*(target.parts[1:] if target.is_absolute() else target.parts), *rest]
         here = Path("/") if target.is_absolute() else here
@@ -189,7 +191,7 @@ def _below(folder: Path) -> Iterator[_Step]:
         for name in (*folders, *files):
             count += 1
             if count > MOST_FILES:
-                raise ConfigurationError([f"{folder}: holds more than {MOST_FILES} files"])
+                raise ConfigurationError([f"{folder}: more than {MOST_FILES} files"])
             yield _Step(Path(place, name), Path(place, name).lstat())
 
 
@@ -220,9 +222,9 @@ def become(owner: Owner) -> None:
         os.setresgid(owner.gid, owner.gid, owner.gid)
         os.setresuid(owner.uid, owner.uid, owner.uid)
     except OSError as error:
-        raise StoreError(f"cannot become {owner.name}, who owns the store: {error.strerror}") from None
+        raise StoreError(f"cannot switch to {owner.name}, who owns the store: {error.strerror}") from None
     if _can_return(owner) or os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
-        raise StoreError(f"became {owner.name}, who owns the store, and could still be root: nothing was done")
+        raise StoreError(f"became {owner.name}, who owns the store, but could not drop root: nothing was done")
     os.umask(UMASK)
     os.chdir("/")
     os.environ.update(HOME=owner.home, USER=owner.name, LOGNAME=owner.name)

@@ -166,5 +166,5 @@ def test_no_descriptors_left() -> None:
         "except isolation.NotStartedError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "this system cannot start one process more: Too many open files\n"
+    assert done.stdout == "cannot fork: Too many open files\n"
     assert issubclass(NotStartedError, Stopped)

@@ -497,7 +497,7 @@ def test_the_defaults_folder_is_made_and_closed_to_others(tmp_path: Path, monkey
 
 def test_any_other_folder_must_be_there(tmp_path: Path) -> None:
     """A store's path that was mistyped is told, and makes nothing."""
-    with pytest.raises(recorder.NotStored, match=r"there is no folder .*/mistyped: make it, or correct"):
+    with pytest.raises(recorder.NotStored, match=r"no folder .*/mistyped: create it, or correct"):
         recorder.append(str(tmp_path / "mistyped" / "bans.sqlite3"), ban())
     assert list(tmp_path.iterdir()) == []
 

@@ -148,7 +148,7 @@ class Ntfy(Login):
         try:
             keeps = float(json.loads(answer)["limits"]["messages_expiry_duration"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise DeliveryError(f"{self.url} not an ntfy response: is this an ntfy server?", permanent=True) from None
+            raise DeliveryError(f"{self.url}: not an ntfy response: is this an ntfy server?", permanent=True) from None
         known = self.token or self.password
         return Health(f"{self.url} accepts {'the login' if known else 'messages without a login'}", keeps, clock)
 
@@ -157,7 +157,7 @@ class Ntfy(Login):
             return DeliveryError(f"{self.url} redirects ({status}): set url to the final address", permanent=True)
         reason = f"{self.url}: {words}"
         if status in (401, 403):
-            reason += f": check the token or the userand its access to topic {self.topic}"
+            reason += f": check the token or user, and its access to topic {self.topic}"
         # ntfy 2.20 and later answer 500 to a message that is one byte too long.
         too_long = status == 500 and len(json.loads(message.body)["message"].encode()) > 4095
         return DeliveryError(reason, permanent=status in PERMANENT or too_long)

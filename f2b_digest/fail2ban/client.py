@@ -79,7 +79,7 @@ class Client:
             )  # fmt: skip
         except FileNotFoundError:
             text = f"fail2ban is not installed ({PROGRAM} is not in the PATH): install fail2ban first"
-            raise NoProgramError(text, f"there is no {PROGRAM} on this host") from None
+            raise NoProgramError(text, f"{PROGRAM} is not installed on this host") from None
         except OSError as refused:
             reason = f"{PROGRAM}: {refused.strerror}"
             raise NoAnswerError(reason, reason) from None
@@ -90,6 +90,6 @@ class Client:
 
 def _reason(output: str) -> str:
     """Return the first error of fail2ban's output, without its time and place; or the last line."""
-    lines = [line for line in output.splitlines() if line.strip()] or ["failed without a word"]
+    lines = [line for line in output.splitlines() if line.strip()] or ["failed without output"]
     errors = [line.partition("ERROR")[2] for line in lines if "ERROR " in line]
     return " ".join((errors[0] if errors else lines[-1]).split())

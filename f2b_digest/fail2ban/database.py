@@ -75,7 +75,7 @@ def rows(
     try:
         columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('bans')")}
         if not {"jail", "ip", "timeofban", "data"} <= columns:
-            raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
+            raise SourceError(f"{path}: not fail2ban's database: it has no table bans")
         extra = "bantime, bancount" if {"bantime", "bancount"} <= columns else "NULL, NULL"
         query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
         for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):

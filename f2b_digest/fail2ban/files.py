@@ -171,4 +171,4 @@ def _next_of(path: Path, read: Callable[[], bytes]) -> bytes:
         return read()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = str(getattr(error, "strerror", None) or error)
-        raise TornError(f"{path}: damaged, only what stands before was read ({why})") from None
+        raise TornError(f"{path}: damaged; only the part before the damage was read ({why})") from None

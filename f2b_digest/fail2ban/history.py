@@ -91,7 +91,7 @@ def _kind(path: Path) -> str:
         empty = empty and not line.strip()
     if empty:
         return "log"
-    raise SourceError(f"{path}: nothing in it is fail2ban's. Known formats: {KNOWN}")
+    raise SourceError(f"{path}: not a file of fail2ban's. Known formats: {KNOWN}")
 
 
 def _begins(path: Path, kind: str, zone: ZoneInfo) -> float:

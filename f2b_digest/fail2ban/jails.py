@@ -104,7 +104,7 @@ def plan_jails(folder: Path, store: str) -> Jails:
     Raises SetupError where fail2ban cannot read its configuration as it stands.
     """
     if not PLAIN_PATH.fullmatch(store):
-        raise SetupError(f"store {store}: such a path cannot stand in fail2ban's configuration")
+        raise SetupError(f"store {store}: this path cannot be used in fail2ban's configuration")
     with _scratch_folder() as scratch:
         copy = Path(scratch) / "fail2ban"
         try:
@@ -119,7 +119,7 @@ def plan_jails(folder: Path, store: str) -> Jails:
         if not _only_adds(copy, before, missing, store):
             added = [jail for jail in missing if _only_adds(copy, before, [jail], store)]
             if not _only_adds(copy, before, added, store):
-                raise SetupError(f"{folder}: our action cannot be added to {', '.join(added)} together")
+                raise SetupError(f"{folder}: cannot add the f2b-digest action to {', '.join(added)} together")
     return Jails(
         _snippet(added, store) if added else "", tuple(added),
         tuple(jail for jail in before if jail not in missing), tuple(jail for jail in missing if jail not in added),
@@ -131,7 +131,7 @@ def _scratch_folder() -> "tempfile.TemporaryDirectory[str]":
         return tempfile.TemporaryDirectory(prefix="f2b-digest-", ignore_cleanup_errors=True)
     except OSError as refused:
         reason = f"{refused.filename}: {refused.strerror}" if refused.filename else refused.strerror
-        raise SetupError(f"no temporary folder can be made ({reason}): set TMPDIR to a folder with room") from None
+        raise SetupError(f"cannot create a temporary folder ({reason}): set TMPDIR to a folder with room") from None
 
 
 def action_line(store: str) -> str:
@@ -218,7 +218,7 @@ def _ask(client: Client, questions: Sequence[tuple[str, ...]]) -> list[str]:
     lines = "".join(shlex.join(question) + "\n" for question in questions)
     said = client.converse(lines, PATIENCE).split(PROMPT)[1 : len(questions) + 1]
     if len(said) != len(questions):
-        raise SetupError("fail2ban-client did not answer each question: is fail2ban just stopping?")
+        raise SetupError("fail2ban-client gave an incomplete answer: is fail2ban stopping?")
     return [answer.strip() for answer in said]
 
 
@@ -240,7 +240,7 @@ def try_a_ban(client: Client, action: Path, folder: Path, has_ban: Callable[[Pat
             until = time.monotonic() + 5
             while not has_ban(Path(store), ADDRESS):
                 if time.monotonic() > until:
-                    raise SetupError(f"a ban in a scratch jail did not reach {store}: see fail2ban's log")
+                    raise SetupError(f"a test ban in a scratch jail did not reach {store}: see fail2ban's log")
                 time.sleep(0.05)
             client("set", SCRATCH_JAIL, "unbanip", ADDRESS)
         finally:

@@ -269,5 +269,5 @@ def _first_year(path: Path, tally: Tally) -> int:
             return year - turns - (apart < -6) + (apart > 6)
     last = modified(path) + timedelta(days=1)
     year = last.year - ((month, day) > (last.month, last.day))
-    tally.notes.append(f"{path}: its dates have no year; the last one is taken to be of {year}")
+    tally.notes.append(f"{path}: its dates have no year; assuming the last one is from {year}")
     return year - turns

@@ -78,7 +78,7 @@ def _each(client: Client, questions: Sequence[str], until: float) -> list[str]:
     said = client.converse("".join(f"{each}\n" for each in questions), max(until - time.monotonic(), 0.1))
     answers = [text.strip() for text in said.split(PROMPT)[1:]]
     if len(answers) < len(questions):
-        reason = "fewer answers than questions"
+        reason = "incomplete reply"
         raise NoAnswerError(reason, reason)
     return answers[: len(questions)]
 

@@ -234,7 +234,7 @@ def _belonging(text: str) -> Belonging | None:
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
-        raise CentreError("the centre is not at this program's schema: f2b-digest fleet init", away=False)
+        raise CentreError("the centre's schema is older than this program: run f2b-digest fleet init", away=False)
 
 
 class ReportStore(Store):

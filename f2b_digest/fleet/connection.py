@@ -37,14 +37,16 @@ _UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "op
 def parameters(address: str) -> dict[str, Any]:
     """Return the parts of an address like postgresql://login@host:5432/database. Raises ConfigurationError."""
     if not address.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(["a centre's address begins with postgresql://"])
+        raise ConfigurationError(["a centre's address must begin with postgresql://"])
     try:
         parts = conninfo_to_dict(address)
     except psycopg.ProgrammingError:  # its text holds the address, and with it a password
-        raise ConfigurationError(["this is no address like postgresql://login@centre.example.org/f2b_digest"]) from None
+        raise ConfigurationError(
+            ["the address must look like postgresql://login@centre.example.org/f2b_digest"]
+        ) from None
     for key in _UNSAFE:
         if key in parts and parts[key] != "verify-full":
-            raise ConfigurationError([f"{key} cannot be chosen in a centre's address: TLS is always used and verified"])
+            raise ConfigurationError([f"{key} is not allowed in a centre's address: TLS is always used and verified"])
     return parts
 
 
@@ -57,7 +59,7 @@ def system_authorities() -> str:
     """Return the file of the authorities that this system trusts. Raises ConfigurationError."""
     found = next((name for name in AUTHORITIES if Path(name).exists()), None)
     if found is None:
-        raise ConfigurationError(["this system has no file of trusted authorities: apt install ca-certificates"])
+        raise ConfigurationError(["no CA certificates on this system: apt install ca-certificates"])
     return found
 
 

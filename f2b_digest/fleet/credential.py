@@ -61,7 +61,7 @@ def taken_apart(line: str) -> tuple[str, str | None]:
         ca = ssl.DER_cert_to_PEM_cert(base64.b64decode(held["ca"])) if "ca" in held else None
         return str(held["password"]), ca
     except (binascii.Error, ValueError, KeyError, TypeError):
-        raise ConfigurationError(["the credential is not whole: copy all of the line that begins with f2b1."]) from None
+        raise ConfigurationError(["the credential is incomplete: copy the whole line that begins with f2b1."]) from None
 
 
 def read(path: Path) -> Credential | None:
@@ -79,7 +79,7 @@ def read(path: Path) -> Credential | None:
         raise ConfigurationError([f"{path} contains a secret and is readable by others: chmod 600 {path}"])
     fields = set(Credential.__dataclass_fields__)
     if mistaken := sorted(set(values) - fields):
-        raise ConfigurationError([f"{path}: {key}: there is no such key" for key in mistaken])
+        raise ConfigurationError([f"{path}: {key}: unknown key" for key in mistaken])
     if wrong := sorted(key for key, value in values.items() if not isinstance(value, str)):
         raise ConfigurationError([f"{path}: {key}: must be a string" for key in wrong])
     if values.get("matches", "worst") not in get_args(Lines):

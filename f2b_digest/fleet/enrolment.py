@@ -70,7 +70,9 @@ def add(connection: psycopg.Connection, host: str) -> Enrolled:
     with connection.transaction():
         found = connection.execute("SELECT retired_at FROM f2b.host WHERE host = %s FOR UPDATE", (host,)).fetchone()
         if found and found[0] is None:
-            raise CentreError(f"{host} is enrolled: for a new credential, f2b-digest fleet rotate {host}", away=False)
+            raise CentreError(
+                f"{host} is already enrolled; for a new credential: f2b-digest fleet rotate {host}", away=False
+            )
         login = f"h-{secrets.token_hex(8)}"
         connection.execute(
             """INSERT INTO f2b.host (host, login) VALUES (%s, %s)
@@ -102,7 +104,7 @@ def retire(connection: psycopg.Connection, host: str) -> None:
 def lives(connection: psycopg.Connection) -> list[Life]:
     """Return all hosts in order, each with its stores, the last heard first."""
     if not schema.version(connection):
-        raise CentreError("there is no centre here yet: f2b-digest fleet init", away=False)
+        raise CentreError("no centre in this database: run f2b-digest fleet init", away=False)
     with connection.cursor(row_factory=class_row(Life)) as cursor:
         return cursor.execute(_LIVES).fetchall()
 
@@ -116,9 +118,9 @@ def missing(connection: psycopg.Connection) -> list[str]:
 
     todo = []
     if setting("ssl") != "on":
-        todo.append(f"turn TLS on in {setting('config_file')}: ssl = on, ssl_cert_file, ssl_key_file")
+        todo.append(f"enable TLS in {setting('config_file')}: ssl = on, ssl_cert_file, ssl_key_file")
     if setting("listen_addresses") in ("", "localhost", "127.0.0.1"):
-        todo.append(f"let it listen: listen_addresses = '*' in {setting('config_file')} (and restart it)")
+        todo.append(f"make it listen: listen_addresses = '*' in {setting('config_file')} (and restart it)")
     rules = connection.execute(
         """SELECT count(*) FROM pg_hba_file_rules WHERE type IN ('hostssl', 'host') AND error IS NULL
            AND (user_name && ARRAY['+f2b_host', 'all'])
@@ -126,7 +128,7 @@ def missing(connection: psycopg.Connection) -> list[str]:
     ).fetchone()
     if rules == (0,):
         line = f"hostssl {connection.info.dbname} +f2b_host all scram-sha-256"
-        todo.append(f"let hosts in: add the line  {line}  to {setting('hba_file')} (and reload it)")
+        todo.append(f"allow the hosts: add the line  {line}  to {setting('hba_file')} (and reload it)")
     return todo
 
 
@@ -137,7 +139,7 @@ def _end_sessions(connection: psycopg.Connection, host: str) -> str:
     if found is None:
         names = [name for (name,) in connection.execute("SELECT host FROM f2b.host WHERE retired_at IS NULL")]
         raise CentreError(
-            f"no host {host!r} is enrolled ({hint('there is', names, host) or 'there are none'})", away=False
+            f"no host {host!r} is enrolled ({hint('there is', names, host) or 'none enrolled'})", away=False
         )
     connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", found)
     return str(found[0])

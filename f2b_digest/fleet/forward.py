@@ -92,7 +92,7 @@ class _Upload:
                 if refused.state != ELSEWHERE:
                     raise
         else:
-            raise CentreError("another upload of this store comes between, again and again", away=True)
+            raise CentreError("another upload of this store keeps interfering", away=True)
         if complete and self.events:
             self._uploads.complete(self._until)
         if self.events:
@@ -120,12 +120,14 @@ class _Upload:
         if end == known.sending:  # its answer was lost
             self._uploads.acknowledge(known.life, end)
         elif end.batch == NOTHING or (known.life, end.batch, end.seq) in self._uploads.chain():
-            self.notes.append(f"the centre went back to event {end.seq} (a backup?): it gets what it lacks again")
+            self.notes.append(
+                f"the centre is back at event {end.seq} (restored from a backup?): uploading the missing events again"
+            )
             self._uploads.go_back(end)
         else:
             self.notes.append(
-                "this store is a copy, or was restored from a backup: the centre has events that it does not know; "
-                "it goes on as a store of its own"
+                "this store is a copy, or was restored from a backup: the centre has later events; "
+                "it continues as a new store"
             )
             self._uploads.new_life()
             self._begin()
@@ -135,7 +137,7 @@ class _Upload:
         answer = self._hello(self._uploads.chain())
         assert answer is not None
         if self._uploads.now().acked.batch != NOTHING:
-            self.notes.append(f"the centre does not know this store: it gets all after event {answer.end.seq}")
+            self.notes.append(f"the centre does not know this store: uploading everything after event {answer.end.seq}")
         self._uploads.go_back(answer.end)
 
     def _send(self) -> None:
@@ -153,7 +155,9 @@ class _Upload:
                 if len(lines) > 1:  # one of them is poison
                     most = len(lines) // 2
                     continue
-                self.notes.append(f"event {events[0]['id']} went without its texts: the centre refuses it ({refused})")
+                self.notes.append(
+                    f"event {events[0]['id']} went without log lines and names: the centre refused it ({refused})"
+                )
                 self._uploads.replace()
                 self._append([rows.placeholder(events[0])], events[0]["id"])
 

@@ -90,7 +90,7 @@ def _reader(path: Path) -> Callable[[Path], Database]:
     """Return what opens a file, by its content. Raises OSError, and Unreadable if nothing does."""
     if not path.is_file():  # nor is it waited for at a FIFO
         path.stat()
-        raise Unreadable("this is no file")
+        raise Unreadable("not a file")
     with path.open("rb") as file:
         head = file.read(HEAD)
         file.seek(max(0, path.stat().st_size - TAIL))
@@ -105,7 +105,7 @@ def _reader(path: Path) -> Callable[[Path], Database]:
         return libloc.open_database
     if tor.ranges_begin(head):
         return tor.open_database
-    raise Unreadable("this is no database of addresses, or not a whole one (MaxMind's format, libloc, tor-geoipdb)")
+    raise Unreadable("not an address database, or incomplete (known: MaxMind, libloc, tor-geoipdb)")
 
 
 def _as_one(databases: Sequence[Database]) -> Geography | None:

@@ -102,7 +102,7 @@ class Tree:
             return Manifest(**json.loads(text)) if text else Manifest()
         except (ValueError, TypeError):
             raise SetupError(
-                f"{self.at(MANIFEST)} is damaged: move it away, and what is there counts as yours"
+                f"{self.at(MANIFEST)} is damaged: move it away; setup then treats existing files as yours"
             ) from None
 
     # ---- the plan

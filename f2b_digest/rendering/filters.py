@@ -69,7 +69,7 @@ def filters(lang: Language, layout: Layout) -> dict[str, Callable[..., Any]]:
 
     def paint(text: str, style: str) -> str:
         if style not in STYLES:
-            raise ValueError(f"there is no style {style!r} (known: {', '.join(STYLES)})")
+            raise ValueError(f"no style {style!r} (known: {', '.join(STYLES)})")
         return painted(text, style) if layout.colour else text
 
     def wrap(text: str, indent: int = 0, first: str = "") -> str:

@@ -74,7 +74,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Refuse."""
-        raise SecurityError(f"{operator} is not for templates")
+        raise SecurityError(f"{operator} is not allowed in templates")
 
 
 class _Compiled(BytecodeCache):
@@ -262,7 +262,7 @@ class Renderer:
             place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
             raise TemplateError(name, f"{name}{place}: {error.message}") from None
         except TemplateNotFound as error:
-            missing = "there is no such template" if error.name == name else f"there is no {error.name}"
+            missing = "no such template" if error.name == name else f"no template {error.name}"
             raise TemplateError(name, f"{name}: {missing}{self._meant(str(error.name))}") from None
         except MemoryError:
             raise TemplateError(name, f"{name}: needs more than {isolation.MEMORY >> 20} MB of memory") from None
@@ -270,7 +270,7 @@ class Renderer:
             log.debug("template %s cannot be rendered", name, exc_info=True)
             raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
         if len(text) > LARGEST and self._is_own(name):  # one of ours is rendered smaller until it fits
-            raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
+            raise TemplateError(name, f"{name}: output exceeds {LARGEST:,} characters")
         width = self._layout.width
         if width is None or not name.endswith(".txt"):
             return text

@@ -63,9 +63,7 @@ def take_spool_in(path: Path) -> int:
     try:
         return int(recorder.take_in(str(path))[1])
     except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
-        raise StoreError(
-            f"{recorder.spool_path(str(path))} is kept, because the store does not take it: {error}"
-        ) from None
+        raise StoreError(f"{recorder.spool_path(str(path))} is kept, because the store rejects it: {error}") from None
 
 
 def is_there(path: Path) -> bool:
@@ -84,7 +82,7 @@ def is_there(path: Path) -> bool:
 def no_store(path: Path) -> StoreError:
     """Return the error for a store that nobody has made yet."""
     return StoreError(
-        f"no store at {path}: fail2ban's action makes it when its jail starts, "
+        f"no store at {path}: fail2ban's action creates it when its jail starts, "
         f'and "f2b-digest record" at its first event'
     )
 
@@ -150,8 +148,8 @@ def check(path: Path, connection: sa.Connection) -> int:
         )
     if version < OLDEST:
         raise StoreError(
-            f"{path} was made by a f2b-digest of before its release (schema {version}, this one reads {OLDEST} and "
-            f"later): nothing was changed; move it away, and the next ban makes a new one"
+            f"{path} was made by an unreleased f2b-digest (schema {version}, this one reads {OLDEST} and "
+            f"later): nothing was changed; move it away; the next ban creates a new one"
         )
     return int(version)
 
@@ -169,9 +167,9 @@ def explain(path: Path, words: str) -> str:
         for file in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm"))):
             if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):  # noqa: PTH110 - False where closed
                 return f"{file} cannot be opened by this user: {_ask(file)}"
-        return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {_ask(path.parent)}"
+        return f"{path} cannot be opened: SQLite needs to write to {path.parent}: {_ask(path.parent)}"
     if ("I/O" in words or "full" in words) and _is_full(path.parent):
-        return f"{path}: {words}: the disk is full, and SQLite has to write beside it also to read: make room"
+        return f"{path}: {words}: the disk is full, and SQLite needs space even to read: free disk space"
     return f"{path}: {words}"
 
 

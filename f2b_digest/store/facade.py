@@ -120,14 +120,14 @@ class Store(Outbox):
         except sa.exc.IntegrityError:
             raise
         except OverflowError:
-            raise StoreError(f"{self.path}: nothing in it has a number beyond 64 bits") from None
+            raise StoreError(f"{self.path}: an id exceeds 64 bits") from None
         except sa.exc.DatabaseError as error:
             words = str(error.orig)
             if "malformed" in words and not self._read_only:
                 self.close()
                 raise set_aside(self.path, words) from None
             if "malformed" in words or "not a database" in words:
-                raise DamagedStoreError(f"{self.path} is damaged or no SQLite database ({words})") from None
+                raise DamagedStoreError(f"{self.path} is damaged or not an SQLite database ({words})") from None
             raise StoreError(explain(self.path, words)) from None
 
     @contextmanager
@@ -208,7 +208,7 @@ class Store(Outbox):
             missing = examined.missing_in_index(connection)
         if missing:
             self.close()
-            raise set_aside(self.path, f"{missing} events are not in its index")
+            raise set_aside(self.path, f"{missing} events are missing from its index")
 
     def silence_before(self, boot: float, before: float) -> float:
         """Return for how many seconds nothing was recorded or sealed before the system's boot.

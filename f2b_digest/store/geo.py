@@ -31,7 +31,7 @@ class GeoCache:
             return self.geography.find(ip) or NOWHERE
         except Exception as error:  # a damaged file, or text that nobody thought of, must not cost the digest
             log.info("%s fails for %r", self.geography.source, ip, exc_info=True)
-            self.notes = (f"{self.geography.source} could not be asked where addresses are: {type(error).__name__}",)
+            self.notes = (f"{self.geography.source} lookup failed: {type(error).__name__}",)
             self.geography = None
             return NOWHERE
 

@@ -100,7 +100,7 @@ def _fault_of_header(path: Path) -> str:
     size, pages, free, count = struct.unpack(">16xH10xIII60x", content)
     size = 65536 if size == 1 else size  # as SQLite's file format has it
     if pages * size != length or free > pages or count > pages:
-        return f"its header tells of {pages} pages, {count} of them free, and its file has {length // size}"
+        return f"its header says {pages} pages, {count} of them free, but the file has {length // size}"
     return ""
 
 
@@ -125,9 +125,9 @@ def set_aside(path: Path, reason: str) -> StoreError:
     try:
         _read(path)
     except OSError as error:
-        return StoreError(f"{path} cannot be read: {error.strerror}: look after the disk")
+        return StoreError(f"{path} cannot be read: {error.strerror}: check the disk")
     if not fault(path):
-        return StoreError(f"{path} could not be read for a moment ({reason}): look after the disk")
+        return StoreError(f"{path} could not be read temporarily ({reason}): check the disk")
     mark = Path(recorder.damage_mark(str(path)))
     try:
         with os.fdopen(recorder.open_regular(str(mark), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), "w") as file:
@@ -155,7 +155,7 @@ def damage(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"its mark cannot be read: {_words(error)}"
+        return f"its damage marker cannot be read: {_words(error)}"
 
 
 def _words(error: OSError) -> str:

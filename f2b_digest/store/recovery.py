@@ -56,11 +56,11 @@ def recover(path: Path) -> Recovered:
             rows, highest = _fill(connection, copy)
         wrong = fault(new)
         if wrong:
-            raise StoreError(f"{path} is not recovered: the new store is damaged too ({wrong}); is the disk sound?")
+            raise StoreError(f"{path} is not recovered: the new store is damaged too ({wrong}); check the disk")
         if not any(rows.values()):
             raise StoreError(
                 f"nothing can be read from {path}; it stays as it is, with a copy in {kept}. "
-                f"To begin anew, move it away (with its -wal and -shm) and remove {recorder.damage_mark(str(path))}"
+                f"To start over, move it away (with its -wal and -shm) and remove {recorder.damage_mark(str(path))}"
             )
         _replace(path, new)
     except (sqlite3.Error, OSError, recorder.ForeignStore) as error:

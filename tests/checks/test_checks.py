@@ -260,7 +260,7 @@ def test_a_full_disk(check: Check, f2b_digest: Command, config: Path, path: Path
         for command in ("status", "preview", "history"):
             ended = f2b_digest("--config", config, command)
             assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-            assert "the disk is full, and SQLite has to write beside it also to read: make room" in ended.err
+            assert "the disk is full, and SQLite needs space even to read: free disk space" in ended.err
     assert line.startswith(f"disk: {tmp_path}/small: 0.0 MiB free (free space: ")
 
 

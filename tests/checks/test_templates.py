@@ -56,7 +56,7 @@ def test_a_webhook_s_template_that_is_not_there(f2b_digest: Command, config: Pat
     """Named, with what may have been meant; and what is sent meanwhile."""
     config.write_text(config.read_text() + f'[channels.chat]\n{HOOK}template = "slak.json"\n')
     (line,) = told(f2b_digest, config)
-    assert "template webhook/slak.json: there is no such template (did you mean webhook/slack.json?)" in line
+    assert "template webhook/slak.json: no such template (did you mean webhook/slack.json?)" in line
     assert "the digest was sent as JSON" in line
 
 

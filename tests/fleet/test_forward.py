@@ -240,7 +240,7 @@ def test_a_row_that_the_centre_refuses_is_told(centre: Centre, host: Host) -> No
     """Here and, by what the host says of itself, there."""
     centre.do("ALTER TABLE f2b.event ADD CHECK (ip <> '192.0.2.3')")
     bans(host, *ADDRESSES[:5])
-    assert "event 3 went without its texts" in " ".join(host.forward().notes)
+    assert "event 3 went without log lines and names" in " ".join(host.forward().notes)
     assert centre.rows("SELECT ip FROM f2b.event WHERE seq = 3") == [("unreadable (3)",)]
     assert centre.rows("SELECT state->>'replaced' FROM f2b.store") == [("1",)]
 

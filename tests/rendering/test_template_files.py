@@ -55,8 +55,8 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "a FIFO": (os.mkfifo, "is not a regular file"),
     "a link loop": (lambda file: file.symlink_to(file.name), "Too many levels of symbolic links"),
     "a link to nothing": (lambda file: file.symlink_to("nothing.txt"), "No such file"),
-    "a link to /etc/passwd": (lambda file: file.symlink_to("/etc/passwd"), "is a link to another place"),
-    "a link to a device": (lambda file: file.symlink_to("/dev/zero"), "is a link to another place"),
+    "a link to /etc/passwd": (lambda file: file.symlink_to("/etc/passwd"), "is a symlink out of the folder"),
+    "a link to a device": (lambda file: file.symlink_to("/dev/zero"), "is a symlink out of the folder"),
     "a huge file": (lambda file: os.truncate(os.open(file, os.O_CREAT | os.O_WRONLY), 1 << 40), "larger than 1 MiB"),
     "a link to a folder": (lambda file: file.symlink_to(file.parent), "Is a directory"),
 }
@@ -288,7 +288,7 @@ def test_without_a_process_more_the_built_in_templates_are_used(own: Path) -> No
         parts, (note,) = mail(renderer)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, used)
-    assert "cannot start one process more" in note
+    assert "cannot fork" in note
     assert TOLD in parts[BODY]
 
 

@@ -121,7 +121,7 @@ def test_a_file_without_sqlites_first_bytes_is_left_alone(f2b_digest: Command, c
     for command in ("send", "status", "preview", "prune"):
         ended = f2b_digest("--config", config, command)
         assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-        assert "damaged or no SQLite database" in ended.err
+        assert "damaged or not an SQLite database" in ended.err
     assert "in " + f"{full}.spool" in f2b_digest("--config", config, *RECORD).err
     assert fingerprint(full) == before
 

@@ -111,7 +111,7 @@ def make_garbage(path: Path) -> None:
     [
         (make_newer, "newer f2b-digest"),
         (make_foreign, "not a store of f2b-digest"),
-        (make_garbage, "no SQLite database"),
+        (make_garbage, "not an SQLite database"),
     ],
 )
 def test_a_file_that_is_not_our_store_is_refused_and_left_alone(

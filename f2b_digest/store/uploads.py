@@ -4,7 +4,7 @@ The protocol that moves them stands in `fleet.forward`; here is only what it rem
 ban waits. A store that never joined a fleet has neither table.
 """
 
-import _sqlite3  # sqlite3 would load datetime and its adapters for nothing
+import _sqlite3  # the sqlite3 package would load datetime and its adapters
 import fcntl
 import os
 import uuid

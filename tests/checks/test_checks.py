@@ -153,7 +153,7 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, 
 def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
     """What nobody sends is not recorded for anybody."""
     found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
-    assert f"jail sshd: records to {server.store}, and this configuration reads {path}" in "\n".join(found)
+    assert f"jail sshd: records to {server.store}, but this configuration reads {path}" in "\n".join(found)
 
 
 def test_a_store_that_cannot_be_read_says_nothing_of_jails(server: Fail2ban, check: Check, path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_store_that_the_user_cannot_write(
             ended = f2b_digest("--config", folder / "config.toml", "check", "--fail2ban-socket", folder / "none")
     finally:
         shutil.rmtree(folder)
-    assert "this user cannot write to it" in lines(ended, "error")[0]
+    assert "not writable by this user" in lines(ended, "error")[0]
 
 
 @contextmanager
@@ -269,13 +269,13 @@ def test_a_clock_that_was_set_back(check: Check, path: Path) -> None:
     later = time.time() + 7200
     fill(path, [event(ip="192.0.2.8", at=later, recorded_at=later)])
     (line,) = lines(check(), "error")
-    assert line.startswith("clock: the store knows of a time 7,")
+    assert line.startswith("clock: the store has events 7,")
 
 
 def test_a_store_that_everybody_reads(check: Check, path: Path) -> None:
     """A warning only has a status of its own."""
     path.chmod(0o644)
-    assert "can be read by everybody" in lines(check(), "warning")[0]
+    assert "is world-readable" in lines(check(), "warning")[0]
 
 
 def test_what_is_undelivered(check: Check, config: Path, f2b_digest: Command, tmp_path: Path) -> None:
@@ -324,9 +324,9 @@ def test_a_secret_that_everybody_reads_and_one_that_nobody_can(check: Check, con
         (lambda root: (root / "etc/cron.d/f2b-digest").rename(root / "etc/cron.d/f2b.cron"), "files with this name"),
         (lambda root: (root / "etc/cron.d/f2b-digest").chmod(0o664), "users other than root can write"),
         (lambda root: rewrite(root, "@daily root", "@daily nobody"), "nobody cannot write to the store"),
-        (lambda root: rewrite(root, "send daily", "send weekly"), "report daily: neither cron nor a timer"),
-        (lambda root: rewrite(root, "@daily", "#@daily"), "report daily: neither cron nor a timer"),
-        (lambda root: rewrite(root, "retry\n", "retry"), "its last line has no end"),
+        (lambda root: rewrite(root, "send daily", "send weekly"), "report daily: not scheduled by cron or a timer"),
+        (lambda root: rewrite(root, "@daily", "#@daily"), "report daily: not scheduled by cron or a timer"),
+        (lambda root: rewrite(root, "retry\n", "retry"), "its last line has no newline"),
     ],
     ids=["absent", "not running", "program", "name", "mode", "user", "report", "comment", "line end"],
 )
@@ -465,7 +465,10 @@ def test_an_installation_of_the_old_kind(check_apart: Check, root: Path) -> None
     rewrite(root, "root f2b-digest", "daemon f2b-digest")
     found = [line for line in lines(check(), "warning") if line.startswith("cron")]
     assert len(found) == 1
-    assert "daemon sends, who sees neither fail2ban's server and database nor the log-ins (f2b-digest setup" in found[0]
+    assert (
+        "daemon runs send, but can read neither fail2ban's server and database nor the logins (f2b-digest setup"
+        in found[0]
+    )
     rewrite(root, "daemon f2b-digest", "root f2b-digest")
     ended = check()
     assert "as root, who becomes daemon" in ended.out
@@ -524,7 +527,9 @@ def test_ntfy_is_asked_without_a_message(check: Check, config: Path, version: st
         ended = check()
         assert f"channel more: ntfy: {ntfy.url} accepts the login" in ended.out
         (line,) = lines(ended, "warning")
-        assert line.startswith("channel more: keeps a message for 12 h, and daily is sent every 24 h (who is offline")
+        assert line.startswith(
+            "channel more: keeps a message for 12 h, and daily is sent every 24 h (receivers offline"
+        )
         config.write_text(config.read_text().replace(ntfy.token, "tk_" + "w" * 29))
         assert "token or user refused (401)" in lines(check(), "error")[0]
         assert ntfy.poll("f2b-check") == []

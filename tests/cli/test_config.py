@@ -108,7 +108,7 @@ def test_a_warning_is_told_and_is_no_mistake(f2b_digest: Command, tmp_path: Path
     path.chmod(0o644)
     checked = f2b_digest("config", "--check", path)
     assert (checked.status, checked.out) == (0, f"{path}: ok\n")
-    assert "can be read by everybody" in checked.err
+    assert "is world-readable" in checked.err
 
 
 def test_a_file_without_check_is_a_usage_error(f2b_digest: Command) -> None:

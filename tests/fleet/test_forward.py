@@ -295,7 +295,7 @@ def test_a_certificate_of_another_name_or_authority_is_refused(centre: Centre, h
 @pytest.mark.parametrize("choice", ["sslmode=disable", "sslmode=require", "options=-crole%3Dx", "passfile=/etc/x"])
 def test_tls_is_not_for_choosing(host: Host, choice: str) -> None:
     """An address that asks for less is refused."""
-    with pytest.raises(ConfigurationError, match="cannot be chosen"):
+    with pytest.raises(ConfigurationError, match="is not allowed"):
         replace(host, credential=replace(host.credential, centre=f"{host.credential.centre}?{choice}")).forward()
 
 

@@ -21,7 +21,7 @@ from f2b_digest.store.selected import jails
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
-REMEMBERED = 100_000
+REMEMBERED = 30_000
 """Number of events before the digest's that are searched for the networks of its campaigns."""
 TIGHT = 3 * 3600
 """Seconds: first bans within this time count as coordinated."""

@@ -157,7 +157,7 @@ class Ntfy(Login):
             return DeliveryError(f"{self.url} redirects ({status}): set url to the final address", permanent=True)
         reason = f"{self.url}: {words}"
         if status in (401, 403):
-            reason += f": check the token or userand its access to topic {self.topic}"
+            reason += f": check the token or user, and its access to topic {self.topic}"
         # ntfy 2.20 and later answer 500 to a message that is one byte too long.
         too_long = status == 500 and len(json.loads(message.body)["message"].encode()) > 4095
         return DeliveryError(reason, permanent=status in PERMANENT or too_long)

@@ -1,6 +1,6 @@
-"""What a digest says first, and what it advises: plain values, each of a kind. No SQL, no text, no judgement here.
+"""A digest's facts (findings) and advice, as plain values, each with its `kind`. No SQL, no text, no analysis here.
 
-A fact with `needs_you` asks somebody to act; the others are news. Times are in the report's zone.
+A fact with `needs_you` needs attention; the others are news. Times are in the report's zone.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 Verdict = Literal["needs_attention", "stands_out", "quiet"]
-"""The whole digest in a word, shown as red, amber and green: some fact asks somebody to act; some news stands out, or
+"""The digest's state, shown as red, amber and green: some fact needs attention; some news stands out, or
 the period had far more bans than usual; neither."""
 
-# ---- what needs somebody
+# ---- needs attention
 
 
 @dataclass(frozen=True)
 class OwnBanned:
-    """An address of the admin's own side was banned."""
+    """An own address (of the admin or a trusted network) was banned."""
 
     jail: str
     ip: str
@@ -28,15 +28,15 @@ class OwnBanned:
     """When the last ban ends, or was ended by an unban; None if never or unknown."""
     why: Literal["own", "friend", "ignored", "login"]
     """own: this host's address, or a private network that it is in; friend: the configuration says so; ignored: in or
-    beside what fail2ban's ignoreip takes out; login: somebody logged in from there in the period."""
+    next to an entry of fail2ban's ignoreip; login: somebody logged in from there in the period."""
     near: str | None
-    """The network, or the entry of ignoreip, that makes it one's own; None for a login."""
+    """The network, or the ignoreip entry, that matches; None for a login."""
     user: str | None
     """Who logged in."""
     unban: str
-    """What to type in a shell."""
+    """Shell command that unbans it."""
     ignore: str = ""
-    """What to type, so that the jail does not ban it again; lasts until fail2ban restarts."""
+    """Shell command that keeps the jail from banning it again; lasts until fail2ban restarts."""
     permanent: bool = False
     """Whether the last ban has no end."""
     kind: Literal["own"] = "own"
@@ -45,7 +45,7 @@ class OwnBanned:
 
 @dataclass(frozen=True)
 class ProxyBanned:
-    """A jail bans a reverse proxy or a CDN, and with it whoever comes through it."""
+    """A jail bans a reverse proxy or CDN, and with it all of its visitors."""
 
     jail: str
     name: str
@@ -66,7 +66,7 @@ class ProxyBanned:
 
 @dataclass(frozen=True)
 class JailSilent:
-    """A jail that always bans did not ban, and chance does not explain it."""
+    """A normally active jail did not ban, and chance does not explain it."""
 
     jail: str
     usual: float
@@ -74,7 +74,7 @@ class JailSilent:
     last: datetime | None
     """Its last ban."""
     line: str = ""
-    """For the configuration, if it is meant to be quiet."""
+    """Configuration line to set if the silence is intended."""
     kind: Literal["silent"] = "silent"
     needs_you: Literal[True] = True
 
@@ -92,12 +92,12 @@ class JailStopped:
 
 @dataclass(frozen=True)
 class Fail2banDown:
-    """fail2ban does not run, or nothing of it arrives here: every jail is stopped or silent."""
+    """fail2ban does not run, or does not record here: every jail is stopped or silent."""
 
     jails: int
     usual: float | None
     since: datetime | None
-    """The last thing that it recorded."""
+    """Its last recorded event."""
     names: tuple[str, ...] = ()
     """The jails."""
     kind: Literal["down"] = "down"
@@ -111,20 +111,20 @@ class Unrecorded:
     added: int
     """How many, all of them in this digest now."""
     jails: tuple[str, ...]
-    """Where our action seems to be missing."""
+    """Jails in which the f2b-digest action seems to be missing."""
     kind: Literal["unrecorded"] = "unrecorded"
     needs_you: Literal[True] = True
 
 
 @dataclass(frozen=True)
 class NotDelivered:
-    """Earlier digests of the report did not reach somebody."""
+    """Earlier digests of the report were not delivered."""
 
     deliveries: int
     failed: int
     """Of these, how many will not be retried."""
     digest: int
-    """The first of these: its number, channel, recipient and what went wrong."""
+    """The first of these: its number, channel, recipient and error."""
     channel: str
     recipient: str
     reason: str
@@ -134,12 +134,12 @@ class NotDelivered:
 
 @dataclass(frozen=True)
 class Late:
-    """Bans waited for this digest for longer than the report's pace explains."""
+    """Bans waited for this digest longer than the report's interval."""
 
     since: datetime
     """When the first of them was recorded."""
     every: float
-    """Seconds: the report's pace."""
+    """Seconds: the report's interval."""
     kind: Literal["late"] = "late"
     needs_you: Literal[True] = True
 
@@ -149,7 +149,7 @@ class Late:
 
 @dataclass(frozen=True)
 class OwnBanOver:
-    """An address of the admin's own side was banned, and is not any more."""
+    """The ban of an own address has ended."""
 
     jail: str
     ip: str
@@ -167,7 +167,7 @@ class OwnBanOver:
 
 @dataclass(frozen=True)
 class Surge:
-    """Far more bans than usual, in a jail or (None) altogether."""
+    """Far more bans than usual, in a jail or (None) in total."""
 
     jail: str | None
     bans: int
@@ -180,7 +180,7 @@ class Surge:
 
 @dataclass(frozen=True)
 class Drop:
-    """Far fewer bans than usual, in a jail or (None) altogether; not none at all."""
+    """Far fewer bans than usual, in a jail or (None) in total; not none at all."""
 
     jail: str | None
     bans: int
@@ -192,7 +192,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class NewJail:
-    """A jail banned for the first time that the store knows of."""
+    """A jail's first bans in the store."""
 
     jail: str
     bans: int
@@ -202,10 +202,10 @@ class NewJail:
 
 @dataclass(frozen=True)
 class Concerted:
-    """A campaign that is unusual for its network, or tight in time, or tried accounts of this host."""
+    """A campaign that is unusual for its network, concentrated in time, or tried accounts of this host."""
 
     network: str | None
-    """A /24 or /48; None where the network number holds them together."""
+    """A /24 or /48; None for a campaign of a network number."""
     asn: int | None
     name: str | None
     addresses: int
@@ -218,7 +218,7 @@ class Concerted:
     last: datetime | None = None
     """Its first and last ban."""
     tight: int = 0
-    """Addresses whose first bans came within three hours."""
+    """Addresses first banned within three hours."""
     tight_from: datetime | None = None
     on_accounts: int = 0
     """Addresses that tried an account, other than root, that can log in here."""
@@ -255,7 +255,7 @@ class Roaming:
 
 @dataclass(frozen=True)
 class Restarted:
-    """fail2ban was started in the period; what it restores is not counted a second time."""
+    """fail2ban was started in the period; restored bans are not counted twice."""
 
     times: int
     last: datetime
@@ -277,15 +277,16 @@ Fact = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 
-# ---- advice: each with the lines, for a configuration or a shell, that do it
+# ---- advice: each with its configuration or shell lines
 
 
 @dataclass(frozen=True)
 class Increment:
-    """Ban times that grow would have spared bans."""
+    """Increasing ban times would have prevented bans."""
 
     spared: int
-    """Bans that came while a ban time that doubles would still have held, of the addresses with the most bans."""
+    """Bans that happened while a doubling ban time would still have been active, of the addresses with the most
+    bans."""
     addresses: int
     """Whose bans these were."""
     bans: int
@@ -296,7 +297,7 @@ class Increment:
 
 @dataclass(frozen=True)
 class Recidive:
-    """A jail for those who come back."""
+    """A recidive jail for repeat offenders."""
 
     addresses: int
     """Banned at least `from_bans` times in the period."""
@@ -309,7 +310,7 @@ class Recidive:
 
 @dataclass(frozen=True)
 class Block:
-    """A network that sends nothing else."""
+    """Blocking a network of a campaign."""
 
     network: str
     addresses: int
@@ -317,7 +318,7 @@ class Block:
     lines: tuple[str, ...]
     """For a shell: for the jail's ban time; until the next boot."""
     bantime: int | None = None
-    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None where nobody knows."""
+    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None if unknown."""
     kind: Literal["block"] = "block"
 
 

@@ -15,7 +15,7 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
-"""Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
+"""Exit statuses of sendmail that are temporary (sysexits.h; 1 and 2 are unspecific)."""
 
 
 def _check_link(url: str) -> str:
@@ -96,7 +96,7 @@ class Email(Channel):
         return mime.bare_address(self.sender)
 
     def fits(self, content: Content, stamp: Stamp) -> bool:
-        """Keep the limits of large mail providers."""
+        """Respect the limits of large mail providers."""
         return mime.fits(content.parts)
 
     def identity(self, stamp: Stamp) -> str:
@@ -123,20 +123,20 @@ class Email(Channel):
         return mime.Attached(f"{stamp.report}.{self.attach}", self.attach, text)
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the recipient is no address, or could be taken for a program's option."""
+        """Raise ValueError if the recipient is not an address, or could be taken for an option."""
         super().accept(message)
         if message.recipient.startswith("-") or mime.bare_address(message.recipient) != message.recipient:
             raise ValueError(f"{one_line(message.recipient, 80)!r} is not a valid address")
 
     def deliver(self, message: Message) -> None:
-        """Hand the mail to the SMTP server or to sendmail."""
+        """Pass the mail to the SMTP server or to sendmail."""
         if self.smtp is None:
             self._by_sendmail(message)
         else:
             self._by_smtp(self.smtp, message)
 
     def check(self) -> Health:
-        """Log in to the SMTP server, or see that there is a sendmail."""
+        """Log in to the SMTP server, or check that sendmail exists."""
         if self.smtp is None:
             return Health(f"{process.find(shlex.split(self.sendmail)[0])} found")
         password = self.password.reveal() if self.password else None
@@ -165,5 +165,5 @@ class Email(Channel):
 
 
 def _on_the_wire(message: Message) -> bytes:
-    """Return the stored bytes, with a header more where a copy may have arrived before: a reader can tell the two."""
+    """Return the stored bytes, with an additional header if this may be a second copy."""
     return b"Possible-Duplicate: yes\n" + message.body if message.in_doubt else message.body

@@ -122,7 +122,7 @@ class Ntfy(Login):
         status, answer, whole = http.post(self.url, message.body, headers, self.ca_file)
         try:
             said = json.loads(answer)
-        except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
             said = None
         if not isinstance(said, dict):
             said = {}

@@ -63,7 +63,7 @@ class Syslog(Channel):
         return b"".join(f"<{priority}>f2b-digest: ".encode() + line + b"\n" for line in lines if line)
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the store names another place than the configuration."""
+        """Raise ValueError if the store's path differs from the configuration's."""
         super().accept(message)
         if message.recipient not in self.recipients:
             raise ValueError(f"recipient {one_line(message.recipient, 80)!r} does not match {self.recipients[0]!r}")

@@ -1,4 +1,4 @@
-"""What this host is asked about itself and its fail2ban, best effort; nothing is written, and no text made, here."""
+"""Best-effort queries of this host and its fail2ban. Nothing is written or rendered here."""
 
 import logging
 import pwd
@@ -24,9 +24,9 @@ PRIVATE = tuple(
         "fc00::/7", "fe80::/10", "::1/128",
     )
 )  # fmt: skip
-"""RFC 1918, RFC 4193, link-local and loopback: who has such an address is a neighbour of one's own."""
+"""RFC 1918, RFC 4193, link-local and loopback: such addresses are local neighbours."""
 NO_SHELLS = ("/nologin", "/false", "/sync", "/shutdown", "/halt")
-"""How the programs' names end that accounts have in place of a shell."""
+"""Suffixes of the programs that accounts without a login have as shell."""
 log = logging.getLogger(__name__)
 __all__ = ["Gathered", "Snapshot", "gather", "own_networks", "read"]
 Answer = TypeVar("Answer")
@@ -34,20 +34,20 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Gathered:
-    """What this host told, as it came: of what an attacker may have written, nothing was parsed."""
+    """Raw answers of this host: nothing that an attacker may have written is parsed."""
 
     server: server.Answers
     logins: logins.Raw
     database: Snapshot
     own: tuple[AnyNetwork, ...] | None
     users: frozenset[str] | None
-    """None is what could not be asked."""
+    """None if it could not be asked."""
     web_servers: tuple[bytes, ...] = ()
     """Their configurations."""
 
 
 def gather(configuration: Configuration, since: float, socket: Path | None = None) -> Gathered:
-    """Ask this host all that only root may be able to ask; what it does not tell is empty.
+    """Gather what may need root; what is unavailable is empty.
 
     `since`, in UTC epoch seconds, is how old a login may be; `socket` is fail2ban's, None is its own default. Programs
     are run side by side, each with its deadline, and have ended when this returns: 15 s for fail2ban, 10 s for `last`
@@ -64,9 +64,9 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
 
 
 def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[HostContext, list[str]]:
-    """Return what was gathered, parsed, and notes on databases of addresses that cannot be read.
+    """Parse what was gathered; also return notes on address databases that cannot be read.
 
-    What this host does not tell is empty, or None.
+    What is unavailable is empty, or None.
     """
     own = gathered.own or ()
     hosts = {network.network_address for network in own if network.num_addresses == 1}
@@ -97,13 +97,13 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
 
 
 def _proxies(gathered: Gathered, configuration: Configuration) -> tuple[Proxy, ...]:
-    """Return the networks that pass visitors on, those of the administrator first."""
+    """Return the networks of proxies, those of the configuration first."""
     own = (*proxies.configured(configuration.proxies), *proxies.parse(gathered.web_servers))
     return (*own, *proxies.cdn())
 
 
 def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answer:
-    """Return what a part finds, or nothing: whatever is odd on a host, a digest goes out without it."""
+    """Call a part, or return a default if it fails: a digest must go out on any host."""
     try:
         return part()
     except Exception:
@@ -112,7 +112,7 @@ def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answ
 
 
 def _users() -> frozenset[str]:
-    """Return the accounts that have a shell to log in with; an empty one is sh."""
+    """Return the accounts with a login shell; an empty one means sh."""
     return frozenset(
         entry.pw_name for entry in pwd.getpwall() if entry.pw_name and not entry.pw_shell.endswith(NO_SHELLS)
     )
@@ -121,7 +121,7 @@ def _users() -> frozenset[str]:
 def own_networks() -> Iterator[AnyNetwork]:
     """Yield each address of this host's interfaces, and the networks of the private ones.
 
-    The network of a public interface is not one's own: a cloud's /20 is shared. Raises OSError, ImportError.
+    The network of a public interface does not count as own: a cloud's /20 is shared. Raises OSError, ImportError.
     """
     import ifaddr  # noqa: PLC0415 - it takes ctypes, which a Python may lack
 

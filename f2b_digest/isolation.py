@@ -1,4 +1,4 @@
-"""Work done in forked children, each with a deadline and a memory limit. Nothing of digests, channels or stores."""
+"""Runs functions in forked children, each with a deadline and a memory limit. No digests, channels or stores here."""
 
 import ctypes
 import gc
@@ -22,11 +22,11 @@ from f2b_digest.errors import F2bDigestError, bug
 log = logging.getLogger(__name__)
 
 MEMORY = 96 * 2**20
-"""Bytes of data that a child may take beyond what this process has when it is forked."""
+"""Memory limit of a child in bytes, beyond what this process has at the fork."""
 LARGEST_RESULT = 32 * 2**20
-"""Bytes of a pickled result."""
+"""Maximum bytes of a pickled result."""
 REAPING = 1.0
-"""Seconds that a killed child is waited for; one that hangs in the kernel is left to it."""
+"""Seconds to wait for a killed child; one that hangs in the kernel is abandoned."""
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -39,7 +39,7 @@ class Stopped(Exception):
 
 
 class NotStartedError(Stopped):
-    """There is no child: the system has no process or file descriptor left for it."""
+    """The child could not be started: no process or file descriptor left."""
 
 
 class OverdueError(Stopped):

@@ -1,6 +1,6 @@
-"""The examinations of `check`: each room here looks at one part and says what it found and what to do.
+"""The checks of `check`: each module here examines one part and yields findings with what to do.
 
-Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`channels.send_tests`).
+Nothing is changed, sent or printed here, except requested test messages (`channels.send_tests`).
 """
 
 import logging
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined."""
+    """The installation to check."""
 
     configuration: Configuration
     source: Path | None
-    """Where the configuration was read; None is the built-in one."""
+    """The configuration's file; None for built-in defaults."""
     store: Path
     clock: Clock
     renderer: Renderer
-    """With all that the configuration names read."""
+    """The configuration, with all files that it names."""
     host_context: HostContext = UNKNOWN_HOST
     database: Snapshot | None = None
     """fail2ban's."""
@@ -45,19 +45,19 @@ class Subject:
 
 @dataclass(frozen=True)
 class Host:
-    """What only root may see of the host: looked at before root becomes the store's owner."""
+    """What only root may see of the host: read before switching to the store's owner."""
 
     server: fail2ban.Answers
     schedules: schedule.Schedules
 
 
 def look(socket: Path | None) -> Host:
-    """Ask fail2ban's server (by its socket; None is its own default), and look at what starts `send`. Takes seconds."""
+    """Ask fail2ban's server (by its socket; None is its own default), and find what starts `send`. Takes seconds."""
     return Host(fail2ban.look(socket), schedule.look())
 
 
 def examine(subject: Subject, host: Host) -> Iterator[Finding]:
-    """Yield what there is to say, part by part; no part that cannot be examined keeps the next from it."""
+    """Yield the findings, part by part; a failed part does not stop the others."""
     yield from _configuration(subject)
     usable = True
     for finding in checks_store.file(subject.store):
@@ -98,7 +98,7 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
 
 
 def _unseen(host_context: HostContext) -> Iterator[Finding]:
-    """Say what the sender does not see; fail2ban's server and database have findings of their own."""
+    """Report what the sender cannot read; fail2ban's server and database have their own findings."""
     if "logins" in host_context.unseen:
         text = "cannot read sshd's log (journal or syslog file): logins from banned addresses go unnoticed"
         yield warning("logins", text, "run send as root (f2b-digest setup); details: f2b-digest -v check")

@@ -1,4 +1,4 @@
-"""The channels: whether each would get a digest out, asked without sending one; and the test messages."""
+"""Checks of the channels, without sending; and the test messages."""
 
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ from f2b_digest.model.message import Message
 from f2b_digest.rendering.renderer import Renderer
 
 PATIENCE = 45.0
-"""Seconds for one channel."""
+"""Timeout in seconds for one channel."""
 CLOCK_TOLERANCE = 60.0
-"""Seconds: beyond them certificates and signatures begin to suffer."""
+"""Seconds of clock difference beyond which certificates and signatures fail."""
 MARK = "This is a test message of `f2b-digest check --send`: it reports no bans and marks nothing as reported."
 
 
 def examine(configuration: Configuration, periods: Mapping[str, float], clock: Clock) -> Iterator[Finding]:
-    """Examine each channel; `periods` holds the seconds between two digests of each report."""
+    """Check each channel; `periods` has the seconds between two digests of each report."""
     for name, channel in configuration.channels.items():
         what = f"channel {name}"
         try:
@@ -50,7 +50,7 @@ def _clock(what: str, health: Health, now: float) -> Iterator[Finding]:
 
 
 def send_tests(configuration: Configuration, renderer: Renderer, clock: Clock) -> Iterator[Finding]:
-    """Send a test message by each channel to each of its recipients, past the store: nothing is tried again."""
+    """Send a test message through each channel to each recipient, bypassing the store: no retries."""
     at = moment(clock(), configuration.timezone)
     test = Digest(
         "test", f"TEST from {configuration.host}", str(configuration.timezone), at, at, Totals(), notes=(MARK,)
@@ -67,7 +67,7 @@ def send_tests(configuration: Configuration, renderer: Renderer, clock: Clock) -
 
 
 def _send(channel: Channel, name: str, test: Digest, renderer: Renderer, clock: Clock) -> Iterator[Any]:
-    """Yield each recipient and what went wrong, or None."""
+    """Yield each recipient and the error, or None."""
     stamp = stamp_of(test, uuid.uuid4().hex, name, clock())
     for recipient in channel.recipients:
         try:

@@ -1,4 +1,4 @@
-"""The running fail2ban-server, asked over its socket: which jails there are, and whether each records its bans here."""
+"""Checks of the running fail2ban-server: its jails, and whether each records its bans here."""
 
 import logging
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from f2b_digest.store import Last, Store
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
-"""Seconds for each answer: a client of fail2ban takes a fifth of one to start."""
+"""Timeout in seconds for each answer; fail2ban-client takes 0.2 s to start."""
 RECENT = 30 * 86400.0
-"""Seconds for which a jail that is gone is missed."""
+"""Seconds for which a vanished jail is reported."""
 RESTART = "then systemctl restart fail2ban (a reload drops a new action)"
 FOLDER = Path("/etc/fail2ban/action.d")
 NAME = "f2b-digest.py"
@@ -27,22 +27,22 @@ NAME = "f2b-digest.py"
 
 @dataclass(frozen=True)
 class Answers:
-    """What the server says, and what its action's file is."""
+    """The server's answers, and the state of the action's file."""
 
     jails: dict[str, str | None] = field(default_factory=dict)
     """The running jails with the store that each records to; None: it has no action of ours."""
     silence: str = ""
-    """Why it does not answer."""
+    """Why it did not answer."""
     file: Path | None = None
     """Our action's, if it is there."""
     written: float = 0.0
-    """When that file was written, in UTC epoch seconds: its mtime, for a backup may set the ctime each night."""
+    """The file's mtime in UTC epoch seconds; a backup may change the ctime each night."""
     outdated: bool = False
-    """It is another one than this program's."""
+    """Whether it differs from this program's."""
 
 
 def look(socket: Path | None) -> Answers:
-    """Ask the server, in three questions for all jails, and never for what it does not have."""
+    """Query the server, in three sessions for all jails, only for what exists."""
     client = Client(*(("-s", socket) if socket else ()), patience=PATIENCE, environment=CRON)
     file, written, outdated = _file()
     try:
@@ -66,7 +66,7 @@ def _file() -> tuple[Path | None, float, bool]:
 def examine(
     configuration: Configuration, store: Store | None, path: Path, answers: Answers, now: float
 ) -> Iterator[Finding]:
-    """Examine each running jail, and miss those that recorded not long ago and run no more."""
+    """Check each running jail, and report those that recorded recently but no longer run."""
     if answers.file and answers.outdated:
         todo = f"f2b-digest setup, {RESTART}"
         yield warning("action", f"{answers.file} is from another version of f2b-digest", todo)
@@ -113,7 +113,7 @@ def _jail(jail: str, records_to: str | None, path: Path, last: dict[str, Last] |
 
 
 def _loaded(answers: Answers, store: Store, now: float) -> Iterator[Finding]:
-    """Say which jails have an action that is older than its file: fail2ban reads the file when a jail starts."""
+    """Report jails started before the action's file was updated: fail2ban reads it when a jail starts."""
     if not answers.file or answers.outdated:
         return
     older = []

@@ -1,4 +1,4 @@
-"""When each report was last sent, and how often it is, by what the store knows: what is late. Nothing else is asked."""
+"""Whether reports are late, by the runs recorded in the store. Nothing else is read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from f2b_digest.periods import DAY, HOUR, PACES, pace
 from f2b_digest.store import Store
 
 LATE = 1.5
-"""A report is late after so many of its paces, of a day at least, and an hour."""
+"""A report is late after this multiple of its interval (at least a day), plus an hour."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the store knows of a report's sending."""
+    """A report's runs, as recorded in the store."""
 
     noted: bool
-    """Runs are noted here; the first version that does so may not have run yet."""
+    """Whether runs are recorded; an upgraded store may have none yet."""
     last: float | None
     """The last run, or digest, in UTC epoch seconds."""
     every: float | None
-    """Seconds between two runs as a rule, or as the report's name promises."""
+    """Usual seconds between two runs, or by the report's name."""
 
     def told(self, now: float) -> str:
         """Return it in words."""
@@ -32,7 +32,7 @@ class Run:
 
 
 def known(store: Store | None, name: str, report: Report) -> Run:
-    """Return what the store knows of a report's sending; nothing where there is none. Raises StoreError."""
+    """Return a report's runs; empty if there is no store. Raises StoreError."""
     sent = store.runs(name) if store else []
     digest = store.last_digest(name) if store else None
     times = [*sent, *([digest.sealed_at] if digest else [])]

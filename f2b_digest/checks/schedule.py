@@ -1,6 +1,6 @@
-"""What starts `send`: cron's tables or systemd's timers, found in their files and tried as their daemon would.
+"""Checks of what starts `send`: cron tables and systemd timers, found in their files and tried as their daemon would.
 
-When they start it is not read here: the store knows when each report was sent, and how often.
+Their times are not parsed: the store records when each report was sent.
 """
 
 import logging
@@ -26,7 +26,7 @@ FOLDERS = ("etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cr
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 DAEMONS = frozenset({"cron", "crond", "fcron", "anacron", "systemd-cron"})
 PATIENCE = 60.0
-"""Seconds that the program may take to show its status."""
+"""Timeout in seconds for the program's status."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,33 @@ class Found:
     table: Path
     job: Job
     timer: str = ""
-    """The unit's name; empty: it is cron's."""
+    """The unit's name; empty for cron."""
     of_system: bool = True
-    """Only root can have put it there."""
+    """Whether only root can have put it there."""
 
     @property
     def what(self) -> str:
-        """Return the part of a finding that this is."""
+        """Return the `what` of a finding about this."""
         return "timer" if self.timer else "cron"
 
 
 @dataclass(frozen=True)
 class Schedules:
-    """All that starts our program, what keeps it from being started, and what its daemon would see."""
+    """Everything that starts our program, and problems with it."""
 
     found: tuple[Found, ...]
     faults: tuple[Finding, ...]
     hidden: bool
-    """Some tables are not for this user to read: what is not found may be there."""
+    """Whether some tables are unreadable for this user, so that entries may be missing."""
 
     def senders(self, report: str) -> list[Found]:
-        """Return what sends a report."""
+        """Return the entries that send a report."""
         jobs = [found for found in self.found if found.job.verb == "send"]
         return [found for found in jobs if not found.job.reports or report in found.job.reports]
 
 
 def look() -> Schedules:
-    """Read every table that this user may read, and try each command that starts our program as its daemon would."""
+    """Read every readable table, and try each command that starts our program as its daemon would."""
     found, faults, hidden = read()
     if any(not each.timer for each in found) and not _cron_runs():
         faults.append(error("cron", "no cron daemon is running", "systemctl enable --now cron"))
@@ -78,7 +78,7 @@ def look() -> Schedules:
 
 
 def read() -> tuple[list[Found], list[Finding], bool]:
-    """Return what starts our program, why cron passes over some table, and whether some could not be read."""
+    """Return the entries that start our program, why cron skips tables, and whether some could not be read."""
     found: list[Found] = []
     faults: list[Finding] = []
     hidden = False
@@ -112,7 +112,7 @@ def _table(table: Path, text: str, pattern: str) -> Iterator[Found]:
 
 
 def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
-    """Report why cron would pass over a table of the system, without a word but in its log."""
+    """Report why cron would skip a system table, which it only logs."""
     if pattern in FOLDERS and not os.access(table, os.X_OK):
         yield error("cron", f"{table} is not executable, so cron skips it", f"chmod 755 {table}")
     if pattern not in SYSTEM_TABLES:
@@ -131,7 +131,7 @@ def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
 
 
 def _timers() -> Iterator[Found]:
-    """Yield what systemd's timers start: the admin's, and what is enabled of templates and of a package's."""
+    """Yield what systemd timers start: the admin's, and enabled ones from templates and packages."""
     names = {table.name for table in (ROOT / UNITS[0]).glob("*.timer") if "@." not in table.name}
     names |= {link.name for folder in UNITS for link in (ROOT / folder).glob("*.wants/*.timer")}
     for name in sorted(names):
@@ -180,7 +180,7 @@ def _tried(found: Found) -> Iterator[Finding]:
 
 
 def trial(command: str, user: str, path: str = crontab.PATH) -> str:
-    """Run a command as cron would for a user (root or this one), and return what went wrong, or ""."""
+    """Run a command as cron would for a user (root or this one), and return the error, or ""."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:
@@ -205,7 +205,7 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
 
 
 def _is_own(table: Path) -> bool:
-    """Return whether a table is this user's, and nobody else can write to it: what others wrote is not run."""
+    """Return whether only this user can write to a table; others' commands are not run."""
     try:
         status = table.stat()
     except OSError:
@@ -228,7 +228,7 @@ def _cron_runs() -> bool:
 def _name(comm: Path) -> str:
     try:
         return comm.read_text().strip()
-    except OSError:  # it ended meanwhile
+    except OSError:  # it has ended meanwhile
         return ""
 
 
@@ -240,13 +240,13 @@ def _is_active(unit: str) -> bool:
         return False
 
 
-# ---- what they amount to
+# ---- findings
 
 
 def examine(schedules: Schedules, reports: Mapping[str, str], owner: str) -> Iterator[Finding]:
-    """Examine what starts each report, by what was found; `reports` holds what the store knows of each one's last runs.
+    """Check what starts each report; `reports` has the last runs of each one, in words.
 
-    `owner` has the store's folder: whom root becomes before it sends.
+    `owner` owns the store's folder: root switches to that user before sending.
     """
     yield from schedules.faults
     yield from {finding: None for found in schedules.found for finding in _user(found, owner)} if owner else ()
@@ -270,7 +270,7 @@ def _as(user: str, owner: str) -> str:
 
 
 def _user(found: Found, owner: str) -> Iterator[Finding]:
-    """Report why a user is the wrong one to send."""
+    """Report a user who cannot send properly."""
     user = found.job.user
     if user == "root" or (user == owner and not found.of_system):
         return

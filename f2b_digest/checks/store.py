@@ -1,4 +1,4 @@
-"""The store's file as the sending user finds it: integrity, owner, WAL, space, and the clock that its rows tell of."""
+"""Checks of the store's file as the sending user: integrity, owner, WAL, space, and clock."""
 
 import logging
 import os
@@ -17,13 +17,13 @@ from f2b_digest.store import HOW_TO_RECOVER, Store, damage, fault, is_there, no_
 log = logging.getLogger(__name__)
 
 LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
-"""Bytes free on the store's disk: below the second, the next bans go to the spool's reserve, which is 256 KiB."""
+"""Thresholds of free bytes on the store's disk: below the second, new bans go to the spool's reserve of 256 KiB."""
 CLOCK_TOLERANCE = 60.0
-"""Seconds by which anything may seem to come from the future."""
+"""Tolerance in seconds for times in the future."""
 
 
 def file(path: Path) -> Iterator[Finding]:
-    """Examine the file and its folder, without opening more of it than SQLite's own check does."""
+    """Check the file and its folder, with SQLite's own check only."""
     try:
         if not is_there(path):
             yield error("store", str(no_store(path)))
@@ -62,7 +62,7 @@ def _space(folder: Path) -> Iterator[Finding]:
 
 
 def _free(folder: Path) -> int:
-    """Return how many bytes of a folder's disk are free."""
+    """Return the free bytes on a folder's disk."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
@@ -78,10 +78,10 @@ def _owner(path: Path) -> Iterator[Finding]:
 
 
 def owner(path: Path) -> str:
-    """Return who has the store's folder: whom root becomes before it opens the store; "" where there is none."""
+    """Return the owner of the store's folder, to whom root switches before opening the store; "" if there is none."""
     try:
         return user(path.parent.stat().st_uid)
-    except OSError:  # the store's own examination says so
+    except OSError:  # reported by the check of the store
         log.debug("%s cannot be seen", path.parent, exc_info=True)
         return ""
 
@@ -117,7 +117,7 @@ def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: fl
 
 
 def content(store: Store, now: float) -> Iterator[Finding]:
-    """Examine what stands in the store, and beside it."""
+    """Check the store's content and its spool."""
     journal = store.journal()
     if journal == "wal":
         yield ok("store", f"{store.path}: intact, {store.path.stat().st_size / 1e6:.1f} MB, WAL")

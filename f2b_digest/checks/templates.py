@@ -1,4 +1,4 @@
-"""The templates: whether each message that is configured can be made, tried with digests that are made up."""
+"""Checks of the templates: renders each configured message with generated digests."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
     for report, name in _ways(configuration):
         speaking = renderer_for(renderer, configuration, report)
         for line in _broken(configuration.channels[name], report, name, configuration.host, speaking):
-            if not any(line.startswith(f"template {fault}") for fault in faults):  # told above
+            if not any(line.startswith(f"template {fault}") for fault in faults):  # reported above
                 told[line] = None
     for line in told:
         yield error(WHAT, line, "fix it, or the built-in template is used")
@@ -35,7 +35,7 @@ def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
 
 
 def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
-    """Yield a warning for each file that no channel uses, nor any other file: its name may be mistyped."""
+    """Yield a warning for each file that neither a channel nor another file uses: its name may be mistyped."""
     known = renderer.built_in.union(*(channel.needs.templates for channel in configuration.channels.values()))
     for folder in renderer.folders:
         for name in sorted(folder.texts.keys() - known):
@@ -46,7 +46,7 @@ def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
 
 
 def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield each channel of each report by their names; those of no report with ""."""
+    """Yield each channel with its report's name; "" for channels without a report."""
     unused = dict.fromkeys(configuration.channels)
     for report, wanted in configuration.reports.items():
         for name in wanted.channels:
@@ -56,7 +56,7 @@ def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:
 
 
 def _broken(channel: Channel, report: str, name: str, host: str, renderer: Renderer) -> Iterator[str]:
-    """Yield what cannot be rendered of a channel's message, and what takes its place."""
+    """Yield templates of a channel that cannot be rendered, and what is used instead."""
     if not channel.needs.templates:
         return
     for digest in digests(report or "daily", host):

@@ -1,6 +1,6 @@
-"""The command line: with the rest of this package the only room that prints, exits, or asks the machine anything.
+"""The command line. Only this package prints, exits, or queries the machine.
 
-Each command's module loads when the command runs, so that `--help` and `record` load no library but click.
+Each command's module is imported when the command runs, so that `--help` and `record` load only click.
 """
 
 import os
@@ -46,14 +46,14 @@ COMMANDS = {
     "help": "Show the help of a command.",
 }
 SAMPLES = "samples"
-"""The context's object of who runs commands on bans that are made up."""
+"""Context key for running commands on sample bans."""
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
 
 
 class Program:
-    """The options before the command, what the machine says, and whose store it is."""
+    """The global options, what is known of the machine, and the store's owner."""
 
-    # A plain class: dataclasses would be a fifth of what `record` loads.
+    # A plain class: importing dataclasses would be a fifth of `record`'s start-up.
     def __init__(self, config: Path | None, store: str | None, *, verbose: bool, asks_host: bool = True) -> None:
         self.config = config
         self.store = store
@@ -70,9 +70,9 @@ class Program:
         return loaded
 
     def quiet_configuration(self) -> "Configuration":
-        """Load the configuration, and leave its warnings to the caller.
+        """Load the configuration without printing its warnings.
 
-        Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
+        Raises ConfigurationError; for root also if other users can change the file, or a template folder.
         """
         from f2b_digest import config
         from f2b_digest.cli import logs
@@ -90,9 +90,9 @@ class Program:
         return loaded
 
     def begin(self, configuration: "Configuration", *, looks: bool = False) -> Path:
-        """Become the store's owner for good, if this is root and the store is another user's; return the store's path.
+        """When root and the store is another user's, switch to that user irrevocably; return the store's path.
 
-        Whatever only root may open is opened before: with `looks`, what this host knows beside the store. A command
+        What only root may open is opened before: with `looks`, the information about this host. A command
         opens the store, and whatever else an attacker may have written to, after this. Raises ConfigurationError, or
         StoreError.
         """
@@ -115,9 +115,9 @@ class Program:
         return os.geteuid() == 0 and privileges.owner_of(self.store_path(configuration.store)) is not None
 
     def become_owner(self, path: Path, languages: Iterable[str] | None = None) -> None:
-        """Become a store's owner for good, if this is root and the store is another user's. Raises StoreError.
+        """When root and the store is another user's, switch to that user irrevocably. Raises StoreError.
 
-        All of the program that works in some languages is loaded before; for None, nothing is.
+        The program and the given languages are loaded before; for None, nothing is.
         """
         if os.geteuid() != 0 or privileges.owner_of(path) is None:
             return
@@ -130,7 +130,7 @@ class Program:
         if self.verbose and owner:
             import logging
 
-            logging.getLogger(__name__).info("from here on as %s, who owns %s", owner.name, path.parent)
+            logging.getLogger(__name__).info("switched to %s, who owns %s", owner.name, path.parent)
 
     def _oldest_login(self, configuration: "Configuration") -> float:
         from f2b_digest.analysis.own_addresses import LOGINS_BEFORE
@@ -144,9 +144,9 @@ class Program:
         )
 
     def host_context(self, configuration: "Configuration") -> "HostContext":
-        """Return what `begin` gathered of this host, and print which database of addresses cannot be read.
+        """Return what `begin` gathered of this host, and warn of unreadable address databases.
 
-        Nothing for sample bans, which are not this host's.
+        Empty for sample bans, which are not this host's.
         """
         from f2b_digest.model.host_context import UNKNOWN_HOST
 
@@ -194,7 +194,7 @@ class Program:
 
 
 def prepare(configuration: "Configuration") -> None:
-    """Let the channels load what they need; one that cannot says so when it delivers."""
+    """Let the channels load what they need; failures are reported at delivery."""
     import logging
 
     for name, channel in configuration.channels.items():
@@ -205,7 +205,7 @@ def prepare(configuration: "Configuration") -> None:
 
 
 def languages_of(configuration: "Configuration") -> set[str]:
-    """Return the languages that the reports speak."""
+    """Return the languages of the reports."""
     return {configuration.language, *filter(None, (report.language for report in configuration.reports.values()))}
 
 
@@ -215,7 +215,7 @@ def local_zone() -> str:
 
     try:
         return get_localzone_name() or "UTC"
-    except Exception:  # tzlocal refuses a machine whose settings contradict each other
+    except Exception:  # tzlocal fails if the machine's settings contradict each other
         import logging
 
         logging.getLogger(__name__).info("this system's time zone is unclear: UTC", exc_info=True)
@@ -223,7 +223,7 @@ def local_zone() -> str:
 
 
 def local_language(environment: Mapping[str, str]) -> str:
-    """Return the first language of an environment that there are words for, as GNU gettext looks; else English."""
+    """Return the first supported language of an environment, in GNU gettext's order; else English."""
     from f2b_digest.rendering.i18n import SOURCE, language_of
 
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
@@ -241,14 +241,14 @@ class Commands(click.Group):
     """The commands by name, each loaded when it is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names in the order of use."""
+        """Return the names in order of use."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Load a command's module."""
         if name not in COMMANDS:
             return None
-        module = {"import": "importing"}.get(name, name)  # a keyword of Python cannot name a module
+        module = {"import": "importing"}.get(name, name)  # a Python keyword cannot name a module
         command = import_module(f"f2b_digest.cli.{module}").command
         assert isinstance(command, click.Command)
         return command
@@ -256,14 +256,14 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        """Find the command; suggest names for an unknown one. Raises click's UsageError."""
         if args and args[0] not in COMMANDS:
             meant = hint("there is", COMMANDS, args[0])
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> object:
-        """Run the command; of an option that stands behind it and belongs before, tell that. Raises UsageError."""
+        """Run the command; explain a misplaced global option. Raises UsageError."""
         try:
             return super().invoke(context)
         except click.NoSuchOption as error:
@@ -313,34 +313,34 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 
 
 def complain(line: str) -> None:
-    """Print one line of trouble, whatever characters a file's name, a template or a damaged store put into it."""
+    """Print a one-line message on standard error, with control characters escaped."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     click.echo(f"f2b-digest: {visible}", err=True)
 
 
 def report_named(configuration: "Configuration", name: str) -> str:
-    """Return a report's name, or end with a usage error that tells the names there are."""
+    """Return a report's name. Raises UsageError with the known names."""
     if name not in configuration.reports:
         raise click.UsageError(f"no report {name!r} ({hint('there is', configuration.reports, name)})")
     return name
 
 
 def zone_of(configuration: "Configuration", report: str) -> "ZoneInfo":
-    """Return the zone of a report's times; the configuration's for one that it has no more."""
+    """Return the zone of a report's times; the configuration's if the report is gone."""
     from f2b_digest import composition
 
     return composition.zone_of(configuration, report) if report in configuration.reports else configuration.timezone
 
 
 def main() -> None:
-    """Run the program; every error that the operator can act on is one line and an exit status."""
+    """Run the program; expected errors become one line and an exit status."""
     try:
         cli(prog_name="f2b-digest")
     except F2bDigestError as error:
         for line in str(error).splitlines():
             complain(line)
         sys.exit(error.exit_status)
-    except OSError as error:  # no file descriptor left, a disk that cannot be read: another run may find it well
+    except OSError as error:  # out of file descriptors, disk errors: possibly temporary
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or type(error).__name__}: interrupted by a system error; try again")
         sys.exit(75)

@@ -1,4 +1,4 @@
-"""Which digest of the archive an admin means: by number, report, day, or the last one. Nothing is shown here."""
+"""Resolves which archived digest is meant: by number, report, day, or the last one. Nothing is printed here."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,9 +15,9 @@ _ALL = "see `f2b-digest history`"
 
 
 def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now: float) -> Sealed:
-    """Return the digest that some words name; of several, the newest.
+    """Return the digest named by some words; of several, the newest.
 
-    Raises F2bDigestError where there is none, and click's UsageError for words that mean nothing.
+    Raises F2bDigestError if there is none, and click's UsageError for invalid words.
     """
     digests = store.digests()
     for word in words or (LAST,):
@@ -31,7 +31,7 @@ def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now
 
 
 def _narrowed(configuration: Configuration, digests: list[Sealed], word: str, now: float) -> list[Sealed]:
-    """Return those of some digests, the newest first, that a word means."""
+    """Return the digests that match a word, the newest first."""
     if word.isdecimal():
         return [each for each in digests if str(each.id) == word.lstrip("0")]
     if word == LAST:

@@ -1,4 +1,4 @@
-"""`check`: prints what the examinations of f2b_digest.checks found; the store is opened read-only."""
+"""`check`: prints the findings of f2b_digest.checks; the store is opened read-only."""
 
 import json
 import platform
@@ -52,7 +52,7 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
     renderer = delivery.renderer_of(configuration)
-    host = checks.look(socket)  # before root becomes the store's owner, who may not ask
+    host = checks.look(socket)  # before switching to the store's owner, who may not ask
     try:
         path = program.begin(configuration, looks=True)
     except StoreError as refused:
@@ -68,7 +68,7 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
 
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:
-    """Print each finding as soon as it is there (some take seconds), unless JSON is wanted."""
+    """Print each finding at once (some take seconds), unless JSON is requested."""
     for finding in findings:
         if not as_json:
             line = visible(asdict(finding), LONGEST_TEXT)

@@ -15,8 +15,8 @@ from f2b_digest.errors import ConfigurationError
 def command(program: Program, check: bool, path: Path | None) -> None:
     """Print a configuration with every key and its default, or check one.
 
-    The printed configuration is all comments: take what you need. --check only reads FILE (default: the configuration
-    in use); `f2b-digest check` examines the whole installation. Exit status of --check: 0 ok, 78 mistakes.
+    The printed configuration is all comments: uncomment what you need. --check only reads FILE (default: the
+    configuration in use); `f2b-digest check` checks the whole installation. Exit status of --check: 0 ok, 78 errors.
 
     \b
     Examples:  f2b-digest config | less

@@ -1,4 +1,4 @@
-"""`find`: all about an address, a network, a user's name or a jail. Opens the store read-only."""
+"""`find`: looks up an address, a network, a user name or a jail. Opens the store read-only."""
 
 import json
 import os
@@ -51,10 +51,9 @@ def command(
     """Look up an address, network, user name or jail.
 
     WHAT is an address, a network (203.0.113.0/24), a user name, a jail, or the number of a network (AS64500, which
-    needs a database of addresses). Of each: its bans, whether it is banned now, which digests told it and to whom, and
-    the lines that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
-    day is its beginning.
-    Nothing is asked of the network without --rdap.
+    needs an address database). Shows its bans, whether it is banned now, which digests reported it and to whom, and the
+    commands that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
+    day means its start. Works offline, except with --rdap.
 
     \b
     Examples:  f2b-digest find 203.0.113.59
@@ -98,7 +97,7 @@ def command(
 
 
 def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
-    """Leave out that nobody tried a name which a jail or an id has."""
+    """Drop the empty answer for a user name that is also a jail or an id."""
     known = {each.inquiry.text for each in answers if each.inquiry.kind != "user"}
     return [
         each

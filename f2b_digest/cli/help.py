@@ -1,4 +1,4 @@
-"""`help`: what a command does, as its own `--help` says it."""
+"""`help`: shows a command's `--help`."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`import`: the history that fail2ban left in its logs and its database, and what else the past holds."""
+"""`import`: past bans from fail2ban's logs and database, and from other files."""
 
 import contextlib
 import sys
@@ -18,7 +18,7 @@ from f2b_digest.model.event import Event
 from f2b_digest.store import append_events
 
 BATCH = 1000
-"""Events of one transaction: some 20 ms, so that no ban waits for an import."""
+"""Events per transaction: some 20 ms, so that an import does not delay a ban."""
 
 
 @click.command("import")
@@ -32,10 +32,10 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     """Import past bans from fail2ban's database or logs.
 
     PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order; from
-    syslog, journal, Docker or grep too), or sendmail-buffered's file, also in the form of a home-made action ("DATE:
-    sshd ban 192.0.2.7 after 3 failure(s)"). "-" is the standard input. A ban that both tell, or that the store has, is
-    taken once. Log times are read in the configuration's time zone. A file in which nothing is fail2ban's is refused,
-    before anything is imported; of a damaged one, what stands before is imported, and the exit status is 1.
+    syslog, journal, Docker or grep too), or sendmail-buffered's file, also from a custom action ("DATE: sshd ban
+    192.0.2.7 after 3 failure(s)"). "-" is the standard input. A ban in several files, or already in the store, is
+    imported once. Log times are read in the configured time zone. A file that is not fail2ban's is refused before
+    anything is imported; of a damaged file, the readable part is imported, and the exit status is 1.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
@@ -43,7 +43,7 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     configuration = program.configuration()
     paths = hold(paths, lambda: sys.stdin.buffer)
     path = program.begin(configuration)
-    if not (program.store or configuration.store):  # the default: it need not be there yet
+    if not (program.store or configuration.store):  # the default: it may not exist yet
         recorder.make_folder(str(path.parent))
     tally = Tally()
     rows = read(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
@@ -61,7 +61,7 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
 
 
 def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
-    """Make a store of nothing but some files' bans, pending, and say what was lost.
+    """Make a store with some files' bans, pending, and report what was skipped.
 
     Raises SourceError or StoreError.
     """
@@ -72,7 +72,7 @@ def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> T
 
 
 def tell(tally: Tally) -> None:
-    """Name what was not understood, not read or not counted. Raises SourceError if nothing else was there."""
+    """Report what was not parsed, read or counted. Raises SourceError if nothing could be parsed."""
     if tally.damaged:
         words = f"{tally.damaged:,} lines that look like a ban could not be parsed; the first: {tally.first_damaged}"
         if not tally.bans:

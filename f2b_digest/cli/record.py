@@ -28,7 +28,8 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
             matches: str | None, host: str | None, **numbers: int | None) -> None:  # fmt: skip
     """Append one event to the store.
 
-    The store is made at the first event. What it cannot take at once goes to its spool, and is as good as stored.
+    The store is created at the first event. If it is busy, the event goes to its spool: it is safe on disk and imported
+    later.
 
     \b
     Example:   f2b-digest record --jail sshd --ip 192.0.2.7 --failures 5 --bantime 600
@@ -39,7 +40,7 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
     name = host or configured.get("host") or os.uname().nodename
     path = program.store_path(configured.get("store"))
     program.become_owner(path)
-    if not (program.store or configured.get("store")):  # the default: it need not be there yet
+    if not (program.store or configured.get("store")):  # the default: it may not exist yet
         recorder.make_folder(str(path.parent))
     row = recorder.event(
         kind, jail, ip, program.clock() if at is None else at, name, "record", users=users, matches=matches, **numbers
@@ -53,7 +54,7 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
 
 
 def settings(path: Path | None) -> dict[str, Any]:
-    """Return the keys outside the configuration's tables, unchecked: loading all of it would take ten times as long."""
+    """Return the configuration's top-level keys, unvalidated: full loading would take ten times as long."""
     if path is None:
         return {}
     privileges.refuse_changeable(path)

@@ -1,4 +1,4 @@
-"""`recover`: make a damaged store whole."""
+"""`recover`: recovers a damaged store."""
 
 import click
 
@@ -14,7 +14,7 @@ from f2b_digest.store import Store, damage, fault, is_there, keep_in_mind, no_st
 def command(program: Program) -> None:
     """Recover a damaged store.
 
-    Copies the store into a folder beside it, brings every row that can be read into a new store, and puts that in its
+    Copies the store into a folder beside it, copies every readable row into a new store, and puts that in its
     place. Bans that were recorded meanwhile are in the spool, and imported by the next send. A store without damage
     stays as it is.
 
@@ -26,7 +26,7 @@ def command(program: Program) -> None:
         raise no_store(path)
     with only_sender(path, PATIENCE):
         if not damage(path) and not fault(path):
-            Store(path, read_only=True).close()  # what is no store at all is told
+            Store(path, read_only=True).close()  # a file that is not a store is an error
             click.echo(f"{path} is not damaged; nothing to recover")
             return
         recovered = recover(path)

@@ -1,4 +1,4 @@
-"""The hosts of a fleet, as the centre's administrator enrols, lists and retires them. No event is read here."""
+"""Enrolling, listing and retiring the hosts of a fleet. No events are read here."""
 
 import secrets
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from f2b_digest.errors import CentreError, hint
 from f2b_digest.fleet import schema
 
 CONNECTIONS = 3
-"""Of one host at a time: an upload that hangs must not keep the next out."""
+"""Connections per host: a hanging upload must not block the next."""
 
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A host's way in, just made: nothing of the password is kept."""
+    """A new host's credential; the password is not stored."""
 
     host: str
     address: str
@@ -28,7 +28,7 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Life:
-    """A host, and one store of it that was ever heard; a host that never was has one without `life`."""
+    """A host and one of its stores; a host that was never in contact has one without `life`."""
 
     host: str
     enrolled_at: float
@@ -53,7 +53,7 @@ FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DE
 def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
     """Bring the centre's schema to this version; return the numbers of the files that were applied.
 
-    `address` (host:port) and `ca` (PEM) are what hosts are told; None keeps what the centre has, or else takes
+    `address` (host:port) and `ca` (PEM) are given to hosts; None keeps the centre's value, or else takes
     `default` and the authorities that systems know.
     """
     done = schema.apply(connection)
@@ -88,13 +88,13 @@ def add(connection: psycopg.Connection, host: str) -> Enrolled:
 
 
 def rotate(connection: psycopg.Connection, host: str) -> Enrolled:
-    """Give a host another password: what it has holds no longer. Raises CentreError if it is not enrolled."""
+    """Give a host a new password; the old one stops working. Raises CentreError if it is not enrolled."""
     with connection.transaction():
         return _credential(connection, host, _end_sessions(connection, host))
 
 
 def retire(connection: psycopg.Connection, host: str) -> None:
-    """Shut a host out for good; what it uploaded stays. Raises CentreError if it is not enrolled."""
+    """Revoke a host's access; its events are kept. Raises CentreError if it is not enrolled."""
     with connection.transaction():
         login = _end_sessions(connection, host)
         connection.execute("UPDATE f2b.host SET retired_at = now() WHERE host = %s", (host,))
@@ -102,7 +102,7 @@ def retire(connection: psycopg.Connection, host: str) -> None:
 
 
 def lives(connection: psycopg.Connection) -> list[Life]:
-    """Return all hosts in order, each with its stores, the last heard first."""
+    """Return all hosts in order, each with its stores, the most recent contact first."""
     if not schema.version(connection):
         raise CentreError("no centre in this database: run f2b-digest fleet init", away=False)
     with connection.cursor(row_factory=class_row(Life)) as cursor:
@@ -110,7 +110,7 @@ def lives(connection: psycopg.Connection) -> list[Life]:
 
 
 def missing(connection: psycopg.Connection) -> list[str]:
-    """Return what the server still lacks before a host can connect, each as something to do."""
+    """Return what must be set up on the server before a host can connect."""
 
     def setting(name: str) -> str:
         found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()

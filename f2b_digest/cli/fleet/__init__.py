@@ -23,7 +23,7 @@ class Commands(click.Group):
     """The commands by name, each loaded when it is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names in the order of use."""
+        """Return the names in order of use."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
@@ -39,7 +39,7 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        """Find the command; suggest names for an unknown one. Raises click's UsageError."""
         if args and args[0] not in COMMANDS:
             raise click.UsageError(f"no command {args[0]!r} ({hint('there is', COMMANDS, args[0])})", context)
         return super().resolve_command(context, args)

@@ -1,6 +1,6 @@
-"""Why a delivery failed, notes of a digest, names of reports: stored in English, told in a reader's language here.
+"""Translation of texts stored in English: reasons of failed deliveries, notes of a digest, names of reports.
 
-What a server or a program said stays as it is. Nothing is stored or rendered here.
+The output of servers and programs is not translated. Nothing is stored or rendered here.
 """
 
 import re
@@ -15,7 +15,7 @@ def N_(message: str) -> str:  # noqa: N802 - gettext's name for "translated late
 
 
 REPORTS = {"daily": N_("daily"), "weekly": N_("weekly"), "monthly": N_("monthly"), "hourly": N_("hourly")}
-"""Usual names of reports; any other is the admin's own word."""
+"""Usual names of reports; any other is the admin's own."""
 SENTENCES = (
     # ---- deliveries
     N_("given up after %(days)s days: %(reason)s"),
@@ -103,20 +103,20 @@ SENTENCES = (
     N_("unable to get local issuer certificate"),
 )
 INNER = ("reason", "words")
-"""Places of values that may be such texts themselves."""
+"""Placeholders whose values may be such texts themselves."""
 DEEPEST = 8
-"""A text of more parts than this is none of ours."""
+"""Maximum nesting depth."""
 LONGEST = 1000
-"""Characters; neither is one that is longer."""
+"""Maximum length in characters."""
 
 
 def report_name(language: Language, name: str) -> str:
-    """Return what a report is called for people; its name where that is the admin's own."""
+    """Return a report's translated name; unchanged if it is the admin's own."""
     return language.gettext(REPORTS[name]) if name in REPORTS else name
 
 
 def told(language: Language, text: str, deep: int = 0) -> str:
-    """Return a reason or note in a language: whole sentences, and the parts of "place: reason: what was said"."""
+    """Translate a reason or note: whole sentences, and the parts of "place: reason: output"."""
     if language.code == SOURCE or deep > DEEPEST or len(text) > LONGEST:
         return text
     for sentence, pattern in _patterns():

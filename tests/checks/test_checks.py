@@ -481,7 +481,7 @@ def test_an_installation_of_the_old_kind(check_apart: Check, root: Path) -> None
     )
     rewrite(root, "daemon f2b-digest", "root f2b-digest")
     ended = check()
-    assert "as root, who becomes daemon" in ended.out
+    assert "as root, switching to daemon" in ended.out
     assert not [line for line in lines(ended, "warning") if line.startswith("cron")]
 
 

@@ -364,7 +364,7 @@ def test_only_mail_can_go_to_another_address(house: House, channel: list[str]) -
     house.run("send", "daily")
     ended = house.run("resend", "1", "--to", "boss@example.org", *channel)
     assert (ended.status, ended.out) == (2, "")
-    assert "--to is for email channels" in ended.err
+    assert "--to works for email channels only" in ended.err
     assert len(deliveries(house)) == 1
 
 

@@ -128,7 +128,7 @@ def test_what_is_logged_is_silent_but_for_a_person_who_asks(config: Path, path: 
         command = [sys.executable, "-c", code, *([option] if option else []), "--config", str(config), "preview"]
         said[option] = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert said[""] == ""
-    assert "f2b-digest: language fr cannot be read: English is used\n" in said["-v"]
+    assert "f2b-digest: language fr cannot be read; using English\n" in said["-v"]
     assert "Error" not in said["-v"]
     assert "  RuntimeError\n" in said["-vv"]
 
@@ -381,7 +381,7 @@ def test_a_preview_of_any_past_period(
     [
         (["--since", "yesterdy"], "yesterday, monday"),
         (["--since", "7"], "7d"),
-        (["--until", "2026-13-01"], "no time like"),
+        (["--until", "2026-13-01"], "invalid time"),
         (["--since", "1h", "--until", "2h"], "not before"),
         (["--format", "pdf"], "html"),
         (["dayly"], "did you mean daily?"),

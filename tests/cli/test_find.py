@@ -223,7 +223,7 @@ def test_a_number_of_a_network_is_looked_up(
     fill(path, known)
     ended = f2b_digest("--config", config, "find", "AS64500")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert "database of addresses" in ended.err
+    assert "address database" in ended.err
 
     def place(ip: str) -> Place | None:
         return Place("FR", 64500 if ip.startswith(("203.0.113.", "2001:db8")) else 64501, "Réseau")

@@ -767,7 +767,7 @@ def test_an_upgrade_under_a_running_fail2ban() -> None:
         done = machine.setup("--scheduler", "cron")
         assert "the jails still run the earlier action; when you are ready, run:  fail2ban-client reload" in done.stdout
         (line,) = checked(machine, "action")
-        assert f"own, sshd began before /{ACTION} was renewed, and may run an earlier version of it" in line
+        assert f"own, sshd started before /{ACTION} was updated and may run the old version" in line
         machine("fail2ban-client", "reload", "--restart")
         assert checked(machine, "action") == []
 

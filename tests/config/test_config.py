@@ -325,7 +325,7 @@ def test_names_that_could_not_stand_in_a_file_name_or_a_message_id_are_refused(
 ) -> None:
     """Reports and channels have plain names."""
     (mistake,) = mistakes(load, f'[{table}."{name}"]\n' + CHANNEL.partition("\n")[2] * (table == "channels"))
-    assert "a name has up to 40 letters" in mistake
+    assert "names have up to 40 letters" in mistake
 
 
 @pytest.mark.parametrize("value", ["5", '"out"', '[["out"]]', "[5]", "[{}]", "true", "1979-05-27"])

@@ -444,7 +444,7 @@ def test_a_named_database_that_cannot_be_used_is_noted_and_the_others_are_used(t
         str(other),
     ]
     assert notes[0].endswith(": No such file or directory")
-    assert notes[1].endswith(": this is no file")
+    assert notes[1].endswith(": not a file")
     assert notes[5].endswith(": GeoIP2 Anonymous IP has neither countries nor networks")
     assert find([tmp_path / "none"], tmp_path)[0] is None
 

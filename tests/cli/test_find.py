@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from f2b_digest import inquiry
-from f2b_digest.cli import console, find
+from f2b_digest.cli import find
 from f2b_digest.config import Configuration, Report
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.inquiry import Inquiry
@@ -364,26 +363,6 @@ def test_the_running_fail2ban_is_asked(
     assert "not banned now" in run(*command, "192.0.2.3").out
     answers = json.loads(run(*command, "192.0.2.2", "192.0.2.1", "--json").out)
     assert [(each["asked"], [s["jail"] for s in each["standing"]]) for each in answers] == [("fail2ban", ["ssh"])] * 2
-
-
-@pytest.mark.parametrize("screen", [True, False])
-def test_what_takes_long_says_so_on_a_terminal(
-    f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch, screen: bool
-) -> None:
-    """A line of its own that is gone at the end; nothing where nobody looks."""
-    fill(path, [event()])
-    monkeypatch.setattr(console, "PATIENCE", 0.01)
-    monkeypatch.setattr(console, "is_screen", lambda *_: screen)
-    answer = inquiry.answer
-
-    def slowly(*arguments: Any, **more: Any) -> Any:
-        time.sleep(0.3)
-        return answer(*arguments, **more)
-
-    monkeypatch.setattr(inquiry, "answer", slowly)
-    ended = f2b_digest("--config", config, "find", "192.0.2.7")
-    assert "192.0.2.7: 1 ban" in ended.out
-    assert ended.err == ("" if not screen else "\rLooking up: 0 s \r\x1b[K")
 
 
 def steps(path: Path, *words: str) -> int:

@@ -426,3 +426,13 @@ def test_a_catalogue_is_read_quickly() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) < 0.5  # seconds; 0.02 where nothing else runs
+
+
+@pytest.mark.parametrize("language", i18n.known())
+@pytest.mark.parametrize(
+    ("heading", "most"),
+    [("Worst addresses", 19), ("Coordinated attacks", 40), ("Bans", 9), ("Usual", 9), ("Change", 8), ("Addresses", 10)],
+)
+def test_headings_of_the_mails_tables_fit(language: str, heading: str, most: int) -> None:
+    """What is longer is cut, or pushes the columns apart."""
+    assert len(load_language(language).gettext(heading)) <= most

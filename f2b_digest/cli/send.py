@@ -1,4 +1,4 @@
-"""`send`, and what it shares with `retry` and `resend`: the sender's lock, the lines of trouble, the exit status."""
+"""`send`, and what it shares with `retry` and `resend`: the sender's lock, error messages, the exit status."""
 
 import sys
 import time
@@ -34,11 +34,11 @@ from f2b_digest.store import (
 TRY_AGAIN = 75
 FAILED = 1
 PATIENCE = 15 * 60
-"""Seconds that a send waits for another: `send weekly` must not be skipped because cron began it with `send daily`."""
+"""Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
 
 
 LONGEST_SILENCE = 30 * 86400.0
-"""Seconds before the boot without any event or digest, from which on it is rather the clock than the host."""
+"""Seconds without any event or digest before the boot that suggest a wrong clock."""
 
 
 @click.command()
@@ -93,7 +93,7 @@ def _send_of_fleet(
 
 @contextmanager
 def sending(program: Program, configuration: Configuration) -> Iterator[Outbox]:
-    """Open where digests and deliveries are, as the only sender of a host's store."""
+    """Open the outbox, as the only sender of a host's store."""
     if program.is_centre(configuration.store):
         with centre.opened(program, configuration) as fleet:
             yield fleet
@@ -120,10 +120,10 @@ def waiting(store: Outbox) -> set[str]:
 
 
 def tidy(store: Store, configuration: Configuration, now: float) -> int:
-    """Drop what is old and reported, where that is sure; return the number of events.
+    """Prune old reported events, if that is safe; return the number of events.
 
-    Nothing is dropped by a clock that seems to have jumped: fail2ban records when it stops and starts, so that no long
-    time passes between a store's last row before the boot and the boot. A large store that nobody has checked for a
+    Nothing is pruned if the clock seems to have jumped: fail2ban records when it stops and starts, so no long
+    time passes between a store's last row before the boot and the boot. A large store that was not checked for a
     week is checked first: no digest waits for that any more.
     """
     begin_week(store.path, now)
@@ -142,7 +142,7 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
 
 
 def uptime() -> float:
-    """Return the seconds since the system's boot, those it slept for included; no clock that is set changes them."""
+    """Return the seconds since the system's boot, including sleep; setting the clock does not change them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -153,9 +153,9 @@ def compared(
     host_context: HostContext,
     compare: Callable[..., Known | None] = reconcile.take_in,
 ) -> tuple[Known | None, HostContext]:
-    """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
+    """Add bans from fail2ban's own database that are missing in this store, if this host's fail2ban feeds it.
 
-    Where the database is there and cannot be used, the host context says so, as `unseen`.
+    If the database exists but is unusable, the host context has it in `unseen`.
     """
     theirs = program.gathered.database.connection if program.gathered else None
     if theirs is None or not composition.is_fed(store, host_context):
@@ -168,7 +168,7 @@ def compared(
 
 @contextmanager
 def only_sender(path: Path, patience: float) -> Iterator[None]:
-    """Hold the sender's lock, or end with a line and the status for "later" if another sender keeps it."""
+    """Hold the sender's lock, or exit with a message and the status "deferred" if another sender keeps it."""
     with sender_lock(path, patience) as alone:
         if not alone:
             complain(f"another send has held {path} for more than {patience:g} s; nothing was done")
@@ -177,7 +177,7 @@ def only_sender(path: Path, patience: float) -> Iterator[None]:
 
 
 def open_store(path: Path) -> Store:
-    """Open the store for sending, all of it read and its spool taken in. Raises StoreError.
+    """Open the store for sending, checked and with its spool imported. Raises StoreError.
 
     The caller holds the sender's lock.
     """
@@ -190,7 +190,7 @@ def open_store(path: Path) -> Store:
             complain(f"{path}.spool.torn holds {torn} more incomplete lines; check and delete the file")
     except StoreError as error:
         trouble = str(error)
-    store = Store(path, read_only=False)  # if it cannot be opened, its own line says more
+    store = Store(path, read_only=False)  # if it cannot be opened, that error says more
     if trouble:
         complain(trouble)
     store.verify_pending()
@@ -198,7 +198,7 @@ def open_store(path: Path) -> Store:
 
 
 def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
-    """Print a line for each delivery that had trouble (all of them if `verbose`), and end with the exit status."""
+    """Print a line for each failed delivery (for all if `verbose`), and exit with the status."""
     statuses = set()
     for outcome in outcomes:
         statuses.add(outcome.status)

@@ -1,4 +1,4 @@
-"""`status`: what is pending, what was not delivered, and why. Opens the store read-only."""
+"""`status`: pending bans and undelivered digests. Opens the store read-only."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from f2b_digest.fleet.centre import Centre
 
 LONGEST_TEXT = 4096
-"""Characters: a path, or a reason with what to do, is of no use when cut."""
+"""Maximum characters: a truncated path or reason would be useless."""
 
 
 @click.command()
@@ -40,7 +40,7 @@ LONGEST_TEXT = 4096
 )
 @click.pass_obj
 def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
-    """Show pending bans and undelivered digests. The first line says whether all is well.
+    """Show pending bans and undelivered digests. The first line is the overall state.
 
     \b
     Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
@@ -78,7 +78,7 @@ class _Report:
 
 @dataclass(frozen=True)
 class _Trouble:
-    """A delivery that is still tried, failed, or was sent with a note."""
+    """A delivery that is open, failed, or was sent with a note."""
 
     report: str
     sealed_at: float
@@ -107,7 +107,7 @@ class _Upload:
 
 @dataclass(frozen=True)
 class _State:
-    """What `--json` prints; times are in UTC epoch seconds."""
+    """The output of `--json`; times are in UTC epoch seconds."""
 
     store: str
     bytes: int
@@ -118,9 +118,9 @@ class _State:
     noted: Sequence[_Trouble]
     undelivered: Sequence[_Trouble]
     fleet: _Upload | None
-    """None where the host joined no fleet."""
+    """None if the host has not joined a fleet."""
     trouble: Sequence[str]
-    """What is not well, a line each."""
+    """Problems, one line each."""
 
 
 def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
@@ -134,7 +134,7 @@ def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
 
 
 def _troubles(configuration: Configuration, store: Outbox) -> tuple[list[_Trouble], list[_Trouble]]:
-    """Return what was noted at the newest digests' deliveries, and what is not delivered."""
+    """Return the newest digests' deliveries with notes, and undelivered ones."""
     newest = [last.id for name in configuration.reports if (last := store.last_digest(name))]
     noted = store.deliveries(("sent",), digests=newest) if newest else []
     return [_Trouble.of(row) for row in noted if row.error], [_Trouble.of(row) for row in store.undelivered()]

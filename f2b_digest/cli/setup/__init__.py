@@ -1,6 +1,6 @@
-"""`setup`: install on this machine, in one go and again at any time; or take it back. The command and its options.
+"""`setup`: install, upgrade or uninstall on this machine. The command and its options.
 
-What an installation consists of stands in `installation`, what fail2ban says of it in `fail2ban`.
+The files of an installation are in `installation`, fail2ban's view of them in `fail2ban`.
 """
 
 import os

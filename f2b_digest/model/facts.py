@@ -1,4 +1,4 @@
-"""A digest's facts (findings) and advice, as plain values, each with its `kind`. No SQL, no text, no analysis here.
+"""What a digest says first: plain values, each of a kind. No SQL, no text, no judgement here.
 
 A fact with `needs_you` needs attention; the others are news. Times are in the report's zone.
 """
@@ -12,6 +12,15 @@ from pydantic import Field
 Verdict = Literal["needs_attention", "stands_out", "quiet"]
 """The digest's state, shown as red, amber and green: some fact needs attention; some news stands out, or
 the period had far more bans than usual; neither."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A fact that leads to something: all but what is told in passing."""
+
+    commands: tuple[str, ...] = ()
+    """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""
+
 
 # ---- needs attention
 
@@ -65,7 +74,7 @@ class ProxyBanned:
 
 
 @dataclass(frozen=True)
-class JailSilent:
+class JailSilent(Finding):
     """A normally active jail did not ban, and chance does not explain it."""
 
     jail: str
@@ -80,7 +89,7 @@ class JailSilent:
 
 
 @dataclass(frozen=True)
-class JailStopped:
+class JailStopped(Finding):
     """A jail was stopped, and was not started since, while others run."""
 
     jail: str
@@ -91,7 +100,7 @@ class JailStopped:
 
 
 @dataclass(frozen=True)
-class Fail2banDown:
+class Fail2banDown(Finding):
     """fail2ban does not run, or does not record here: every jail is stopped or silent."""
 
     jails: int
@@ -105,7 +114,7 @@ class Fail2banDown:
 
 
 @dataclass(frozen=True)
-class Unrecorded:
+class Unrecorded(Finding):
     """fail2ban's own database knew bans that were not recorded."""
 
     added: int
@@ -117,14 +126,14 @@ class Unrecorded:
 
 
 @dataclass(frozen=True)
-class NotDelivered:
+class NotDelivered(Finding):
     """Earlier digests of the report were not delivered."""
 
     deliveries: int
     failed: int
     """Of these, how many will not be retried."""
     digest: int
-    """The first of these: its number, channel, recipient and error."""
+    """The first of these, of the failed ones if there are any: its number, channel, recipient and what went wrong."""
     channel: str
     recipient: str
     reason: str
@@ -133,7 +142,7 @@ class NotDelivered:
 
 
 @dataclass(frozen=True)
-class Late:
+class Late(Finding):
     """Bans waited for this digest longer than the report's interval."""
 
     since: datetime
@@ -148,7 +157,7 @@ class Late:
 
 
 @dataclass(frozen=True)
-class OwnBanOver:
+class OwnBanOver(Finding):
     """The ban of an own address has ended."""
 
     jail: str
@@ -166,7 +175,7 @@ class OwnBanOver:
 
 
 @dataclass(frozen=True)
-class Surge:
+class Surge(Finding):
     """Far more bans than usual, in a jail or (None) in total."""
 
     jail: str | None
@@ -179,7 +188,7 @@ class Surge:
 
 
 @dataclass(frozen=True)
-class Drop:
+class Drop(Finding):
     """Far fewer bans than usual, in a jail or (None) in total; not none at all."""
 
     jail: str | None
@@ -201,7 +210,7 @@ class NewJail:
 
 
 @dataclass(frozen=True)
-class Concerted:
+class Concerted(Finding):
     """A campaign that is unusual for its network, concentrated in time, or tried accounts of this host."""
 
     network: str | None
@@ -229,7 +238,7 @@ class Concerted:
 
 
 @dataclass(frozen=True)
-class Targeted:
+class Targeted(Finding):
     """One user name that many addresses tried."""
 
     user: str
@@ -242,7 +251,7 @@ class Targeted:
 
 
 @dataclass(frozen=True)
-class Roaming:
+class Roaming(Finding):
     """Addresses that were banned in several jails."""
 
     addresses: int
@@ -276,50 +285,3 @@ Fact = Annotated[
     | OwnBanOver | Surge | Drop | NewJail | Concerted | Targeted | Roaming | Restarted | FirstDigest,
     Field(discriminator="kind"),
 ]  # fmt: skip
-
-# ---- advice: each with its configuration or shell lines
-
-
-@dataclass(frozen=True)
-class Increment:
-    """Increasing ban times would have prevented bans."""
-
-    spared: int
-    """Bans that happened while a doubling ban time would still have been active, of the addresses with the most
-    bans."""
-    addresses: int
-    """Whose bans these were."""
-    bans: int
-    """All bans of the digest."""
-    lines: tuple[str, ...]
-    kind: Literal["increment"] = "increment"
-
-
-@dataclass(frozen=True)
-class Recidive:
-    """A recidive jail for repeat offenders."""
-
-    addresses: int
-    """Banned at least `from_bans` times in the period."""
-    from_bans: int
-    bans: int
-    """Of these addresses."""
-    lines: tuple[str, ...]
-    kind: Literal["recidive"] = "recidive"
-
-
-@dataclass(frozen=True)
-class Block:
-    """Blocking a network of a campaign."""
-
-    network: str
-    addresses: int
-    bans: int
-    lines: tuple[str, ...]
-    """For a shell: for the jail's ban time; until the next boot."""
-    bantime: int | None = None
-    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None if unknown."""
-    kind: Literal["block"] = "block"
-
-
-Advice = Annotated[Increment | Recidive | Block, Field(discriminator="kind")]

@@ -40,7 +40,9 @@ LONGEST_TEXT = 4096
 )
 @click.pass_obj
 def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
-    """Show pending bans and undelivered digests. The first line is the overall state.
+    """Show pending bans and undelivered digests.
+
+    The first line is the overall state.
 
     \b
     Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom

@@ -1,8 +1,10 @@
-"""What one does every day, and what CI does: `nox` for all of it, `nox -l` for the list.
+"""What one does every day, and what CI does; `nox -l` lists it.
 
 Sessions use the environment that nox runs in: `.venv/bin/nox`.
 """
 
+import datetime as dt
+import re
 import sys
 from pathlib import Path
 
@@ -24,7 +26,7 @@ LINTERS = (
 GENERATED = ("README.md", "docs/commands.md", "docs/configuration.md")
 """Pages with parts that cog makes."""
 PASSES = (("-n", "2", "--dist", "worksteal", "-m", "not alone"), ("-m", "alone"))
-"""All tests: two processes share those that do not mind, then the others run one after the other."""
+"""All tests: two processes share those that can run side by side, then the others run one after the other."""
 NONE_COLLECTED = 5
 """pytest's exit status."""
 
@@ -61,15 +63,83 @@ def quick(session: nox.Session) -> None:
 @nox.session(name="all")
 def all_tests(session: nox.Session) -> None:
     """Run all tests, in two passes; arguments after -- go to pytest, and then a pass may have none to run."""
+    _passes(session, "{}")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that the quick run leaves out, in two passes; arguments after -- go to pytest."""
+    _passes(session, "slow and {}")
+
+
+def _passes(session: nox.Session, which: str) -> None:
     good = (0, NONE_COLLECTED) if session.posargs else (0,)
     failed = 0
-    for options in PASSES:
+    for *options, mark in PASSES:
         try:
-            _run(session, "pytest", "--slow", *options, *session.posargs, success_codes=good)
+            _run(session, "pytest", "--slow", *options, which.format(mark), *session.posargs, success_codes=good)
         except CommandFailed:
             failed += 1
     if failed:
         session.error(f"{failed} of {len(PASSES)} passes failed")
+
+
+@nox.session
+def pythons(session: nox.Session) -> None:
+    """Run the quick tests on the other Pythons that are supported (their environments: .nox/); some minutes each."""
+    for version in ("3.12", "3.13"):
+        folder = Path(".nox") / f"python{version}"
+        _run(session, "uv", "venv", "--quiet", "--clear", "--python", version, str(folder))
+        _run(session, "uv", "pip", "install", "--quiet", "--python", str(folder), "-e", ".[dev]")
+        session.run(str(folder / "bin/pytest"), *session.posargs, external=True)
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Build what is published into dist/: sdist, wheel, Debian package, bill of materials (CycloneDX)."""
+    session.env["SOURCE_DATE_EPOCH"] = str(
+        session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)
+    ).strip()
+    _run(session, "python", "-m", "build", "--quiet", "--outdir", "dist", ".")
+    _run(session, "python", "packaging/build_deb.py")
+    _run(session, "cyclonedx-py", "requirements", "packaging/constraints.txt", "--pyproject", "pyproject.toml",
+         "--output-reproducible", "--output-file", "dist/f2b-digest.cdx.json")  # fmt: skip
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Renew packaging/*constraints.txt: the newest libraries, with the hashes of every file of theirs."""
+    options = ("--quiet", "--upgrade", "--universal", "--python-version", "3.11", "--generate-hashes",
+               "--no-annotate", "--no-header")  # fmt: skip
+    libraries = ("pyproject.toml", "packaging/deb-requirements.txt", "--extra", "apprise")
+    for sources, place in (
+        (libraries, "constraints.txt"),
+        (("packaging/build-requirements.txt",), "build-constraints.txt"),
+    ):
+        _run(session, "uv", "pip", "compile", *sources, *options, "--output-file", f"packaging/{place}")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Ask the package index for known vulnerabilities of the locked libraries."""
+    options = ("--strict", "--require-hashes", "--disable-pip", "--progress-spinner", "off")
+    _run(session, "pip-audit", *options, "--requirement", "packaging/constraints.txt")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Cut a release: `nox -s release -- 0.2.0` sets version and CHANGELOG.md; commit, and tag that commit v0.2.0."""
+    version, today = session.posargs[0], dt.datetime.now(tz=dt.UTC).date()
+    for path, pattern, text in (
+        ("f2b_digest/__init__.py", r'(?<=__version__ = ").+(?=")', version),
+        ("CHANGELOG.md", r"(?<=^## \[Unreleased\]\n)", f"\n## [{version}] - {today}\n"),
+    ):
+        file = Path(path)
+        changed, count = re.subn(pattern, text, file.read_text(encoding="utf-8"), count=1, flags=re.MULTILINE)
+        if not count:
+            session.error(f"{path} is not as expected")
+        file.write_text(changed, encoding="utf-8")
+    renew(session)
 
 
 @nox.session

@@ -9,3 +9,8 @@ def folder(name: str) -> Path:
     """Return the folder `templates`, `cron` or `action.d`: in an installed package, else beside it in a checkout."""
     installed = _PACKAGE / "data" / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def packaged() -> bool:
+    """Say whether this program is part of a system's package, which brings the action, the units and the user."""
+    return (_PACKAGE / "data/package").exists()

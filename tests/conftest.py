@@ -32,6 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what a person may ask of the tests."""
     parser.addoption("--slow", action="store_true", help="run the slow tests, too, which the quick run leaves out")
+    parser.addoption(
+        "--fuzz",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="time for each parser in tests/system/test_fuzz.py (default: %(default)s; 720 make an hour in all)",
+    )
+    parser.addoption(
+        "--all-suites", action="store_true", help="tests/packaging/test_systemd.py on Debian 13, not only on Debian 12"
+    )
     parser.addoption("--all-faults", action="store_true", help="kill and fail at every system call, not at some")
     parser.addoption(
         "--steps",

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LARGEST_SECRET, LARGEST_BUNDLE = 64 * 1024, 4 * 2**20
 """Bytes of a file with a secret, and of one with certificates."""
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+"""How the path of a secret's file begins if systemd hands it to the unit."""
 
 
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
@@ -88,6 +90,8 @@ CertificateFile = Annotated[Contents, BeforeValidator(partial(_from_file, LARGES
 @dataclass(frozen=True)
 class Secret:
     """A secret: the value of NAME, the first line of the file NAME_file, or the environment variable NAME_env.
+
+    A file "$CREDENTIALS_DIRECTORY/…" is a credential of systemd's.
 
     It is read once, with the configuration, so that every attempt of a run uses the same, and a command that does not
     need it can run without it.
@@ -152,7 +156,7 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
     ((key, value),) = given.values.items()
     _, file, variable = keys_of(given.name)
     if key == file:
-        return _from_secret_file(_from_file(LARGEST_SECRET, value, info))
+        return _from_credential(value, info) or _from_secret_file(_from_file(LARGEST_SECRET, value, info))
     if key == variable:
         return _from_environment(key, value, info)
     if isinstance(value, str):
@@ -160,6 +164,17 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
     if isinstance(value, SecretStr):
         return Secret(value)
     raise ValueError('must be a text like "…"')
+
+
+def _from_credential(value: object, info: ValidationInfo) -> Secret | None:
+    """Return a secret that systemd hands to the unit (LoadCredential=); None if another file is named."""
+    if not isinstance(value, str) or not value.startswith(f"{CREDENTIALS}/"):
+        return None
+    folder = (info.context or {}).get("environment", {}).get(CREDENTIALS[1:])
+    if not folder:
+        why = f"{value} is a credential, which only the unit that loads it can read"
+        return Secret(SecretStr(""), value, Path(value), why)
+    return _from_secret_file(_from_file(LARGEST_SECRET, folder + value.removeprefix(CREDENTIALS), info))
 
 
 def _from_secret_file(contents: Contents) -> Secret:

@@ -129,9 +129,9 @@ def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
 
 
 def _timers() -> Iterator[Found]:
-    """Yield what systemd's timers start; of a template's, the instances that are enabled."""
-    names = {table.name for folder in UNITS for table in (ROOT / folder).glob("*.timer") if "@." not in table.name}
-    names |= {link.name for folder in UNITS for link in (ROOT / folder).glob("*.wants/*@?*.timer")}
+    """Yield what systemd's timers start: the admin's, and what is enabled of templates and of a package's."""
+    names = {table.name for table in (ROOT / UNITS[0]).glob("*.timer") if "@." not in table.name}
+    names |= {link.name for folder in UNITS for link in (ROOT / folder).glob("*.wants/*.timer")}
     for name in sorted(names):
         instance = name.partition("@")[2].removesuffix(".timer")
         table = _unit(name)
@@ -189,7 +189,7 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
     groups = os.getgrouplist(user, account.pw_gid) if os.geteuid() == 0 else None
     number, group = (account.pw_uid, account.pw_gid) if os.geteuid() == 0 else (None, None)
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a command of cron's, as cron runs it
             ["/bin/sh", "-c", command], user=number, group=group, extra_groups=groups, cwd="/", env=environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
             check=False, timeout=PATIENCE, start_new_session=True,
@@ -232,7 +232,7 @@ def _name(comm: Path) -> str:
 
 def _is_active(unit: str) -> bool:
     try:
-        return subprocess.run(["systemctl", "is-active", "--quiet", unit], timeout=10, check=False).returncode == 0
+        return subprocess.run(["systemctl", "is-active", "--quiet", unit], timeout=10, check=False).returncode == 0  # noqa: S603, S607 - fixed words
     except (OSError, subprocess.TimeoutExpired):
         log.debug("systemctl is-active %s", unit, exc_info=True)
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from f2b_digest import privileges, recorder
+from f2b_digest import privileges, recorder, resources
 from f2b_digest.cli import Program, complain
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
@@ -34,6 +34,7 @@ LOOK_AGAIN = 3600.0
 """Seconds after which fail2ban is asked for its jails again."""
 NOTHING, LOOK, WAIT = 0, 1, 2
 MISSING = "f2b-digest is installed without its extra for fleets: pip install 'f2b-digest[fleet]'"
+MISSING_LIBRARY = "PostgreSQL's client library is missing: apt install libpq5"
 
 
 @click.command()
@@ -78,7 +79,7 @@ def need_psycopg() -> None:
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        raise ConfigurationError([MISSING]) from None
+        raise ConfigurationError([MISSING_LIBRARY if resources.packaged() else MISSING]) from None
 
 
 def credential_file(program: Program) -> Path:

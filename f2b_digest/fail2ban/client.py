@@ -73,7 +73,7 @@ class Client:
 
     def _run(self, words: tuple[str, ...], patience: float, given: str = "") -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(
+            return subprocess.run(  # noqa: S603 - no shell; names are single words
                 [*self._words, *words], env=self._environment, input=given, capture_output=True, text=True,
                 errors="replace", timeout=patience, check=False,
             )  # fmt: skip

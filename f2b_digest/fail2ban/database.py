@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 WAIT = 5.0
 """Seconds; fail2ban writes in short transactions."""
+DAMAGE = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file raises: SQLite's message can quote its bytes, and Python then cannot read the message."""
 
 
 def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Event]:
@@ -32,12 +34,17 @@ def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0
     try:
         with closing(_HELD.pop(path) if path in _HELD else _connect(path)) as connection:
             yield from rows(connection, path, host, tally, history=history, since=since)
-    except sqlite3.Error as error:
-        raise SourceError(f"{path}: {error}") from None
+    except DAMAGE as error:
+        raise SourceError(f"{path}: {reason(error)}") from None
 
 
 _HELD: dict[Path, sqlite3.Connection] = {}
 """Open databases, to be read when this process may not open them any more."""
+
+
+def reason(error: Exception) -> str:
+    """Return what one of `DAMAGE` says."""
+    return "the database is damaged" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def hold(path: Path) -> None:
@@ -45,8 +52,8 @@ def hold(path: Path) -> None:
     connection = _connect(path)
     try:
         connection.execute("PRAGMA schema_version")  # it opens the file no sooner
-    except sqlite3.Error as error:
-        raise SourceError(f"{path}: {error}") from None
+    except DAMAGE as error:
+        raise SourceError(f"{path}: {reason(error)}") from None
     _HELD[path] = connection
 
 
@@ -56,9 +63,9 @@ def frozen(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("BEGIN")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error:
+    except DAMAGE as error:
         connection.close()
-        raise
+        raise sqlite3.DatabaseError(reason(error)) from None
     return connection
 
 
@@ -82,8 +89,8 @@ def rows(
             if jail != recorder.SCRATCH_JAIL:
                 tally.lines += 1
                 yield _ban(jail, ip, at, _data(data), bantime, bancount, host, history)
-    except sqlite3.Error as error:
-        raise SourceError(f"{path}: {error}") from None
+    except DAMAGE as error:
+        raise SourceError(f"{path}: {reason(error)}") from None
 
 
 def _ban(

@@ -154,7 +154,7 @@ def from_wtmp(said: bytes) -> Iterator[Login]:
     """Yield the logins that `last` tells, the newest first."""
     for line in _lines(said):
         if found := _LAST.fullmatch(line):
-            with suppress(ValueError):
+            with suppress(ValueError, OverflowError):
                 yield Login(found["ip"], found["user"], datetime.fromisoformat(found["time"]).timestamp())
 
 
@@ -173,7 +173,9 @@ def journal_command(since: float, where: Sequence[str | Path] = ()) -> list[str]
 def from_journal(said: bytes) -> Iterator[Login]:
     """Yield the logins that journalctl tells, the newest first."""
     for line in _lines(said):
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # a message that is no text is a list of bytes
+        with suppress(
+            ValueError, KeyError, TypeError, OverflowError, RecursionError
+        ):  # a message can be a list of bytes
             entry = json.loads(line)
             if found := _ACCEPTED.fullmatch(entry["MESSAGE"]):
                 yield Login(found["ip"], found["user"], int(entry["__REALTIME_TIMESTAMP"]) / 1e6)

@@ -25,7 +25,7 @@ class Output(NamedTuple):
 def output(command: Sequence[str], deadline: float, most: int) -> Output:
     """Run a program with cron's environment until its end, so many seconds or so many bytes; then it is killed."""
     try:
-        program = subprocess.Popen(
+        program = subprocess.Popen(  # noqa: S603 - fixed words, no shell
             command, env=dict(CRON), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             cwd="/",
         )  # fmt: skip

@@ -17,7 +17,7 @@ RETRY_TIMER = "/etc/systemd/system/f2b-digest-retry.timer"
 FLEET = "/etc/f2b-digest/fleet.toml"
 """What `fleet join` leaves: this host uploads to a fleet's centre."""
 FORWARD_UNITS = ("forward.service", "forward.timer")
-UNITS = ("send@.service", "send@.timer", "retry.service", "retry.timer")
+UNITS = ("send@.service", "send@.timer", "retry.service", "retry.timer", "failed@.service", ".service.d/sandbox.conf")
 IsThere = Callable[[str], bool]
 """Says whether the system has a program."""
 

@@ -81,6 +81,8 @@ class Tree:
         self.root = root
         self._undo: list[Callable[[], object]] = []
         self._kept: list[Path] = []
+        self._left: list[Path] = []
+        """Folders of ours that a removed file was in."""
 
     def at(self, path: str) -> Path:
         """Return where a path of the system is."""
@@ -162,6 +164,8 @@ class Tree:
                 self._keep(self.at(step.path))
                 remove_file(self.at(step.path))
                 manifest.files.pop(step.path, None)
+                folder = str(Path(step.path).parent)
+                self._left += [self.at(folder)] if folder in manifest.folders else []
 
     def save(self, manifest: Manifest) -> None:
         """Store the manifest, if it changed; without files, take it and the folders that setup made away."""
@@ -189,15 +193,17 @@ class Tree:
         """Undo every change that was made through this object."""
         for undo in reversed(self._undo):
             undo()
-        self._undo.clear()
-        self._kept.clear()
+        for done in (self._undo, self._kept, self._left):
+            done.clear()
 
     def settle(self) -> None:
-        """Forget how to undo."""
+        """Forget how to undo, and remove the folders that became empty."""
         for kept in self._kept:
             kept.unlink(missing_ok=True)
-        self._undo.clear()
-        self._kept.clear()
+        for folder in self._left:
+            remove_folder(folder)
+        for done in (self._undo, self._kept, self._left):
+            done.clear()
 
     def _close(self, path: Path) -> None:
         """Let nobody but its owner read a file."""

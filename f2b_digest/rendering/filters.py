@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
@@ -11,6 +12,7 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from f2b_digest.rendering import recorded
 from f2b_digest.rendering.i18n import Language
 from f2b_digest.rendering.layout import MAIL_WIDTH, STYLES, Layout, fold, painted
 
@@ -83,8 +85,9 @@ def filters(lang: Language, layout: Layout) -> dict[str, Callable[..., Any]]:
     return {
         "bar": bar, "clock": lang.clock, "column": column, "date": lang.date, "day": lang.day,
         "duration": lang.duration, "eve": eve, "listed": listed, "moment": lang.moment, "nolink": nolink,
-        "number": lang.number, "paint": paint, "percent": lang.percent, "plural": counted, "span": lang.span,
-        "territory": lang.territory, "weekday": lang.weekday, "wrap": wrap,
+        "number": lang.number, "paint": paint, "percent": lang.percent, "plural": counted,
+        "report_name": partial(recorded.report_name, lang), "span": lang.span, "territory": lang.territory,
+        "told": partial(recorded.told, lang), "weekday": lang.weekday, "wrap": wrap,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.email import Email
+from f2b_digest.errors import DeliveryError
 from tests.channels.kinds import GOOD
 
 REQUIRED = [("email", "from"), ("email", "to"), ("ntfy", "url"), ("ntfy", "topic"), ("command", "command"),
@@ -188,3 +189,17 @@ def test_a_file_is_looked_for_beside_the_configuration() -> None:
         Path("/etc/f2b-digest/smtp.password"),
         Path("/etc/ca.pem"),
     )
+
+
+def test_a_credential_of_systemd(tmp_path: Path) -> None:
+    """Where the unit has it, its first line is the secret; elsewhere only this channel fails, and says why."""
+    (tmp_path / "smtp").write_text("s3cret\n")
+    settings = {"kind": "email", "smtp": SMTP, "password_file": "$CREDENTIALS_DIRECTORY/smtp"} | GOOD["email"]
+    context = {"folder": Path("/etc/f2b-digest"), "environment": {"CREDENTIALS_DIRECTORY": str(tmp_path)}}
+    channel = Email.model_validate(settings, context=context)
+    assert channel.password
+    assert channel.password.reveal() == "s3cret"
+    channel = Email.model_validate(settings, context={"environment": {}})
+    assert channel.password
+    with pytest.raises(DeliveryError, match=r"is a credential, which only the unit that loads it can read"):
+        channel.password.reveal()

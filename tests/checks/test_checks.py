@@ -360,6 +360,16 @@ def test_a_timer_of_systemd(check: Check, root: Path) -> None:
     assert "timer: f2b-digest-test.timer is not active" in lines(ended, "error")[0]
 
 
+def test_a_timer_of_a_package_counts_once_it_is_enabled(check: Check, root: Path) -> None:
+    """A package brings timers that nobody may want: cron does it here, and no timer is missed."""
+    shutil.copytree(resources.folder("cron"), root / "usr/lib/systemd/system")
+    assert lines(check(), "error") == []
+    wants = root / "etc/systemd/system/timers.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "f2b-digest-retry.timer").symlink_to(root / "usr/lib/systemd/system/f2b-digest-retry.timer")
+    assert "f2b-digest-retry.timer is not active" in lines(check(), "error")[0]
+
+
 @pytest.mark.parametrize("times", ["Mon *-*-* 07:00:00", "Mon..Fri 07:00", "*-*-1,15 06:00", "hourly"])
 def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytest.MonkeyPatch, times: str) -> None:
     """A healthy report is healthy whenever it comes; a template's enabled instance is what starts it."""

@@ -206,10 +206,10 @@ def test_a_report_has_its_own_language(tmp_path: Path) -> None:
     loaded = config.load(file, host="web1", timezone="UTC")
     assert loaded.warnings == ()
     said = {name: preview(renderer_for(loaded, name).preferring(tmp_path / "own")) for name in loaded.reports}
-    assert said == {"daily": "fr 1 j", "weekly": "en 1 day"}
+    assert said == {"daily": "fr 1 jour", "weekly": "en 1 day"}
     file.write_text("[reports.daily]\n")
     system = renderer_for(config.load(file, host="web1", timezone="UTC", language="fr"), "daily")
-    assert preview(system.preferring(tmp_path / "own")) == "fr 1 j"
+    assert preview(system.preferring(tmp_path / "own")) == "fr 1 jour"
 
 
 def preview(renderer: Renderer) -> str:
@@ -246,25 +246,25 @@ def test_english_loads_no_catalogue() -> None:
         (lambda lang: lang.number(1234567), "1,234,567", "1\u202f234\u202f567"),
         (lambda lang: lang.number(2.5), "2.5", "2,5"),
         (lambda lang: lang.number(3.0), "3", "3"),
-        (lambda lang: lang.duration(151200), "1 day 18 h", "1 j 18 h"),
+        (lambda lang: lang.duration(151200), "1 day 18 h", "1 jour 18 h"),
         (lambda lang: lang.duration(600), "10 min", "10 min"),
-        (lambda lang: lang.duration(1209600), "2 weeks", "2 sem."),
-        (lambda lang: lang.duration(604800 * 1500), "1,500 weeks", "1\u202f500 sem."),
+        (lambda lang: lang.duration(1209600), "2 weeks", "2 semaines"),
+        (lambda lang: lang.duration(604800 * 1500), "1,500 weeks", "1\u202f500 semaines"),
         (lambda lang: lang.duration(0), "0 s", "0 s"),
-        (lambda lang: lang.duration(86400.0), "1 day", "1 j"),
+        (lambda lang: lang.duration(86400.0), "1 day", "1 jour"),
         (lambda lang: lang.duration(-1), "permanent", "permanente"),
         (lambda lang: lang.duration(None), "unknown", "inconnue"),
         (lambda lang: lang.duration(-5), "unknown", "inconnue"),
-        (lambda lang: lang.day(MORNING), "Thu 19 Nov 2026 00:00", "jeu. 19 nov. 2026 00:00"),
+        (lambda lang: lang.day(MORNING), "Thu 19 Nov 2026 00:00", "jeu. 19 nov. 2026 à 00:00"),
         (lambda lang: lang.date(MORNING), "19 Nov 2026", "19 nov. 2026"),
         (lambda lang: lang.date(MORNING, NIGHT), "19 Nov", "19 nov."),
         (lambda lang: lang.clock(NIGHT, NIGHT), "23:40", "23:40"),
-        (lambda lang: lang.clock(NIGHT, MORNING), "18 Nov 23:40", "18 nov. 23:40"),
-        (lambda lang: lang.clock(NIGHT, MORNING.replace(year=2027)), "18 Nov 2026 23:40", "18 nov. 2026 23:40"),
-        (lambda lang: lang.span(NIGHT, NIGHT.replace(second=59), MORNING), "18 Nov 23:40", "18 nov. 23:40"),
+        (lambda lang: lang.clock(NIGHT, MORNING), "18 Nov 23:40", "18 nov. à 23:40"),
+        (lambda lang: lang.clock(NIGHT, MORNING.replace(year=2027)), "18 Nov 2026 23:40", "18 nov. 2026 à 23:40"),
+        (lambda lang: lang.span(NIGHT, NIGHT.replace(second=59), MORNING), "18 Nov 23:40", "18 nov. à 23:40"),
         (lambda lang: lang.span(NIGHT, NIGHT.replace(minute=45), NIGHT), "23:40 – 23:45", "23:40 – 23:45"),
         (lambda lang: lang.span(NIGHT, MORNING, MORNING), "18 Nov 23:40 – 19 Nov 00:00",
-         "18 nov. 23:40 – 19 nov. 00:00"),
+         "18 nov. à 23:40 – 19 nov. à 00:00"),
         (lambda lang: lang.weekday(0), "Mon", "lun."),
         (lambda lang: lang.weekday(MORNING), "Thu", "jeu."),
         (lambda lang: lang.territory("DE"), "Germany", "Allemagne"),
@@ -307,7 +307,7 @@ def test_the_plural_is_the_languages() -> None:
     days = ("%(num)s day", "%(num)s days")
     index = [FRENCH._translations.plural(FRENCH._whole(n)) for n in (0, 1, 1.5, 2)]  # type: ignore[attr-defined]
     assert index == [0, 0, 0, 1]
-    assert FRENCH.ngettext(*days, 3) == "%(num)s j"
+    assert FRENCH.ngettext(*days, 3) == "%(num)s jours"
 
 
 def test_french_numbers_can_be_read_in_an_sms_and_in_a_subject() -> None:
@@ -329,9 +329,9 @@ def rendered(source: str, folder: Path, *, name: str = "a.txt", language: str = 
 def test_a_count_in_a_sentence_is_written_as_in_the_language(tmp_path: Path) -> None:
     """In each way of saying it; what is given as text stays as it is."""
     say = '{{ ngettext("%(num)s day", "%(num)s days", n) }}'
-    assert rendered(say, tmp_path, n=1234) == "1\u202f234 j"
+    assert rendered(say, tmp_path, n=1234) == "1\u202f234 jours"
     assert rendered(say, tmp_path, n=1234, language="en") == "1,234 days"
-    assert rendered(say.replace("n)", 'n, num="many")'), tmp_path, n=1234) == "many j"
+    assert rendered(say.replace("n)", 'n, num="many")'), tmp_path, n=1234) == "many jours"
     assert rendered('{{ _("%(a)s of %(b)s", a=1500, b=true) }}', tmp_path, language="en") == "1,500 of True"
     trans = "{% trans count=n %}{{ count }} ban{% pluralize %}{{ count }} bans{% endtrans %}"
     assert rendered(trans, tmp_path, n=1234, language="en") == "1,234 bans"

@@ -6,6 +6,7 @@ fills it. Nothing is started here.
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,3 +33,13 @@ def unpacked(folder: str, suite: str, package: str) -> Path:
     """Return the folder of an unpacked Debian package."""
     path = PARTS / folder
     return path if path.is_dir() else missing(f"{package} of Debian {suite}", f"unpack it (dpkg-deb -x) into {path}")
+
+
+def python(version: str) -> str:
+    """Return the path of a Python, from PATH or pyenv's folder."""
+    folders = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob(f"{version}.*/bin")
+    for folder in (*sorted(folders), *map(Path, os.environ["PATH"].split(":"))):
+        path = folder / f"python{version}"
+        if path.exists() and not subprocess.run([path, "-V"], check=False, capture_output=True).returncode:
+            return str(path)
+    return missing(f"Python {version}", "put its folder into PATH")

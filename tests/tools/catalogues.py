@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
 from f2b_digest import resources
-from f2b_digest.rendering import i18n
+from f2b_digest.rendering import i18n, recorded
 
 OPTIONS = {"trim_blocks": "true", "lstrip_blocks": "true", "keep_trailing_newline": "true", "silent": "false",
            "newstyle_gettext": "true"}  # fmt: skip
@@ -33,16 +33,16 @@ msgstr ""
 
 """
 TEMPLATES = resources.folder("templates")
-CODE = Path(i18n.__file__)
+CODE = (Path(i18n.__file__), Path(recorded.__file__))
 PERCENT = re.compile(r"%(?!%|\(\w+\)s)(?<!%%)")
 """A percent sign that is no place for a value, and not doubled."""
 
 
 def said(templates: Path = TEMPLATES) -> Catalog:
-    """Return every sentence of the templates and of rendering.i18n, in English, with the files that say it."""
+    """Return every sentence of the templates and of `CODE`, in English, with the files that say it."""
     catalogue = Catalog(project="f2b-digest")
-    for file in (*sorted(file for file in templates.rglob("*") if file.is_file()), CODE):
-        method: Any = "python" if file == CODE else babel_extract
+    for file in (*sorted(file for file in templates.rglob("*") if file.is_file()), *CODE):
+        method: Any = "python" if file in CODE else babel_extract
         with file.open("rb") as source:
             for _, sentence, comments, context in extract(method, source, DEFAULT_KEYWORDS, ["NOTE:"], OPTIONS):
                 place = f"{file.parent.name}/{file.name}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from f2b_digest import resources
 from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
 from f2b_digest.cli.setup import machine
 from f2b_digest.cli.setup.install import install
@@ -27,7 +28,11 @@ USER = "f2b-digest"
 @click.option("--purge", is_flag=True, help="Uninstall everything, including store, configuration and user.")
 @click.option("--yes", is_flag=True, help="Do not ask before restarting jails or removing files.")
 @click.option("--user", default=USER, show_default=True, help="Owner of the store, created if missing.")
-@click.option("--scheduler", type=click.Choice(["cron", "systemd"]), help="Default: cron where there is one.")
+@click.option(
+    "--scheduler",
+    type=click.Choice(["cron", "systemd"]),
+    help="Default: cron where there is one; from a package, systemd.",
+)
 @click.option("--program", "path", metavar="PATH", help="The program that cron starts. Default: this one.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Install into this tree: creates no user and runs no program.")  # fmt: skip
@@ -47,7 +52,7 @@ def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: 
     """  # noqa: D301 - click wants the character, not its name
     if program.config not in (None, SYSTEM_CONFIGURATION):
         raise click.UsageError(f"setup works with {SYSTEM_CONFIGURATION}, which cron reads: without --config")
-    job = Job(Tree(root or Path("/")), root is None, dry_run, yes, user)
+    job = Job(Tree(root or Path("/")), root is None, dry_run, yes, user, root is None and resources.packaged())
     if job.live and not dry_run and os.geteuid() != 0:
         raise SetupError("setup changes this machine and needs root; --dry-run shows what it would do")
     if purge:

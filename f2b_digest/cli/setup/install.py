@@ -36,8 +36,8 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
     """Bring the machine to what it should be, and verify that. Raises SetupError, and then the files are as before."""
     reports = machine.reports(job.tree)
     jails = _jails(job, store)
-    manifest = job.tree.manifest()
-    scheduler = scheduler or machine.scheduler(job.tree)
+    manifest = job.manifest()
+    scheduler = scheduler or machine.scheduler(job)
     files = [replace(machine.first_configuration(job, store), former_group=_make_user(job, manifest))]
     files += _files(job, jails, program, scheduler, reports)
     steps = job.retired(job.tree.plan(files, manifest))
@@ -45,6 +45,8 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
     if not any(step.verb != "keep" for step in steps):
         click.echo("all files are up to date" if not steps else "all other files are up to date")
     job.stop_timers(steps)
+    if scheduler == "cron":
+        job.stop_the_packages_timers()
     if job.dry:
         _announce_store(job, store)
     else:
@@ -63,7 +65,9 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
 def _files(
     job: Job, jails: fail2ban_jails.Jails | None, program: str, scheduler: machine.Scheduler, reports: list[str]
 ) -> list[File]:
-    files = installation.actions() if jails else []
+    files = installation.actions() if jails and not job.packaged else []
+    if job.packaged:
+        _demand_actions(job)
     if jails and jails.snippet:
         files.append(File(f"{FAIL2BAN}/{fail2ban_jails.SNIPPET}", jails.snippet.encode()))
 
@@ -72,7 +76,18 @@ def _files(
 
     if scheduler == "cron":
         return [*files, installation.cron_file(program, reports, is_there, fleet=machine.is_in_fleet(job.tree))]
+    if job.packaged:
+        return files
     return files + installation.units(program, is_there, fleet=machine.is_in_fleet(job.tree))
+
+
+def _demand_actions(job: Job) -> None:
+    """Raise SetupError if somebody removed what the package installed: dpkg respects that, fail2ban would not start."""
+    for path in installation.ACTIONS:
+        if not job.tree.at(path).exists():
+            raise SetupError(
+                f"{path} of the package is gone: apt install --reinstall -o Dpkg::Options::=--force-confmiss f2b-digest"
+            )
 
 
 def _jails(job: Job, store: str) -> fail2ban_jails.Jails | None:
@@ -239,7 +254,7 @@ def _announce_restart(job: Job, jails: fail2ban_jails.Jails | None, store: str, 
 
 def _start_timers(job: Job, steps: list[Step], timers: list[str]) -> None:
     """Tell systemd of units that were just written, and start the timers that do not run."""
-    written = has(steps, "write", UNITS) or has(steps, "move", UNITS)
+    written = any(has(steps, verb, UNITS) for verb in ("write", "move", "remove"))
     if written:
         job.systemctl("daemon-reload")
     if written or (job.live and SYSTEMD.is_dir() and not all(map(_enabled, timers))):
@@ -247,7 +262,7 @@ def _start_timers(job: Job, steps: list[Step], timers: list[str]) -> None:
 
 
 def _enabled(timer: str) -> bool:
-    return subprocess.run(["systemctl", "is-enabled", "--quiet", timer], check=False).returncode == 0
+    return subprocess.run(["systemctl", "is-enabled", "--quiet", timer], check=False).returncode == 0  # noqa: S603, S607 - fixed words
 
 
 # ---- the end

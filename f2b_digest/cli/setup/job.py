@@ -10,7 +10,7 @@ import click
 from f2b_digest import installation
 from f2b_digest.cli import complain
 from f2b_digest.errors import SetupError
-from f2b_digest.installation import CRON_FILE, File, Step, Tree, crontab
+from f2b_digest.installation import CRON_FILE, File, Manifest, Step, Tree, crontab
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,7 @@ FAIL2BAN = "/etc/fail2ban"
 SYSTEMD = Path("/run/systemd/system")
 """Is there where systemd runs (sd_booted(3))."""
 UNITS = "/etc/systemd/system/"
+ENABLED = "/etc/systemd/system/timers.target.wants"
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,21 @@ class Job:
     yes: bool
     user: str
     """Who owns the store."""
+    packaged: bool = False
+    """The package manager owns the program, the action, the units and the user: none is written or removed here."""
 
     @property
     def jails(self) -> Path:
         """fail2ban's folder."""
         return self.tree.at(FAIL2BAN)
+
+    def manifest(self) -> Manifest:
+        """Return what an earlier setup wrote, less what became the package's. Raises SetupError."""
+        manifest = self.tree.manifest()
+        if self.packaged:
+            for path in installation.ACTIONS:
+                manifest.files.pop(path, None)
+        return manifest
 
     def run(self, *words: str) -> None:
         """Run a program, and say so; in a dry run or a tree, only say it. Raises SetupError."""
@@ -44,7 +55,7 @@ class Job:
             return
         click.echo(f"run    {' '.join(words)}")
         try:
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - setup's own words, no shell
         except OSError as error:
             raise SetupError(f"{words[0]}: {error.strerror}") from None
         if done.returncode:
@@ -96,6 +107,12 @@ class Job:
         if any(step.path.startswith(UNITS) and step.verb in ("remove", "leave") for step in steps):
             fleet = any(step.path.startswith(f"{UNITS}f2b-digest-forward") for step in steps)
             self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"], fleet=fleet))
+
+    def stop_the_packages_timers(self) -> None:
+        """Stop those that are enabled; their files stay."""
+        enabled = [link.name for link in self.tree.at(ENABLED).glob("f2b-digest-*.timer")] if self.packaged else []
+        if enabled:
+            self.systemctl("disable", "--now", *sorted(enabled))
 
 
 def has(steps: list[Step], verb: str, start: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from f2b_digest import config, installation, recorder
 from f2b_digest.cli import Program, local_language, local_zone
-from f2b_digest.cli.setup.job import Job
+from f2b_digest.cli.setup.job import SYSTEMD, Job
 from f2b_digest.errors import ConfigurationError
 from f2b_digest.fail2ban import jails
 from f2b_digest.installation import File, Tree
@@ -44,8 +44,13 @@ def has_program(tree: Tree, program: str) -> bool:
     return tree.at(word).exists() if word.startswith("/") else find(tree, word) is not None
 
 
-def scheduler(tree: Tree) -> Scheduler:
-    """Return what starts programs here: cron where there is one."""
+def scheduler(job: Job) -> Scheduler:
+    """Return what starts programs here: cron where there is one; a package's timers, unless cron does it already."""
+    tree = job.tree
+    if job.packaged and SYSTEMD.is_dir() and tree.read(installation.CRON_FILE) is None:
+        return "systemd"
+    if job.packaged and not SYSTEMD.is_dir():
+        return "cron"
     if find(tree, "cron") or find(tree, "crond") or not find(tree, "systemctl"):
         return "cron"
     return "systemd"

@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 HOMELESS = "/nonexistent"
 """The home of a user whom setup made."""
 REMOVE_PROGRAM = "if you installed it as documented, remove it with:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest"
+REMOVE_PACKAGE = "remove it with:  apt purge f2b-digest"
 
 
 def take_back(job: Job) -> None:
     """Remove what setup wrote and nobody changed since; the store, the configuration and the user stay."""
-    manifest = job.tree.manifest()
+    manifest = job.manifest()
     steps, users = _steps(job, manifest)
     if users:
         complain(f"{users[0]} names our action: fail2ban needs its file, which stays")
@@ -49,6 +50,7 @@ def _steps(job: Job, manifest: Manifest) -> tuple[list[Step], list[Path]]:
 
 def _do(job: Job, steps: list[Step], manifest: Manifest) -> None:
     job.stop_timers(steps)
+    job.stop_the_packages_timers()
     if job.dry:
         return
     kept = {path: known for path, known in manifest.files.items() if path in installation.ACTIONS}
@@ -91,7 +93,7 @@ def purge(job: Job, store: str) -> None:
 
     Raises SetupError, before anything is removed, where fail2ban's jails would go on recording.
     """
-    manifest = job.tree.manifest()
+    manifest = job.manifest()
     steps, users = _steps(job, manifest)
     if users:
         line = jails.ACTION
@@ -102,7 +104,7 @@ def purge(job: Job, store: str) -> None:
     files = _files(job, store)
     user = _made_user(job, manifest)
     if not (steps or files or user):
-        click.echo(f"nothing to remove but the program; {REMOVE_PROGRAM}")
+        click.echo(f"nothing to remove but the program; {_how(job)}")
         _tell_cron_file(job)
         return
     job.show(steps)
@@ -121,7 +123,7 @@ def purge(job: Job, store: str) -> None:
         if user:
             job.run("userdel", user)
     _tell_other_tables(job)
-    click.echo(f"the program stays; {REMOVE_PROGRAM}")
+    click.echo(f"the program stays; {_how(job)}")
 
 
 def _remove(job: Job, files: list[Path], folder_of_store: str, folders: set[str]) -> None:
@@ -165,6 +167,10 @@ def _folders(manifest: Manifest) -> set[str]:
     return {*manifest.folders, str(Path(CONFIGURATION).parent), str(Path(recorder.DEFAULT_STORE).parent)}
 
 
+def _how(job: Job) -> str:
+    return REMOVE_PACKAGE if job.packaged else REMOVE_PROGRAM
+
+
 def _made_user(job: Job, manifest: Manifest) -> str:
     """Return the user whom setup made, or ""; one of an earlier version is known by name and home."""
     try:
@@ -172,7 +178,7 @@ def _made_user(job: Job, manifest: Manifest) -> str:
     except KeyError:
         return ""
     ours = manifest.user or (account.pw_name == "f2b-digest" and account.pw_dir == HOMELESS)
-    return account.pw_name if job.live and ours else ""
+    return account.pw_name if job.live and ours and not job.packaged else ""
 
 
 def _let_go(job: Job) -> None:

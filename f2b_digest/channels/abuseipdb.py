@@ -262,7 +262,7 @@ class AbuseIPDB(Channel):
 
     def _post(self, endpoint: str, body: bytes, content_type: str, key: str) -> dict[str, Any]:
         headers = {"Key": key, "Accept": "application/json", "Content-Type": content_type}
-        status, answer, whole = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file, ANSWER_LIMIT)
+        status, answer, whole, _ = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file, ANSWER_LIMIT)
         try:
             said = json.loads(answer)
         except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep

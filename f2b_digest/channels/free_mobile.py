@@ -110,7 +110,7 @@ class FreeMobile(Channel):
         """Hand the SMS to the service."""
         key = self.key.reveal() if self.key else ""
         body = json.dumps({"user": self.user, "pass": key, "msg": message.body.decode()}, ensure_ascii=False)
-        status, said, _ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
+        status, said, *_ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
         if status == 200:  # with no words, says the service
             if said.lstrip().startswith(b"<"):
                 reason = f"{self.url} answered 200, but with a web page: is it Free Mobile's service?"

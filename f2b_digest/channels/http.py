@@ -68,6 +68,8 @@ class Answer(NamedTuple):
     """Its beginning."""
     whole: bool
     """Whether it told its length. One that ends where the connection ends may have been cut, its head too."""
+    location: str = ""
+    """Where a redirect leads."""
 
 
 def post(
@@ -81,12 +83,14 @@ def post(
     return _request("POST", url, body, headers, ca_file, most)[0]
 
 
-def get(url: str, headers: Mapping[str, str], ca_file: Contents | None = None) -> tuple[Answer, float | None]:
+def get(
+    url: str, headers: Mapping[str, str], ca_file: Contents | None = None, most: int = ANSWER_LIMIT
+) -> tuple[Answer, float | None]:
     """Send one GET; return the answer, and the server's time in UTC epoch seconds if it told it.
 
     As for `post`, no redirect is followed, and DeliveryError is raised where there is no answer.
     """
-    answer, date = _request("GET", url, None, headers, ca_file, ANSWER_LIMIT)
+    answer, date = _request("GET", url, None, headers, ca_file, most)
     try:
         return answer, parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):  # no date, or none that is one
@@ -126,7 +130,8 @@ def _request(
             )  # fmt: skip
             try:
                 whole = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
-                return Answer(answer.status, _content(answer, most), whole), answer.headers.get("Date", "")
+                told = answer.headers.get
+                return Answer(answer.status, _content(answer, most), whole, told("Location", "")), told("Date", "")
             finally:
                 answer.close()
     except urllib3.exceptions.SSLError as error:

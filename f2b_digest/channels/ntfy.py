@@ -119,7 +119,7 @@ class Ntfy(Login):
         """Publish, and believe only an answer that carries our message."""
         headers, secrets = self.authorization()
         headers["Content-Type"] = "application/json; charset=utf-8"
-        status, answer, whole = http.post(self.url, message.body, headers, self.ca_file)
+        status, answer, whole, _ = http.post(self.url, message.body, headers, self.ca_file)
         try:
             said = json.loads(answer)
         except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
@@ -138,7 +138,7 @@ class Ntfy(Login):
     def check(self) -> Health:
         """Ask for the account, which tells whether the token is good. Its answer holds tokens: nobody gets it."""
         login, _ = self.authorization()
-        (status, answer, _), clock = http.get(f"{self.url.rstrip('/')}/v1/account", login, self.ca_file)
+        (status, answer, *_), clock = http.get(f"{self.url.rstrip('/')}/v1/account", login, self.ca_file)
         if status in (401, 403):
             raise DeliveryError(f"{self.url}: refuses the token or the user ({status})", permanent=True)
         if status != 200:

@@ -99,7 +99,7 @@ class Webhook(Login):
         url = self._address()
         host = http.check_server(url).netloc
         headers, secrets = self._headers(message)
-        status, said, _ = http.post(url, message.body, headers, self.ca_file)
+        status, said, *_ = http.post(url, message.body, headers, self.ca_file)
         if not 200 <= status < 300:
             words = http.words(said, *_parts(url, host), *secrets) or "(it said nothing)"
             raise DeliveryError(f"{host}: HTTP status {status}: {words}", permanent=http.is_permanent(status))

@@ -11,7 +11,7 @@ import click
 
 from f2b_digest import __version__, checks, delivery
 from f2b_digest.checks import Finding, Subject, channels
-from f2b_digest.cli import Program
+from f2b_digest.cli import Program, console
 from f2b_digest.errors import ConfigurationError, StoreError
 from f2b_digest.rendering.renderer import visible
 
@@ -70,7 +70,11 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:
     """Print each finding as soon as it is there (some take seconds), unless JSON is wanted."""
-    for finding in findings:
+    while True:
+        with console.working("Examining"):
+            finding = next(findings, None)
+        if finding is None:
+            return
         if not as_json:
             line = visible(asdict(finding), LONGEST_TEXT)
             todo = f" ({line['todo']})" if line["todo"] else ""

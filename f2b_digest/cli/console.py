@@ -1,15 +1,16 @@
 """What the screen before a person can show, and how a long text gets there: nothing of this changes what is sent."""
 
 import os
+import select
 import shlex
 import shutil
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
-from threading import Event, Thread
 from time import monotonic
 from typing import Any, Literal, TextIO
 
@@ -77,34 +78,53 @@ def _like(character: str, encoding: str) -> str:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
+def working(what: str, share: Callable[[], float | None] = lambda: None) -> Iterator[None]:
     """Tell a person at a terminal that work goes on, and for how long, once it takes two seconds.
 
-    On standard error, in a line that is gone at the end. A thread writes it: nothing may be forked meanwhile.
+    On standard error, in a line that is gone at the end. A child process writes it, for a thread would forbid the work
+    to fork. `share` says there how much is done, from 0 to 1, if that can be known.
     """
-    if not is_screen(sys.stderr, os.environ):
-        yield
-        return
-    done = Event()
-    teller = Thread(target=_tell, args=(what, done), daemon=True)
-    teller.start()
+    teller = _start_teller(what, share) if is_screen(sys.stderr, os.environ) else None
     try:
         yield
     finally:
-        done.set()
-        teller.join()
+        if teller:
+            pipe, pid = teller
+            with suppress(BrokenPipeError):  # somebody ended it
+                os.write(pipe, b".")  # closing is not enough: whoever the work forked has it, too
+            os.close(pipe)
+            os.waitpid(pid, 0)
 
 
-def _tell(what: str, done: Event) -> None:
-    begun, told = monotonic(), False
-    wait = PATIENCE
-    while not done.wait(wait):
-        told, wait = True, 1.0
-        sys.stderr.write(f"\r{what}: {monotonic() - begun:.0f} s ")
-        sys.stderr.flush()
+def _start_teller(what: str, share: Callable[[], float | None]) -> tuple[int, int] | None:
+    """Return the pipe that ends the teller, and its process; None where this system starts no process more."""
+    ended, pipe = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(ended)
+        os.close(pipe)
+        return None
+    if not pid:
+        try:
+            os.close(pipe)
+            _tell(what, share, ended)
+        finally:
+            os._exit(0)
+    os.close(ended)
+    return pipe, pid
+
+
+def _tell(what: str, share: Callable[[], float | None], ended: int) -> None:
+    """Tell it until something comes by a pipe, or its other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to end
+    screen, begun, wait, told = sys.stderr.fileno(), monotonic(), PATIENCE, False
+    while not select.select([ended], [], [], wait)[0]:
+        wait, told, done = 1.0, True, share()
+        percent = "" if done is None else f"{done:.0%}, "
+        os.write(screen, f"\r\x1b[K{what}: {percent}{monotonic() - begun:.0f} s ".encode())
     if told:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        os.write(screen, b"\r\x1b[K")
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:

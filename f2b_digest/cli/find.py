@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from f2b_digest import geoip, inquiry
+from f2b_digest import geoip, inquiry, rdap
 from f2b_digest.cli import Program, complain, completion, console, times
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError
@@ -40,12 +40,13 @@ TEMPLATE = "terminal/find.txt"
 )
 @times.options("From this time on.", "Up to this time, which is excluded. Default: now.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Addresses of each jail, and digests, that are shown.")  # fmt: skip  # noqa: E501
+@click.option("--rdap", "asks_registry", is_flag=True, help="Ask the registry who holds an address or network, and where to report abuse. Uses the network, for up to 10 seconds.")  # fmt: skip  # noqa: E501
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of answers.")
 @console.options
 @click.pass_obj
 def command(
     program: Program, what: tuple[str, ...], jails: tuple[str, ...], since: str | None, until: str | None, limit: int,
-    as_json: bool, colour: console.Colour, no_pager: bool,
+    asks_registry: bool, as_json: bool, colour: console.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
     """Find all about an address, a network, a user name or a jail.
 
@@ -53,7 +54,7 @@ def command(
     needs a database of addresses). Of each: its bans, whether it is banned now, which digests told it and to whom, and
     the lines that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
     day is its beginning.
-    Nothing is asked of the network.
+    Nothing is asked of the network without --rdap.
 
     \b
     Examples:  f2b-digest find 203.0.113.59
@@ -67,6 +68,7 @@ def command(
     ips = list(inquiry.addresses(what))
     renderer = Renderer(folder("templates"), configuration.templates, language=configuration.language)
     said = server.ask_banned(Client(environment=CRON), ips) if program.asks_host else None
+    registries = _registries() if asks_registry else None
     path = program.begin(configuration)
     geography, notes = geoip.find(configuration.geography)
     for note in notes:
@@ -81,6 +83,9 @@ def command(
                 inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
             ]  # fmt: skip
     answers = _worth_telling(answers)
+    if registries:
+        with console.working("Asking the registry"):
+            answers = _registered(answers, registries())
     if as_json:
         click.echo(json.dumps([_document(each) for each in answers], default=_plain, indent=2))
         return
@@ -98,6 +103,32 @@ def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
         for each in answers
         if each.inquiry.kind != "user" or each.counts.totals.bans or each.inquiry.text not in known
     ]
+
+
+def _registries() -> Callable[[], rdap.Registries] | None:
+    """Load what asking takes, while root can; the clock begins at the call. None, and a line, where that fails."""
+    try:
+        rdap.prepare()
+    except rdap.RdapError as error:
+        complain(str(error))
+        return None
+    return rdap.Registries
+
+
+def _registered(answers: Sequence[Answer], registries: rdap.Registries) -> list[Answer]:
+    """Add what the registry says to the answers on addresses and networks; complain where it says nothing."""
+    found = []
+    for answer in answers:
+        registered, trouble = None, "registries are asked about addresses and networks only"
+        if answer.inquiry.network is not None:
+            try:
+                registered, trouble = registries.ask(answer.inquiry.network), ""
+            except rdap.RdapError as error:
+                trouble = str(error)
+        if trouble:
+            complain(f"--rdap: {answer.inquiry.text}: {trouble}")
+        found.append(replace(answer, registered=registered))
+    return found
 
 
 def _variables(answer: Answer, path: Path, configuration: Configuration) -> dict[str, Any]:

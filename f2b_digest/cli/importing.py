@@ -1,6 +1,5 @@
 """`import`: the history that fail2ban left in its logs and its database, and what else the past holds."""
 
-import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,11 +7,11 @@ from pathlib import Path
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import Program, complain
+from f2b_digest.cli import Program, complain, console
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
-from f2b_digest.fail2ban.files import Tally
+from f2b_digest.fail2ban.files import Tally, share_read
 from f2b_digest.fail2ban.history import KNOWN, SourceError, hold, read
 from f2b_digest.model.event import Event
 from f2b_digest.store import append_events
@@ -44,9 +43,9 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     if not (program.store or configuration.store):  # the default: it need not be there yet
         recorder.make_folder(str(path.parent))
     tally = Tally()
-    rows = read(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
-    with _progress(rows, sys.stderr.isatty()) as shown:
-        added = write(path, shown, tally)
+    with console.working("Importing", lambda: share_read(paths)):
+        rows = read(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
+        added = write(path, rows, tally)
     tell(tally)
     click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
     if tally.failures:
@@ -80,15 +79,6 @@ def tell(tally: Tally) -> None:
         complain(f"{words}. They were left out")
     for line in (*tally.notes, *tally.torn):
         complain(line)
-
-
-@contextlib.contextmanager
-def _progress(rows: Iterator[Event], terminal: bool) -> Iterator[Iterator[Event]]:
-    if not terminal:
-        yield rows
-        return
-    with click.progressbar(rows, label="Importing", file=sys.stderr, show_pos=True, update_min_steps=1000) as bar:
-        yield iter(bar)
 
 
 def write(path: Path, events: Iterable[Event], tally: Tally) -> int:

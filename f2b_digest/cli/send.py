@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, centre, complain, completion, report_named
+from f2b_digest.cli import Program, centre, complain, completion, console, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -72,8 +72,9 @@ def _send(
     with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
-        outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
-        tidy(store, configuration, program.clock())
+        with console.working("Sending"):
+            outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
+            tidy(store, configuration, program.clock())
         return outcomes, waiting(store)
 
 
@@ -84,7 +85,8 @@ def _send_of_fleet(
         context = centre.host_context(configuration)
         for line in fleet.silences(program.clock()):
             complain(line)
-        outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
+        with console.working("Sending"):
+            outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
         fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
         return outcomes, waiting(fleet)
 

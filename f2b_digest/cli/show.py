@@ -82,7 +82,8 @@ def command(
             digest = _recounted(configuration, store, sealed, digest, jails, everything=everything)
     layout = layout_of(form, output, colour)
     renderer = (renderers.get(digest.report) or renderers[""]).with_layout(layout)
-    text, _ = show(digest, form, renderer, everything=everything)
+    with console.working("Rendering the digest"):
+        text, _ = show(digest, form, renderer, everything=everything)
     write(target, text, colour=layout.colour, pager=not no_pager)
 
 
@@ -119,7 +120,7 @@ def _recounted(
     selection = Selection(
         sealed.first_id, sealed.last_id, jails=jails or configuration.jails.get(digest.report, ("*",))
     )
-    with store.report(selection, EVERY if everything else SHOWN) as source:
+    with console.working("Counting the bans"), store.report(selection, EVERY if everything else SHOWN) as source:
         counts = source.counts(
             zone=zone_of(configuration, digest.report), start=digest.start.timestamp(), end=digest.end.timestamp(),
             campaigns=campaign_rule(digest.campaign_from), geography=geoip.find(configuration.geography)[0],

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program, centre, metrics, trouble, zone_of
+from f2b_digest.cli import Program, centre, console, metrics, trouble, zone_of
 from f2b_digest.cli.console import plural
 from f2b_digest.config import Configuration, Report
 from f2b_digest.rendering.renderer import visible
@@ -172,10 +172,10 @@ def _report_of(report: Report, pending: Pending, last: Sealed | None) -> _Report
 
 def _state_of(program: Program, configuration: Configuration) -> _State:
     if program.is_centre(configuration.store):
-        with centre.opened(program, configuration) as fleet:
+        with centre.opened(program, configuration) as fleet, console.working("Reading the centre"):
             return _state_of_fleet(configuration, fleet)
     path = program.begin(configuration)
-    with Store(path, read_only=True) as store:
+    with Store(path, read_only=True) as store, console.working("Reading the store"):
         return _state(configuration, store, path, program.clock())
 
 

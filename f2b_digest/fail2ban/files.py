@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from f2b_digest.errors import F2bDigestError
 
 LONGEST = 1 << 20
 """Bytes of a line; a longer one (a file without line ends) comes in pieces."""
+SQLITE = b"SQLite format 3\0"
 _SHOWN = 200
 """Characters of a line that is named in a message."""
 
@@ -132,7 +133,19 @@ class _Again(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         count = os.preadv(self._descriptor, [buffer], self._at)
         self._at += count
+        os.lseek(self._descriptor, self._at, os.SEEK_SET)  # for `share_read`; nothing is read by this place
         return count
+
+
+def share_read(paths: Iterable[Path]) -> float | None:
+    """Return which part of the bytes of held files was read, from 0 to 1; None where there are none.
+
+    Of packed files, their packed bytes. A process that was forked meanwhile can ask, too: places are shared. Databases,
+    which SQLite reads, do not count.
+    """
+    held = [_HELD[path] for path in paths if path in _HELD and os.pread(_HELD[path], len(SQLITE), 0) != SQLITE]
+    size = sum(os.fstat(descriptor).st_size for descriptor in held)
+    return sum(os.lseek(descriptor, 0, os.SEEK_CUR) for descriptor in held) / size if size else None
 
 
 def modified(path: Path) -> datetime:

@@ -30,7 +30,7 @@ KNOWN = (
 
 def is_database(path: Path) -> bool:
     """Say whether a file is an SQLite database. Raises SourceError."""
-    return beginning(path, 16) == b"SQLite format 3\0"
+    return beginning(path, len(files.SQLITE)) == files.SQLITE
 
 
 def hold(paths: Iterable[Path], standard_input: Callable[[], BinaryIO]) -> tuple[Path, ...]:

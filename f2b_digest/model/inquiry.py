@@ -72,6 +72,20 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Registration:
+    """What a registry says of an address or a network, each text fit for a terminal and maybe empty."""
+
+    holder: str
+    """Never empty."""
+    abuse: str
+    """An address of mail."""
+    name: str
+    """As the registry calls the network."""
+    network: str
+    """In CIDR; the first, where several make up what was registered."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """All that is known of what was asked."""
 
@@ -101,5 +115,5 @@ class Answer:
     """Lines for a shell."""
     ignore: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
-    registered: str = ""
-    """Holder and contact for abuse by a registry, where one was asked."""
+    registered: Registration | None = None
+    """None where no registry was asked, or none answered."""

@@ -47,11 +47,35 @@ def network_of(ip: bytes) -> str | None:
     return socket.inet_ntop(socket.AF_INET6, packed[:6] + bytes(10)) + "/48"
 
 
-def add_function(connection: sa.Connection) -> None:
-    """Give SQL the function `network_of`, of an id as a BLOB."""
-    cast("Any", connection.connection.driver_connection).create_function(
-        "network_of", 1, network_of, deterministic=True
-    )
+class _Tightest:
+    """How many of some times are within `TIGHT` from one of them on, at most, and from which: an aggregate for SQL.
+
+    A window function of SQLite's own takes three times as long.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def step(self, at: float) -> None:
+        """Take a time, in UTC epoch seconds."""
+        self._times.append(at)
+
+    def finalize(self) -> str:
+        """Return both as text; of several such times, the first."""
+        times, end, most, since = sorted(self._times), 0, 0, 0.0
+        for start, at in enumerate(times):
+            while end < len(times) and times[end] <= at + TIGHT:
+                end += 1
+            if end - start > most:
+                most, since = end - start, at
+        return f"{most} {since!r}"
+
+
+def add_functions(connection: sa.Connection) -> None:
+    """Give SQL the function `network_of`, of an id as a BLOB, and the aggregate `tightest`, of times."""
+    driver = cast("Any", connection.connection.driver_connection)
+    driver.create_function("network_of", 1, network_of, deterministic=True)
+    driver.create_aggregate("tightest", 1, _Tightest)
 
 
 def find(
@@ -64,10 +88,10 @@ def find(
     """
     connection.execute(sa.text(_OF_A_NETWORK), {"least": rule.of_network})
     connection.execute(sa.text(_OF_A_NUMBER), {"least": rule.of_number})
-    connection.execute(sa.text(_MEMBERS))
-    connection.execute(sa.text(_TIGHT), {"within": TIGHT})
+    connection.execute(sa.text("CREATE INDEX temp.campaign_network ON campaign (network)"))
+    connection.execute(sa.text(_TIGHT))
     connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS})
-    connection.execute(sa.text("DELETE FROM temp.member WHERE campaign NOT IN (SELECT id FROM temp.shown)"))
+    connection.execute(sa.text(_OF_THE_SHOWN))
     connection.execute(sa.text("CREATE INDEX temp.member_ip ON member (ip)"))
     tried = _by_campaign(connection, _ON_ACCOUNTS, {"accounts": json.dumps(sorted(accounts))})
     hours = _by_campaign(connection, _HOURS, {})
@@ -77,7 +101,8 @@ def find(
     worst = _by_campaign(connection, _WORST, {})
     found = []
     shown = connection.execute(sa.text("SELECT * FROM temp.shown ORDER BY place"))
-    for key, network, asn, addresses, bans, failures, uncounted, within, since, _ in shown:
+    for key, network, asn, addresses, bans, failures, uncounted, within, _ in shown:
+        together, since = within.split()
         place = geo.find(worst[key][0][0])
         names = users.get(key, [])
         campaign = Campaign(
@@ -85,7 +110,7 @@ def find(
             addresses=addresses, bans=bans, failures=failures, jails=tuple(jail for (jail,) in of_jails[key]),
             users=tuple(name for name, _ in names), more_users=names[0][1] - len(names) if names else 0,
             cidrs=tuple(cidr for (cidr,) in cidrs[key]), uncounted=uncounted, first=moment(hours[key][0][0], zone),
-            last=moment(hours[key][0][1], zone), tight=within, tight_from=moment(since, zone),
+            last=moment(hours[key][0][1], zone), tight=int(together), tight_from=moment(float(since), zone),
             on_accounts=tried[key][0][0] if key in tried else 0,
         )  # fmt: skip
         found.append(campaign)
@@ -179,43 +204,35 @@ HAVING sum(who.network NOT IN (SELECT network FROM temp.campaign WHERE network I
 """
 # An address may be in two campaigns: in its network's, and in its network number's.
 _MEMBERS = """
-CREATE TEMP TABLE member AS
-SELECT campaign.rowid AS campaign, who.ip, who.network, who.bans, who.first
-FROM temp.campaign JOIN temp.who ON who.network = campaign.network
+SELECT {of}.{id} AS campaign, who.ip, who.network, who.bans, who.first
+FROM temp.who CROSS JOIN temp.{of} ON {of}.network = who.network
 UNION ALL
-SELECT campaign.rowid, who.ip, who.network, who.bans, who.first
-FROM temp.campaign JOIN temp.place ON place.asn = campaign.asn JOIN temp.who ON who.rowid = place.who
-WHERE campaign.network IS NULL AND who.network IS NOT NULL
+SELECT {of}.{id}, who.ip, who.network, who.bans, who.first
+FROM temp.{of} JOIN temp.place ON place.asn = {of}.asn JOIN temp.who ON who.rowid = place.who
+WHERE {of}.network IS NULL AND who.network IS NOT NULL
 """
-# How many addresses were banned for the first time within the hours from one on, and from which they were the most.
 _TIGHT = """
 CREATE TEMP TABLE tight AS
-SELECT campaign, within, first FROM (
-    SELECT campaign, within, first, row_number() OVER (PARTITION BY campaign ORDER BY within DESC, first) AS place
-    FROM (
-        SELECT campaign, first, count(*) OVER (
-            PARTITION BY campaign ORDER BY first RANGE BETWEEN CURRENT ROW AND :within FOLLOWING
-        ) AS within
-        FROM temp.member
-    ) AS each
-) AS ranked WHERE place = 1
-"""
-# All addresses within the same hours make a ban count twice.
+SELECT campaign, tightest(first) AS hours FROM ({members}) GROUP BY campaign
+""".format(members=_MEMBERS.format(of="campaign", id="rowid"))
+# All addresses within the same hours make a ban count twice. The cast takes the number that the text begins with.
 _SHOWN = """
 CREATE TEMP TABLE shown AS
-SELECT campaign.rowid AS id, network, asn, addresses, bans, failures, uncounted, tight.within, tight.first AS since,
+SELECT campaign.rowid AS id, network, asn, addresses, bans, failures, uncounted, hours,
        row_number() OVER (
-           ORDER BY bans * (1.0 + 1.0 * tight.within / addresses) DESC, addresses DESC, network, asn
+           ORDER BY bans * (1.0 + 1.0 * CAST(hours AS INTEGER) / addresses) DESC, addresses DESC, network, asn
        ) AS place
 FROM temp.campaign JOIN temp.tight ON tight.campaign = campaign.rowid ORDER BY place LIMIT :most
 """
+_OF_THE_SHOWN = f"CREATE TEMP TABLE member AS {_MEMBERS.format(of='shown', id='id')}"
+# In all that follow, CROSS JOIN has SQLite go through the large table once, and look up its rows among the members.
 _HOURS = """
 SELECT campaign, min(address.first), max(address.last)
-FROM temp.member CROSS JOIN temp.address USING (ip) GROUP BY campaign
+FROM temp.address CROSS JOIN temp.member USING (ip) GROUP BY campaign
 """
 _ON_ACCOUNTS = """
 SELECT campaign, count(DISTINCT member.ip)
-FROM temp.member CROSS JOIN temp.tried USING (ip) JOIN temp.named USING (users)
+FROM temp.tried CROSS JOIN temp.member USING (ip) JOIN temp.named USING (users)
 WHERE name IN (SELECT value FROM json_each(:accounts)) GROUP BY campaign
 """
 _JAILS = """

@@ -1,7 +1,8 @@
 """The sums of a digest, in SQLite's SQL: few passes over the events, all else from their few rows. Nothing is written.
 
 What it says beyond totals, jails and addresses is in the modules beside this one; each reads the temporary tables
-that are made here: `address` (by jail and id), `who` (by id) and `worst` (what is shown of `address`).
+that are made here: `tried` (by jail, id and list of names), `address` (by jail and id), `who` (by id), `jail`, and
+`worst` (what is shown of `address`).
 """
 
 import json
@@ -46,7 +47,7 @@ def count(
     start = (end if first is None else min(first, end)) if start is None else start
     places = geo.GeoCache(geography)
     jails = _jails(connection, where, values, zone, places, most.jails)
-    store_users.gather(connection, where, values)
+    store_users.gather(connection)
     geo.look_up(connection, places)
     found, found_in_all = store_campaigns.find(connection, campaigns, places, zone, users - {ROOT})
     several, several_in_all = store_users.several(connection)
@@ -73,9 +74,10 @@ def count(
 def group(connection: sa.Connection, wanted: Wanted, most: Most) -> None:
     """Make the temporary tables of some bans. They go when the transaction is rolled back."""
     where, values = wanted
-    store_campaigns.add_function(connection)
-    connection.execute(sa.text(_GROUP.format(where=where)), values)
-    connection.execute(sa.text(_WHO))
+    store_campaigns.add_functions(connection)
+    connection.execute(sa.text(_TRIED.format(where=where)), values)
+    for table in (_GROUP, _WHO, _JAILS):
+        connection.execute(sa.text(table))
     connection.execute(sa.text(_WORST), {"jails": most.jails, "addresses": most.addresses})
 
 
@@ -99,11 +101,19 @@ def addresses(connection: sa.Connection) -> list[Banned]:
 # total() and not sum(), which is an error beyond 64 bits: one absurd row must not stop every digest. A ban whose
 # failures nobody knows has none: their sum is that of the others, and unknown where there are no others.
 FAILURES = "CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END"
+# The one pass that a million bans pay for. Most addresses try one list of names, so that there are few more rows than
+# of `address`, which the list's grouping then spares a second pass.
+_TRIED = f"""
+CREATE TEMP TABLE tried AS
+SELECT jail, ip, users, count(*) AS bans, {FAILURES} AS failures, count(*) - count(failures) AS uncounted,
+       min(at) AS first, max(at) AS last
+FROM event WHERE {{where}} GROUP BY jail, ip, users
+"""
 _GROUP = f"""
 CREATE TEMP TABLE address AS
-SELECT jail, ip, count(*) AS bans, {FAILURES} AS failures, count(*) - count(failures) AS uncounted,
-       min(at) AS first, max(at) AS last
-FROM event WHERE {{where}} GROUP BY jail, ip
+SELECT jail, ip, sum(bans) AS bans, {FAILURES} AS failures, sum(uncounted) AS uncounted,
+       min(first) AS first, max(last) AS last
+FROM temp.tried GROUP BY jail, ip
 """
 # An id has a network only if it is an address: as bytes, because a text need not be UTF-8.
 _WHO = f"""
@@ -113,21 +123,29 @@ SELECT ip, count(*) AS jails, sum(bans) AS bans, {FAILURES} AS failures, sum(unc
 FROM temp.address GROUP BY ip
 """
 _TOTALS = f"""
-SELECT coalesce(sum(bans), 0), (SELECT count(*) FROM temp.who), count(DISTINCT jail),
+SELECT coalesce(sum(bans), 0), (SELECT count(*) FROM temp.who), count(*),
        CASE WHEN count(*) THEN {FAILURES} ELSE 0 END, coalesce(sum(uncounted), 0), min(first)
-FROM temp.address
+FROM temp.jail
 """
+# `low` and `high` are between which rows of `address` a jail's are: these are in the order of jails.
 _JAILS = f"""
-SELECT jail, sum(bans) AS bans, count(*) AS addresses, {FAILURES} AS failures, sum(uncounted) AS uncounted
+CREATE TEMP TABLE jail AS
+SELECT jail, sum(bans) AS bans, count(*) AS addresses, {FAILURES} AS failures, sum(uncounted) AS uncounted,
+       min(first) AS first, min(rowid) AS low, max(rowid) AS high
 FROM temp.address GROUP BY jail ORDER BY bans DESC, jail
 """
+_WORST_JAILS = "SELECT * FROM temp.jail ORDER BY bans DESC, jail LIMIT :jails"
+_ORDER = "bans DESC, coalesce(failures, 0) DESC, last DESC, ip"
+# Sorted within a LIMIT, a jail's addresses are only compared with its worst ones so far.
 _WORST = f"""
 CREATE TEMP TABLE worst AS
-SELECT * FROM (
-    SELECT jail, ip, bans, failures, uncounted, first, last,
-           row_number() OVER (PARTITION BY jail ORDER BY bans DESC, coalesce(failures, 0) DESC, last DESC, ip) AS place
-    FROM temp.address WHERE jail IN (SELECT jail FROM ({_JAILS}) LIMIT :jails)
-) WHERE place <= :addresses
+SELECT address.*, row_number() OVER (PARTITION BY jail ORDER BY {_ORDER}) AS place
+FROM temp.address WHERE rowid IN (
+    SELECT worst.rowid FROM ({_WORST_JAILS}) AS each CROSS JOIN temp.address AS worst WHERE worst.rowid IN (
+        SELECT rowid FROM temp.address AS one
+        WHERE one.rowid BETWEEN each.low AND each.high AND one.jail = each.jail ORDER BY {_ORDER} LIMIT :addresses
+    )
+)
 """
 _ADDRESSES = f"""
 SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.uncounted, worst.first, worst.last, {BANTIME},
@@ -193,9 +211,7 @@ def _jails(
         worst.setdefault(jail, []).append(address)
     return [
         _jail(Jail(name, bans, addresses, failures, tuple(worst.get(name, ())), uncounted=uncounted))
-        for name, bans, addresses, failures, uncounted in connection.execute(
-            sa.text(f"{_JAILS} LIMIT :most"), {"most": most}
-        )
+        for name, bans, addresses, failures, uncounted, *_ in connection.execute(sa.text(_WORST_JAILS), {"jails": most})
     ]
 
 

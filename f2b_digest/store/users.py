@@ -1,7 +1,6 @@
 """Who came, in SQLite's SQL, from the tables of `summary`: newcomers, ids of several jails, names that were tried."""
 
 import json
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -39,7 +38,8 @@ def several(connection: sa.Connection) -> tuple[tuple[Several, ...], int]:
 _ELSEWHERE = """
 CREATE TEMP TABLE elsewhere AS
 SELECT ip, count(*) AS jails, sum(bans) AS bans FROM temp.address
-WHERE substr(jail, 1, 8) <> 'recidive' GROUP BY ip HAVING count(*) > 1
+WHERE ip IN (SELECT ip FROM temp.who WHERE jails > 1) AND substr(jail, 1, 8) <> 'recidive'
+GROUP BY ip HAVING count(*) > 1
 """
 _SEVERAL = """
 SELECT most.ip, most.bans, address.jail
@@ -49,25 +49,20 @@ ORDER BY most.jails DESC, most.bans DESC, most.ip, address.bans DESC, address.ja
 """
 
 
-def gather(connection: sa.Connection, where: str, values: dict[str, Any]) -> None:
-    """Make the temporary tables `tried` (bans by list of names and id) and `named` (each list's names, each once).
+def gather(connection: sa.Connection) -> None:
+    """Make the temporary table `named`: the names of each list in `tried`, each once.
 
     Most bans have one of few lists: these are read as JSON, and not the list of each ban.
     """
-    connection.execute(sa.text(_TRIED.format(where=where)), values)
     connection.execute(sa.text(_NAMED_TABLE))
     connection.execute(sa.text(_NAMED))
 
 
-_TRIED = """
-CREATE TEMP TABLE tried AS
-SELECT users, ip, count(*) AS bans FROM event WHERE event.users IS NOT NULL AND {where} GROUP BY users, ip
-"""
 _NAMED_TABLE = "CREATE TEMP TABLE named (users TEXT, name TEXT, PRIMARY KEY (users, name)) WITHOUT ROWID"
 _NAMED = """
 INSERT INTO temp.named
 SELECT DISTINCT list.users, user.value
-FROM (SELECT DISTINCT users FROM temp.tried) AS list
+FROM (SELECT DISTINCT users FROM temp.tried WHERE users IS NOT NULL) AS list
 CROSS JOIN json_each(CASE WHEN json_valid(list.users) THEN list.users ELSE '[]' END) AS user
 WHERE user.type = 'text'
 """

@@ -61,7 +61,7 @@ class HttpService:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 request = Request(self.path, headers, body)
                 service.requests.append(request)
@@ -73,6 +73,8 @@ class HttpService:
                 self.send_header("Connection", "close")
                 self.end_headers()
                 self.wfile.write(answer.body)
+
+            do_GET = do_POST  # noqa: N815 - http.server's name
 
             def log_message(self, *_: Any) -> None:
                 pass

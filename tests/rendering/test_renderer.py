@@ -308,7 +308,9 @@ def test_a_template_opens_with_the_names_of_its_variables(name: str) -> None:
     assert used or list(meta.find_referenced_templates(parsed))
     assert used - set(re.findall(r"\w+", comment)) == set()
     answer = {field.name for each in (Answer, Counts) for field in fields(each)} | {"asked_who", "store", "timezone"}
-    known = answer if name.startswith("terminal/") else {*document(digest_of("x")), *BESIDE, "language", "width"}
+    known = (
+        answer if name.startswith("terminal/") else {*document(digest_of("x")), *BESIDE, "language", "stored", "width"}
+    )
     assert used <= known
 
 

@@ -192,5 +192,5 @@ def test_every_kind_delivers_from_a_closed_folder(here: Path, closed: Path) -> N
     assert (here / "store/id").read_text() == f"{NOBODY}\n"
     (file, *_) = (here / "store/out").iterdir()
     assert file.stat().st_uid == NOBODY
-    assert "bannissement" in file.read_text()
+    assert "adresse" in file.read_text()
     assert set(query(here / "store/bans.sqlite3", "SELECT status FROM delivery")) == {("sent",)}

@@ -69,7 +69,7 @@ def a_weekly_report_beside_a_daily_one(world: World) -> None:
         world.name = "weekly"
 
 
-@scenario(r"Rien à signaler\.", r"\b\d+ bannissements", never=(r"(?i)action", r"\bban\b"))
+@scenario(r"Rien à signaler\.", r"\b\d+ bans", never=(r"(?i)action", r"(?i)quiet"))
 def a_usual_day_in_french(world: World) -> None:
     """The same in the admin's language."""
     world.top += 'language = "fr"\n'

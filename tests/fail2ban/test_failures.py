@@ -90,6 +90,7 @@ def fail(running: Fail2ban, jail: str, ip: str, times: int = 1) -> None:
     running.wait_until(lambda: running.messages().count(f"[{jail}] Found {ip} ") == before + times, f"{ip} in {jail}")
 
 
+@pytest.mark.slow
 def test_a_real_log_is_counted_as_its_lines_are(fail2ban: Fail2ban) -> None:
     """Nobody who was banned in any jail, by failures or by hand; also of what was rotated and packed meanwhile."""
     begun = time.time() - 60
@@ -124,6 +125,7 @@ def test_a_real_log_is_counted_as_its_lines_are(fail2ban: Fail2ban) -> None:
     assert late == Failed((("web", 1),), 1, turned), "and nothing of before the period"
 
 
+@pytest.mark.slow
 def test_what_is_no_file_or_has_no_failures_is_not_looked_at(fail2ban: Fail2ban) -> None:
     """The reason names what fail2ban is set to; a server that is down has its configuration."""
     assert hold(ask(fail2ban)).files
@@ -245,6 +247,7 @@ print(answer.addresses, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - bef
 """
 
 
+@pytest.mark.slow
 def test_a_flood_of_addresses_takes_no_more_memory(log: Path) -> None:
     """Half a million distinct ones, a quarter of them banned: within 50 MB."""
     head, banned = (

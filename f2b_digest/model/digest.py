@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
-from f2b_digest.model.facts import Advice, Fact, Verdict
+from f2b_digest.model.advice import Advice
+from f2b_digest.model.facts import Fact, Verdict
 
 PERMANENT = -1
 """fail2ban's ban time for a ban without an end."""

@@ -14,14 +14,17 @@ from f2b_digest.composition import zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.model.counts import Most
 from f2b_digest.model.digest import moment
+from f2b_digest.model.document import campaigns_of
 from f2b_digest.model.host_context import Geography, Place
-from f2b_digest.model.inquiry import Answer, Inquiry, Network, Recipient, Standing, Told
+from f2b_digest.model.inquiry import Answer, Inquiry, Members, Network, Recipient, Standing, Told
 from f2b_digest.model.selection import matches
 from f2b_digest.store import Asked, Delivery, Sealed, Store
 
 _NUMBER = re.compile(r"AS(\d{1,10})", re.IGNORECASE)
 LINES = 5
 """Jails for which there is a line to unban, ignore or block."""
+LOOKED = 5
+"""Digests that are looked through for a campaign: the newest that told of the address."""
 
 
 NOWHERE = Place(None, None, None)
@@ -101,6 +104,7 @@ def answer(
             asn=of.asn,
             name=of.name,
             neighbours=found.neighbours(single) if single is not None else None,
+            campaign=_campaign(found, told[:LOOKED], single) if single is not None else None,
             told=tuple(told[:most]),
             told_in_all=len(told),
             waiting=waiting,
@@ -158,6 +162,25 @@ def _told(configuration: Configuration, found: Asked) -> tuple[list[Told], tuple
         for digest, count in counted
     ]  # fmt: skip
     return told, waiting
+
+
+def _campaign(found: Asked, told: Sequence[Told], network: Network) -> Members | None:
+    """Return the newest campaign of a network number among some digests that an address is in."""
+    sealed = {digest.id: digest for digest in found.digests()}
+    for each in told:
+        document = found.document(each.digest)
+        for campaign in campaigns_of(document) if document else ():
+            if campaign.network is None and any(_holds(cidr, network) for cidr in campaign.cidrs):
+                worst = found.members(sealed[each.digest], campaign, network)
+                return Members(
+                    each.digest, campaign.asn, campaign.name, campaign.addresses, campaign.bans, tuple(worst)
+                )  # fmt: skip
+    return None
+
+
+def _holds(cidr: str, network: Network) -> bool:
+    around = ip_network(cidr)
+    return around.version == network.version and network.network_address in around
 
 
 def _zone(configuration: Configuration, report: str) -> ZoneInfo:

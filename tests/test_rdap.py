@@ -17,7 +17,7 @@ import trustme
 from f2b_digest import rdap
 from f2b_digest.channels import http
 from tests.channels.http_service import Answer, HttpService, Request, Script, as_json, saved
-from tests.support.program import Command
+from tests.support.program import Command, let_everybody_enter
 from tests.support.store_making import event, fill
 
 IP = "193.0.6.139"
@@ -325,8 +325,7 @@ def test_root_asks_as_the_store_s_owner(
     fill(folder / "bans.sqlite3", [event(ip=IP)])
     for each in (folder, *folder.iterdir()):
         os.chown(each, 65534, 65534)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_enter(folder)
     ended = apart("--config", config, "--store", folder / "bans.sqlite3", "find", IP, "--rdap")
     assert (ended.status, ended.err) == (0, f"f2b-digest: --rdap: {IP}: asked by 65534\n")
 

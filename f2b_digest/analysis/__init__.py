@@ -11,6 +11,7 @@ from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roa
 from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
+from f2b_digest.analysis.next_steps import with_commands
 from f2b_digest.analysis.own_addresses import OwnAddresses, own_banned
 from f2b_digest.analysis.proxies import Proxies, proxy_banned
 from f2b_digest.analysis.recommendations import FREQUENT, advised
@@ -36,7 +37,10 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
     every = inputs.baseline.all
     compared = Compared(inputs.baseline.before_all, usual(every), len(every), counts.new, counts.returning)
     found = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs, own))
-    facts = tuple(fresh(found, inputs, counts.end.timestamp()))
+    facts = tuple(
+        with_commands(fact, start=counts.start, report=inputs.report)
+        for fact in fresh(found, inputs, counts.end.timestamp())
+    )
     return Judgement(
         compared=compared,
         by_jail={
@@ -88,7 +92,7 @@ def _unrecorded(inputs: Inputs) -> Unrecorded | None:
 
 
 def _not_delivered(inputs: Inputs) -> NotDelivered | None:
-    rows = sorted(inputs.undelivered, key=lambda row: row.digest)
+    rows = sorted(inputs.undelivered, key=lambda row: (row.status != "failed", row.digest))
     if not rows:
         return None
     failed = sum(row.status == "failed" for row in rows)

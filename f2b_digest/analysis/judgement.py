@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from f2b_digest.model.advice import Advice
 from f2b_digest.model.digest import Compared
-from f2b_digest.model.facts import Advice, Fact, Verdict
+from f2b_digest.model.facts import Fact, Verdict
 
 
 class Usual(NamedTuple):

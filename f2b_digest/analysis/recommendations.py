@@ -8,9 +8,9 @@ from f2b_digest.analysis.anomalies import RECIDIVE
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses
 from f2b_digest.analysis.repeats import was_advised
+from f2b_digest.model.advice import Advice, Block, Increment, Recidive
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Campaign
-from f2b_digest.model.facts import Advice, Block, Increment, Recidive
 
 FEWEST_SPARED, SHARE_SPARED = 20, 0.1
 """Bans, and their share of all bans, that longer ban times must spare before they are advised."""

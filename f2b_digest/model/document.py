@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from f2b_digest.model.digest import Digest
+from f2b_digest.model.digest import Campaign, Digest
 
 DOCUMENT_VERSION = 1
 """Of the JSON form; a reader of an older one need not fear a new key."""
@@ -32,6 +32,12 @@ def _adapter() -> TypeAdapter[Digest]:
 def from_json(text: str) -> Digest:
     """Return the digest that `to_json` wrote; its times keep their offsets and lose their zone's name."""
     return _adapter().validate_json(text)
+
+
+def campaigns_of(text: str) -> tuple[Campaign, ...]:
+    """Return the campaigns of the digest that `to_json` wrote, without making the rest of it."""
+    found: tuple[Campaign, ...] = TypeAdapter(tuple[Campaign, ...]).validate_python(json.loads(text)["campaigns"])
+    return found
 
 
 def schema() -> dict[str, Any]:

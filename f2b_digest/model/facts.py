@@ -1,4 +1,4 @@
-"""What a digest says first, and what it advises: plain values, each of a kind. No SQL, no text, no judgement here.
+"""What a digest says first: plain values, each of a kind. No SQL, no text, no judgement here.
 
 A fact with `needs_you` asks somebody to act; the others are news. Times are in the report's zone.
 """
@@ -12,6 +12,15 @@ from pydantic import Field
 Verdict = Literal["needs_attention", "stands_out", "quiet"]
 """The whole digest in a word, shown as red, amber and green: some fact asks somebody to act; some news stands out, or
 the period had far more bans than usual; neither."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A fact that leads to something: all but what is told in passing."""
+
+    commands: tuple[str, ...] = ()
+    """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""
+
 
 # ---- what needs somebody
 
@@ -65,7 +74,7 @@ class ProxyBanned:
 
 
 @dataclass(frozen=True)
-class JailSilent:
+class JailSilent(Finding):
     """A jail that always bans did not ban, and chance does not explain it."""
 
     jail: str
@@ -80,7 +89,7 @@ class JailSilent:
 
 
 @dataclass(frozen=True)
-class JailStopped:
+class JailStopped(Finding):
     """A jail was stopped, and was not started since, while others run."""
 
     jail: str
@@ -91,7 +100,7 @@ class JailStopped:
 
 
 @dataclass(frozen=True)
-class Fail2banDown:
+class Fail2banDown(Finding):
     """fail2ban does not run, or nothing of it arrives here: every jail is stopped or silent."""
 
     jails: int
@@ -105,7 +114,7 @@ class Fail2banDown:
 
 
 @dataclass(frozen=True)
-class Unrecorded:
+class Unrecorded(Finding):
     """fail2ban's own database knew bans that were not recorded."""
 
     added: int
@@ -117,14 +126,14 @@ class Unrecorded:
 
 
 @dataclass(frozen=True)
-class NotDelivered:
+class NotDelivered(Finding):
     """Earlier digests of the report did not reach somebody."""
 
     deliveries: int
     failed: int
     """Of these, how many will not be tried again."""
     digest: int
-    """The first of these: its number, channel, recipient and what went wrong."""
+    """The first of these, of the failed ones if there are any: its number, channel, recipient and what went wrong."""
     channel: str
     recipient: str
     reason: str
@@ -133,7 +142,7 @@ class NotDelivered:
 
 
 @dataclass(frozen=True)
-class Late:
+class Late(Finding):
     """Bans waited for this digest for longer than the report's pace explains."""
 
     since: datetime
@@ -148,7 +157,7 @@ class Late:
 
 
 @dataclass(frozen=True)
-class OwnBanOver:
+class OwnBanOver(Finding):
     """An address of the admin's own side was banned, and is not any more."""
 
     jail: str
@@ -166,7 +175,7 @@ class OwnBanOver:
 
 
 @dataclass(frozen=True)
-class Surge:
+class Surge(Finding):
     """Far more bans than usual, in a jail or (None) altogether."""
 
     jail: str | None
@@ -179,7 +188,7 @@ class Surge:
 
 
 @dataclass(frozen=True)
-class Drop:
+class Drop(Finding):
     """Far fewer bans than usual, in a jail or (None) altogether; not none at all."""
 
     jail: str | None
@@ -201,7 +210,7 @@ class NewJail:
 
 
 @dataclass(frozen=True)
-class Concerted:
+class Concerted(Finding):
     """A campaign that is unusual for its network, or tight in time, or tried accounts of this host."""
 
     network: str | None
@@ -229,7 +238,7 @@ class Concerted:
 
 
 @dataclass(frozen=True)
-class Targeted:
+class Targeted(Finding):
     """One user name that many addresses tried."""
 
     user: str
@@ -242,7 +251,7 @@ class Targeted:
 
 
 @dataclass(frozen=True)
-class Roaming:
+class Roaming(Finding):
     """Addresses that were banned in several jails."""
 
     addresses: int
@@ -276,49 +285,3 @@ Fact = Annotated[
     | OwnBanOver | Surge | Drop | NewJail | Concerted | Targeted | Roaming | Restarted | FirstDigest,
     Field(discriminator="kind"),
 ]  # fmt: skip
-
-# ---- advice: each with the lines, for a configuration or a shell, that do it
-
-
-@dataclass(frozen=True)
-class Increment:
-    """Ban times that grow would have spared bans."""
-
-    spared: int
-    """Bans that came while a ban time that doubles would still have held, of the addresses with the most bans."""
-    addresses: int
-    """Whose bans these were."""
-    bans: int
-    """All bans of the digest."""
-    lines: tuple[str, ...]
-    kind: Literal["increment"] = "increment"
-
-
-@dataclass(frozen=True)
-class Recidive:
-    """A jail for those who come back."""
-
-    addresses: int
-    """Banned at least `from_bans` times in the period."""
-    from_bans: int
-    bans: int
-    """Of these addresses."""
-    lines: tuple[str, ...]
-    kind: Literal["recidive"] = "recidive"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A network that sends nothing else."""
-
-    network: str
-    addresses: int
-    bans: int
-    lines: tuple[str, ...]
-    """For a shell: for the jail's ban time; until the next boot."""
-    bantime: int | None = None
-    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None where nobody knows."""
-    kind: Literal["block"] = "block"
-
-
-Advice = Annotated[Increment | Recidive | Block, Field(discriminator="kind")]

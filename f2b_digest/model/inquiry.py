@@ -72,6 +72,21 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Members:
+    """The campaign of a network number that an address was a part of, as a digest told it."""
+
+    digest: int
+    asn: int | None
+    name: str | None
+    """Of the number's holder."""
+    addresses: int
+    """With the one that was asked about."""
+    bans: int
+    worst: tuple[tuple[str, int], ...]
+    """The others: address and bans, the most bans first. Empty where the digest's events were pruned."""
+
+
+@dataclass(frozen=True)
 class Registration:
     """What a registry says of an address or a network, each text fit for a terminal and maybe empty."""
 
@@ -104,6 +119,8 @@ class Answer:
     asn: int | None = None
     name: str | None = None
     neighbours: Neighbours | None = None
+    campaign: Members | None = None
+    """The newest that was told; an address's /24 or /48 is in `neighbours`."""
     told: tuple[Told, ...] = ()
     """The newest first."""
     told_in_all: int = 0

@@ -4,6 +4,7 @@ An address and a network are found by the index of ids, a user's name by that of
 what an answer costs is what it tells, and not all history.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -13,9 +14,11 @@ from typing import Any, NamedTuple, cast
 import sqlalchemy as sa
 
 from f2b_digest import recorder
+from f2b_digest.model.digest import Campaign
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.store.campaigns import network_of
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
+from f2b_digest.store.reads import Sealed
 from f2b_digest.store.selected import Wanted, jails
 
 MOST_ENDS, MOST_IDS = 20_000, 20_000
@@ -258,6 +261,26 @@ def neighbours(connection: sa.Connection, network: Network) -> Neighbours | None
 
 
 _COUNTED_IN_SPAN = "SELECT ip, count(*) FROM event WHERE kind = 'ban' AND ip >= :low AND ip < :high GROUP BY ip"
+
+
+def members(connection: sa.Connection, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
+    """Return the worst other addresses of a campaign that a digest told, and their bans in it."""
+    counted: Counter[str] = Counter()
+    values = {"first": sealed.first_id, "last": sealed.last_id, "jails": json.dumps(campaign.jails)}
+    for network in map(ip_network, campaign.cidrs):
+        for low, high in _spans(network):
+            for ip, bans in connection.execute(sa.text(_COUNTED_OF_DIGEST), {"low": low, "high": high} | values):
+                if _is_in(ip, network) and "/" not in ip and ip != str(besides.network_address):
+                    counted[ip] += bans
+    return sorted(counted.items(), key=lambda each: (-each[1], _order(each[0])))[:MOST_NEIGHBOURS]
+
+
+_COUNTED_OF_DIGEST = """
+SELECT ip, count(*) FROM event
+WHERE kind = 'ban' AND ip >= :low AND ip < :high AND id BETWEEN :first AND :last
+  AND jail IN (SELECT value FROM json_each(:jails))
+GROUP BY ip
+"""
 
 
 def _order(ip: str) -> int:

@@ -18,7 +18,7 @@ from f2b_digest.model.selection import Selection
 from f2b_digest.store import asked, bans, baseline, geo, lifted, selected, summary
 from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store.asked import End, Seen
-from f2b_digest.store.reads import Reads
+from f2b_digest.store.reads import Reads, Sealed
 from f2b_digest.store.selected import Wanted, wanted
 
 
@@ -132,6 +132,10 @@ class Asked(Bans):
     def neighbours(self, network: Network) -> Neighbours | None:
         """Return the other banned addresses of an address's /24 or /48; None where there is none."""
         return asked.neighbours(self._connection, network)
+
+    def members(self, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
+        """Return the worst other addresses of a campaign that a digest told, and their bans in it."""
+        return asked.members(self._connection, sealed, campaign, besides)
 
     def oldest(self) -> float | None:
         """Return when the first ban of the whole store was, in UTC epoch seconds."""

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from f2b_digest.analysis import Inputs, OwnAddresses, Proxies, analyse
+from f2b_digest.analysis.next_steps import with_commands
+from f2b_digest.analysis.verdict import STANDS_OUT
+from f2b_digest.model.advice import Block
 from f2b_digest.model.bans import Chosen, Rebans
 from f2b_digest.model.baseline import Baseline, Quiet
 from f2b_digest.model.counts import Counts
@@ -26,9 +29,20 @@ from f2b_digest.model.digest import (
     Users,
 )
 from f2b_digest.model.document import from_json, to_json
-from f2b_digest.model.facts import Block
+from f2b_digest.model.facts import (
+    Concerted,
+    Drop,
+    Fact,
+    Finding,
+    JailSilent,
+    JailStopped,
+    NotDelivered,
+    Surge,
+    Targeted,
+)
 from f2b_digest.model.host_context import HostContext, Login, Proxy
 from f2b_digest.model.told import Told
+from tests.support import samples
 
 START = datetime(2026, 11, 18, 6, tzinfo=UTC)
 END = datetime(2026, 11, 19, 6, tzinfo=UTC)
@@ -618,3 +632,45 @@ def test_no_number_ends_the_judgement(number: int, at: float) -> None:
         issue = digest(bans)
         assert analyse(issue, told)
         assert analyse(replace(issue, start=END), told)
+
+
+@pytest.mark.parametrize("fact", samples.every_fact())
+def test_no_finding_without_a_consequence(fact: Fact) -> None:
+    """Each that needs somebody or stands out has a line to act on; what is told in passing needs none."""
+    lines = (*getattr(fact, "commands", ()), getattr(fact, "unban", ""), getattr(fact, "line", ""))
+    assert any(lines) == (fact.needs_you or fact.kind in STANDS_OUT)
+
+
+NAME = "x; rm -rf 'y'"
+COMMANDS: list[tuple[Fact, list[str]]] = [
+    (JailStopped(NAME, START, None), ["fail2ban-client", "reload", "--if-exists", NAME]),
+    (JailSilent(NAME, 40.0, None), ["fail2ban-client", "status", NAME]),
+    (Drop(NAME, 1, 40.0, None), ["fail2ban-client", "status", NAME]),
+    (Drop(None, 1, 40.0, None), ["fail2ban-client", "status"]),
+    (Surge(NAME, 400, 40.0, None), ["f2b-digest", "find", NAME, "--since", "2026-11-18"]),
+    (Surge(None, 400, 40.0, None), ["f2b-digest", "history", "daily"]),
+    (NotDelivered(2, 0, 41, NAME, "x", "y"), ["f2b-digest", "status"]),
+    (NotDelivered(2, 1, 41, NAME, "x", "y"), ["f2b-digest", "resend", "41", "--channel", NAME]),
+    (Targeted(NAME, 9, 9, exists=True), ["f2b-digest", "find", NAME]),
+    (Targeted("--json", 9, 9, exists=True), ["f2b-digest", "find", "--", "--json"]),
+    (Concerted(None, 64500, None, 9, 9, (), 0, 1), ["f2b-digest", "find", "AS64500"]),
+    (Concerted("203.0.113.0/24", None, None, 9, 9, (), 0, 1), ["f2b-digest", "find", "203.0.113.0/24"]),
+]
+
+
+@pytest.mark.parametrize(("fact", "words"), COMMANDS)
+def test_a_command_is_quoted_for_a_shell(fact: Fact, words: list[str]) -> None:
+    """An attacker's name is one word, and no option."""
+    found = with_commands(fact, start=START, report="daily")
+    assert isinstance(found, Finding)
+    assert [shlex.split(line) for line in found.commands] == [words]
+
+
+def test_a_delivery_that_was_given_up_is_the_one_to_send_again() -> None:
+    """Although an older one is still being tried."""
+    rows = (
+        Undelivered(3, START, "phone", "nas", "deferred", "refused"),
+        Undelivered(4, START, "mail", "anna", "failed", "unknown user"),
+    )
+    (fact,) = facts(digest(), inputs(undelivered=rows))
+    assert (fact.digest, fact.commands) == (4, ("f2b-digest resend 4 --channel mail",))

@@ -23,7 +23,7 @@ from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.rendering import i18n
 from f2b_digest.store import Store, asked
 from tests.support.fail2ban_server import Fail2ban
-from tests.support.program import Command, run
+from tests.support.program import Command, let_everybody_enter, run
 from tests.support.store_making import NOON, Row, event, fill, query
 
 DAY = 86400.0
@@ -237,6 +237,30 @@ def test_a_number_of_a_network_is_looked_up(
     assert "France, AS64500 Réseau" in f2b_digest("--config", config, "find", "203.0.113.5").out
 
 
+def test_the_campaign_of_a_network_number_that_a_digest_told_is_told_again(
+    f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size as the digest had it, and the worst of the others by that digest's events: no later ones."""
+    members = [event(ip=f"198.18.{n}.7", at=NOON - k) for n in range(20) for k in range(1 + n % 4)]
+    others = [event(ip=f"192.0.2.{n}") for n in range(3)]
+    fill(path, [*members, *others])
+
+    def place(ip: str) -> Place | None:
+        return Place("FR", 64500 if ip.startswith("198.18.") else 64501, "Réseau")
+
+    monkeypatch.setattr("f2b_digest.geoip.find", lambda paths: (Geography("atlas", NOON, "free", place), []))
+    monkeypatch.setattr("f2b_digest.host.geoip.find", lambda paths: (Geography("atlas", NOON, "free", place), []))
+    assert f2b_digest("--config", config, "send").status == 0
+    fill(path, [event(ip="198.18.19.7", at=NOON + 1), event(ip="198.18.99.7", at=NOON + 2)])
+    [answer] = ask(f2b_digest, config, "198.18.3.7")
+    worst = [[f"198.18.{n}.7", 4] for n in (7, 11, 15, 19)]
+    assert answer["campaign"]["worst"] == [*worst, ["198.18.2.7", 3]]
+    assert [answer["campaign"][key] for key in ("asn", "name", "addresses", "bans")] == [64500, "Réseau", 20, 50]
+    said = " ".join(f2b_digest("--config", config, "find", "198.18.3.7").out.split())
+    assert "told it in a campaign of 20 addresses of AS64500 Réseau, among them 198.18.7.7 (4), 198.18.11.7 (4)" in said
+    assert ask(f2b_digest, config, "192.0.2.1")[0]["campaign"] is None
+
+
 def test_nothing_found_says_where_it_looked_and_since_when(f2b_digest: Command, config: Path, path: Path) -> None:
     """Whoever asks knows then whether that means anything."""
     fill(path, [event()])
@@ -297,8 +321,7 @@ def test_root_reads_another_users_store_as_that_user(apart: Command, config: Pat
     fill(folder / "bans.sqlite3", [event()])
     for each in (folder, *folder.iterdir()):
         os.chown(each, 65534, 65534)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_enter(folder)
     ended = apart("--config", config, "--store", folder / "bans.sqlite3", "find", "192.0.2.7")
     assert (ended.status, ended.err) == (0, "")
     assert "192.0.2.7: 1 ban" in ended.out

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from f2b_digest.analysis.next_steps import with_commands
+from f2b_digest.model.advice import Block, Increment, Recidive
 from f2b_digest.model.digest import (
     Address,
     Bar,
@@ -12,10 +14,12 @@ from f2b_digest.model.digest import (
     Compared,
     Country,
     Digest,
+    FailedJail,
     Jail,
     LeftOut,
     Lifted,
     Network,
+    NeverBanned,
     Reconciliation,
     Several,
     Totals,
@@ -26,13 +30,11 @@ from f2b_digest.model.digest import (
     Where,
 )
 from f2b_digest.model.facts import (
-    Block,
     Concerted,
     Drop,
     Fact,
     Fail2banDown,
     FirstDigest,
-    Increment,
     JailSilent,
     JailStopped,
     Late,
@@ -41,7 +43,6 @@ from f2b_digest.model.facts import (
     OwnBanned,
     OwnBanOver,
     ProxyBanned,
-    Recidive,
     Restarted,
     Roaming,
     Surge,
@@ -119,15 +120,16 @@ def _facts() -> tuple[Fact, ...]:
             "fail2ban-client set postfix-sasl unbanip 192.0.2.7",
             "fail2ban-client set postfix-sasl addignoreip 192.0.2.7",
         ),
-        JailStopped("dovecot", at(18, 14, 2), 12.0),
-        NotDelivered(1, 0, 41, "phone", "web1", "https://ntfy.example.org: HTTP status 503: try <later>"),
-        Surge("sshd", 300, 140.0, 162),
+        JailStopped("dovecot", at(18, 14, 2), 12.0, commands=("fail2ban-client reload --if-exists dovecot",)),
+        NotDelivered(1, 0, 41, "phone", "web1", "https://ntfy.example.org: HTTP status 503: try <later>",
+                     commands=("f2b-digest status",)),
+        Surge("sshd", 300, 140.0, 162, commands=("f2b-digest find sshd --since 2026-11-19",)),
         Concerted(
             "203.0.113.0/24", *EXAMPLE_NET, 37, 112, ("root", "admin"), 4, 2, at(19, 1, 5), at(19, 6, 40), 31,
             at(19, 2, 10), 12, 3.0,
         ),
-        Targeted("anna", 14, 22, exists=True),
-        Roaming(7, "203.0.113.59", ("sshd", "nginx-botsearch")),
+        Targeted("anna", 14, 22, exists=True, commands=("f2b-digest find anna",)),
+        Roaming(7, "203.0.113.59", ("sshd", "nginx-botsearch"), commands=("f2b-digest find 203.0.113.59",)),
         NewJail("nginx-botsearch", 80),
         Restarted(1, at(19, 3, 0)),
     )  # fmt: skip
@@ -166,6 +168,7 @@ def telling() -> Digest:
         ),
         lifted=(Lifted("sshd", "192.0.2.77", at(18, 9), at(18, 21, 5)),),
         lifted_in_all=1,
+        never_banned=NeverBanned(1204, (FailedJail("sshd", 1100), FailedJail("nginx-http-auth", 110)), at(17, 6, 25)),
         when=When("hour", tuple(Bar(START + timedelta(hours=hour), bans) for hour, bans in enumerate(HOURS))),
         where=Where(
             "DB-IP Lite", at(1, 0), "IP Geolocation by DB-IP (CC BY 4.0)", 97, 3,
@@ -207,7 +210,7 @@ def quiet() -> Digest:
 def every_fact() -> tuple[Fact, ...]:
     """Return a fact of each kind, and of each way to say it."""
     own = OwnBanned("sshd", "192.0.2.7", 3, at(19, 8), None, "own", "192.0.2.0/24", None, "fail2ban-client unban x")
-    return (
+    every: tuple[Fact, ...] = (
         own,
         replace(own, why="friend", until=at(19, 9)),
         replace(own, why="ignored", near="192.0.2.8/32", until=at(21, 8)),
@@ -249,6 +252,7 @@ def every_fact() -> tuple[Fact, ...]:
         Restarted(2, at(19, 4)),
         FirstDigest(),
     )  # fmt: skip
+    return tuple(with_commands(fact, start=START, report="daily") for fact in every)
 
 
 def every_advice() -> tuple[Increment | Recidive | Block, ...]:

@@ -1,0 +1,80 @@
+"""What to type next about a finding, in a shell: what looks into it, or mends it. Nothing is run or judged here.
+
+A line that undoes or settles something stands beside it: `OwnBanned.unban`, `JailSilent.line`, `Block.lines`.
+"""
+
+import shlex
+from dataclasses import replace
+from datetime import datetime
+
+from f2b_digest.model.facts import (
+    Concerted,
+    Drop,
+    Fact,
+    Fail2banDown,
+    Finding,
+    JailSilent,
+    JailStopped,
+    Late,
+    NotDelivered,
+    OwnBanOver,
+    Roaming,
+    Surge,
+    Targeted,
+    Unrecorded,
+)
+
+
+def with_commands(fact: Fact, *, start: datetime, report: str) -> Fact:
+    """Return a fact with the commands that look into it, or mend it; `start` is that of the period, in its zone."""
+    if not isinstance(fact, Finding):
+        return fact
+    lines = _of_what_is_broken(fact) if fact.needs_you else _of_news(fact, start.date().isoformat(), report)
+    return replace(fact, commands=lines)
+
+
+def _of_what_is_broken(fact: Fact) -> tuple[str, ...]:
+    lines: tuple[str, ...] = ()
+    match fact:
+        case JailSilent(jail=jail):
+            lines = (_shell("fail2ban-client", "status", jail),)
+        case JailStopped(jail=jail):  # `start JAIL` and `reload JAIL` know no jail that was stopped
+            lines = (_shell("fail2ban-client", "reload", "--if-exists", jail),)
+        case Fail2banDown():
+            lines = ("fail2ban-client ping", "systemctl status fail2ban")
+        case NotDelivered(failed=0):
+            lines = ("f2b-digest status",)
+        case NotDelivered():
+            lines = (_shell("f2b-digest", "resend", str(fact.digest), "--channel", fact.channel),)
+        case Unrecorded() | Late():
+            lines = ("f2b-digest check",)
+    return lines
+
+
+def _of_news(fact: Fact, since: str, report: str) -> tuple[str, ...]:
+    lines: tuple[str, ...] = ()
+    match fact:
+        case OwnBanOver():
+            lines = (_shell("fail2ban-client", "set", fact.jail, "addignoreip", fact.ip),)
+        case Surge(jail=None):
+            lines = (_shell("f2b-digest", "history", report),)
+        case Surge(jail=str(jail)):
+            lines = (_find(jail, "--since", since),)
+        case Drop(jail=jail):
+            lines = (_shell("fail2ban-client", "status", jail or ""),)
+        case Concerted():
+            lines = (_find(fact.network or f"AS{fact.asn}"),)
+        case Targeted(user=user):
+            lines = (_find(user),)
+        case Roaming(ip=ip):
+            lines = (_find(ip),)
+    return lines
+
+
+def _find(what: str, *options: str) -> str:
+    words = (*options, "--", what) if what.startswith("-") else (what, *options)
+    return _shell("f2b-digest", "find", *words)
+
+
+def _shell(*words: str) -> str:
+    return shlex.join(word for word in words if word)

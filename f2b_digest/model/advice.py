@@ -1,0 +1,53 @@
+"""What a digest advises: plain values, each of a kind, with the lines that do it. No SQL, no text, no judgement here.
+
+Lines are for a configuration or a shell.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+@dataclass(frozen=True)
+class Increment:
+    """Ban times that grow would have spared bans."""
+
+    spared: int
+    """Bans that came while a ban time that doubles would still have held, of the addresses with the most bans."""
+    addresses: int
+    """Whose bans these were."""
+    bans: int
+    """All bans of the digest."""
+    lines: tuple[str, ...]
+    kind: Literal["increment"] = "increment"
+
+
+@dataclass(frozen=True)
+class Recidive:
+    """A jail for those who come back."""
+
+    addresses: int
+    """Banned at least `from_bans` times in the period."""
+    from_bans: int
+    bans: int
+    """Of these addresses."""
+    lines: tuple[str, ...]
+    kind: Literal["recidive"] = "recidive"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A network that sends nothing else."""
+
+    network: str
+    addresses: int
+    bans: int
+    lines: tuple[str, ...]
+    """For a shell: for the jail's ban time; until the next boot."""
+    bantime: int | None = None
+    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None where nobody knows."""
+    kind: Literal["block"] = "block"
+
+
+Advice = Annotated[Increment | Recidive | Block, Field(discriminator="kind")]

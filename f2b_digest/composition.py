@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
@@ -22,9 +23,9 @@ from f2b_digest.analysis import (
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.counts import Counts
-from f2b_digest.model.digest import Compared, Digest, Jail, Undelivered, moment
+from f2b_digest.model.digest import Compared, Digest, FailedJail, Jail, NeverBanned, Undelivered, moment
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext, of_another
-from f2b_digest.model.selection import Selection
+from f2b_digest.model.selection import Selection, matches
 from f2b_digest.reconcile import Known
 from f2b_digest.store import Reads, Sealed, Source
 from f2b_digest.text.redaction import samples
@@ -127,16 +128,35 @@ def compose(
 
     judged, lines = _or_a_note(judge, counts)
     lifted, lifted_in_all = source.lifted(zone)
+    never_banned, unread = _never_banned(report, host_context, counts)
+    unseen = () if past else tuple(what for what in host_context.unseen if what != "log")
     return Digest(
         report=name, host=configuration.host, timezone=str(zone), start=counts.start, end=counts.end,
         totals=counts.totals, jails=tuple(_jail(jail, judged, lines) for jail in counts.jails),
         left_out=counts.left_out, undelivered=undelivered, notes=(*counts.notes, *judged.notes),
-        reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
+        reconciliation=reconciliation, unseen=(*unseen, *unread), facts=judged.facts,
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
-        users=counts.users, when=counts.when, where=counts.where, lifted=lifted, lifted_in_all=lifted_in_all,
-        advice=judged.advice, shown=report.addresses,
+        users=counts.users, when=counts.when, where=counts.where, never_banned=never_banned, lifted=lifted,
+        lifted_in_all=lifted_in_all, advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
+
+
+def _never_banned(
+    report: Report, host_context: HostContext, counts: Counts
+) -> tuple[NeverBanned | None, tuple[str, ...]]:
+    """Return who failed and was never banned, if the report asks for it; and what could not be looked at for that."""
+    if not report.failures:
+        return None, ()
+    if host_context.failures is None:
+        return None, tuple(what for what in host_context.unseen if what == "log")
+    start, end = counts.start.timestamp(), counts.end.timestamp()
+    failed = host_context.failures(start, end, lambda jail: matches(jail, report.jails))
+    if failed is None:
+        return None, ("log",)
+    jails = tuple(FailedJail(name, addresses) for name, addresses in failed.jails)
+    since = counts.start if failed.since == start else moment(failed.since, counts.start.tzinfo or UTC)
+    return NeverBanned(failed.addresses, jails, since), ()
 
 
 Judged = tuple[Judgement, Mapping[str, tuple[str, ...]]]

@@ -16,6 +16,7 @@ from f2b_digest.checks.finding import Finding, error, ok, warning
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Clock
 from f2b_digest.errors import StoreError
+from f2b_digest.fail2ban.failures import Log
 from f2b_digest.host import Snapshot
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.periods import DAY
@@ -41,6 +42,8 @@ class Subject:
     host_context: HostContext = UNKNOWN_HOST
     database: Snapshot | None = None
     """fail2ban's."""
+    log: Log | None = None
+    """fail2ban's; None where no report has `failures`."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
         if subject.database and composition.is_fed(store, subject.host_context):
             yield from checks_store.compared(configuration, subject.store, subject.database, now)
             yield from _unseen(subject.host_context)
+            yield from _log(subject.log)
     yield from fail2ban.examine(configuration, store, subject.store, host.server, now)
     runs = {name: checks_runs.known(store, name, report) for name, report in configuration.reports.items()}
     told = {name: run.told(now) if store else "" for name, run in runs.items()}
@@ -106,6 +110,15 @@ def _unseen(host_context: HostContext) -> Iterator[Finding]:
         if what in host_context.unseen:
             text = f"cannot read this host's {what}: bans of your own addresses may go unnoticed"
             yield warning(what, text, "details: f2b-digest -vv check")
+
+
+def _log(log: Log | None) -> Iterator[Finding]:
+    """Return whether fail2ban's log can be read, where a report has `failures`."""
+    if log and log.files:
+        yield ok("log", f"{log.files[0]} can be read, for reports with failures = true")
+    elif log:
+        text = f"reports with failures = true cannot count them: {log.reason}"
+        yield warning("log", text, "let fail2ban log to a file at loglevel INFO, and root run send")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:

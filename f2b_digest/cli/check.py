@@ -59,9 +59,10 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
         yield checks.error("store", str(refused))
         return
     theirs = program.gathered.database if program.gathered else None
+    log = program.gathered.log if program.gathered else None
     known = program.host_context(configuration)
     yield checks.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs)
+    subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs, log)
     yield from checks.examine(subject, host)
     if send:
         yield from channels.send_tests(configuration, renderer, program.clock)

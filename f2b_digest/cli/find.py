@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -69,21 +69,8 @@ def command(
     said = server.ask_banned(Client(environment=CRON), ips) if program.asks_host else None
     registries = _registries() if asks_registry else None
     path = program.begin(configuration)
-    geography, notes = geoip.find(configuration.geography)
-    for note in notes:
-        complain(note)
-    host = inquiry.Host(geography, None if said is None else server.banned(said, ips))
-    with Store(path, read_only=True) as store:
-        asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
-        if geography is None and any(each.kind == "asn" for each in asked):
-            raise F2bDigestError(
-                "an AS number needs an address database on this host: see `geoip` in the configuration"
-            )
-        with console.working("Looking up"):
-            answers = [
-                inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
-            ]  # fmt: skip
-    answers = _worth_telling(answers)
+    banned = None if said is None else server.banned(said, ips)
+    answers = _worth_telling(_answers(configuration, path, what, bounds, now=now, banned=banned, most=limit))
     if registries:
         with console.working("Asking the registry"):
             answers = _registered(answers, registries())
@@ -94,6 +81,23 @@ def command(
     shown = renderer.with_layout(layout)
     texts = [shown.render([TEMPLATE], _variables(each, path, configuration))[TEMPLATE].strip("\n") for each in answers]
     console.put("\n\n".join(texts) + "\n", colour=layout.colour, pager=not no_pager)
+
+
+def _answers(
+    configuration: Configuration, path: Path, what: Sequence[str], bounds: Inquiry, *, now: float,
+    banned: Mapping[str, tuple[str, ...]] | None, most: int,
+) -> list[Answer]:  # fmt: skip
+    """Look all words up in the store. `banned` is what the running fail2ban said, as in `inquiry.Host`."""
+    geography, notes = geoip.find(configuration.geography)
+    for note in notes:
+        complain(note)
+    host = inquiry.Host(geography, banned)
+    with Store(path, read_only=True) as store:
+        asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
+        if geography is None and any(each.kind == "asn" for each in asked):
+            raise F2bDigestError("an AS number needs an address database on this host: see the key geoip")
+        with console.working("Looking up"):
+            return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
 
 
 def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:

@@ -182,6 +182,8 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')
         if "hosts" in values and not is_centre(table.get("store")):
             mistakes.append(f'reports.{name}.hosts: only for a fleet\'s centre (store = "postgresql://…")')
+        if values.get("failures") is True and is_centre(table.get("store")):
+            mistakes.append(f"reports.{name}.failures: is for a host's own store, a fleet's centre reads no log")
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
             if isinstance(channel, str) and channel not in channels:

@@ -81,6 +81,8 @@ class Report(WithSecrets):
     """
     unbans: bool = False
     """Send a digest also when nothing was banned, but a ban was lifted by hand."""
+    failures: bool = False
+    """Count the addresses that failed and were never banned in the period; fail2ban must log to a file."""
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None

@@ -92,7 +92,19 @@ def hold(path: Path, standard_input: Callable[[], BinaryIO]) -> None:
                 copy.flush()
                 _HELD[path] = os.dup(copy.fileno())
             return
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
+    hold_file(path)
+
+
+def hold_file(path: Path, *, follow: bool = True) -> None:
+    """Open a file now, so that it can be read later, by another user; without `follow`, not what a link leads to.
+
+    Raises SourceError if it is not a file.
+    """
+    try:
+        link = 0 if follow else os.O_NOFOLLOW
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | link)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -166,11 +178,27 @@ def open_binary(path: Path) -> BinaryIO:
         raise SourceError(f"{path}: {error.strerror}") from None
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, decompressed. Raises SourceError; TornError after the last readable line."""
+def lines_of(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Yield the lines of a file, decompressed. Raises SourceError; TornError after the last readable line.
+
+    With `start`, in bytes, only the lines after the one that it is in.
+    """
     with open_binary(path) as file:
+        if start:
+            file.seek(start)
+            file.readline()
         while line := _next_of(path, lambda: file.readline(LONGEST)):
             yield line
+
+
+def size_of(path: Path) -> tuple[int, bool]:
+    """Return a file's size in bytes, and whether it is packed. Raises SourceError."""
+    try:
+        with _open(path) as file:
+            packed = file.read(6).startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh"))
+            return file.seek(0, os.SEEK_END), packed
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
 
 
 def beginning(path: Path, size: int) -> bytes:

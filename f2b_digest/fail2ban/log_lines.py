@@ -56,6 +56,8 @@ _KINDS = {
 _HINTS = (b"an ", b"Found ", b"Jail '", b"jail '", b"anTime", b"2ban v")
 """Fast path: each relevant line contains one of these; searching them costs a tenth of an expression."""
 _LIKE_A_BAN = re.compile(rb"(?<!Restore )(?<!Repeal )\b(?:Ban|Unban) +(?:[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]+|\S+\s*$)")
+_ALREADY = re.compile(rb"\[([^\]]*)\] (.*) already banned\s*$", re.DOTALL)
+_OF_AN_ADDRESS = ("found", "ban", "unban", "prolong", "restore")
 _DATE_FOUND = re.compile(rb" - \d{4}-\d\d-\d\d [\d:.,]+$")
 _ISO = re.compile(
     rb"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d):(\d\d)(?:[.,](\d+))?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?= |$))?(?!\S)"
@@ -143,11 +145,33 @@ def _understood(path: Path, line: bytes, clock: "_Clock", tally: Tally) -> Line 
     return found
 
 
-def first_time(path: Path, zone: ZoneInfo) -> float:
-    """Return the time of a log's first line, in UTC epoch seconds; 0 where it has none, or cannot be read."""
+def failures_and_bans(path: Path, start: int = 0) -> Iterator[Line]:
+    """Yield the failures that were found, and all that tells that somebody is banned, also the kind "already".
+
+    From a place in the file on (bytes); times without a zone are this system's. Raises SourceError.
+    """
+    clock, tally = _Clock(path, None, Tally()), Tally()
+    for line in lines_of(path, start):
+        if b"] Found " in line and (found := _PLAIN_FOUND.match(line)):
+            at = clock.at(line[:10], line[11:16], line[17:19], line[20:23])
+            if at is not None:
+                yield Line("found", _text(found[1]), _text(found[2]), at)
+        elif any(hint in line for hint in _HINTS):
+            each = _understood(path, line, clock, tally)
+            if each is not None and each.kind in _OF_AN_ADDRESS:
+                yield each
+        elif b" already banned" in line and (head := _HEAD.match(line)) and (told := _ALREADY.match(line, head.end())):
+            yield Line("already", _text(told[1]), _text(told[2]), clock.seconds(head["prefix"]) or 0.0)
+
+
+def first_time(path: Path, zone: ZoneInfo | None, start: int = 0) -> float:
+    """Return the time of a log's first line, in UTC epoch seconds; 0 where it has none, or cannot be read.
+
+    With `start`, in bytes, of the first line after that.
+    """
     clock = _Clock(path, zone, Tally())
     with contextlib.suppress(TornError):
-        for line in lines_of(path):
+        for line in lines_of(path, start):
             head = _HEAD.match(line) or _OLDEST.match(line)
             if head:
                 return clock.seconds(head["prefix"]) or 0.0
@@ -179,7 +203,8 @@ def _text(value: bytes) -> str:
 class _Clock:
     """Converts the times of one file to UTC; each minute is converted once."""
 
-    def __init__(self, path: Path, zone: ZoneInfo, tally: Tally) -> None:
+    def __init__(self, path: Path, zone: ZoneInfo | None, tally: Tally) -> None:
+        """Take times without a zone for those of `zone`; None is this system's."""
         self._path, self._zone, self._tally = path, zone, tally
         self._minutes: dict[tuple[bytes, bytes, bytes], tuple[float, float]] = {}
         self._before = 0.0
@@ -234,7 +259,7 @@ class _Clock:
         return f"{self._year}-{number:02}-{int(day):02}".encode()
 
 
-def _both(local: datetime, zone: tzinfo) -> tuple[float, float]:
+def _both(local: datetime, zone: tzinfo | None) -> tuple[float, float]:
     return local.replace(tzinfo=zone).timestamp(), local.replace(tzinfo=zone, fold=1).timestamp()
 
 

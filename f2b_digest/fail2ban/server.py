@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import NamedTuple
 
 from f2b_digest.fail2ban.client import Client, NoAnswerError, NoProgramError
 from f2b_digest.model.host_context import AnyNetwork
@@ -21,6 +22,7 @@ DEADLINE = 15.0
 AT_ONCE = 3.0
 """Deadline in seconds for an interactive question."""
 QUESTIONS = ("ignoreip", "bantime.increment", "actions")
+LOG_QUESTIONS = ("get logtarget", "get loglevel")
 OPTIONS = ("dbpath", "store")
 """The store's option in our Python action and in our shell action; no other action has either."""
 ACTION = "f2b-digest"
@@ -29,6 +31,17 @@ _IGNORED = re.compile(r"^(?:\|-|`-) (\S+)$", re.MULTILINE)
 _NO_SOCKET = re.compile(r"Failed to access socket path: (.+)\. Is fail2ban running\?$")
 _NO_SERVER = re.compile(r"Unable to contact server\. Is it running\?$")
 _REFUSED = "Connection refused"
+
+
+class LogTarget(NamedTuple):
+    """Where the server logs to; empty where nobody told."""
+
+    target: str = ""
+    """A file's path, or SYSLOG, SYSTEMD-JOURNAL, STDOUT…"""
+    level: str = ""
+
+
+NOT_TOLD = LogTarget()
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Answers:
     increments: bool | None = None
     stores: tuple[str, ...] | None = None
     """Resolved absolute paths; None if unknown."""
+    log: LogTarget = NOT_TOLD
     asked: bool = True
     """False if fail2ban answered only in part; if it is down, its configuration is used."""
 
@@ -63,12 +77,14 @@ def ask(client: Client) -> Answers:
         log.info("fail2ban does not answer: %s", silence.reason)
         return _configured(client, () if _is_down(silence.reason) else None, until)
     try:
-        said = _each(client, [f"get {shlex.quote(jail)} {what}" for jail in jails for what in QUESTIONS], until)
+        questions = [f"get {shlex.quote(jail)} {what}" for jail in jails for what in QUESTIONS]
+        *said, target, level = _each(client, [*questions, *LOG_QUESTIONS], until)
         stores = _stores(client, jails, said[2 :: len(QUESTIONS)], until)
     except NoAnswerError:
         log.info("fail2ban did not answer everything", exc_info=log.isEnabledFor(logging.DEBUG))
         return Answers(jails, asked=False)
-    return Answers(jails, _networks("\n".join(said)), _increments(said, len(jails)), stores)
+    logged = LogTarget(target.rpartition("`- ")[2], level.rpartition(" ")[2].strip("'"))
+    return Answers(jails, _networks("\n".join(said)), _increments(said, len(jails)), stores, logged)
 
 
 def _each(client: Client, questions: Sequence[str], until: float) -> list[str]:
@@ -115,16 +131,21 @@ def _configured(client: Client, running: tuple[str, ...] | None, until: float) -
     ignored: list[str] = []
     stores: list[str] = []
     increments = False
+    logged = LogTarget()
     for line in lines:
         match ast.literal_eval(line) if line.startswith("['set', ") else None:
             case ["set", _, "addignoreip", *entries]:
                 ignored += map(str, entries)
+            case ["set", "logtarget", target]:
+                logged = logged._replace(target=str(target))
+            case ["set", "loglevel", level]:
+                logged = logged._replace(level=str(level))
             case ["set", _, "bantime.increment", value]:
                 increments = increments or value is True
             case ["set", _, "addaction", _, _, str(options)]:
                 stores += filter(None, [json.loads(options).get("dbpath")])
     stores += [options["store"] for options in _shell_options(lines) if ACTION in options.get("actionban", "")]
-    return Answers(running, _parsed(ignored), increments, _paths(stores), asked=running is not None)
+    return Answers(running, _parsed(ignored), increments, _paths(stores), logged, asked=running is not None)
 
 
 def _shell_options(lines: Iterable[str]) -> Iterator[dict[str, str]]:

@@ -5,13 +5,14 @@ import pwd
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
 from f2b_digest import geoip
 from f2b_digest.config import Configuration
-from f2b_digest.fail2ban import server
+from f2b_digest.fail2ban import failures, server
 from f2b_digest.fail2ban.client import CRON, Client
 from f2b_digest.fail2ban.snapshot import Snapshot
 from f2b_digest.host import logins, proxies
@@ -44,6 +45,8 @@ class Gathered:
     """None if it could not be asked."""
     web_servers: tuple[bytes, ...] = ()
     """Their configurations."""
+    log: failures.Log | None = None
+    """fail2ban's; None where no report asks for failures."""
 
 
 def gather(configuration: Configuration, since: float, socket: Path | None = None) -> Gathered:
@@ -60,7 +63,13 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
         own: tuple[AnyNetwork, ...] | None = _best_effort("interfaces", lambda: tuple(own_networks()), None)
         users: frozenset[str] | None = _best_effort("users", _users, None)
         servers: tuple[bytes, ...] = _best_effort("web servers", proxies.gather, ())
-    return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users, servers)
+        answers = told.result()
+    log_of = None
+    if any(report.failures for report in configuration.reports.values()):
+        unread = failures.Log(reason="it could not be looked at")
+        log_of = _best_effort("fail2ban's log", lambda: failures.hold(answers.log), unread)
+    database = Snapshot(configuration.fail2ban_database)
+    return Gathered(answers, seen.result(), database, own, users, servers, log_of)
 
 
 def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[HostContext, list[str]]:
@@ -78,6 +87,7 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         "database": gathered.database.unseen,
         "addresses": gathered.own is None,
         "users": gathered.users is None,
+        "log": gathered.log is not None and not gathered.log.files,
     }
     places, notes = geoip.find(configuration.geography)
     known = HostContext(
@@ -92,6 +102,7 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         stores=gathered.server.stores,
         unseen=tuple(what for what in UNSEEN if unseen[what]),
         geography=places,
+        failures=partial(failures.count, gathered.log) if gathered.log and gathered.log.files else None,
     )
     return known, notes
 

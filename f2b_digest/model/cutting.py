@@ -75,7 +75,10 @@ def _only(jail: Jail, kept: list[Address], digest: Digest) -> Jail:
 def bare(digest: Digest) -> Digest:
     """Return the digest's totals and first facts, for limits too small for any row or section."""
     rest = cut(digest, 0, 0)
-    return replace(rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, advice=())
+    return replace(
+        rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, never_banned=None,
+        advice=(),
+    )  # fmt: skip
 
 
 def _cut_jail(jail: Jail, addresses: int) -> Jail:

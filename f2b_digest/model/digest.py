@@ -247,6 +247,27 @@ class Lifted:
 
 
 @dataclass(frozen=True)
+class FailedJail:
+    """What failed in one jail."""
+
+    name: str
+    addresses: int
+    """That failed there, and that no jail banned."""
+
+
+@dataclass(frozen=True)
+class NeverBanned:
+    """Addresses that failed and were never banned in the period, by fail2ban's log."""
+
+    addresses: int
+    """Distinct ones, of all jails."""
+    jails: tuple[FailedJail, ...]
+    """The one with the most first."""
+    since: datetime
+    """From when on the log tells: the period's start, or later."""
+
+
+@dataclass(frozen=True)
 class Undelivered:
     """What an earlier digest of the report could not deliver."""
 
@@ -294,7 +315,8 @@ class Digest:
     reconciliation: Reconciliation | None = None
     """None where that database could not be read, and in a preview."""
     unseen: tuple[str, ...] = ()
-    """What could not be read on this host: server (fail2ban's), logins (sshd's), database (fail2ban's)."""
+    """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's),
+    addresses and users (this host's), log (fail2ban's, where the report has `failures`)."""
     verdict: Verdict = "stands_out"
     """A digest that was not analysed is not called quiet."""
     facts: tuple[Fact, ...] = ()
@@ -313,10 +335,12 @@ class Digest:
     users: Users | None = None
     when: When | None = None
     where: Where | None = None
+    """None if this host has no address database."""
+    never_banned: NeverBanned | None = None
+    """None where the report does not ask for it, and where fail2ban's log cannot be read."""
     lifted: tuple[Lifted, ...] = ()
     """Bans that were lifted manually in this period, the latest first."""
     lifted_in_all: int = 0
-    """None if this host has no address database."""
     advice: tuple[Advice, ...] = ()
 
 

@@ -49,6 +49,17 @@ class Proxy(NamedTuple):
     """Whether this host's administrator named it, rather than the list of CDNs."""
 
 
+class Failed(NamedTuple):
+    """Addresses that failed and that no jail banned, by fail2ban's log of a period."""
+
+    jails: tuple[tuple[str, int], ...]
+    """How many failed in each jail, the most first."""
+    addresses: int
+    """Distinct ones, of all these jails."""
+    since: float
+    """From when on the log tells, in UTC epoch seconds: the period's start, or later."""
+
+
 @dataclass(frozen=True)
 class Geography:
     """A database of addresses on this host."""
@@ -87,16 +98,20 @@ class HostContext:
     unseen: tuple[str, ...] = ()
     """What could not be read, of `UNSEEN`."""
     geography: Geography | None = None
+    failures: Callable[[float, float, Callable[[str], bool]], Failed | None] | None = None
+    """Counts by fail2ban's log who failed and was never banned: in a period (UTC epoch seconds, the end excluded), in
+    the jails that are wanted. None where no report asks, or the log cannot be read; its answer is None likewise."""
     judged: Mapping[str, Belonging] = field(default_factory=dict)
     """At a fleet's centre: the ids that a host classified as own when it uploaded their bans, and why."""
 
 
-UNSEEN = ("server", "logins", "database", "addresses", "users")
-"""fail2ban's server, sshd's logins, fail2ban's own database, this host's addresses, and its users."""
+UNSEEN = ("server", "logins", "database", "addresses", "users", "log")
+"""fail2ban's server, sshd's logins, fail2ban's own database, this host's addresses, its users, and fail2ban's log
+(where a report has `failures`)."""
 UNKNOWN_HOST = HostContext()
 
 
 def of_another(known: HostContext) -> HostContext:
     """Return the part that applies to a store not fed by this host's fail2ban; logins only if it feeds no other."""
     logins = () if known.stores else known.logins
-    return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins)
+    return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins, failures=None)

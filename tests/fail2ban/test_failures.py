@@ -149,7 +149,7 @@ def test_a_log_that_cannot_be_opened_is_not_looked_at(log: Path) -> None:
     assert hold(told(log)).reason
     log.unlink()
     os.mkfifo(log)
-    assert "no regular file" in hold(told(log)).reason
+    assert "not a regular file" in hold(told(log)).reason
     assert hold(LogTarget()).reason == "fail2ban does not say where it logs to"
 
 

@@ -2,13 +2,13 @@
 
 Never here: reading for a digest, configuration, any import that is not in the standard library.
 
-One file, several doors, so that it must stand alone and run on Python 3.7 and later:
+One self-contained file with several entry points, for Python 3.7 and later:
 
 - fail2ban loads it into its server as ``action.d/f2b-digest.py`` (class `Action`);
 - a shell action runs it as a program (`main`);
-- the package imports it as ``f2b_digest.recorder`` for ``f2b-digest record`` and for taking the spool in.
+- the package imports it as ``f2b_digest.recorder`` for ``f2b-digest record`` and for importing the spool.
 
-Whoever writes to the store is in a hurry: a ban is never held up for longer than a second. What the store
+Recording is time-critical: a ban is never delayed by more than a second. What the store
 cannot take in that time goes, as one line of JSON, to the spool file beside it.
 """
 
@@ -17,25 +17,25 @@ import stat
 import sys
 import time
 
-# Imported where needed: _sqlite3, json, fcntl, logging, threading. A shell door pays for each of them at every ban,
+# Imported where needed: _sqlite3, json, fcntl, logging, threading. The shell action pays for each one at every ban,
 # and a Python without sqlite3 must still load this file (fail2ban starts no jail at all if an action's import fails).
 
 DEFAULT_STORE = "/var/lib/fail2ban/f2b-digest/bans.sqlite3"
 APPLICATION_ID = 0x66326264  # "f2bd" in the file's header, so that another program's database is never written to
 SCHEMA_VERSION = 5
 KINDS = ("ban", "prolong", "unban", "start", "stop")
-SCRATCH_JAIL = "f2b-digest-setup"  # setup tries a ban there: a jail of nobody's, which no source and no digest tells
+SCRATCH_JAIL = "f2b-digest-setup"  # setup's test ban uses it; excluded from sources and digests
 
 STORE_WAIT = 0.6  # seconds for the store's write lock
-STORE_NAP = 0.02  # seconds at most between two looks at it
-SPOOL_WAIT = 0.2  # seconds for the spool's lock, after the store has refused
-PATIENCE = 30.0  # seconds for the spool's lock where nobody waits for the append
-DISK_WAIT = 1.0  # seconds until a jail goes on while a disk that hangs keeps the append
-SPOOL_RESERVE = 256 * 1024  # bytes kept free in the spool for the day the disk is full: about 800 bans
-TEXT_LIMIT = 65536  # characters of one text: an attacker can choose its length
-LINE_LIMIT = 6 * 1024 * 1024  # bytes of one line of the spool; an event whose every text is at its limit needs 5 MB
-BATCH = 500, 1024 * 1024  # events, and bytes of lines, that one transaction takes from the spool
-BLOCK = 65536  # bytes that are read at once where the end of the spool's lines is looked for
+STORE_NAP = 0.02  # maximum seconds between two attempts
+SPOOL_WAIT = 0.2  # seconds to wait for the spool's lock, after the store failed
+PATIENCE = 30.0  # seconds to wait for the spool's lock if the jail does not wait
+DISK_WAIT = 1.0  # seconds until a jail goes on while a hanging disk blocks the append
+SPOOL_RESERVE = 256 * 1024  # bytes reserved in the spool for a full disk: about 800 bans
+TEXT_LIMIT = 65536  # maximum characters of a text: an attacker can choose its length
+LINE_LIMIT = 6 * 1024 * 1024  # maximum bytes of a spool line; an event with all texts at their limit needs 5 MB
+BATCH = 500, 1024 * 1024  # events, and bytes, imported from the spool per transaction
+BLOCK = 65536  # bytes read at once when searching the end of the spool
 
 SAID_BEFORE_NAMES = ("invalid user ", "illegal user ", "authenticating user ")
 
@@ -62,9 +62,9 @@ CREATE TABLE IF NOT EXISTS event (
     UNIQUE (jail, ip, kind, at, host)
 )
 """
-# For what a digest compares with: a jail's bans of a time, and when an address came first; for what prune drops; and for
-# who tried a name.
-# They cost a ban some microseconds, and make the price of a digest independent of the years before it.
+# For the baseline (a jail's bans of a period, an address's first ban), for prune, and for
+# user names.
+# They cost a ban some microseconds, and make a digest's cost independent of the history.
 EVENT_INDEXES = (
     "CREATE INDEX IF NOT EXISTS event_when ON event (jail, at, history) WHERE kind = 'ban'",
     "CREATE INDEX IF NOT EXISTS event_who ON event (ip, at) WHERE kind = 'ban'",
@@ -77,15 +77,15 @@ INSERT = "INSERT INTO event ({}) VALUES ({}) ON CONFLICT (jail, ip, kind, at, ho
 
 
 class NotStored(Exception):
-    """The event is neither in the store nor in the spool; the text says why and holds no secret."""
+    """The event is neither in the store nor in the spool; the text says why, without secrets."""
 
 
 class ForeignStore(Exception):
-    """What is at the store's path is not a file that this recorder may write to."""
+    """The file at the store's path must not be written to by this recorder."""
 
 
 class NoFolder(ForeignStore):
-    """The store's folder is not there, and is not the default one, which would be made."""
+    """The store's folder does not exist, and is not the default one, which would be created."""
 
 
 def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, bantime=None, bancount=None, users=(),
@@ -105,7 +105,7 @@ def event(kind, jail, ip, at, host, source, recorded_at=None, failures=None, ban
 
 
 def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
-    """Append one event to the store and return ""; or to its spool, and return why the store did not take it.
+    """Append one event to the store and return ""; or to its spool, and return why the store failed.
 
     Waits at most `wait` seconds for the store's lock, and then `spool_wait` for the spool's. Creates the store if
     there is none, and its folder if that is the default one. Raises NotStored if neither took it.
@@ -120,20 +120,20 @@ def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
         return ""
     except NoFolder as refusal:
         raise NotStored(str(refusal))
-    except Exception as refusal:  # no sqlite3, no folder, locked, full, damaged, newer: each is the spool's case
+    except Exception as refusal:  # no sqlite3, no folder, locked, full, damaged, newer: all go to the spool
         reason = _reason(refusal)
     try:
         _spool(path, row, spool_wait)
     except Exception as refusal:
-        raise NotStored("{}; the spool beside it: {}".format(reason, _reason(refusal)))
+        raise NotStored("{}; spool: {}".format(reason, _reason(refusal)))
     return reason
 
 
 def _insert(connection, row, until):
     """Insert one event. Raises sqlite3.OperationalError if the store stays locked until then, by the monotonic clock.
 
-    SQLite's own waiting naps for longer and longer, so that of many doors at once the last to come are first, and one
-    waits in vain. Short naps of any length give all the same chance: of 6400 events of 16 processes without a pause,
+    SQLite's own busy handler sleeps longer and longer, so that with many writers the last to come is first, and one
+    starves. Short random sleeps give all the same chance: of 6400 events of 16 processes without a pause,
     0 to 2 and not 26 to 68 went to the spool.
     """
     connection.execute("PRAGMA busy_timeout=0")
@@ -154,7 +154,7 @@ def connect(path, wait=STORE_WAIT):
     """
     if is_there(damage_mark(path)):
         raise ForeignStore("{} was set aside as damaged".format(path))
-    import _sqlite3 as sqlite3  # without the date adapters of sqlite3, which a shell door would load for nothing
+    import _sqlite3 as sqlite3  # without sqlite3's date adapters, to keep the shell action fast
 
     if not is_there(path):
         _make_store(path)
@@ -162,7 +162,7 @@ def connect(path, wait=STORE_WAIT):
     connection = sqlite3.connect(uri(path), timeout=wait, isolation_level=None, uri=True)
     try:
         refuse_another(connection, path, seen)
-        # In this order: both are set at once, maybe just now by another door.
+        # In this order: both are set at once, maybe just now by another process.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if application == 0 and version == 0:  # an empty file
@@ -170,13 +170,13 @@ def connect(path, wait=STORE_WAIT):
             _sync(os.path.dirname(path))
         elif application != APPLICATION_ID:
             raise ForeignStore("{} is another program's database".format(path))
-        # A newer version is no reason to refuse: an upgrade of the package must not stop a fail2ban that still runs
+        # A newer version is accepted: an upgrade of the package must not stop a fail2ban that still runs
         # the older recorder. If the table of events ever changes shape, the INSERT fails, and the spool takes over.
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays in the file, unless a copy of it lost that
-        except sqlite3.OperationalError:  # another door is just doing it; a row is as durable without
+        except sqlite3.OperationalError:  # another process is just doing it; a row is as durable without
             pass
-        connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged survives a power cut
+        connection.execute("PRAGMA synchronous=FULL")  # an acknowledged event survives a power cut
         return connection
     except BaseException:
         connection.close()
@@ -184,15 +184,15 @@ def connect(path, wait=STORE_WAIT):
 
 
 def damage_mark(path):
-    """Return the path of the file that marks a store as damaged: nobody writes to the store while it is there."""
+    """Return the path of the file that marks a store as damaged: while it exists, the store is not written to."""
     return path + ".damaged"
 
 
 def look(path):
-    """Return what is at the store's path (as os.stat does) before SQLite opens it, or None if nothing is.
+    """Return the os.stat result of the store's path before SQLite opens it, or None if it does not exist.
 
-    Raises ForeignStore for what nobody may open as a store: SQLite would wait at a FIFO for ever, and root would follow
-    a link that another user made to whatever that user wants changed.
+    Raises ForeignStore for what must not be opened as a store: SQLite would block at a FIFO forever, and root would follow
+    another user's symlink to any file.
     """
     refuse_foreign_link(path)
     try:
@@ -210,10 +210,10 @@ def look(path):
 
 
 def refuse_another(connection, path, seen):
-    """Raise ForeignStore if SQLite has another file open than the one that `look` saw: somebody changed it meanwhile.
+    """Raise ForeignStore if SQLite has opened another file than `look` saw: it was replaced meanwhile.
 
-    Only root asks, and only in a folder that others may write to: nobody else can be led to a file that is not theirs.
-    Nothing was read or written by then.
+    Only for root in a folder that others may write to: only then is such a file a risk.
+    Nothing has been read or written by then.
     """
     if not _is_shared(os.path.dirname(path)):
         return
@@ -223,24 +223,24 @@ def refuse_another(connection, path, seen):
 
 
 def refuse_foreign_link(path):
-    """Raise ForeignStore where root would follow another user's link to whatever that user wants changed."""
+    """Raise ForeignStore if root would follow another user's symlink or hard link."""
     if os.geteuid() == 0 and os.path.islink(path):
         owner = os.lstat(path).st_uid
         if owner != 0:
-            raise ForeignStore("{} is a link that user {} made: not followed by root".format(path, owner))
+            raise ForeignStore("{} is a symlink of user {}: not followed by root".format(path, owner))
 
 
 def _refuse_foreign_file(path, status):
     if not stat.S_ISREG(status.st_mode):
-        raise ForeignStore("{} is no regular file".format(path))
-    # Another name of somebody else's file, where the system lets everybody make such names.
+        raise ForeignStore("{} is not a regular file".format(path))
+    # A hard link to another user's file, on systems without protected_hardlinks.
     folder = os.path.dirname(path) or "."
     if status.st_nlink > 1 and _is_shared(folder) and (not status.st_uid or status.st_uid != os.stat(folder).st_uid):
-        raise ForeignStore("{} is another user's, and has another name elsewhere".format(path))
+        raise ForeignStore("{} belongs to another user and has a second hard link".format(path))
 
 
 def _is_shared(folder):
-    """Say whether this is root in a folder in which others may change names."""
+    """Return whether this is root in a folder that others may write to."""
     if os.geteuid() != 0:
         return False
     status = os.stat(folder or ".")
@@ -248,7 +248,7 @@ def _is_shared(folder):
 
 
 def _is_open(seen):
-    """Say whether this process has a file open; true where the system does not tell."""
+    """Return whether this process has a file open; true if unknown."""
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
@@ -257,31 +257,31 @@ def _is_open(seen):
         try:
             if os.path.samestat(os.fstat(int(number)), seen):
                 return True
-        except OSError:  # closed meanwhile, as the one of listdir is
+        except OSError:  # closed meanwhile, as listdir's own is
             continue
     return False
 
 
-# ---- making the store
+# ---- creating the store
 
 
 def _make_store(path):
-    """Make a store without events: after a power cut it is there as a whole, or not at all."""
+    """Create an empty store, atomically with respect to power cuts."""
     folder = os.path.dirname(path) or "."
     _need_folder(folder)
     try:
         image = _image()
         descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o640)
-    except (AttributeError, OSError):  # an older Python, or a file system without files that have no name
+    except (AttributeError, OSError):  # an older Python, or a file system without O_TMPFILE
         return _make_file(path, folder)
     try:
         _give_to_owner(descriptor, folder)
         if os.write(descriptor, image) != len(image):
-            raise OSError("no space for a store")
+            raise OSError("no space left for a store")
         os.fsync(descriptor)
-        # A folder's number makes Python follow the link to what is open here.
+        # dir_fd makes Python use linkat with AT_SYMLINK_FOLLOW on the open file.
         os.link("/proc/self/fd/{}".format(descriptor), path, src_dir_fd=descriptor, follow_symlinks=True)
-    except FileExistsError:  # another door was faster
+    except FileExistsError:  # another process was first
         pass
     except OSError:
         return _make_file(path, folder)
@@ -291,7 +291,7 @@ def _make_store(path):
 
 
 def _image():
-    """Return the bytes of a store without events. Raises AttributeError before Python 3.11."""
+    """Return the bytes of an empty store. Raises AttributeError before Python 3.11."""
     import _sqlite3 as sqlite3
 
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -300,15 +300,15 @@ def _image():
         image = bytearray(connection.serialize())
     finally:
         connection.close()
-    image[18:20] = b"\2\2"  # it begins in WAL mode: a reader never meets a journal that only a writer may play back
+    image[18:20] = b"\2\2"  # it starts in WAL mode: a reader never finds a journal that only a writer may roll back
     return image
 
 
 def _make_file(path, folder):
-    """Create an empty file, for SQLite to make the store in."""
+    """Create an empty file, in which SQLite creates the store."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-    except FileExistsError:  # another door was faster
+    except FileExistsError:  # another process was first
         return
     try:
         _give_to_owner(descriptor, folder)
@@ -317,16 +317,16 @@ def _make_file(path, folder):
 
 
 def _need_folder(folder):
-    """Make the default store's folder if it is not there; any other must be: its name may be mistyped."""
+    """Create the default store's folder if missing; any other must exist, as its name may be mistyped."""
     if not os.path.isdir(folder):
         if folder != os.path.dirname(DEFAULT_STORE):
-            raise NoFolder("there is no folder {}: make it, or correct the store's path".format(folder))
+            raise NoFolder("no folder {}: create it, or correct the store's path".format(folder))
         make_folder(folder)
-    _sync(os.path.dirname(os.path.abspath(folder)))  # whoever made it may not have come to that yet
+    _sync(os.path.dirname(os.path.abspath(folder)))  # its creator may not have done so yet
 
 
 def make_folder(folder):
-    """Make a store's folder, closed to others, if it is not there; its name survives a power cut. Raises OSError."""
+    """Create a store's folder, without access for others, if missing, and sync it. Raises OSError."""
     parent = os.path.dirname(os.path.abspath(folder))
     if not os.path.isdir(parent):
         make_folder(parent)
@@ -338,10 +338,10 @@ def make_folder(folder):
 
 
 def _sync(folder):
-    """Wait until the names in a folder are on disk."""
+    """Sync a folder's entries."""
     try:
         descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # who may not read it has not made a name in it that counts here
+    except PermissionError:  # without read permission, nothing was created here
         return
     try:
         os.fsync(descriptor)
@@ -350,21 +350,21 @@ def _sync(folder):
 
 
 def uri(path, mode="rw"):
-    """Return a store as a URI for SQLite that makes no file: `_make_store` does, and never behind a link."""
+    """Return a store as a URI for SQLite that creates no file: `_make_store` does, never through a symlink."""
     name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return "file://" + name + "?mode=" + mode
 
 
 def _give_to_owner(descriptor, folder):
-    os.fchmod(descriptor, 0o640)  # fail2ban's umask of 077 would shut the group out
+    os.fchmod(descriptor, 0o640)  # fail2ban's umask of 077 would exclude the group
     if os.geteuid() == 0:
         owner = os.stat(folder)
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _make_schema(connection):
-    """Turn an empty database into a store, in one transaction; any number of doors may try at once."""
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that prune can give space back
+    """Turn an empty database into a store, in one transaction; safe with concurrent processes."""
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that prune can return space
     connection.execute("BEGIN IMMEDIATE")  # before the first write: nothing of another program's database is changed
     if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -377,7 +377,7 @@ def _make_schema(connection):
     connection.execute("COMMIT")
 
 
-# ---- the spool: one event a line, for the time in which the store takes none
+# ---- the spool: one event per line, while the store is unavailable
 
 
 def spool_path(path):
@@ -386,7 +386,7 @@ def spool_path(path):
 
 
 def _spool(path, row, wait=SPOOL_WAIT):
-    """Append one event to the spool, on disk when this returns. Raises OSError if it cannot lock it within `wait`."""
+    """Append one event to the spool and sync it. Raises OSError if it cannot be locked within `wait`."""
     import fcntl
     import json
 
@@ -398,17 +398,17 @@ def _spool(path, row, wait=SPOOL_WAIT):
             line = b"\n" + line  # a writer died in the middle of its line
         written = os.pwrite(descriptor, line, end)
         if written != len(line):
-            os.ftruncate(descriptor, end)  # no half events, and no reserve of NULs behind one
-            raise OSError("no space for a whole line")
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a slow disk must not keep the next from writing; both then sync
+            os.ftruncate(descriptor, end)  # no partial events, and no NULs of the reserve after one
+            raise OSError("no space left for a complete line")
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a slow disk must not block the next writer; both then sync
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    _sync(os.path.dirname(path))  # the spool may be new, and a line in a file without a name is lost
+    _sync(os.path.dirname(path))  # the spool may be new, and its name must survive too
 
 
 def _locked_spool(path, wait=SPOOL_WAIT):
-    """Open the spool, which is made if there is none, and lock it. Raises OSError."""
+    """Open the spool, created if missing, and lock it. Raises OSError."""
     import fcntl
 
     name = spool_path(path)
@@ -432,11 +432,11 @@ def _locked_spool(path, wait=SPOOL_WAIT):
             os.close(descriptor)
             raise
         os.close(descriptor)
-    raise OSError("renamed again and again")
+    raise OSError("renamed repeatedly")
 
 
 def open_regular(name, flags):
-    """Open a regular file, not through a link, and without waiting: an unprivileged user may own the folder.
+    """Open a regular file without following symlinks or blocking: an unprivileged user may own the folder.
 
     Raises OSError.
     """
@@ -457,9 +457,9 @@ def _is_file(name, descriptor):
 
 
 def _end_of_data(descriptor):
-    """Return where the next line goes: behind the last byte that is no NUL of the reserve; JSON holds none.
+    """Return the offset of the next line: after the last byte that is not a NUL of the reserve; JSON has none.
 
-    From the end, because a power cut may leave NULs in the place of a line that was never acknowledged.
+    Searched from the end, because a power cut may leave NULs in place of an unacknowledged line.
     """
     end = os.fstat(descriptor).st_size
     while end:
@@ -472,7 +472,7 @@ def _end_of_data(descriptor):
 
 
 def reserve_spool(path):
-    """Set `SPOOL_RESERVE` bytes aside in the spool while the disk has room. Raises OSError if there is none."""
+    """Reserve `SPOOL_RESERVE` bytes in the spool while the disk has space. Raises OSError if it has not."""
     descriptor = _locked_spool(path)
     try:
         if os.fstat(descriptor).st_size < SPOOL_RESERVE:
@@ -482,7 +482,7 @@ def reserve_spool(path):
 
 
 def spooled(path):
-    """Return how many events wait in the spool, without a lock: a number for `status`."""
+    """Return the number of events in the spool; takes no lock (for `status`)."""
     count = 0
     for name in (spool_path(path), spool_path(path) + ".taken"):
         try:
@@ -495,7 +495,7 @@ def spooled(path):
 def spool_lines(name, start=0, end=None):
     """Yield the lines of a spool between two offsets, without the NULs of the reserve and of a torn line.
 
-    A line beyond `LINE_LIMIT`, which no event has, comes in parts. Raises OSError.
+    A line beyond `LINE_LIMIT`, which no event has, is split. Raises OSError.
     """
     with os.fdopen(open_regular(name, os.O_RDONLY), "rb") as file:
         file.seek(start)
@@ -511,7 +511,7 @@ def spool_lines(name, start=0, end=None):
 
 
 def event_of(line):
-    """Return the event of a spool's line, or None if the line is none."""
+    """Return the event of a spool line, or None if it is invalid."""
     if not line.startswith(b"{"):
         return None
     import json
@@ -527,9 +527,9 @@ def event_of(line):
 def take_in(path):
     """Move every spooled event into the store, each exactly once; return their number and that of the torn lines.
 
-    Lines that are no event (torn by a crash) are kept in a file named ``…spool.torn``. The spool is emptied only when
-    the store has all of it, so that a store that takes nothing (a full disk) costs the spool's reserve nothing; a crash
-    halfway is mended by the next call, for the store ignores what it has. One that is larger than memory is no trouble.
+    Invalid lines (torn by a crash) are kept in a file named ``…spool.torn``. The spool is emptied only when
+    the store has all of it, so that an unavailable store (a full disk) does not use up the spool's reserve; a crash
+    halfway is repaired by the next call, as the store ignores duplicates. The spool may be larger than memory.
     Only one process may call this at a time: the caller holds the sender's lock. Raises sqlite3.Error, ForeignStore,
     NoFolder or OSError; nothing is lost then.
     """
@@ -544,13 +544,13 @@ def take_in(path):
         end = _empty_spool(path, start)
         if end == start:
             break
-        taken_in = _store_lines(path, spool, start, end)  # bans go on meanwhile, and go behind `end`
+        taken_in = _store_lines(path, spool, start, end)  # new bans are appended after `end`
         count, torn, start = count + taken_in[0], torn + taken_in[1], end
     return count, torn
 
 
 def _empty_spool(path, start):
-    """Return where the spool's lines end; if all of them stand before `start`, empty it, and keep its reserve."""
+    """Return the end of the spool's lines; if all of them are before `start`, empty it, and keep its reserve."""
     descriptor = _locked_spool(path, 5.0)
     try:
         end = _end_of_data(descriptor)
@@ -558,7 +558,7 @@ def _empty_spool(path, start):
             os.ftruncate(descriptor, 0)
             try:
                 os.posix_fallocate(descriptor, 0, SPOOL_RESERVE)
-            except OSError:  # the disk was filled just now: the next start of fail2ban tries again
+            except OSError:  # the disk is full now: the next start of fail2ban tries again
                 pass
             os.fsync(descriptor)
             return start
@@ -568,13 +568,13 @@ def _empty_spool(path, start):
 
 
 def _store_lines(path, name, start, end):
-    """Put the events of a part of a spool into the store, and then keep its torn lines; return how many of each."""
+    """Import the events of a part of the spool, and keep its torn lines; return the number of each."""
     count, torn = 0, 0
     connection = connect(path, 5.0)
     try:
         for lines in _batches(spool_lines(name, start, end)):
             events = [row for row in map(event_of, lines) if row]
-            connection.execute("BEGIN IMMEDIATE")  # short transactions: bans go on meanwhile
+            connection.execute("BEGIN IMMEDIATE")  # short transactions: bans are not delayed
             connection.executemany(INSERT, events)
             connection.execute("COMMIT")
             count, torn = count + len(events), torn + len(lines) - len(events)
@@ -598,8 +598,8 @@ def _batches(lines):
 
 
 def is_there(name):
-    """Say whether a name is taken, by whatever. Raises OSError."""
-    # Not os.path.exists(), which says no where the disk does not answer (EIO), or at the end of a broken link.
+    """Return whether a path exists, as anything. Raises OSError."""
+    # Not os.path.exists(), which is false for I/O errors and broken symlinks.
     try:
         os.lstat(name)
     except (FileNotFoundError, NotADirectoryError):
@@ -620,12 +620,12 @@ def _keep(name, lines):
 
 
 def _text(value):
-    """Return any value as text that SQLite and UTF-8 take; bytes that are no text show as ``\\udc…`` escapes."""
+    """Return any value as text valid for SQLite and UTF-8; undecodable bytes become ``\\udc…`` escapes."""
     return ("" if value is None else str(value))[:TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _number(value, kind=int, default=None):
-    """Return any value as a number that fits SQLite's 64 bits, or `default` where it is none."""
+    """Return any value as a number that fits SQLite's 64 bits, or `default` if it is not a number."""
     try:
         number = kind(float(value))
         return number if -(2**63) <= number < 2**63 else default
@@ -634,9 +634,9 @@ def _number(value, kind=int, default=None):
 
 
 def _names(users):
-    """Return user names as a JSON list, each once and in order, or None where there are none.
+    """Return user names as a JSON list, unique and in order, or None if there are none.
 
-    Those beyond `TEXT_LIMIT` characters in all are left out, for an attacker can choose how many there are.
+    Names beyond `TEXT_LIMIT` characters in total are dropped, as an attacker can choose how many there are.
     """
     names, room = [], TEXT_LIMIT
     for name in dict.fromkeys(filter(None, map(_name, users))):
@@ -651,7 +651,7 @@ def _names(users):
 
 
 def _name(value):
-    """Return a user name without what sshd says before it: fail2ban's filter takes both for the name.
+    """Return a user name without sshd's prefix, which fail2ban's filter includes in the name.
 
     "maximum authentication attempts exceeded for invalid user admin from 192.0.2.7" is of a user "admin".
     """
@@ -666,11 +666,11 @@ def _reason(error):
     return "{}: {}".format(type(error).__name__, error)
 
 
-# ---- fail2ban's door
+# ---- fail2ban's Python action
 
 
 class Action:
-    """fail2ban's Python action; none of its methods ever raises or keeps a jail waiting for long.
+    """fail2ban's Python action; none of its methods ever raises or blocks a jail for long.
 
     Options (all text): ``dbpath``, the store; ``host``, this host's name in the digest.
     It duck-types fail2ban's ActionBase, so that this file loads without fail2ban.
@@ -703,25 +703,25 @@ class Action:
             self._log.error("no such option: %r (known: dbpath, host)", option)
 
     def reload(*arguments, **options):
-        """Take the options of a reloaded configuration; fail2ban drops an action that lacks this."""
+        """Apply the options of a reloaded configuration; fail2ban drops an action without this method."""
         arguments[0]._set(options)
 
     def clearAllParams(self):
-        """Do nothing: `reload` sets every option anew. fail2ban drops an action that lacks this."""
+        """Do nothing: `reload` sets every option again. fail2ban drops an action without this method."""
 
     def consistencyCheck(self, beforeRepair=None):
-        """Say that all is well; fail2ban 0.11 asks before each ban."""
+        """Return True; fail2ban 0.11 checks before each ban."""
         return True
 
     def flush(self):
-        """Say that all is done where the jail stops: its next start restores the bans, so that they did not end.
+        """Return True where the jail stops: its next start restores the bans, so they have not ended.
 
-        Otherwise somebody unbans all, and fail2ban calls unban() for each address.
+        Otherwise it is a manual unban of all, and fail2ban calls unban() for each address.
         """
         return not getattr(getattr(self._jail, "actions", None), "active", False)
 
     def start(self):
-        """Record that the jail started, and set the spool's reserve aside."""
+        """Record that the jail started, and allocate the spool's reserve."""
         self._record("start", {})
 
     def stop(self):
@@ -733,14 +733,14 @@ class Action:
         self._record("ban", aInfo)
 
     def reban(self, aInfo):
-        """Do nothing: the firewall lost the ban, the store did not."""
+        """Do nothing: only the firewall lost the ban."""
 
     def unban(self, aInfo):
         """Record the end of a ban."""
         self._record("unban", aInfo)
 
     def prolong(self, aInfo):
-        """Record the final duration of a ban, as bantime.increment made it."""
+        """Record the final duration of a ban under bantime.increment."""
         self._record("prolong", aInfo)
 
     def _record(self, kind, aInfo):
@@ -748,12 +748,12 @@ class Action:
             import threading
 
             row = self._event(kind, aInfo)
-            # A lock has its own time limit; a disk that hangs has none, so that the append has a thread of its own.
+            # Locks have timeouts, a hanging disk has none, so the append runs in its own thread.
             # fail2ban calls from several threads at once (the jail's, the observer's, the main one).
             thread = threading.Thread(target=self._append, args=(row,), daemon=True)
             thread.start()
             stuck = self._stuck is not None and self._stuck.is_alive()
-            thread.join(0.0 if stuck else DISK_WAIT)  # no second ban waits for a disk that is known to hang
+            thread.join(0.0 if stuck else DISK_WAIT)  # no second ban waits for a disk known to hang
             if thread.is_alive():
                 self._stuck = thread
                 self._log.warning("%s keeps the %s of %r waiting: the disk is slow", self.dbpath, kind, row[3])
@@ -762,7 +762,7 @@ class Action:
 
     def _append(self, row):
         try:
-            # In its own thread: after DISK_WAIT the jail goes on, and the ban is still not lost.
+            # In its own thread: after DISK_WAIT the jail goes on, without losing the ban.
             reason = append(self.dbpath, row, spool_wait=PATIENCE)
             if reason:
                 self._log.warning("%s of %r is in %s: %s", row[0], row[3], spool_path(self.dbpath), reason)
@@ -778,7 +778,7 @@ class Action:
             self._log.warning("no reserve for a full disk beside %s: %s", self.dbpath, _reason(refusal))
 
     def _event(self, kind, aInfo):
-        """Return the event that fail2ban's action info describes; its values are computed, and fail, one by one."""
+        """Return the event of fail2ban's action info; its values are computed lazily, and may fail, one by one."""
         if not aInfo:
             return event(kind, _jail_name(self._jail), "", time.time(), self.host, "action")
         data = _get(aInfo, "F-*")
@@ -812,7 +812,7 @@ def _jail_name(jail):
 def _users(jail, data):
     """Return every user name that was tried.
 
-    fail2ban's ticket keeps only the names of its first failure; those of the others stand in the matched lines,
+    fail2ban's ticket has only the names of its first failure; the others are in the matched lines,
     where the jail's own expressions find them again.
     """
     names = list(data.get("users") or ())
@@ -821,7 +821,7 @@ def _users(jail, data):
     if len(lines) > 1 and any(names):
         try:
             names.extend(_users_in(jail.filter, lines))
-        except Exception:  # another fail2ban inside than the ones known: the first names are what there is
+        except Exception:  # unknown fail2ban internals: only the first names are available
             pass
     return [name for name in names if isinstance(name, str)]
 
@@ -859,14 +859,14 @@ def _without_date(line, dates):
     return line
 
 
-# ---- the shell's door
+# ---- the shell action
 
 
 def main(arguments):
     """Append one event from ``--name=value`` arguments; return the exit status.
 
     For action.d/f2b-digest.conf, which documents the names. The matched lines come in the environment variable
-    F2B_DIGEST_MATCHES. What it cannot use it names on standard error, and records the rest: a ban weighs more than an option.
+    F2B_DIGEST_MATCHES. Invalid arguments are reported on standard error, and the rest is recorded: a ban matters more than an option.
     """
     given, users, unknown = {}, [], []
     for argument in arguments:
@@ -887,7 +887,7 @@ def main(arguments):
         users=users, matches=os.environ.get("F2B_DIGEST_MATCHES"), **given
     )  # fmt: skip
     for argument in unknown:
-        sys.stderr.write("f2b-digest: not understood, left out: {!r}\n".format(argument))
+        sys.stderr.write("f2b-digest: invalid argument ignored: {!r}\n".format(argument))
     try:
         reason = append(path, row)
     except NotStored as error:
@@ -901,4 +901,4 @@ def main(arguments):
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stderr.flush()
-    os._exit(status)  # the event is on disk: taking the interpreter down in order would take longer than storing it
+    os._exit(status)  # the event is on disk: an orderly exit of the interpreter would take longer than storing it

@@ -1,9 +1,10 @@
-"""What a report's next digest is: which events it takes, of which period, what is made of them. Nothing is sealed."""
+"""Composes a report's next digest: its events, its period, its analysis. Nothing is sealed here."""
 
 import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC
 from zoneinfo import ZoneInfo
 
 from f2b_digest import periods
@@ -22,9 +23,9 @@ from f2b_digest.analysis import (
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.counts import Counts
-from f2b_digest.model.digest import Compared, Digest, Jail, Undelivered, moment
+from f2b_digest.model.digest import Compared, Digest, FailedJail, Jail, NeverBanned, Undelivered, moment
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext, of_another
-from f2b_digest.model.selection import Selection
+from f2b_digest.model.selection import Selection, matches
 from f2b_digest.reconcile import Known
 from f2b_digest.store import Reads, Sealed, Source
 from f2b_digest.text.redaction import samples
@@ -32,9 +33,9 @@ from f2b_digest.text.redaction import samples
 log = logging.getLogger(__name__)
 
 SAMPLED = 4
-"""The worst addresses of a jail that are asked for log lines; not each has any."""
+"""Worst addresses of a jail searched for log lines; not every one has some."""
 LATER = 86400.0
-"""Seconds after a period's end in which a jail's ban tells that it is at work."""
+"""Seconds after a period's end in which a ban shows that a jail is running."""
 A_DAY, A_WEEK = 20 * 3600.0, 7 * 86400.0
 """Seconds: the least that a daily digest has, and from one without bans that says that something is not at work to the
 next; how much longer an outage may last than it was told."""
@@ -43,7 +44,7 @@ REMEMBERED, A_MONTH = 4.0, 35 * 86400.0
 
 
 def pending(store: Reads, name: str, report: Report) -> Selection:
-    """Return what a report has not sealed, up to the newest event there is now."""
+    """Return the selection of a report's pending events, up to the newest one."""
     last = store.last_digest(name)
     first, after = (last.last_id + 1, last.id) if last else (1, 0)
     return Selection(first_id=first, last_id=store.last_event(), after=after, jails=report.jails)
@@ -81,10 +82,10 @@ def due(configuration: Configuration, store: Reads, name: str, now: float) -> tu
 
 
 def is_fed(store: Reads, host_context: HostContext) -> bool:
-    """Say whether this host's fail2ban feeds a store: what runs here says nothing of a store of other bans.
+    """Return whether this host's fail2ban feeds a store; if not, the state of this host is irrelevant to it.
 
-    Where its actions name no store, or could not be asked, a store counts that our action recorded to lately: the alarm
-    that a jail lost our action must not end with it.
+    If its actions name no store, or could not be asked, a store with recent events of our action counts: the alarm
+    that a jail lost our action must not be lost with it.
     """
     if host_context.stores:
         return os.path.realpath(store.path) in host_context.stores
@@ -101,8 +102,8 @@ def compose(
 ) -> Digest:
     """Return a report's digest of the selection that a source holds; `preview` and `send` both show this.
 
-    `end`, in UTC epoch seconds, ends an open period. `host_context` is what this host knows, `known` what fail2ban's
-    own database does: what is not given is not told.
+    `end`, in UTC epoch seconds, ends an open period. `host_context` is what is known of this host, `known` what
+    fail2ban's own database has; facts that need what is not given are left out.
     """
     report, zone, selection = configuration.reports[name], zone_of(configuration, name), source.selection
     last = source.last_digest(name)
@@ -127,26 +128,45 @@ def compose(
 
     judged, lines = _or_a_note(judge, counts)
     lifted, lifted_in_all = source.lifted(zone)
+    never_banned, unread = _never_banned(report, host_context, counts)
+    unseen = () if past else tuple(what for what in host_context.unseen if what != "log")
     return Digest(
         report=name, host=configuration.host, timezone=str(zone), start=counts.start, end=counts.end,
         totals=counts.totals, jails=tuple(_jail(jail, judged, lines) for jail in counts.jails),
         left_out=counts.left_out, undelivered=undelivered, notes=(*counts.notes, *judged.notes),
-        reconciliation=reconciliation, unseen=() if past else host_context.unseen, facts=judged.facts,
+        reconciliation=reconciliation, unseen=(*unseen, *unread), facts=judged.facts,
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
-        users=counts.users, when=counts.when, where=counts.where, lifted=lifted, lifted_in_all=lifted_in_all,
-        advice=judged.advice, shown=report.addresses,
+        users=counts.users, when=counts.when, where=counts.where, never_banned=never_banned, lifted=lifted,
+        lifted_in_all=lifted_in_all, advice=judged.advice, shown=report.addresses,
     )  # fmt: skip
 
 
+def _never_banned(
+    report: Report, host_context: HostContext, counts: Counts
+) -> tuple[NeverBanned | None, tuple[str, ...]]:
+    """Return who failed and was never banned, if the report asks for it; and what could not be looked at for that."""
+    if not report.failures:
+        return None, ()
+    if host_context.failures is None:
+        return None, tuple(what for what in host_context.unseen if what == "log")
+    start, end = counts.start.timestamp(), counts.end.timestamp()
+    failed = host_context.failures(start, end, lambda jail: matches(jail, report.jails))
+    if failed is None:
+        return None, ("log",)
+    jails = tuple(FailedJail(name, addresses) for name, addresses in failed.jails)
+    since = counts.start if failed.since == start else moment(failed.since, counts.start.tzinfo or UTC)
+    return NeverBanned(failed.addresses, jails, since), ()
+
+
 Judged = tuple[Judgement, Mapping[str, tuple[str, ...]]]
-"""What a digest's counts mean, and by jail the log lines that are shown."""
+"""Return a digest's analysis, and by jail the log lines to show."""
 
 
 def _or_a_note(judge: Callable[[], Judged], counts: Counts) -> Judged:
-    """Return what a function says; if it fails, that nothing was judged: such a digest is better than none.
+    """Call an analysis; if it fails, return an empty result with a note: such a digest is better than none.
 
-    Raises F2bDigestError: of the store, and no fault of what is judged.
+    Raises F2bDigestError: the store's errors are not the analysis's.
     """
     try:
         return judge()
@@ -155,19 +175,19 @@ def _or_a_note(judge: Callable[[], Judged], counts: Counts) -> Judged:
     except Exception as error:
         log.debug("nothing was judged", exc_info=True)
         compared = Compared(new=counts.new, returning=counts.returning)
-        return Judgement(compared, notes=(f"nothing was judged: {bug(error)}",)), {}
+        return Judgement(compared, notes=(f"the analysis failed: {bug(error)}",)), {}
 
 
 def _jail(jail: Jail, judged: Judgement, lines: Mapping[str, tuple[str, ...]]) -> Jail:
-    """Return a jail with what it is compared with, and its log lines."""
+    """Return a jail with its comparison and its log lines."""
     before, usual = judged.by_jail.get(jail.name, Usual())
     return replace(jail, before=before, usual=usual, samples=lines.get(jail.name, ()))
 
 
 def is_alarming(digest: Digest) -> bool:
-    """Say whether a digest is to go out however few bans it has: one's own side was banned, or bans are missed.
+    """Return whether a digest must be sent whatever its number of bans: an own address was banned, or bans are missed.
 
-    The latter not more often than once a day: it stays so until somebody acts.
+    The latter at most once a day, as it lasts until somebody acts.
     """
     kinds = {fact.kind for fact in digest.facts}
     daily = (digest.end - digest.start).total_seconds() >= A_DAY
@@ -175,7 +195,7 @@ def is_alarming(digest: Digest) -> bool:
 
 
 def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:
-    """Return by jail the log lines of its worst addresses, made fit for the admin's eyes."""
+    """Return by jail the log lines of its worst addresses, redacted for the admin."""
     found = source.samples({jail.name: [address.ip for address in jail.worst[:SAMPLED]] for jail in counts.jails})
     own = (*host_context.own, *host_context.friends)
     return {jail: samples(lines, (), own) for jail, lines in found.items()}
@@ -191,7 +211,7 @@ def _inputs(
     first: bool,
     complete: bool,
 ) -> Inputs:
-    """Return what a digest is judged by."""
+    """Return the inputs of a digest's analysis."""
     report, zone = configuration.reports[name], zone_of(configuration, name)
     start, end = counts.start.timestamp(), counts.end.timestamp()
     calendar = report.period == "calendar"
@@ -226,9 +246,9 @@ def _inputs(
 
 
 def _waits_since(source: Source, start: float) -> float | None:
-    """Return when the first ban was recorded that waits, in UTC epoch seconds, or None.
+    """Return when the oldest pending ban was recorded, in UTC epoch seconds, or None.
 
-    By a clock that was wrong for a moment it may be years ago; it was not before the period that the last digest ended.
+    With a clock that was wrong it may be years ago; it is limited to the end of the last digest's period.
     """
     since = source.pending(source.selection).since
     return None if since is None else max(since, start)
@@ -245,7 +265,7 @@ def _start(report: Report, source: Source, zone: ZoneInfo, last: Sealed | None, 
 
 
 def _undelivered(configuration: Configuration, store: Reads, name: str, last: Sealed | None) -> tuple[Undelivered, ...]:
-    """Return what a report still tries to deliver, and what it gave up since its last digest, which told the rest."""
+    """Return a report's open deliveries, and those given up since its last digest, which reported the others."""
     told = last.sealed_at if last else 0.0
     zone = zone_of(configuration, name)
     return tuple(

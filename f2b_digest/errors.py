@@ -5,13 +5,13 @@ from pathlib import Path
 
 
 class F2bDigestError(Exception):
-    """Something that the operator can act on: the text says what happened, to whom, and what to do."""
+    """An error that the operator can act on: the text says what happened, where, and what to do."""
 
     exit_status = 1
 
 
 class ConfigurationError(F2bDigestError):
-    """The configuration cannot be used; `mistakes` holds a line for each place."""
+    """The configuration is invalid; `mistakes` has one line per key."""
 
     exit_status = 78
 
@@ -21,17 +21,17 @@ class ConfigurationError(F2bDigestError):
 
 
 class StoreError(F2bDigestError):
-    """The store is missing, damaged, not ours, newer than this program, or not ours to open."""
+    """The store is missing, damaged, another program's, newer than this program, or inaccessible."""
 
 
 class DamagedStoreError(StoreError):
-    """SQLite finds the store's file damaged: nothing more is written to it."""
+    """The store's file is damaged according to SQLite: it is not written to any more."""
 
 
 class TemplateError(F2bDigestError):
     """A template cannot be rendered; the text names it, the line and the reason.
 
-    `template` is the one that was asked for; the fault can be in another that it takes in.
+    `template` is the requested one; the error can be in one that it includes.
     """
 
     def __init__(self, template: str, text: str) -> None:
@@ -40,16 +40,16 @@ class TemplateError(F2bDigestError):
 
 
 class SetupError(F2bDigestError):
-    """The machine cannot be set up as it stands; what was begun was taken back, or the text says what was not."""
+    """Setup failed; its changes were rolled back, or the text says which were not."""
 
 
 class DeliveryError(F2bDigestError):
     """A channel could not deliver one message.
 
-    `permanent` is true where trying again cannot help and the admin has to act. `reason` goes to the store, to
-    `status` and to the terminal: it holds no secret and is one line. `in_doubt` is true where the other side may
-    have taken the message all the same: its answer got lost. `unreachable` is true where the other side gave no
-    answer at all, so that nobody else gets one now either.
+    `permanent` is true if retrying cannot help and the admin has to act. `reason` goes to the store, to
+    `status` and to the terminal: one line without secrets. `in_doubt` is true if the server may
+    have accepted the message nevertheless: its response was lost. `unreachable` is true if the server gave no
+    response at all, so other deliveries to it would fail too.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class DeliveryError(F2bDigestError):
 
 
 class CentreError(F2bDigestError):
-    """A fleet's centre refused, or gave no answer; the text is one line without a secret.
+    """A fleet's centre refused or did not answer; the text is one line without secrets.
 
-    `away` is true where trying again later can help. `state` is the SQLSTATE, "" where the server said nothing.
+    `away` is true if retrying later can help. `state` is the SQLSTATE, "" if there was no response.
     """
 
     def __init__(self, text: str, *, away: bool, state: str = "") -> None:
@@ -81,7 +81,7 @@ class CentreError(F2bDigestError):
 
 
 class PartlyDeliveredError(DeliveryError):
-    """The other side took a part of the message; the next attempt sends `remaining`."""
+    """The server accepted a part of the message; the next attempt sends `remaining`."""
 
     def __init__(self, error: DeliveryError, remaining: bytes) -> None:
         super().__init__(
@@ -91,7 +91,7 @@ class PartlyDeliveredError(DeliveryError):
 
 
 def hint(word: str, names: Iterable[str], meant: object) -> str:
-    """Return "did you mean …?", or else the list of names after a word, or nothing if there are none."""
+    """Return "did you mean …?", or else the list of names after a word, or "" if there are none."""
     from difflib import get_close_matches  # noqa: PLC0415 - a command that records a ban makes no mistakes
 
     known = list(names)
@@ -100,14 +100,14 @@ def hint(word: str, names: Iterable[str], meant: object) -> str:
 
 
 def bug(error: BaseException) -> str:
-    """Return a line on an error that nobody foresaw: its kind and place, and not its text, which may hold a secret."""
+    """Return a line on an unexpected error: its class and place, without its text, which may contain a secret."""
     place, step = "an unknown place", error.__traceback__
-    while step:  # not by `traceback`, which every command would load for it
+    while step:  # not with `traceback`, to keep start-up fast
         place, step = f"{Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}", step.tb_next
     return f"a bug in f2b-digest: {type(error).__name__} at {place}; please report it"
 
 
 def unreadable(path: Path, error: OSError) -> str:
-    """Return a line on a file that cannot be read, with what to do where a user may not."""
+    """Return a line on a file that cannot be read, with what to do if permission is denied."""
     advice = ": run this as root" if isinstance(error, PermissionError) else ""
     return f"{path}: {error.strerror}{advice}"

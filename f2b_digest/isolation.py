@@ -1,4 +1,4 @@
-"""Work done in forked children, each with a deadline and a memory limit. Nothing of digests, channels or stores."""
+"""Runs functions in forked children, each with a deadline and a memory limit. No digests, channels or stores here."""
 
 import ctypes
 import gc
@@ -22,11 +22,11 @@ from f2b_digest.errors import F2bDigestError, bug
 log = logging.getLogger(__name__)
 
 MEMORY = 96 * 2**20
-"""Bytes of data that a child may take beyond what this process has when it is forked."""
+"""Memory limit of a child in bytes, beyond what this process has at the fork."""
 LARGEST_RESULT = 32 * 2**20
-"""Bytes of a pickled result."""
+"""Maximum bytes of a pickled result."""
 REAPING = 1.0
-"""Seconds that a killed child is waited for; one that hangs in the kernel is left to it."""
+"""Seconds to wait for a killed child; one that hangs in the kernel is abandoned."""
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -39,7 +39,7 @@ class Stopped(Exception):
 
 
 class NotStartedError(Stopped):
-    """There is no child: the system has no process or file descriptor left for it."""
+    """The child could not be started: no process or file descriptor left."""
 
 
 class OverdueError(Stopped):
@@ -117,7 +117,7 @@ class Children:
                 os.close(end)
                 raise
         except OSError as error:
-            raise NotStartedError(f"this system cannot start one process more: {error.strerror}") from None
+            raise NotStartedError(f"cannot fork: {error.strerror}") from None
         if not pid:
             _be_child(work, end, parent, memory)
         os.close(end)
@@ -142,7 +142,7 @@ class Children:
         child = self._running[pipe]
         self._end(pipe, everything=True)
         log.info("killed process %d at its deadline of %g s", child.pid, child.seconds)
-        return Finished(child.key, error=OverdueError(f"no end after {child.seconds:g} s"))
+        return Finished(child.key, error=OverdueError(f"timed out after {child.seconds:g} s"))
 
     def _heard(self, pipe: int) -> Finished | None:
         """Take what a child says; return its outcome once it has said all."""
@@ -219,7 +219,7 @@ def _read(child: _Child) -> Finished | None:
 
 def _how_it_ended(child: _Child, status: int | None) -> str:
     if len(child.said) > LARGEST_RESULT:
-        return f"a result of more than {LARGEST_RESULT >> 20} MB"
+        return f"result exceeds {LARGEST_RESULT >> 20} MB"
     if status is not None and os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return f"killed by signal {number} ({signal.strsignal(number)})"

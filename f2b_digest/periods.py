@@ -1,6 +1,6 @@
-"""Days, weeks and months of a zone as UTC seconds, and the pace of a report. No clock is read, nothing is asked here.
+"""Days, weeks and months of a zone as UTC seconds, and the interval of a report. No clock is read here.
 
-A day begins at the first instant whose local date is that day's or a later one. So a day without a midnight begins when
+A day begins at the first instant whose local date is that day's or later. So a day without a midnight begins when
 its clocks have jumped over it, a day with two begins at the first, a date that a zone skipped has no day, and an hour
 that comes again after midnight stays in the new day: periods follow each other without a gap, and none overlap.
 """
@@ -14,21 +14,21 @@ from zoneinfo import ZoneInfo
 DAY = 86400.0
 HOUR = 3600.0
 PACES = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY}
-"""Seconds, at most, between two digests."""
+"""Maximum seconds between two digests."""
 UNITS = {"m": 60.0, "h": HOUR}
 FEWEST, MOST, REACH = 4, 28, 28 * DAY
-"""Windows that a period is compared with, and how far back they reach, in seconds, where that makes more of them."""
+"""Minimum number of windows to compare with, and how many seconds they span at least."""
 SHORTEST = 60.0
-"""Seconds: a shorter period is compared with none."""
+"""Seconds: shorter periods are not compared."""
 SHORT = 20 * HOUR
-"""Seconds: a shorter period is compared with the same hours of other days, for nights are not like afternoons."""
+"""Seconds: shorter periods are compared with the same hours of other days."""
 _LAST = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
 
 
 def boundary(now: float, every: str, zone: ZoneInfo) -> float:
     """Return when the day, week (from Monday) or month that holds `now` began, in UTC epoch seconds.
 
-    That of a time before 1970 or after the year 9997 is taken for the nearest within.
+    Times before 1970 or after 9997 are clamped.
     """
     at = math.floor(min(max(now, 0.0), _LAST))
     begun = _first_day(datetime.fromtimestamp(at, zone).date(), every)
@@ -50,7 +50,7 @@ def ending(now: float, every: str, zone: ZoneInfo) -> float:
 def previous(
     start: float, end: float, every: str | None, zone: ZoneInfo, calendar: bool, more: float = 0.0
 ) -> list[tuple[float, float]]:
-    """Return the windows that a period is compared with, as (start, end), the newest first; all times in epoch seconds.
+    """Return the windows to compare a period with, as (start, end), the newest first; all times in epoch seconds.
 
     A calendar report's period of one day is compared with the 28 days before it; of one week or month with the 4
     before. One that took several together (the host was down, or nothing was banned) is compared with as many each
@@ -59,7 +59,7 @@ def previous(
     Any other period is compared with the windows of its length directly before it: as many as 28 days hold, at least 4,
     at most 28. If it is shorter than 20 hours, with the same hours of the 28 days before (of 24 hours each).
 
-    A period of less than a minute is compared with none. There are as many windows more as so many more seconds hold.
+    A period of less than a minute has no windows. `more` seconds extend the range by as many windows as fit.
     """
     length = end - start
     if length < SHORTEST:
@@ -90,14 +90,14 @@ def _calendar(start: float, end: float, every: str, zone: ZoneInfo, more: float)
 
 
 def seconds(every: str) -> float:
-    """Return the seconds of a pace: "day", "week", "month", or minutes or hours like "5m"."""
+    """Return the seconds of an interval: "day", "week", "month", or minutes or hours like "5m"."""
     return PACES[every] if every in PACES else int(every[:-1]) * UNITS[every[-1]]
 
 
 def pace(every: str | None, ends: Sequence[float]) -> float | None:
-    """Return the seconds that a report lets pass between two digests, or None where nobody knows.
+    """Return a report's interval between two digests in seconds, or None if unknown.
 
-    It is what `every` says, or the second longest time between the last eleven digests if that is more: a report of the
+    It is `every`, or the second longest time between the last eleven digests if that is more: a report of the
     working days pauses twice in them. Of less than ten such times it is the longest, and of less than three nothing.
     `ends` are the ends of their periods, in any order, in UTC epoch seconds.
     """

@@ -1,7 +1,7 @@
-"""Whose a store is, and how root becomes that user for good. Standard library only; nothing is read or printed here.
+"""The owner of a store, and dropping root to that user. Standard library only; nothing is read or printed here.
 
-Root walks to a store's folder through folders that only root can change, and no further: the first folder of another
-user ends the walk, and from there on it is that user who works.
+Root walks to a store's folder only through folders that no other user can change: the first folder of another
+user ends the walk, and root switches to that user.
 """
 
 import os
@@ -15,9 +15,9 @@ from typing import NamedTuple
 from f2b_digest.errors import ConfigurationError, StoreError
 
 MOST_LINKS = 40
-"""As the kernel follows."""
+"""Symlinks followed, as in the kernel."""
 MOST_FILES = 10_000
-"""Of a folder that is looked through; no folder of templates has as many."""
+"""Maximum number of files checked in a folder; no template folder has as many."""
 UMASK = 0o027
 
 
@@ -27,7 +27,7 @@ class Owner(NamedTuple):
     uid: int
     gid: int
     name: str
-    """The number, where the user has no name."""
+    """The user id, if the user has no name."""
     home: str
     groups: tuple[int, ...]
 
@@ -40,9 +40,9 @@ class _Step(NamedTuple):
 
 
 def owner_of(store: Path, *, links: int = 0) -> Owner | None:
-    """Return whom root has to become to work on a store; None where it stays root, or the folder is not there.
+    """Return the user that root must switch to for a store; None if it stays root, or the folder does not exist.
 
-    Raises StoreError where somebody else than root could change the way to a store of root's.
+    Raises StoreError if another user could change the path to a store of root's.
     """
     folder, last = store.absolute().parent, None
     for last in _steps(folder):
@@ -60,18 +60,18 @@ def owner_of(store: Path, *, links: int = 0) -> Owner | None:
 
 
 def _owner_behind_link(store: Path, links: int) -> Owner | None:
-    """Return the owner of the folder that a store really is in, where root's folder holds a link of root's to it."""
+    """Return the owner of the folder that root's symlink to a store leads to."""
     try:
         target, maker = store.readlink(), store.lstat().st_uid
     except OSError:
         return None
     if maker or links > MOST_LINKS:
-        raise StoreError(f"{store}: is a link that user {maker} made, or leads in a circle: root does not follow it")
+        raise StoreError(f"{store}: is a symlink of user {maker}, or a loop: root does not follow it")
     return owner_of(store.absolute().parent / target, links=links + 1)
 
 
 def become_owner(store: Path) -> Owner | None:
-    """Become the user to whom a store belongs, if this is root and the store is not root's; see `become`.
+    """When root, switch to the store's owner; see `become`.
 
     Raises StoreError.
     """
@@ -83,9 +83,9 @@ def become_owner(store: Path) -> Owner | None:
 
 
 def as_owner(store: Path, question: Callable[[], int]) -> int:
-    """Answer a question (with 0 to 99) as a store's owner, in a child where that is another user than this root.
+    """Call a function (returning 0 to 99) as a store's owner, in a child process if that is not this user.
 
-    For who has to stay root until the answer is known. 100: the child could not become the owner, or failed.
+    For callers that must stay root until the result is known. 100: the child could not switch users, or failed.
     """
     if os.geteuid() or owner_of(store) is None:
         return question()
@@ -101,22 +101,22 @@ def as_owner(store: Path, question: Callable[[], int]) -> int:
 
 
 def _refuse_folder_of_another(store: Path, owner: Owner) -> None:
-    """Raise StoreError where a store's folder is not its owner's, but only below a folder of that user."""
+    """Raise StoreError if a store's folder belongs to another user than the folder above it."""
     try:
         found = store.parent.stat().st_uid
-    except OSError:  # who opens the store says so
+    except OSError:  # reported when the store is opened
         return
     if found != owner.uid:
         raise StoreError(
-            f"{store}: its folder belongs to {user(found)}, and lies in a folder of {owner.name}, who could exchange "
-            f"it: chown {owner.name} {store.parent}, or choose another place"
+            f"{store}: its folder belongs to {user(found)}, inside a folder of {owner.name}, who could replace "
+            f"it: chown {owner.name} {store.parent}, or choose another folder"
         )
 
 
 def changeable(path: Path) -> str:
-    """Say who but root could change a file or folder, and what to do; "" for nobody, and for what is not there.
+    """Return which other user could change a file or folder, and what to do; "" if none, or if it does not exist.
 
-    A folder counts with all that is in it.
+    A folder includes its content.
     """
     last: _Step | None = None
     for step in _steps(path.absolute()):
@@ -129,15 +129,17 @@ def changeable(path: Path) -> str:
 
 
 def refuse_changeable(*paths: Path | None) -> None:
-    """Raise ConfigurationError, with a line each, for files and folders that root uses and others may write to.
+    """Raise ConfigurationError, with a line each, for files and folders used by root that other users can write to.
 
-    Whoever is not root may use what they like.
+    Does nothing for other users than root.
     """
     if os.geteuid() == 0:
-        used = [path for path in paths if path and str(path) != os.devnull]  # in which nothing ever stands
+        used = [path for path in paths if path and str(path) != os.devnull]  # always empty
         reasons = {reason: None for path in used for reason in [changeable(path)] if reason}
         if reasons:
-            raise ConfigurationError([f"root does not use what others may change: {reason}" for reason in reasons])
+            raise ConfigurationError(
+                [f"root does not use files that others can change: {reason}" for reason in reasons]
+            )
 
 
 def _foreign(step: _Step) -> str:
@@ -147,17 +149,17 @@ def _foreign(step: _Step) -> str:
 
 
 def _open_to_others(step: _Step, *, sticky: bool) -> str:
-    """Say that others than its owner may write to a file or folder; with `sticky`, not to one like /tmp."""
+    """Return an error if users other than the owner can write to a path; `sticky` allows one like /tmp."""
     mode = step.status.st_mode
     if (sticky and mode & stat.S_ISVTX and stat.S_ISDIR(mode)) or not mode & (0o022 if step.status.st_gid else 0o002):
         return ""
-    return f"others than root may write to {step.path} (chmod go-w {step.path})"
+    return f"{step.path} is writable by users other than root (chmod go-w {step.path})"
 
 
 def _steps(path: Path) -> Iterator[_Step]:
-    """Yield each link, folder and file on the way to an absolute path, links followed; ends where there is no more.
+    """Yield each symlink, folder and file on the way to an absolute path, following symlinks, as far as it exists.
 
-    Raises StoreError for links without end.
+    Raises StoreError for symlink loops.
     """
     here, rest, links = Path("/"), list(path.parts[1:]), 0
     yield _Step(here, here.lstat())
@@ -176,25 +178,25 @@ def _steps(path: Path) -> Iterator[_Step]:
             continue
         links += 1
         if links > MOST_LINKS:
-            raise StoreError(f"{path}: its links lead in a circle")
+            raise StoreError(f"{path}: symlink loop")
         target = (here / name).readlink()
         rest = [*(target.parts[1:] if target.is_absolute() else target.parts), *rest]
         here = Path("/") if target.is_absolute() else here
 
 
 def _below(folder: Path) -> Iterator[_Step]:
-    """Yield what is in a folder, no link followed."""
+    """Yield the content of a folder recursively, without following symlinks."""
     count = 0
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             count += 1
             if count > MOST_FILES:
-                raise ConfigurationError([f"{folder}: holds more than {MOST_FILES} files"])
+                raise ConfigurationError([f"{folder}: more than {MOST_FILES} files"])
             yield _Step(Path(place, name), Path(place, name).lstat())
 
 
 def user(number: int) -> str:
-    """Return a user's name, or the number where there is none."""
+    """Return a user's name, or the id if there is none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -211,29 +213,29 @@ def _user(status: os.stat_result) -> Owner:
 
 
 def become(owner: Owner) -> None:
-    """Become a user for good, groups too; the environment names it, and the working folder is /. Raises StoreError.
+    """Switch to a user irrevocably, with its groups, environment, and / as working directory. Raises StoreError.
 
-    no_new_privs stays off: a mail system's sendmail may have to become its group.
+    no_new_privs stays off: sendmail may be setgid.
     """
     try:
         os.setgroups(owner.groups)
         os.setresgid(owner.gid, owner.gid, owner.gid)
         os.setresuid(owner.uid, owner.uid, owner.uid)
     except OSError as error:
-        raise StoreError(f"cannot become {owner.name}, who owns the store: {error.strerror}") from None
+        raise StoreError(f"cannot switch to {owner.name}, who owns the store: {error.strerror}") from None
     if _can_return(owner) or os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
-        raise StoreError(f"became {owner.name}, who owns the store, and could still be root: nothing was done")
+        raise StoreError(f"became {owner.name}, who owns the store, but could not drop root: nothing was done")
     os.umask(UMASK)
     os.chdir("/")
     os.environ.update(HOME=owner.home, USER=owner.name, LOGNAME=owner.name)
     if not os.access(os.environ.get("TMPDIR", "/"), os.W_OK):
         os.environ.pop("TMPDIR", None)
-    if "tempfile" in sys.modules:  # it remembers a folder that may be closed now
+    if "tempfile" in sys.modules:  # it caches a folder that may be inaccessible now
         sys.modules["tempfile"].__dict__["tempdir"] = None
 
 
 def _can_return(owner: Owner) -> bool:
-    """Try to be root again; group 0 says nothing where it is the owner's own."""
+    """Return whether root can be regained; group 0 does not count if it is the owner's own."""
     groups = (os.setgid, os.setegid) if owner.gid else ()
     for turn in (os.setuid, os.seteuid, *groups):
         try:

@@ -1,7 +1,7 @@
-"""What fail2ban's own database knows, against what was recorded: what is missing is found here, and taken in.
+"""Compares fail2ban's own database with the store, and adds what is missing.
 
-Nothing is sealed or printed here. The database keeps about a day, and forgets what is unbanned by hand, so that it
-may well know less than the store; that is no fault of anybody's.
+Nothing is sealed or printed here. The database keeps about a day, and forgets what is unbanned manually, so it
+usually has less than the store; that is not an error.
 """
 
 import logging
@@ -23,11 +23,11 @@ from f2b_digest.store import Lookup, append_events, spooled_events, take_spool_i
 
 log = logging.getLogger(__name__)
 ON_ITS_WAY = 5.0
-"""Seconds after which a ban that fail2ban knows is in the store, in its spool, or lost: the action takes one."""
+"""Seconds after which a ban in fail2ban's database must be in the store or spool, or is lost: the action takes one."""
 YOUNG = 60.0
-"""Seconds: a younger failure may belong to a ban whose action has not run yet."""
+"""Seconds: a more recent failure may belong to a ban whose action has not run yet."""
 LOOKED_BACK = 40 * 86400.0
-"""Seconds: fail2ban's database keeps a day, unless told otherwise, and every send looks."""
+"""Seconds: fail2ban's database keeps a day by default, and every send compares."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Known:
     """The bans of fail2ban's database since our action records, as the store has them."""
 
     events: dict[int, str] = field(default_factory=dict)
-    """By the event's id, the jail; without what was imported as history, which no digest tells."""
+    """Jail by event id; without imported history, which is never reported."""
     missing: tuple[Event, ...] = ()
     added: frozenset[int] = frozenset()
     """Events that were missing."""
     silent: tuple[str, ...] = ()
-    """Jails that ban, and in which our action seems to be missing."""
-    # What is missing still counts as what the next send adds: a preview tells of it as that send will.
+    """Jails that ban, but seem to lack our action."""
+    # Missing bans count as added by the next send, so that a preview shows what that send will.
 
     def of(self, selection: Selection, recorded: int) -> Reconciliation:
-        """Return what this says of a digest that has so many bans."""
+        """Return the comparison for a digest with so many bans."""
         inside = {
             key
             for key, jail in self.events.items()
@@ -56,7 +56,7 @@ class Known:
 
 
 def look(path: Path, theirs: sqlite3.Connection, configuration: Configuration, now: float) -> Known:
-    """Compare a store with fail2ban's database, and change nothing; jails that no report takes in do not count.
+    """Compare a store with fail2ban's database without changing it; jails that no report matches do not count.
 
     Raises SourceError or StoreError.
     """
@@ -70,7 +70,7 @@ def look(path: Path, theirs: sqlite3.Connection, configuration: Configuration, n
 def foresee(
     path: Path, theirs: sqlite3.Connection, configuration: Configuration, clock: Callable[[], float]
 ) -> Known | None:
-    """Return what the next `take_in` will find missing, and change nothing; None where that cannot be found out.
+    """Return what the next `take_in` will find missing, without changing anything; None if unknown.
 
     A ban in the spool is not missing.
     """
@@ -85,7 +85,7 @@ def foresee(
 
 
 def _spooled(path: Path) -> dict[tuple[str, str], list[float]]:
-    """Return by jail and address the times (UTC epoch seconds) of the bans that wait in the spool."""
+    """Return by jail and address the times (UTC epoch seconds) of the bans in the spool."""
     found: dict[tuple[str, str], list[float]] = {}
     for event in spooled_events(path):
         if event.kind == "ban":
@@ -105,11 +105,11 @@ def take_in(
     clock: Callable[[], float],
     pause: Callable[[float], None] = time.sleep,
 ) -> Known | None:
-    """Add what is missing to the store, pending, and return what is known; None where that cannot be found out.
+    """Add missing bans to the store, pending, and return the comparison; None if there is none.
 
-    `theirs` is a copy of fail2ban's database. The caller holds the sender's lock and has taken the spool in. Where
-    something seems to be missing, a second look into the store some seconds later decides, for fail2ban writes to its
-    database while our action is at work.
+    `theirs` is a copy of fail2ban's database. The caller holds the sender's lock and has imported the spool. If
+    something seems to be missing, a second comparison some seconds later decides, as fail2ban writes to its
+    database while our action is running.
     """
     try:
         known = look(path, theirs, configuration, clock())
@@ -126,7 +126,7 @@ def take_in(
             added = store.ids(missing)
         return Known(known.events, (), added, _silent_jails(path, missing))
     except (SourceError, StoreError) as error:
-        # Of a store that cannot be used, send itself says more.
+        # send itself reports an unusable store
         log.info("no comparison with fail2ban's database: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return None
 
@@ -139,7 +139,7 @@ def _bans(theirs: sqlite3.Connection, configuration: Configuration, since: float
 
 
 def _compare(store: Lookup, bans: Iterable[Event], since: float, until: float) -> Known:
-    """Look each ban up, whatever the host's name: the configuration may call it otherwise than the action does."""
+    """Look each ban up, ignoring the host's name: it may differ between configuration and action."""
     events: dict[int, str] = {}
     missing: list[Event] = []
     for ban in bans:
@@ -152,7 +152,7 @@ def _compare(store: Lookup, bans: Iterable[Event], since: float, until: float) -
 
 
 def _silent_jails(path: Path, missing: Sequence[Event]) -> tuple[str, ...]:
-    """Return the jails that never recorded, or have not since they missed two bans; one alone can be an accident."""
+    """Return the jails that never recorded, or not since they missed two bans; a single one can be an accident."""
     times: dict[str, list[float]] = {}
     for ban in missing:
         times.setdefault(ban.jail, []).append(ban.at)

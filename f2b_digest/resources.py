@@ -12,5 +12,5 @@ def folder(name: str) -> Path:
 
 
 def packaged() -> bool:
-    """Say whether this program is part of a system's package, which brings the action, the units and the user."""
+    """Return whether this program is part of a system's package, which brings the action, the units and the user."""
     return (_PACKAGE / "data/package").exists()

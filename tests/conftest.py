@@ -96,7 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _everything(config: pytest.Config) -> bool:
-    """Say whether no file and no test was named."""
+    """Return whether no file and no test was named."""
     told: dict[str, bool] = getattr(config, "workerinput", {})  # a worker gets the folder of the tests by name
     return told.get(EVERYTHING, config.args_source is not pytest.Config.ArgsSource.ARGS)
 

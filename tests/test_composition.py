@@ -311,7 +311,7 @@ def test_a_broken_database_of_addresses_costs_no_digest(path: Path) -> None:
             geography=Geography("atlas 2026-11", NOON, "free", find),
         )  # fmt: skip
     assert (digest.totals.bans, digest.where) == (1, None)
-    assert digest.notes == ("atlas 2026-11 could not be asked where addresses are: OSError",)
+    assert digest.notes == ("atlas 2026-11 lookup failed: OSError",)
 
 
 def test_text_that_no_recorder_writes_does_not_stop_a_digest(f2b_digest: Command, config: Path, path: Path) -> None:

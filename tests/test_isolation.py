@@ -63,7 +63,7 @@ def test_deadline_holds_whatever_is_caught(work: str) -> None:
                 str(10**60_000) if sys.get_int_max_str_digits() == 0 else 10**600_000
 
     begun = time.monotonic()
-    with pytest.raises(OverdueError, match=r"no end after 0\.3 s"):
+    with pytest.raises(OverdueError, match=r"timed out after 0\.3 s"):
         isolation.run(forever, seconds=0.3)
     assert time.monotonic() - begun < 1
 
@@ -81,7 +81,7 @@ def test_what_a_child_started_is_killed_with_it(tmp_path: Path) -> None:
 
 
 def _ended(pid: int) -> bool:
-    """Say whether a process is gone, or is a zombie that nobody here reaps, within a second."""
+    """Return whether a process is gone, or is a zombie that nobody here reaps, within a second."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -166,5 +166,5 @@ def test_no_descriptors_left() -> None:
         "except isolation.NotStartedError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "this system cannot start one process more: Too many open files\n"
+    assert done.stdout == "cannot fork: Too many open files\n"
     assert issubclass(NotStartedError, Stopped)

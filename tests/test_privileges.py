@@ -230,7 +230,7 @@ def test_a_ban_is_not_lost_to_a_link(trap: Path) -> None:
     """Where the store is none that root may write to, the spool takes it."""
     make_victims(trap)
     lay(trap / "bans.sqlite3", trap.parent / "root/profile.sh")
-    assert "is a link that user 65534 made" in recorder.append(str(trap / "bans.sqlite3"), event())
+    assert "is a symlink of user 65534" in recorder.append(str(trap / "bans.sqlite3"), event())
     assert recorder.spooled(str(trap / "bans.sqlite3")) == 1
 
 
@@ -398,7 +398,7 @@ def test_no_process_has_a_secret_in_its_arguments_or_environment(secretive: Path
 
 
 def connected(process: int, port: int) -> bool:
-    """Say whether a process of ours has a connection to a port of this host."""
+    """Return whether a process of ours has a connection to a port of this host."""
     table = read(Path(f"/proc/{process}/net/tcp")).decode().splitlines()
     return any(line.split()[2:4] == [f"0100007F:{port:04X}", "01"] for line in table)
 

@@ -135,7 +135,7 @@ def test_check_tells_what_the_next_send_will_add(f2b_digest: Command, config: Pa
     assert "1 ban of sshd missing from the store (the next send adds them" in said
     assert len(query(path, "SELECT 1 FROM event WHERE kind = 'ban'")) == 1
     know(config, [A])
-    assert "all of its 1 bans since our action records were recorded" in f2b_digest("--config", config, "check").out
+    assert "all 1 bans recorded" in f2b_digest("--config", config, "check").out
 
 
 def previewed(f2b_digest: Command, config: Path) -> tuple[str, str]:
@@ -153,7 +153,7 @@ def test_a_preview_says_what_the_mail_will_say(f2b_digest: Command, config: Path
     text, trouble = previewed(f2b_digest, config)
     assert line in text
     assert "2 missed bans were recovered" in text
-    assert trouble == "f2b-digest: 2 more in fail2ban's database were not recorded: the next send adds them\n"
+    assert trouble == "f2b-digest: 2 more bans in fail2ban's database were not recorded; the next send adds them\n"
     assert len(query(path, "SELECT 1 FROM event WHERE kind = 'ban'")) == 1
     mail = sent(f2b_digest, config)
     assert line in mail
@@ -176,7 +176,7 @@ def test_a_ban_in_the_spool_is_not_missing_in_a_preview(f2b_digest: Command, con
     Path(f"{path}.spool").write_text(json.dumps(dict(zip(recorder.COLUMNS, row, strict=True))) + "\n")
     text, trouble = previewed(f2b_digest, config)
     assert "not recorded" not in text + trouble
-    assert "1 more events wait in" in trouble
+    assert "1 more events are in" in trouble
 
 
 def test_it_stands_in_the_html_and_in_the_json(f2b_digest: Command, config: Path, path: Path) -> None:

@@ -497,7 +497,7 @@ def test_the_defaults_folder_is_made_and_closed_to_others(tmp_path: Path, monkey
 
 def test_any_other_folder_must_be_there(tmp_path: Path) -> None:
     """A store's path that was mistyped is told, and makes nothing."""
-    with pytest.raises(recorder.NotStored, match=r"there is no folder .*/mistyped: make it, or correct"):
+    with pytest.raises(recorder.NotStored, match=r"no folder .*/mistyped: create it, or correct"):
         recorder.append(str(tmp_path / "mistyped" / "bans.sqlite3"), ban())
     assert list(tmp_path.iterdir()) == []
 
@@ -510,7 +510,7 @@ WAITING = 10.0  # seconds after which a door counts as hanging
 
 @pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged"])
 def test_no_fifo_in_the_folder_makes_a_door_wait(store: str, name: str) -> None:
-    """Whoever owns the folder cannot hold a ban or a send up: what is no regular file is refused at once."""
+    """Whoever owns the folder cannot hold a ban or a send up: what is not a regular file is refused at once."""
     code = """if True:
         import importlib.machinery, sys
         recorder = importlib.machinery.SourceFileLoader("recorder", sys.argv[1]).load_module()
@@ -598,7 +598,7 @@ def action(path: str, **options: str) -> Any:
 
 
 def has_table(path: str) -> bool:
-    """Say whether a store that another thread makes just now is there already."""
+    """Return whether a store that another thread makes just now is there already."""
     if not os.path.exists(path):  # SQLite would make it
         return False
     with closing(sqlite3.connect(path)) as connection:

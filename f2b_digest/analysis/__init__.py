@@ -1,8 +1,8 @@
-"""From a digest's counts to its facts and advice. No SQL, no text for people, no clock, no look at the machine.
+"""From a digest's counts to its facts and advice. No SQL, no user-facing text, no clock, no host access.
 
-A fact that needs somebody must be worth being woken for: at most one false one in a hundred usual weeks, over ten jails
-of a daily and a weekly report (0.4 in the made-up weeks of tests/analysis/test_usual_weeks.py). News of unusual counts
-is raised by chance in one of a hundred digests.
+A fact that needs attention must justify an alarm: at most one false one in a hundred usual weeks, over ten jails of a
+daily and a weekly report (0.4 in the simulated weeks of tests/analysis/test_usual_weeks.py). News of unusual counts is
+raised by chance in one of a hundred digests.
 """
 
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ __all__ = [
 ]  # fmt: skip
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
-"""Times the report's pace, and seconds beside it, that a ban may wait for a digest."""
+"""A ban may wait for a digest this multiple of the report's interval, plus these seconds."""
 
 
 def analyse(counts: Counts, inputs: Inputs) -> Judgement:
-    """Return what a digest's counts mean, beside all else that is known."""
+    """Analyse a digest's counts with everything else that is known."""
     own = OwnAddresses(inputs.host_context, counts.start.timestamp(), counts.end.timestamp())
     every = inputs.baseline.all
     compared = Compared(inputs.baseline.before_all, usual(every), len(every), counts.new, counts.returning)
@@ -62,7 +62,7 @@ def campaign_rule(least: int) -> CampaignRule:
 
 
 def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
-    """Yield what needs somebody, the most urgent first: who is locked out before who is not kept out."""
+    """Yield the facts that need attention, the most urgent first: lock-outs before missing protection."""
     yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if fact.needs_you)
     context = inputs.host_context
     yield from proxy_banned(counts, Proxies(context), inputs.proxy_bans, context.ignored)
@@ -86,7 +86,7 @@ def _news(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
 
 
 def _unrecorded(inputs: Inputs) -> Unrecorded | None:
-    """Return what fail2ban's own database knew better."""
+    """Return the bans that only fail2ban's own database had."""
     found = inputs.reconciliation
     return Unrecorded(found.added, found.jails) if found is not None and (found.added or found.jails) else None
 
@@ -101,7 +101,7 @@ def _not_delivered(inputs: Inputs) -> NotDelivered | None:
 
 
 def _late(counts: Counts, inputs: Inputs) -> Late | None:
-    """Return that a ban waited for one and a half times the report's pace, and an hour: a digest was left out."""
+    """Return a fact if a ban waited for 1.5 times the report's interval plus an hour: a digest was missed."""
     since, every, zone = inputs.waits_since, inputs.every, counts.end.tzinfo
     assert zone is not None
     if since is None or every is None or counts.end.timestamp() - since <= TOO_LATE * every + LEEWAY:

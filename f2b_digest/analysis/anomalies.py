@@ -1,4 +1,4 @@
-"""The facts that are news: more, fewer, new, together. Counts are compared in `statistics`."""
+"""The news: surges, drops, new jails, campaigns. Counts are compared in `statistics`."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,15 +13,15 @@ from f2b_digest.model.facts import Concerted, Drop, Fact, NewJail, Roaming, Surg
 MOST = 3
 """Surges, drops, or new jails in one digest."""
 SHARE_OF_A_JAIL = 0.5
-"""Of all that is above (below) the usual: where one jail makes up so much of it, the jail is told, not the total."""
+"""Share of the deviation from which on one jail is reported instead of the total."""
 FEWEST_OF_A_NETWORK = 10
 """Addresses of a campaign that may be unusual for its network."""
 TIGHT = 20
-"""Addresses of one /24 or /48 whose first bans come within three hours: nobody's visitors do that."""
+"""Addresses of one /24 or /48 first banned within three hours that are never a coincidence."""
 FEWEST_TRYING = 10
-"""Addresses that must try a name before it is news; twice what makes a campaign, if that is more."""
+"""Addresses that must try a name before it is news; twice the campaign's minimum, if that is more."""
 SHARE, SHARE_OF_A_COMMON_NAME = 0.2, 0.5
-"""Of the digest's addresses, that try a name; one that is tried everywhere."""
+"""Share of the digest's addresses that must try a name; the second for a name that is tried everywhere."""
 MANY_TRYING = 50
 """Addresses that must try a name that is tried everywhere."""
 COMMON = frozenset(
@@ -32,13 +32,13 @@ COMMON = frozenset(
     tester testuser tomcat ubnt ubuntu user user1 vagrant validator web webmaster www www-data zabbix
     """.split()  # noqa: SIM905 - a list of seventy quoted words reads no better
 )
-"""Names that any host with an open port sees tried each week."""
+"""Names tried every week on any host with an open port."""
 ROOT = "root"
 """Tried by most addresses on most days: never news."""
 RECIDIVE = "recidive"
-"""How the jails begin that ban who was banned elsewhere."""
+"""Name prefixes of jails that ban addresses banned elsewhere."""
 SEVERAL, SHARE_IN_SEVERAL, IN_MANY_JAILS = 5, 0.1, 3
-"""Addresses in several jails, and their part of all, or jails of one of them, that are news."""
+"""Thresholds for news: addresses in several jails, their share of all, or jails of one address."""
 
 
 def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
@@ -60,8 +60,8 @@ def surges(counts: Counts, inputs: Inputs) -> Iterator[Surge]:
 def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
     """Yield the jails with far fewer bans than usual, those with the most bans missing first; or the total.
 
-    The total is not told where one jail explains it: such a jail, or one that did not ban at all. A jail that is back
-    from an outage that was told explains it, too.
+    The total is not reported if one jail explains it: such a jail, or one without a ban. A jail that is back
+    from a reported outage explains it too.
     """
     baseline, total, back = inputs.baseline, counts.totals.bans, came_back(inputs)
     found = [
@@ -82,7 +82,7 @@ def drops(counts: Counts, inputs: Inputs) -> Iterator[Drop]:
 
 
 def new_jails(counts: Counts, inputs: Inputs) -> Iterator[NewJail]:
-    """Yield the jails that never banned before, if there was a before."""
+    """Yield the jails that never banned before, if there is any history."""
     baseline = inputs.baseline
     if inputs.first or not baseline.last:
         return
@@ -114,7 +114,7 @@ def concerted(counts: Counts, inputs: Inputs) -> Iterator[Concerted]:
 
 
 def _is_news(campaign: Campaign, inputs: Inputs) -> bool:
-    """Return whether a campaign is unusual for its network, tight in time, or tries accounts that can log in here."""
+    """Return whether a campaign is unusual for its network, concentrated in time, or tries accounts of this host."""
     if campaign.network is not None and campaign.tight >= TIGHT:
         return True
     if campaign.on_accounts >= FEWEST_TRYING:
@@ -128,8 +128,8 @@ def _is_news(campaign: Campaign, inputs: Inputs) -> bool:
 def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
     """Return the user name that most addresses tried, of those that are not tried everywhere and always.
 
-    There is no history of names, so that their share of the addresses decides: a guesser goes through a list, and each
-    name of it comes from few. One that can log in here is told whatever the share.
+    There is no history of names, so their share of the addresses decides: guessing goes through a list, and each
+    name comes from few addresses. A name that can log in here is reported whatever the share.
     """
     if counts.users is None:
         return None
@@ -142,7 +142,7 @@ def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
 
 
 def roaming(counts: Counts) -> Roaming | None:
-    """Return the addresses that were banned in several jails, recidive not counted, if many, or one roams far."""
+    """Return the addresses banned in several jails (without recidive), if many, or if one is in many jails."""
     if not counts.several:
         return None
     most, addresses = counts.several[0], counts.several_in_all
@@ -151,12 +151,12 @@ def roaming(counts: Counts) -> Roaming | None:
 
 
 def only(*facts: Fact | None) -> Iterator[Fact]:
-    """Yield those that there are."""
+    """Yield the values that are not None."""
     yield from (fact for fact in facts if fact is not None)
 
 
 def _usual(counts: Counts, inputs: Inputs, what: str) -> Iterator[tuple[Jail, float]]:
-    """Yield the jails with so unusual a count, and what is usual."""
+    """Yield the jails with an unusual count, and the usual count."""
     for jail in counts.jails:
         windows = _windows(inputs, jail)
         median = usual(windows)

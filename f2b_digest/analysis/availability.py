@@ -1,4 +1,4 @@
-"""Whether fail2ban and its jails are at work: silent, stopped, down, restarted. Counts are compared in `statistics`."""
+"""Availability of fail2ban and its jails: silent, stopped, down, restarted. Counts are compared in `statistics`."""
 
 import json
 import math
@@ -16,19 +16,20 @@ from f2b_digest.model.digest import moment
 from f2b_digest.model.facts import Fact, Fail2banDown, JailSilent, JailStopped, Restarted
 
 RESTARTING = 600.0
-"""Seconds: a younger stop may be a restart that is under way."""
+"""Seconds: a more recent stop may be a restart in progress."""
 REMEMBERED = 7 * 86400.0
-"""Seconds: a jail that went without a stop is told for a week after its last sign of life, and then was taken out."""
+"""Seconds: a jail that vanished without a stop is reported for a week after its last event; then it counts as
+removed."""
 KNOWN = 28 * 86400.0
-"""Seconds: a jail without a sign of life for so long is no longer one of this host's."""
+"""Seconds: a jail without an event for so long counts as removed."""
 JUST_NOW = 3600.0
-"""Seconds: who banned within them is at work, whatever the program that asks it says."""
+"""Seconds: a jail that banned within them is running, whatever fail2ban-client says."""
 DOWNTIME = 3600.0
-"""Seconds between a stop and a start that excuse a silence; a restart at night does not."""
+"""Seconds of downtime that explain a silence; a nightly restart does not."""
 AT_ONCE = 60.0
-"""Seconds: a start so soon after a stop is a restart that somebody made, by hand or by setup."""
+"""Seconds: a start this soon after a stop is a deliberate restart, manual or by setup."""
 TOGETHER = 120.0
-"""Seconds: jails that start within them start together."""
+"""Seconds: jails that start within them are one start of fail2ban."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class _Life:
     banned: bool
     """Whether it banned in the period."""
     quiet: Quiet | None
-    """How it banned before its last ban, if that is a while ago."""
+    """Its activity before its last ban, if that is a while ago."""
 
     @property
     def last(self) -> tuple[str, float] | None:
@@ -51,24 +52,24 @@ class _Life:
 
     @property
     def stopped(self) -> float | None:
-        """When it was stopped; None if it banned or started since, or if nobody said."""
+        """When it was stopped; None if it banned or started since, or if unknown."""
         if self.last is None or self.last[0] != "stop" or (self.last_ban or 0.0) > self.last[1]:
             return None
         return self.last[1]
 
     @property
     def sign(self) -> float | None:
-        """The last thing that was recorded of it."""
+        """Its last recorded event."""
         return max((at for at in (self.last_ban, self.last and self.last[1]) if at is not None), default=None)
 
     @property
     def known(self) -> bool:
-        """Whether it is one of this host's jails still."""
+        """Whether it still counts as one of this host's jails."""
         return self.sign is not None and self.sign > self.end - KNOWN
 
     @property
     def quiet_since(self) -> float | None:
-        """Since when it could have banned and did not; None if it never banned. A time of which it was down is over."""
+        """Start of its silence; None if it never banned. Downtime is excluded."""
         if self.last_ban is None:
             return None
         pairs = zip((("stop", -math.inf), *self.events), self.events, strict=False)
@@ -79,7 +80,7 @@ class _Life:
 def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     """Yield that fail2ban is down, or else which jails are stopped or silent.
 
-    Of a past period only silence is told: what runs is known of now alone.
+    For a past period only silence is reported: what runs is known for the present only.
     """
     lives = _lives(counts, inputs)
     if inputs.complete and _down(counts, inputs, lives):
@@ -103,7 +104,7 @@ def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
 def restarted(counts: Counts, inputs: Inputs) -> Restarted | None:
     """Return how often fail2ban was started after a crash or a downtime: most of its jails within two minutes.
 
-    Somebody who restarts it knows; so does who sets it up, which is the first start of all.
+    Deliberate restarts are not counted, nor is the first start of all.
     """
     start, end = counts.start.timestamp(), counts.end.timestamp()
     starts = sorted(
@@ -123,7 +124,7 @@ def restarted(counts: Counts, inputs: Inputs) -> Restarted | None:
 
 
 def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float]:
-    """Yield a jail's starts, but none at once after a stop, or after a start that may be the same, told twice.
+    """Yield a jail's starts, except those right after a stop, or after a start that may be the same one.
 
     The first of all counts where the jail is known to have banned before.
     """
@@ -133,13 +134,13 @@ def _starts(rows: Sequence[tuple[str, float]], *, known: bool) -> Iterator[float
 
 
 def _lives(counts: Counts, inputs: Inputs) -> dict[str, _Life]:
-    """Return what is known of each jail of the report that ever banned, or was started or stopped."""
+    """Return the state of each jail of the report that ever banned, or was started or stopped."""
     bans, quiet, end = dict(inputs.baseline.last), inputs.baseline.quiet, counts.end.timestamp()
     for jail in counts.jails:
         times = [address.last.timestamp() for address in jail.worst]
         if jail.name in quiet:
             times.append(quiet[jail.name].last)
-        # Without an address the end stands for the last ban: a jail that banned in the period is not stopped lightly.
+        # Without an address, the end is taken as the last ban: a jail that banned is not reported as stopped.
         bans[jail.name] = max(times) if times else end
     events = inputs.starts_and_stops
     banned = {jail.name for jail in counts.jails if jail.bans}
@@ -150,16 +151,16 @@ def _lives(counts: Counts, inputs: Inputs) -> dict[str, _Life]:
 
 
 def _down(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
-    """Return whether fail2ban does not run, unless something was started or stopped just now.
+    """Return whether fail2ban is down, unless something was started or stopped just now.
 
-    It says so itself, by not answering. Where it could not be asked: each jail was stopped; or those that were not are
+    That is, it does not answer. Where it could not be asked: each jail was stopped; or those that were not are
     silent together, which chance does not explain, and none of them was started in the period.
     """
     end = counts.end.timestamp()
     if any(life.last is not None and life.last[1] > end - RESTARTING for life in lives.values()):
         return False
     running = inputs.host_context.running
-    if running is not None:  # it may also run where the program cannot see it, in a container: who bans is not down
+    if running is not None:  # it may run out of sight, in a container: if it bans, it is not down
         return not running and all((life.last_ban or 0.0) <= end - JUST_NOW for life in lives.values())
     known = {jail: life for jail, life in lives.items() if life.known}
     rest = {jail: life for jail, life in known.items() if life.stopped is None}
@@ -171,7 +172,7 @@ def _down(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
 
 
 def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
-    """Yield the jails that were stopped, and when; once only, for it may be meant so.
+    """Yield the jails that were stopped, and when; once only, as it may be intended.
 
     Where fail2ban says what runs, a jail that runs is not stopped, and one that was started and does not run now is,
     if it did not ban in the period: an end by a crash leaves no stop.
@@ -191,7 +192,7 @@ def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iter
 
 
 def _silent(life: _Life) -> bool:
-    """Return whether a jail's silence, from its last ban (or a long downtime's end) on, is beyond chance."""
+    """Return whether a jail's silence since its last ban (or the end of a long downtime) is beyond chance."""
     since = life.quiet_since
     return (
         since is not None
@@ -201,7 +202,7 @@ def _silent(life: _Life) -> bool:
 
 
 def _silent_together(lives: Iterable[_Life], end: float) -> bool:
-    """Return whether the silence of several jails, from the last ban of them all on, is beyond chance."""
+    """Return whether the common silence of several jails since their last ban is beyond chance."""
     known = [(life.quiet, life.quiet_since) for life in lives]
     since = max((since for _, since in known if since is not None), default=None)
     daily = together(quiet.daily for quiet, _ in known if quiet is not None)
@@ -209,7 +210,7 @@ def _silent_together(lives: Iterable[_Life], end: float) -> bool:
 
 
 def _known_quiet(inputs: Inputs, jail: str) -> str:
-    """Return the line of the configuration that takes a jail out; in TOML, a string is written as in JSON."""
+    """Return the configuration line that excludes a jail; TOML strings are written as in JSON."""
     return f"known_quiet = {json.dumps(sorted({*inputs.known_quiet, jail}), ensure_ascii=False)}"
 
 

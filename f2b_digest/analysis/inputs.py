@@ -1,4 +1,4 @@
-"""What a digest is judged by beside its counts, as plain values. Nothing is computed here."""
+"""The inputs of the analysis beside a digest's counts, as plain values. Nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from f2b_digest.model.told import Told
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that is known beside the counts."""
+    """Everything known beside the counts."""
 
     baseline: Baseline
     rebans: Rebans
@@ -23,26 +23,26 @@ class Inputs:
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the
     last one before its period on."""
     own_bans: Sequence[Chosen] = ()
-    """Those of the ids that `OwnAddresses.holds`; others among them do no harm."""
+    """Those of the ids that `OwnAddresses.holds`; others among them are ignored."""
     proxy_bans: Sequence[Chosen] = ()
-    """Those of the ids that `Proxies.holds`; others among them do no harm."""
+    """Those of the ids that `Proxies.holds`; others among them are ignored."""
     waits_since: float | None = None
-    """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait as long as it likes
+    """When the oldest ban of the digest was recorded, UTC epoch seconds; None where it may wait
     (the report sends from so many bans on)."""
     every: float | None = None
-    """Seconds: the report's pace (see `periods.pace`); None where nobody knows."""
+    """Seconds: the report's interval (see `periods.pace`); None if unknown."""
     first: bool = False
     """Whether this is the report's first digest."""
     complete: bool = True
     """Whether the digest is about everything up to now; False for a preview of a past period, of which only the
-    counts can be judged."""
+    counts can be analysed."""
     report: str = ""
     told: Sequence[Told] = ()
-    """What digests of this report and others told before, the newest first."""
+    """Facts of earlier digests of this report and others, the newest first."""
     known_quiet: frozenset[str] = frozenset()
     """Jails that may be silent or stopped."""
     campaign_from: int = 5
-    """Addresses that make a campaign."""
+    """Number of addresses that form a campaign."""
     undelivered: Sequence[Undelivered] = ()
     """Of earlier digests of the report."""
     reconciliation: Reconciliation | None = None

@@ -1,4 +1,4 @@
-"""What an analysis comes to, as plain values. Nothing is computed here."""
+"""The result of an analysis, as plain values. Nothing is computed here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from f2b_digest.model.facts import Fact, Verdict
 
 
 class Usual(NamedTuple):
-    """What a jail is compared with."""
+    """The comparison of a jail."""
 
     before: int | None = None
     """Bans of the period before; None where the store does not reach so far back."""
@@ -20,12 +20,12 @@ class Usual(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the counts of a digest mean."""
+    """The result of a digest's analysis."""
 
     compared: Compared
     by_jail: Mapping[str, Usual] = field(default_factory=dict)
     facts: tuple[Fact, ...] = ()
-    """What needs somebody, then the news, each the most urgent first."""
+    """Those that need attention, then the news, each the most urgent first."""
     verdict: Verdict = "stands_out"
     advice: tuple[Advice, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Which banned addresses belong to the admin's own side. Nothing is looked up here.
+"""Which banned addresses are own addresses: the admin's, or of trusted networks. Nothing is looked up here.
 
-A ban of one's own side is told although it may be right: an attacker who guessed a password logs in, and is banned
-elsewhere. That needs the admin as well; the fact names who logged in.
+A ban of an own address is reported although it may be right: an attacker who guessed a password logs in, and is banned
+elsewhere. That needs attention as well; the fact names who logged in.
 """
 
 import shlex
@@ -20,12 +20,12 @@ LOGINS_BEFORE = 3 * 86400.0
 """Seconds before a period in which a login counts, too: an open period begins with its first ban, and whoever is banned
 in the morning logged in the day before."""
 NEIGHBOURS = {4: 24, 6: 64}
-"""Prefix lengths, by IP version: what a provider hands to one customer or one site, as a rule; an address that changes
+"""Prefix lengths, by IP version: what a provider usually assigns to one customer or site; an address that changes
 stays in it."""
 
 
 class OwnAddresses:
-    """The admin's own side, ready to be asked about hundreds of thousands of ids."""
+    """The own addresses, prepared for looking up hundreds of thousands of ids."""
 
     def __init__(self, host_context: HostContext, start: float, end: float) -> None:
         """Take the logins of a period and of `LOGINS_BEFORE` before it; its start and end are UTC epoch seconds."""
@@ -51,7 +51,7 @@ class OwnAddresses:
         self._heads = frozenset(head for each in heads if each for head in each) | {""}  # "": ::ffff:192.0.2.1
 
     def holds(self, ip: str) -> bool:
-        """Return whether an id is one's own; fast enough to be asked for each row of a query.
+        """Return whether an id is an own address; fast enough for each row of a query.
 
         Fast path: most addresses are rejected by their first octet, before parsing (0.2 microseconds).
         """
@@ -60,11 +60,11 @@ class OwnAddresses:
         return (head_of(ip) in self._heads or self._any or "/" in ip) and self.find(ip) is not None
 
     def find(self, ip: str) -> Belonging | None:
-        """Return why an id is one's own; None for a stranger, and for what is no address or network.
+        """Return why an id is an own address; None if it is not, or is not an address or network.
 
-        What a host of a fleet said holds. Else the first of these: own, friend, login, ignored. A banned network is
-        one's own if it has an address of one's own. An address beside one that fail2ban ignores (in the same /24 or
-        /64) is one's own, too: lines at home change their address.
+        The classification by a fleet's host wins. Else the first of these: own, friend, login, ignored. A banned
+        network counts as own if it contains an own address. So does an address next to one that fail2ban ignores (in
+        the same /24 or /64): home connections change their address.
         """
         span = span_of(ip)
         if span is None or ip in self._judged:
@@ -72,7 +72,7 @@ class OwnAddresses:
         return _first(self._networks, span) or self._logins.get(span) or _first(self._ignored, span)
 
     def overlaps(self, network: AnyNetwork) -> bool:
-        """Return whether a network has an address of one's own."""
+        """Return whether a network contains an own address."""
         span = span_of_network(network)
         return any(each.meets(span) for each, _ in (*self._networks, *self._ignored)) or any(
             login.meets(span) for login in self._logins
@@ -80,9 +80,9 @@ class OwnAddresses:
 
 
 def own_banned(counts: Counts, own: OwnAddresses, bans: Sequence[Chosen]) -> Iterator[OwnBanned | OwnBanOver]:
-    """Yield a fact for each of one's own addresses in each jail, the most recent ban first.
+    """Yield a fact for each own address in each jail, the most recent ban first.
 
-    A ban that is over when the period ends is news, and no more.
+    A ban that has ended by the end of the period is only news.
     """
     found: dict[tuple[str, str], tuple[Chosen, Belonging]] = {}
     for row in sorted(bans, key=lambda row: row.last, reverse=True):

@@ -1,7 +1,7 @@
 """Whether a jail bans the proxies or CDN in front of this host. Nothing is looked up here.
 
-A web server behind a CDN that does not restore its visitors' addresses has the CDN's in its log, and a jail that reads
-it bans the CDN: everybody is shut out, attackers and visitors alike.
+A web server behind a CDN that does not restore its visitors' addresses logs the CDN's, and a jail that reads
+it bans the CDN: attackers and visitors alike are locked out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from f2b_digest.model.facts import ProxyBanned
 from f2b_digest.model.host_context import AnyNetwork, HostContext, Proxy
 
 FEWEST, SHARE = 5, 0.05
-"""Addresses of a CDN, or their bans' part of all bans of a jail, that are no accident: some of its addresses are also
+"""Addresses of a CDN, or their share of a jail's bans, from which on it is no accident: some of its addresses are also
 those of its customers' programs. One ban is enough of what the administrator named."""
 FEWEST_BANS = 2
 """Bans that may be such a part."""
@@ -21,10 +21,10 @@ ALWAYS_IGNORED = ("127.0.0.1/8", "::1")
 
 
 class Proxies:
-    """The networks that pass visitors on, ready to be asked about hundreds of thousands of ids."""
+    """The networks of proxies, prepared for looking up hundreds of thousands of ids."""
 
     def __init__(self, host_context: HostContext) -> None:
-        """Take what is known of this host."""
+        """Prepare the proxies known to this host."""
         self._proxies = [(span_of_network(proxy.network), proxy) for proxy in host_context.proxies]
         heads = [heads_of(span) for span, _ in self._proxies]
         self._any = None in heads
@@ -35,7 +35,7 @@ class Proxies:
         return (self._any or head_of(ip) in self._heads) and self.find(ip) is not None
 
     def find(self, ip: str) -> Proxy | None:
-        """Return the first proxy that holds an address; None for a banned network, which may hold anybody."""
+        """Return the first proxy that contains an address; None for a banned network."""
         span = span_of(ip)
         if span is None or span.first != span.last:
             return None

@@ -1,4 +1,4 @@
-"""What a digest advises, each with the line that does it."""
+"""A digest's recommendations, each with its configuration or shell line."""
 
 import shlex
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Campaign
 
 FEWEST_SPARED, SHARE_SPARED = 20, 0.1
-"""Bans, and their share of all bans, that longer ban times must spare before they are advised."""
+"""Bans, and their share of all bans, that longer ban times must prevent before they are advised."""
 FREQUENT = 5
-"""Bans of one id in one digest, from which on it is one that comes back."""
+"""Bans of one id in one digest from which on it counts as a repeat offender."""
 FEWEST_FREQUENT, SHARE_FREQUENT = 3, 0.1
-"""Ids that come back often, and their bans' part of all."""
+"""Repeat offenders, and their share of all bans."""
 FEWEST_TO_BLOCK, BANS_TO_BLOCK = 16, 48
 """Addresses of one network, and their bans: of a /24, every sixteenth address, thrice."""
 
@@ -60,7 +60,7 @@ def _has_recidive(counts: Counts, inputs: Inputs) -> bool:
 def _block(campaign: Campaign, own: OwnAddresses) -> tuple[str, ...]:
     """Return the lines that ban a campaign's network, for the jail's ban time and until the next boot.
 
-    There are none if it is too small, or holds an address of one's own.
+    None if it is too small, or contains an own address.
     """
     if campaign.network is None or not campaign.jails:
         return ()

@@ -1,4 +1,4 @@
-"""What earlier digests told already, and when that is due again. Nothing is counted here."""
+"""Which facts earlier digests reported, and when they are due again. Nothing is counted here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -9,29 +9,29 @@ from f2b_digest.model.facts import Fact
 from f2b_digest.model.told import Told
 
 DAILY = 3
-"""Digests that tell what lasts, day by day; from then on it is told by the week."""
+"""Number of daily digests that repeat a lasting fact; after that it is repeated weekly."""
 A_DAY, A_WEEK = 20 * 3600.0, 6.5 * 86400.0
-"""Seconds between two that tell it; cron may be an hour early, and a week has 167 hours once a year."""
+"""Seconds between weekly repetitions; cron may be an hour early, and a week has 167 hours once a year."""
 NEWS_AGAIN = 30 * 86400.0
 """Seconds after which the same is news again."""
 MORE = 1.6
-"""Times its size when it was told: something new before that."""
+"""Growth factor since it was reported that makes it news before that."""
 A_MONTH = 30 * 86400.0
 """Seconds after which the same advice is given again."""
 SAME = 1.5
-"""Seconds by which two times may differ that are the same."""
+"""Tolerance in seconds for two times to be the same."""
 LASTING: Mapping[str, tuple[str, ...]] = {"silent": ("jail", "last"), "down": ("since",), "proxy": ("jail", "name")}
-"""By kind, what makes it the same one: it is told until it ends."""
+"""By kind, the fields that identify a lasting fact: it is reported until it ends."""
 NEWS: Mapping[str, tuple[str, ...]] = {
     "campaign": ("network", "asn"),
     "target": ("user",),
     "roaming": (),
 }
-"""By kind, what makes it the same one. What is unusual for its history is no news on the next day anyway."""
+"""By kind, the fields that identify news. What is unusual for its history is not news on the next day anyway."""
 
 
 def fresh(facts: Sequence[Fact], inputs: Inputs, end: float) -> Iterator[Fact]:
-    """Yield what is to be told in a digest that ends at a time (UTC epoch seconds): not what was told just before."""
+    """Yield the facts due in a digest that ends at a time (UTC epoch seconds), without those reported just before."""
     mine = [told for told in inputs.told if told.report == inputs.report and told.at < end]
     for fact in facts:
         if fact.kind in LASTING:
@@ -48,7 +48,7 @@ def fresh(facts: Sequence[Fact], inputs: Inputs, end: float) -> Iterator[Fact]:
 
 
 def outages(told: Sequence[Told]) -> dict[str, dict[float, float]]:
-    """Return by jail when what was told as an outage began, and when it was last told, in UTC epoch seconds."""
+    """Return by jail when reported outages began, and when they were last reported, in UTC epoch seconds."""
     found: dict[str, dict[float, float]] = {}
     for each in reversed(told):
         for fact in each.facts:
@@ -58,7 +58,7 @@ def outages(told: Sequence[Told]) -> dict[str, dict[float, float]]:
 
 
 def came_back(inputs: Inputs) -> frozenset[str]:
-    """Return the jails whose outage, told already, went on when the period began."""
+    """Return the jails whose reported outage was still going on when the period began."""
     last = inputs.baseline.last
     return frozenset(
         jail
@@ -76,7 +76,7 @@ def _outages(fact: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def was_advised(inputs: Inputs, kind: str, end: float) -> bool:
-    """Say whether the report gave an advice of a kind in the last month."""
+    """Return whether the report gave an advice of a kind in the last month."""
     return any(
         advice.get("kind") == kind
         for told in inputs.told

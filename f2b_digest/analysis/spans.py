@@ -1,4 +1,4 @@
-"""Networks as spans of numbers, and the heads of their addresses' texts: quick to ask for each row of a query."""
+"""Networks as integer ranges with text prefixes, for fast lookups in each row of a query."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Span(NamedTuple):
     last: int
 
     def meets(self, other: "Span") -> bool:
-        """Return whether they have an address in common."""
+        """Return whether two spans overlap."""
         return self.version == other.version and self.first <= other.last and other.first <= self.last
 
 
@@ -30,7 +30,7 @@ def span_of_network(network: AnyNetwork) -> Span:
 
 
 def span_of(text: str) -> Span | None:
-    """Return the addresses of an id; None for what is none. An IPv4 address that is written as IPv6 is IPv4."""
+    """Return the span of an id; None if it is not an address or network. IPv4-mapped IPv6 counts as IPv4."""
     try:
         if "/" in text:
             return span_of_network(ip_network(text, strict=False))
@@ -43,7 +43,7 @@ def span_of(text: str) -> Span | None:
 
 
 def heads_of(span: Span) -> set[str] | None:
-    """Return how its addresses' texts begin, up to the first dot or colon; None where that tells too little."""
+    """Return the text prefixes of its addresses, up to the first dot or colon; None if too unspecific."""
     below, form, most = (24, "d", 16) if span.version == 4 else (112, "x", 4096)
     first, last = span.first >> below, span.last >> below
     return {format(head, form) for head in range(first, last + 1)} if last - first < most else None

@@ -1,4 +1,4 @@
-"""What is usual: medians, and what chance does not explain. Numbers only; no facts, no jails, no times."""
+"""Statistics: medians, and deviations beyond chance. Numbers only; no facts, no jails, no times."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,41 +7,42 @@ from typing import Literal
 
 DAY = 86400.0
 FEWEST_PERIODS = 4
-"""With fewer, nothing is called usual: of three, one odd period moves the median."""
+"""Minimum number of periods: of three, one outlier moves the median."""
 
 # ---- silence
 
 FEWEST_DAYS, FEWEST_BANS = 14, 60
-"""Days and bans that must be known before a silence can be told from a habit: two weekends, and enough gaps."""
+"""Days and bans needed to judge a silence: two weekends, and enough gaps."""
 SHORTEST_SILENCE = 20 * 3600.0
-"""Seconds. A night without bans is no news; a day of 23 hours, or a digest an hour early, still is a day."""
+"""Seconds: shortest silence. A night without bans is not news; a day of 23 hours, or a digest an hour early, is a
+day."""
 LONG_GAPS = 30
-"""Gaps that tell how long others may become: each night's, or of a slow jail one gap in two."""
+"""Number of longest gaps to extrapolate from: each night's, or of a slow jail one gap in two."""
 EXPECTED_GAPS = 1e-3
 """So many gaps as long as the silence may be expected in four weeks. Ten jails have 250 times four weeks in a hundred
 weeks: 0.25 false calls, if gaps were as the model has them."""
 SHORTEST_EXCESS = 3600.0
-"""Seconds: however alike the long gaps look, the next one may be longer by hours."""
+"""Seconds: lower bound of the scale of gaps, however alike the long gaps look."""
 CHANCE_OF_SILENCE = 1e-3
-"""What the days' counts must confirm."""
+"""Chance, by the days' counts, that must not be exceeded."""
 RECENT_DAYS = 7
-"""A jail that has become quieter is measured by its last week."""
+"""Days of the last week, for jails that have become quieter."""
 MOST_REGULAR = 20.0
-"""The negative binomial's size that no jail is believed to exceed: days differ by at least 22 % beyond counting noise,
+"""Upper bound of the negative binomial's size: days differ by at least 22 % beyond counting noise,
 however alike those that are known look."""
 LEAN = 1 / 5
-"""A day is lean that has at most so large a part of the median day's bans."""
+"""A lean day has at most this share of the median day's bans."""
 CHANCE_TOGETHER, CHANCE_OF_LEAN_DAYS = 2e-5, 1e-4
-"""For several jails, of which nobody knows the gaps together: chance of no ban at all, and of so many lean days."""
+"""For several jails, whose common gaps are unknown: chance of no ban, and of so many lean days."""
 
 
 def usual(periods: Sequence[int]) -> float | None:
-    """Return the median of the periods; None if they are too few."""
+    """Return the median of the periods; None if there are too few."""
     return float(median(periods)) if len(periods) >= FEWEST_PERIODS else None
 
 
 def silence_is_no_chance(daily: Sequence[int], gaps: Sequence[float], seconds: float) -> bool:
-    """Return whether a silence is beyond chance, by what was before it.
+    """Return whether a silence is beyond chance, given the activity before it.
 
     `daily` is the counts of the days up to the last ban, newest first; `gaps` the longest seconds between two bans in
     them, the longest first, more than `LONG_GAPS`.
@@ -67,7 +68,7 @@ def silence_together_is_no_chance(daily: Sequence[int], seconds: float) -> bool:
 
 
 def expected_gaps(gaps: Sequence[float], seconds: float) -> float:
-    """Return how many gaps as long as that are expected where these were the longest.
+    """Return the expected number of gaps of that length, given the longest ones.
 
     What is longer than the thirty-first longest gap is so by a time that is distributed exponentially, as the tails of
     most distributions are: nights, weekends and clusters of bans are in the gaps themselves. That needs no model of the
@@ -91,7 +92,7 @@ def chance_of_lean_days(daily: Sequence[int], days: float) -> float:
 def chance_of_silence(daily: Sequence[int], days: float) -> float:
     """Return the chance that so many days pass without a ban, by the counts of usual days, newest first.
 
-    Bans come in bursts, so that a Poisson distribution is far too sure of itself. This is a negative binomial one, a
+    Bans come in bursts, so a Poisson distribution is overconfident. This is a negative binomial one, a
     Poisson distribution whose mean varies from day to day: with mean m and size k, its variance is m + m²/k, and
     none at all has the chance (1 + m/k)^-k.
 
@@ -122,19 +123,19 @@ def together(series: Iterable[Sequence[int]]) -> tuple[int, ...]:
 # ---- more and fewer than usual
 
 TIMES, MORE = 2.0, 20
-"""A surge has twice as many bans as usual, and twenty more: a quiet jail's first visitors in weeks are no news."""
+"""A surge has twice the usual bans, and twenty more: the first bans of a quiet jail in weeks are not news."""
 BEYOND, BEYOND_FEW = 1.6, 2.0
-"""Times what the highest of the periods had; BEYOND_FEW where there are fewer than MANY. A drop is as far below the
+"""Factor beyond the highest of the periods; BEYOND_FEW if there are fewer than MANY. A drop is as far below the
 lowest. Without it, one of five weeks would be the highest, and news."""
 MANY = 14
 DEVIATIONS = 4.0
 """Standard deviations between the usual and a surge or a drop."""
 FEWEST_TO_DROP = 20
-"""Bans: what is usual must not be less for a drop to be news."""
+"""Bans: lowest usual count for which a drop is news."""
 
 
 def unusual(bans: int, periods: Sequence[int]) -> Literal["surge", "drop"] | None:
-    """Return whether so many bans are far more or fewer than in the periods before; None also if these are too few.
+    """Return whether a count is a surge or drop against the periods before; None if neither, or if there are too few.
 
     The standard deviation is 1.4826 times the median absolute deviation (what that is in a normal distribution), as one
     flood among the periods must not hide the next; but at least that of a Poisson distribution.

@@ -1,4 +1,4 @@
-"""A digest in one word, from its facts and counts: whether it is to be read now, today, or not at all."""
+"""A digest's verdict, from its facts and counts: needs attention, stands out, or quiet."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ from f2b_digest.model.digest import Compared
 from f2b_digest.model.facts import Fact, Verdict
 
 STANDS_OUT = frozenset(("own_over", "surge", "drop", "campaign", "target", "roaming"))
-"""Kinds of news that are unusual for a host. The others (a jail's first bans, a restart, the first digest) are told,
-and change nothing of how the period was."""
+"""Kinds of news that are unusual for a host. The others (a jail's first bans, a restart, the first digest) are shown
+but do not change the verdict."""
 FAR_BEYOND, AT_LEAST = 10.0, 100
-"""Times the usual bans, and bans, of a period that is never quiet: not even the second such day in a row, which is no
-news."""
+"""Factor of the usual bans, and number of bans, of a period that is never quiet: not even the second such day, which
+is no news."""
 
 
 def verdict(facts: Sequence[Fact], bans: int, compared: Compared) -> Verdict:
-    """Return what the facts and the number of bans amount to."""
+    """Return the verdict for the facts and the number of bans."""
     if any(fact.needs_you for fact in facts):
         return "needs_attention"
     far = compared.usual is not None and bans >= max(AT_LEAST, FAR_BEYOND * compared.usual)

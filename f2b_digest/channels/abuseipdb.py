@@ -27,19 +27,19 @@ from f2b_digest.text.redaction import anonymous, names, words
 
 SERVICE = "https://api.abuseipdb.com/api/v2"
 BULK_FROM = 20
-"""Rows from which on one bulk report is spent, of which a free account has five a day."""
+"""Rows from which on a bulk report is used; a free account has five a day."""
 BULK_LINES, BULK_BYTES = 10_000, 2_000_000
-"""Of one bulk report, its header among the lines."""
+"""Limits of a bulk report; the header counts as a line."""
 OLDEST = 60 * 86400.0
-"""Seconds: the policy wants no older attack."""
+"""Seconds: the policy excludes older attacks."""
 COMMENT_LIMIT = 1000
 """Bytes; the service cuts at 1,024."""
 AGAIN = 900.0
-"""Seconds for which the service does not want to hear of an address again."""
+"""Seconds in which the service rejects repeated reports of an address."""
 ANSWER_LIMIT = 4_000_000
-"""Bytes: a bulk report's answer can name each of its rows."""
+"""Bytes: a bulk report's response can name every row."""
 NAMED = 20
-"""Jails or addresses that are named among what was left out; the rest is counted."""
+"""Number of omitted jails or addresses named in the result; the rest is counted."""
 HEADER = ("IP", "Categories", "ReportDate", "Comment")
 
 CATEGORIES: dict[str, str] = {
@@ -67,8 +67,8 @@ CATEGORIES: dict[str, str] = {
     "domino-smtp": "18", "routeros-auth": "18", "traefik-auth": "18,21", "openvpn": "18", "scanlogd": "14",
     "monitorix": "18", "dante": "18", "proxmox": "18,21", "xrdp": "18",
 }  # fmt: skip
-"""Of fail2ban's own jails. Not recidive, which bans for what other jails have reported; not named-refused and nsd, for
-the sender of a datagram is easily forged; not pass2allow-ftp, which bans nobody."""
+"""Categories of fail2ban's own jails. Not recidive, whose bans other jails have reported; not named-refused and nsd, as
+a datagram's sender is easily forged; not pass2allow-ftp, which does not ban."""
 
 
 def _check_network(text: str) -> str:
@@ -83,12 +83,12 @@ def _check_categories(categories: dict[str, str]) -> dict[str, str]:
         if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", numbers) or not all(1 <= int(n) <= 23 for n in numbers.split(","))
     ]
     if wrong:
-        raise ValueError(f'{", ".join(wrong)}: not like "18,22" (1 to 23, see abuseipdb.com/categories)')
+        raise ValueError(f'{", ".join(wrong)}: must look like "18,22" (1 to 23, see abuseipdb.com/categories)')
     return categories
 
 
 class AbuseIPDB(Channel):
-    """A failed or missing row is tried again alone; a row that the service has is never sent twice on purpose."""
+    """Failed or missing rows are retried alone; a row that the service has is not resent."""
 
     testable: ClassVar[bool] = False  # a test would be a false report
 
@@ -117,7 +117,7 @@ class AbuseIPDB(Channel):
     @model_validator(mode="after")
     def _dry_run(self) -> Self:
         if self.dry_run != (self.dry_run_file is not None):
-            raise ValueError("dry_run = true and dry_run_file go together")
+            raise ValueError("dry_run = true needs dry_run_file, and the reverse")
         return self
 
     @model_validator(mode="after")
@@ -133,7 +133,7 @@ class AbuseIPDB(Channel):
 
     @property
     def needs(self) -> Needs:
-        """All addresses, and what this channel reported a moment ago."""
+        """All addresses, and this channel's recent reports."""
         return Needs(addresses=True, delivered=AGAIN)
 
     @property
@@ -142,7 +142,7 @@ class AbuseIPDB(Channel):
         return (str(self.dry_run_file) if self.dry_run else http.check_server(self.url).netloc,)
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
-        """Return the rows, and what was left out, as JSON."""
+        """Return the rows, and what was omitted, as JSON."""
         earlier = {ip for body in content.delivered for ip in _reported(body, stamp.made_at - AGAIN)}
         rows: dict[str, tuple[set[str], float, list[str]]] = {}
         left_out: dict[str, list[str]] = {}
@@ -160,7 +160,7 @@ class AbuseIPDB(Channel):
                 left_out.setdefault("older than 60 days", []).append(address.ip)
             elif str(ip) in earlier:
                 left_out.setdefault("reported less than 15 minutes ago", []).append(str(ip))
-            else:  # the service takes each address once: all its categories, the newest ban's time
+            else:  # the service accepts each address once: all its categories, the newest ban's time
                 known = rows.setdefault(str(ip), (set(), 0.0, []))
                 known[0].update(categories.split(","))
                 known[2].append(self._comment(address, stamp))
@@ -189,7 +189,7 @@ class AbuseIPDB(Channel):
         return to_csv(json.loads(body)["rows"])
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the stored message holds no report."""
+        """Raise ValueError if the stored message is not a report."""
         super().accept(message)
         document = json.loads(message.body)
         try:
@@ -198,10 +198,10 @@ class AbuseIPDB(Channel):
         except (TypeError, LookupError, AttributeError):
             whole = False
         if not whole:
-            raise ValueError("its message is no report of addresses")
+            raise ValueError("not an AbuseIPDB report")
 
     def deliver(self, message: Message) -> str | None:
-        """Report the rows; return what the service did not take and what was left out.
+        """Report the rows; return what the service rejected and what was omitted.
 
         Raises DeliveryError, with the rows that are still to be reported.
         """
@@ -227,14 +227,14 @@ class AbuseIPDB(Channel):
         return "; ".join([_rows([*rows, *reported], "reported"), *said, *left_out])
 
     def check(self) -> Health:
-        """Read the key, and connect to the service: any question would count against the account's day."""
+        """Read the key, and connect to the service: any request would count against the daily limit."""
         super().check()
         if self.dry_run:
             return Health(f"dry run: nothing leaves this host, rows go to {self.dry_run_file}")
-        return Health(f"{http.reach(self.url, self.ca_file)} can be reached")
+        return Health(f"{http.reach(self.url, self.ca_file)} is reachable")
 
     def _bulk(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
-        """Report in pieces; yield how many rows each took, and what the service says of some of them."""
+        """Report in chunks; yield the number of rows of each, and the service's errors."""
         for piece in pieces(rows):
             boundary = "f2b-digest-csv"
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="csv"; filename="report.csv"\r\n'
@@ -251,7 +251,7 @@ class AbuseIPDB(Channel):
             yield len(piece), [f"{len(words)} invalid ({', '.join(words[:10])})"] if words else []
 
     def _single(self, rows: Sequence[list[str]], key: str) -> Iterator[tuple[int, list[str]]]:
-        """Report one after the other; yield 1 for each."""
+        """Report one by one; yield 1 for each."""
         for ip, categories, date, comment in rows:
             body = urlencode({"ip": ip, "categories": categories, "timestamp": date, "comment": comment}).encode()
             try:
@@ -265,7 +265,7 @@ class AbuseIPDB(Channel):
         status, answer, whole, _ = http.post(f"{self.url}/{endpoint}", body, headers, self.ca_file, ANSWER_LIMIT)
         try:
             said = json.loads(answer)
-        except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
             said = {}
         if not isinstance(said, dict):
             said = {}
@@ -274,20 +274,22 @@ class AbuseIPDB(Channel):
         listed = said.get("errors")
         errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
         details = "; ".join(str(error.get("detail")) for error in errors)
-        words = http.words(details.encode() if errors else answer, key) or "(it said nothing)"
+        words = http.words(details.encode() if errors else answer, key) or "(no output)"
         sources = [error.get("source") for error in errors]
         about_the_row = any(isinstance(source, dict) and source.get("parameter") for source in sources)
         if endpoint == "report" and about_the_row and status in (422, 429):
             raise _RowRefusedError(words, known=status == 429)
         if status == 200 and not whole:
-            raise DeliveryError(f"{self.recipients[0]}: the answer was cut", permanent=False, in_doubt=True)
+            raise DeliveryError(f"{self.recipients[0]}: the response was truncated", permanent=False, in_doubt=True)
         if status == 200:
-            raise DeliveryError(f"{self.recipients[0]} answered 200, but not as AbuseIPDB does", permanent=True)
+            raise DeliveryError(
+                f"{self.recipients[0]}: HTTP 200, but not an AbuseIPDB response: check the url", permanent=True
+            )
         raise DeliveryError(f"{self.recipients[0]}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
 
 
 class _RowRefusedError(Exception):
-    """The service does not take one row; `known`: because it had it within 15 minutes, which is as good."""
+    """The service rejected a row; `known`: because it was reported within 15 minutes, which counts as success."""
 
     def __init__(self, words: str, *, known: bool) -> None:
         super().__init__(one_line(words, 80))
@@ -295,21 +297,21 @@ class _RowRefusedError(Exception):
 
 
 def _not_for_the_public(address: Banned) -> str:
-    """Return why an address is none to accuse in public, or nothing."""
+    """Return why an address must not be reported in public, or ""."""
     if address.failures == 0 and not address.uncounted:
-        return "banned by hand, without a failure"
-    return "unbanned before the time" if address.lifted else ""
+        return "banned manually, without a failure"
+    return "unbanned early" if address.lifted else ""
 
 
 def _failures(address: Banned) -> str:
-    """Return the failures that are known, for a comment."""
+    """Return the known failures, for a comment."""
     if address.failures is None:
         return ""
     return f"{'at least ' if address.uncounted else ''}{address.failures} failures, "
 
 
 def _public(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address if the whole world can see it."""
+    """Return the address if it is a public one."""
     try:
         ip = ip_address(text)
     except ValueError:
@@ -322,7 +324,7 @@ def _public(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _reported(body: bytes, since: float) -> Iterator[str]:
-    """Yield the addresses of a delivered message that the service got since a time, in UTC epoch seconds."""
+    """Yield the addresses of a delivered message reported since a time, in UTC epoch seconds."""
     try:
         document = json.loads(body)
         yield from (row[0] for row in document["rows"])
@@ -351,7 +353,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _part_of(error: DeliveryError | Overdue, taken: int, left: int, rest: bytes) -> DeliveryError:
-    """Return an error that says how far the report got, with what is left of it."""
+    """Return an error with the progress and the remaining rows."""
     if isinstance(error, Overdue):
         error = DeliveryError(str(error), permanent=False, in_doubt=True, unreachable=True)
     reason = f"{taken} of {taken + left} rows reported, then {error.reason}" if taken else error.reason
@@ -368,7 +370,7 @@ def to_csv(rows: Sequence[Sequence[str]]) -> bytes:
 
 
 def pieces(rows: Sequence[list[str]]) -> Iterator[list[list[str]]]:
-    """Yield rows in pieces that one bulk report takes."""
+    """Yield rows in chunks that fit a bulk report."""
     piece: list[list[str]] = []
     size = 0
     for row in rows:

@@ -17,18 +17,18 @@ from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 INSTEAD = {"ntfy": "ntfy", "ntfys": "ntfy", "freemobile": "free-mobile"}
-"""Schemes for which we have a channel that loses nothing: Apprise's cut a long message, or give its title away."""
+"""Schemes with a channel of our own: Apprise's truncate a long message, or leak its title."""
 
 
 def _refuse(scheme: str) -> None:
     if scheme in INSTEAD:
-        raise ValueError(f'is of {scheme}://: use a channel of kind = "{INSTEAD[scheme]}", which does more')
+        raise ValueError(f'{scheme}:// is not supported here: use kind = "{INSTEAD[scheme]}", which does more')
 
 
 def _check_address(url: str) -> None:
     found = re.match(r"([A-Za-z0-9+.-]+)://", url)
     if not found:
-        raise ValueError("is not like service://…, see Apprise's list of services")
+        raise ValueError("must look like service://…; see Apprise's list of services")
     _refuse(found[1].lower())
 
 
@@ -39,7 +39,7 @@ def _check_url(url: Secret) -> Secret:
 
 
 class Apprise(Channel):
-    """Apprise does not say why a delivery failed, so that every failure is tried again."""
+    """Apprise does not say why a delivery failed, so every failure is retried."""
 
     kind: Literal["apprise"]
     samples: bool = False
@@ -75,10 +75,10 @@ class Apprise(Channel):
         """Raise ValueError where the stored message has no kind and title."""
         super().accept(message)
         if message.body.decode().split("\n", 1)[0] not in ("info", "warning") or message.body.count(b"\n") < 2:
-            raise ValueError("its message is no notification")
+            raise ValueError("not an Apprise message")
 
     def deliver(self, message: Message) -> None:
-        """Hand the notification to Apprise."""
+        """Send the notification through Apprise."""
         url = self.url.reveal() if self.url else ""
         notify_type, title, body = message.body.decode().split("\n", 2)
         with _words() as words:
@@ -91,13 +91,13 @@ class Apprise(Channel):
             raise DeliveryError(f"Apprise, {message.recipient}: {said}", permanent=False, in_doubt=True)
 
     def prepare(self) -> None:
-        """Load Apprise, and its services, which it finds by listing its own folder."""
+        """Load Apprise and its service plugins, which it finds by listing its own folder."""
         _sender(self.url.reveal() if self.url else "", self.recipients[0])
 
     def check(self) -> Health:
-        """Have Apprise read the address, which is all that it does without sending."""
+        """Have Apprise parse the address; it cannot test more without sending."""
         _sender(self.url.reveal() if self.url else "", self.recipients[0])
-        return Health("Apprise understands the address")
+        return Health("Apprise accepts the address")
 
 
 def _sender(url: str, name: str) -> Any:
@@ -105,7 +105,7 @@ def _sender(url: str, name: str) -> Any:
     apprise = _library()
     try:
         _check_address(url)
-        service = apprise.Apprise.instantiate(url)  # add() would take several, divided by commas
+        service = apprise.Apprise.instantiate(url)  # add() would accept several, separated by commas
         _check_service(service, name)
     except ValueError as error:
         raise DeliveryError(f"the url {error}", permanent=False) from None
@@ -116,15 +116,15 @@ def _sender(url: str, name: str) -> Any:
 
 def _check_service(service: Any, name: str) -> None:
     if not service:
-        raise ValueError(f"of {name} is none that Apprise understands")
-    protocols = service.secure_protocol or service.protocol  # it may have been found by an https:// address
+        raise ValueError(f"is not a valid {name} address for Apprise")
+    protocols = service.secure_protocol or service.protocol  # it may have been matched by an https:// address
     _refuse(protocols if isinstance(protocols, str) else protocols[0])
     if not service.verify_certificate:
-        raise ValueError("says verify=no: certificates are always verified")
+        raise ValueError("must not contain verify=no: certificates are always verified")
 
 
 def _library() -> Any:
-    """Load Apprise, which takes longer than the whole rest of the program. Raises DeliveryError."""
+    """Load Apprise, which takes longer than the rest of the program. Raises DeliveryError."""
     try:
         apprise = import_module("apprise")
         # It follows redirects, and no version has a way to forbid it to every service. Nothing else here uses requests.
@@ -136,9 +136,9 @@ def _library() -> Any:
 
 @contextmanager
 def _words() -> Iterator[list[str]]:
-    """Collect what Apprise logs in the block: the service's own words stand nowhere else, in no version.
+    """Collect what Apprise logs in the block: the service's response is available nowhere else.
 
-    What its modules warn of when they are loaded is not for cron.
+    Warnings at import are dropped, as cron would mail them.
     """
     words: list[str] = []
 
@@ -162,7 +162,7 @@ def _words() -> Iterator[list[str]]:
 
 
 def _secrets(url: str) -> list[str]:
-    """Return an address, and each part of it that a service may repeat, the longest first."""
+    """Return an address, and each part that a service may echo, the longest first."""
     rest = url.partition("://")[2]
     password = re.match(r"[^/?]*:([^/?]*)@", rest)
     found = {url, rest, password[1] if password else "", *(part for part in re.split(r"[/?&=@:]", rest) if part[3:])}

@@ -1,7 +1,7 @@
-"""The archive of the file channel: pages that describe themselves, and the index of a folder. Nothing is written here.
+"""The archive of the file channel: self-describing pages, and the index of a folder. Nothing is written here.
 
-Nothing but the pages is kept: the index is made anew from what is in the folder, so that deleting a page is enough to
-forget it.
+Only the pages are stored: the index is rebuilt from the folder, so deleting a page is enough to
+remove it.
 """
 
 import html
@@ -19,11 +19,11 @@ from f2b_digest.model.message import Stamp
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}\.[^/]{1,80}\.html")
 META = re.compile(r'<meta name="f2b-digest" content="([^"]*)">')
 HEAD_BYTES = 8192
-"""Bytes of a page in which its description stands."""
+"""Bytes at the start of a page that contain its description."""
 WEEK = 7 * 86400
 WEEKS = 53
 LABELS = ("Digests", "Date", "Report", "Bans", "Digest", "Bans of a year, by week: %s")
-"""For a page whose template lost some."""
+"""Defaults for a page whose template lacks some."""
 STYLE = """:root{color-scheme:light dark}body{max-width:60rem;margin:0 auto;padding:1rem;
 font:16px/1.45 system-ui,sans-serif}table{width:100%;border-collapse:collapse}
 th,td{padding:.35rem .75rem .35rem 0;text-align:left;vertical-align:top;border-top:1px solid #8884;
@@ -34,7 +34,7 @@ overflow-wrap:anywhere}
 
 @dataclass(frozen=True)
 class About:
-    """What a page says of itself."""
+    """A page's description."""
 
     at: float
     """When the digest was made, in UTC epoch seconds."""
@@ -83,7 +83,7 @@ def index(folder: Path) -> bytes:
 
 
 def _read(page: Path) -> About | None:
-    """Return what a page says of itself; None where it says nothing, or is gone by now."""
+    """Return a page's description; None if it has none, or is gone."""
     try:
         with page.open("rb") as file:
             found = META.search(file.read(HEAD_BYTES).decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What every channel is: a frozen object whose fields are its configuration keys, with one verb.
+"""The base class of channels: a frozen object whose fields are its configuration keys, with one verb, `deliver`.
 
 A channel never reads the store, renders, retries, prints, or looks at the clock.
 """
@@ -20,27 +20,27 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 from f2b_digest.text.redaction import flat
 
 DEADLINE = 120.0
-"""Seconds that one delivery may take in all, whatever the other side does."""
+"""Deadline of a delivery in seconds, whatever the server does."""
 IDENTITY = re.compile(r"(f2b-|\d{8}T\d{6}Z-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
-"""What `Channel.identity` makes: it becomes the name of a file and a header."""
+"""The form of `Channel.identity`: it becomes a file name and a header."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What a channel found when it looked at its other side without sending anything."""
+    """The result of a channel's check, made without sending anything."""
 
     line: str
     """For the admin; no secret."""
     keeps: float | None = None
-    """Seconds for which the other side keeps a message for a receiver who is away; None where nobody said."""
+    """Seconds for which the server keeps a message for an offline receiver; None if unknown."""
     clock: float | None = None
-    """The other side's time when it answered, in UTC epoch seconds; None where it did not tell it."""
+    """The server's clock when it answered, in UTC epoch seconds; None if unknown."""
 
 
 class Channel(WithSecrets, ABC):
     """A configured channel."""
 
-    # A mistake is reported without what was written there: it can be a secret.
+    # Errors do not show the value: it can be a secret.
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -62,25 +62,25 @@ class Channel(WithSecrets, ABC):
     """Include log lines in the message."""
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError, which says why, if a stored message is none that this channel could have been given.
+        """Raise ValueError, with the reason, if a stored message cannot have been made by this channel.
 
-        Who can write to the store can lay rows into it; a channel that acts on a recipient checks it, too.
+        Whoever can write to the store can forge rows; a channel that acts on a recipient checks that too.
         """
         if not IDENTITY.fullmatch(message.identity) or not message.identity.isprintable():
-            raise ValueError("its identity is none that is ever made here")
+            raise ValueError("malformed message identity")
 
     @property
     @abstractmethod
     def needs(self) -> Needs:
-        """What a message is made of."""
+        """Return what the channel needs for a message."""
 
     @property
     @abstractmethod
     def recipients(self) -> tuple[str, ...]:
-        """Who gets a message; each has an outcome of its own."""
+        """Return the recipients; each has its own delivery."""
 
     def fits(self, content: Content, stamp: Stamp) -> bool:
-        """Say whether the content keeps this channel's limits; rows are left out until it does."""
+        """Return whether the content fits this channel's limits; rows are left out until it does."""
         return True
 
     @abstractmethod
@@ -88,48 +88,48 @@ class Channel(WithSecrets, ABC):
         """Return the bytes that go out; the same for the same arguments."""
 
     def identity(self, stamp: Stamp) -> str:
-        """Return the identifier by which receivers recognize a copy."""
+        """Return the identifier by which receivers recognize a duplicate."""
         return stamp.identity
 
     def wire(self, body: bytes) -> bytes:
-        """Return the bytes as the other side gets them, for display."""
+        """Return the bytes as the server gets them, for display."""
         return body
 
     @abstractmethod
     def deliver(self, message: Message) -> str | None:
-        """Deliver one message; return once the other side has accepted responsibility for it.
+        """Deliver one message; return once the server has accepted responsibility for it.
 
-        What it returns, if anything, is a line on what the admin should know of the success. Raises DeliveryError.
+        May return a line about the success for the admin. Raises DeliveryError.
         """
 
     def prepare(self) -> None:
         """Load what `deliver` needs, while this user can still read the program's files. Raises DeliveryError."""
 
     def check(self) -> Health:
-        """Check whatever a delivery needs, without delivering. Raises DeliveryError.
+        """Check what a delivery needs, without delivering. Raises DeliveryError.
 
-        Each secret is read here; a channel adds what it knows of its other side.
+        Reads each secret; a channel adds checks of its server.
         """
         for name in self.secrets:
             if secret := getattr(self, name):
                 secret.reveal()
-        return Health("nothing to look at without sending")
+        return Health("cannot be tested without sending")
 
 
 class Overdue(BaseException):
-    """The time for a block is over. No Exception: libraries take those for a refusal, and try another address."""
+    """Timeout of a block. Not an Exception: libraries would treat it as a refusal and try another address."""
 
 
 @contextmanager
 def deadline(seconds: float = DEADLINE) -> Iterator[None]:
-    """Raise DeliveryError at the end of the block if it is interrupted for taking more than so many seconds.
+    """Interrupt a block after so many seconds, and raise DeliveryError.
 
-    Overdue is raised once, for a channel that can say how far it came. What ends any wait for sure is the end of
+    Overdue is raised once, so that a channel can report its progress. What reliably ends any wait is killing
     the process, see f2b_digest.isolation. Main thread only.
     """
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Overdue(f"no end after {seconds:g} s")
+        raise Overdue(f"timed out after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -143,14 +143,14 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
 
 
 def masked(text: str, *secrets: str) -> str:
-    """Return text without the secrets, which a server may repeat."""
+    """Return text without the secrets, which a server may echo."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
 
 
 def cut(text: str, limit: int) -> bytes:
-    """Return text as UTF-8 of at most `limit` bytes, no character of which is cut in two."""
+    """Return text as UTF-8 of at most `limit` bytes, cut at a character boundary."""
     content = text.encode("utf-8", "replace")
     return (
         content if len(content) <= limit else content[: limit - 3].decode("utf-8", "ignore").encode() + b"\xe2\x80\xa6"

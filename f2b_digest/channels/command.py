@@ -16,8 +16,8 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
 VARIABLES = tuple(f"F2B_DIGEST_{name}" for name in ("REPORT", "HOST", "BANS", "ADDRESSES", "JAILS", "FAILURES", "ID"))
-"""What a stored message begins with, a line each. A program gets no other from the store: who can write there would
-choose what it loads."""
+"""The variables at the start of a stored message, one per line. No others are passed: whoever can write to the store
+could otherwise choose what the program loads."""
 
 
 NEEDS = {
@@ -29,16 +29,16 @@ NEEDS = {
 
 def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command[0].startswith("/"):
-        raise ValueError(f"{command[0]!r} must be an absolute path: cron has a PATH of its own")
+        raise ValueError(f"{command[0]!r} must be an absolute path: cron sets a different PATH")
     if any("\0" in word for word in command):
-        raise ValueError("holds a NUL")
+        raise ValueError("must not contain a NUL byte")
     return command
 
 
 class Command(Channel):
     """Run a program with the digest on standard input and totals in its environment.
 
-    Exit status 0: sent. 75: tried again. Anything else: failed.
+    Exit status 0: sent. 75: retried later. Anything else: failed.
     """
 
     kind: Literal["command"]
@@ -74,7 +74,7 @@ class Command(Channel):
         return next(iter(content.parts.values()), content.document)
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the program would get variables that it is not promised."""
+        """Raise ValueError if the program would get other variables."""
         super().accept(message)
         _totals(message.body)
 
@@ -93,8 +93,8 @@ class Command(Channel):
             )
 
     def check(self) -> Health:
-        """See that the program is there."""
-        return Health(f"{process.find(self.command[0])} is there")
+        """Check that the program exists."""
+        return Health(f"{process.find(self.command[0])} found")
 
 
 def _lines(addresses: Iterable[Banned]) -> Iterable[str]:
@@ -106,9 +106,9 @@ def _lines(addresses: Iterable[Banned]) -> Iterable[str]:
 
 
 def _totals(body: bytes) -> dict[str, str]:
-    """Return the variables that a message begins with. Raises ValueError where they are not ours."""
+    """Return the variables at the start of a message. Raises ValueError if there are others."""
     lines = body.partition(b"\n\n")[0].decode().split("\n")
     totals = dict(line.partition("=")[::2] for line in lines)
     if tuple(totals) != VARIABLES or not all(value.isprintable() for value in totals.values()):
-        raise ValueError("its message does not begin with the variables that every message begins with")
+        raise ValueError("the message lacks the leading variables")
     return totals

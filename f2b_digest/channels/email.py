@@ -15,7 +15,7 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 
 SENDMAIL_TIMEOUT = 60
 TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
-"""Exit statuses of sendmail programs after which another attempt can succeed (sysexits.h; 1 and 2 say nothing)."""
+"""Exit statuses of sendmail that are temporary (sysexits.h; 1 and 2 are unspecific)."""
 
 
 def _check_link(url: str) -> str:
@@ -55,7 +55,7 @@ class Email(Channel):
         if self.smtp is None and (self.password or self.ca_file):
             raise ValueError("password, password_file and ca_file need smtp")
         if self.smtp is not None and "sendmail" in self.model_fields_set:
-            raise ValueError("smtp and sendmail: give one of them")
+            raise ValueError("set either smtp or sendmail, not both")
         return self
 
     @model_validator(mode="after")
@@ -70,14 +70,14 @@ class Email(Channel):
             return self
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
-            raise ValueError("smtp is not like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
+            raise ValueError("smtp must look like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
         url.port  # noqa: B018 - raises ValueError where it is no port
         if url.password is not None:
-            raise ValueError("smtp holds a password: put it into password_file or password")
+            raise ValueError("smtp must not contain a password: use password_file or password")
         if url.username and not self.password:
-            raise ValueError("smtp names a user: password_file or password is missing")
+            raise ValueError("smtp names a user: set password_file or password")
         if not url.username and self.password:
-            raise ValueError("there is a password, but smtp names no user (smtp://user@host)")
+            raise ValueError("password needs a user in smtp (smtp://user@host)")
         return self
 
     @property
@@ -96,7 +96,7 @@ class Email(Channel):
         return mime.bare_address(self.sender)
 
     def fits(self, content: Content, stamp: Stamp) -> bool:
-        """Keep the limits of large mail providers."""
+        """Respect the limits of large mail providers."""
         return mime.fits(content.parts)
 
     def identity(self, stamp: Stamp) -> str:
@@ -123,25 +123,25 @@ class Email(Channel):
         return mime.Attached(f"{stamp.report}.{self.attach}", self.attach, text)
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the recipient is no address, or could be taken for a program's option."""
+        """Raise ValueError if the recipient is not an address, or could be taken for an option."""
         super().accept(message)
         if message.recipient.startswith("-") or mime.bare_address(message.recipient) != message.recipient:
-            raise ValueError(f"its recipient {one_line(message.recipient, 80)!r} is no address")
+            raise ValueError(f"{one_line(message.recipient, 80)!r} is not a valid address")
 
     def deliver(self, message: Message) -> None:
-        """Hand the mail to the SMTP server or to sendmail."""
+        """Pass the mail to the SMTP server or to sendmail."""
         if self.smtp is None:
             self._by_sendmail(message)
         else:
             self._by_smtp(self.smtp, message)
 
     def check(self) -> Health:
-        """Log in to the SMTP server, or see that there is a sendmail."""
+        """Log in to the SMTP server, or check that sendmail exists."""
         if self.smtp is None:
-            return Health(f"{process.find(shlex.split(self.sendmail)[0])} is there")
+            return Health(f"{process.find(shlex.split(self.sendmail)[0])} found")
         password = self.password.reveal() if self.password else None
         smtp.greet(self.smtp, password, trust(self.ca_file), name=mime.domain_of(self._envelope_sender))
-        return Health(f"{self.smtp} takes {'the login' if password else 'us without a login'}")
+        return Health(f"{self.smtp} accepts {'the login' if password else 'mail without a login'}")
 
     # ---- sendmail
 
@@ -165,5 +165,5 @@ class Email(Channel):
 
 
 def _on_the_wire(message: Message) -> bytes:
-    """Return the stored bytes, with a header more where a copy may have arrived before: a reader can tell the two."""
+    """Return the stored bytes, with an additional header if this may be a second copy."""
     return b"Possible-Duplicate: yes\n" + message.body if message.in_doubt else message.body

@@ -45,15 +45,15 @@ class File(Channel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if sum(place is not None for place in (self.folder, self.append, self.maildir)) != 1:
-            raise ValueError("folder, append and maildir: give one of them")
+            raise ValueError("set exactly one of folder, append and maildir")
         return self
 
     @model_validator(mode="after")
     def _suits(self) -> Self:
         if self.maildir and self.format not in (None, "eml"):
-            raise ValueError("a Maildir holds mails: format is eml")
+            raise ValueError('maildir needs format = "eml"')
         if self.append and self.format not in (None, "text", "json"):
-            raise ValueError("a file that grows takes the formats text and json")
+            raise ValueError('append needs format = "text" or "json"')
         return self
 
     @model_validator(mode="after")
@@ -104,13 +104,13 @@ class File(Channel):
         )
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the store names another place than the configuration."""
+        """Raise ValueError if the store's path differs from the configuration's."""
         super().accept(message)
         if message.recipient not in self.recipients:
-            raise ValueError(f"its recipient is {one_line(message.recipient, 80)!r}, not {self.recipients[0]!r}")
+            raise ValueError(f"recipient {one_line(message.recipient, 80)!r} does not match {self.recipients[0]!r}")
 
     def deliver(self, message: Message) -> None:
-        """Write the file, or its end, and bring it to disk."""
+        """Write or append to the file, and sync it."""
         try:
             if self.maildir:
                 _drop(self.maildir, message.identity, message.body)
@@ -125,18 +125,18 @@ class File(Channel):
             raise DeliveryError(reason, permanent=False) from None
 
     def check(self) -> Health:
-        """See that this user may write there, or make what is not there yet."""
+        """Check that this user can write there, or create what is missing."""
         place = Path(self.recipients[0])
         nearest = next(path for path in (place, *place.absolute().parents) if path.exists())
         if not os.access(nearest, os.W_OK, effective_ids=True):
-            raise DeliveryError(f"{nearest}: this user cannot write there", permanent=False)
-        return Health(f"{place} can be written")
+            raise DeliveryError(f"{nearest}: not writable by this user", permanent=False)
+        return Health(f"{place} is writable")
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:
-    """Write a file whole, or not at all."""
+    """Write a file atomically."""
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    temporary = folder / f".{name}.new"  # the same at every attempt: what a killed one left, the next takes over
+    temporary = folder / f".{name}.new"  # the same at every attempt: the next one replaces what a killed one left
     try:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640), "wb") as file:
             file.write(content)
@@ -149,10 +149,10 @@ def _write(folder: Path, name: str, content: bytes) -> None:
 
 
 def _drop(maildir: Path, name: str, content: bytes) -> None:
-    """Write a new mail whole, or not at all, as its reader's own.
+    """Write a new mail atomically, owned by its reader.
 
-    Not by Python's mailbox: at each attempt, a full disk would keep one more file in `tmp`. Root follows no link of the
-    reader's.
+    Python's mailbox is not used: on a full disk, each attempt would leave another file in `tmp`. Root follows no
+    symlink of the reader's.
     """
     if not maildir.is_dir():
         maildir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 @contextmanager
 def _opened(folder: str | Path, within: int | None = None) -> Iterator[int]:
-    """Open a folder, if it is one and no link to one below `within`."""
+    """Open a folder without following symlinks below `within`."""
     descriptor = os.open(folder, _FOLDER if within is not None else os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
     try:
         yield descriptor
@@ -202,11 +202,11 @@ def _give(descriptor: int, folder: int) -> None:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Append to a file whole, or not at all: a disk that fills up in the middle leaves no torn digest."""
+    """Append to a file completely or not at all, also on a full disk."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o640), "ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
-        if end and not _ends_a_line(path, end):  # what a power cut or another program left
+        if end and not _ends_a_line(path, end):  # left by a power cut or another program
             content = b"\n" + content
         done = False
         try:
@@ -217,7 +217,7 @@ def _append(path: Path, content: bytes) -> None:
             if not done:
                 file.truncate(end)
     if not whole:
-        raise OSError(errno.ENOSPC, "no space for a whole digest", str(path))
+        raise OSError(errno.ENOSPC, "no space left for a complete digest", str(path))
     _sync_names(path.parent)
 
 
@@ -228,7 +228,7 @@ def _ends_a_line(path: Path, end: int) -> bool:
 
 
 def _sync_names(folder: Path) -> None:
-    """Bring a folder's names to disk, where its file system can."""
+    """Sync a folder's entries, where the file system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

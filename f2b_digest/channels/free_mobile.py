@@ -16,15 +16,15 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 SERVICE = "https://smsapi.free-mobile.fr/sendmsg"
 REASONS = {
     400: "a parameter is missing",
-    402: "too many SMS in too little time",
-    403: "the service is not enabled, or user or key is wrong: see the subscriber's page, options, SMS notifications",
-    500: "the service has an error",
+    402: "too many SMS in a short time",
+    403: "service not enabled, or wrong user or key: see Options, SMS notifications in the subscriber account",
+    500: "server error",
 }
 GSM_7 = frozenset(
     "@£$¥èéùìòÇØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
     "abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-"""3GPP TS 23.038: any other character makes a whole SMS cost more than twice as much."""
+"""3GPP TS 23.038: any other character more than doubles the cost of the SMS."""
 GSM_7_TWICE = frozenset("^{}\\[~]|€")
 """These count for two."""
 INSTEAD = {"œ": "oe", "Œ": "OE", "’": "'", "‘": "'", "“": '"', "”": '"', "«": '"', "»": '"', "–": "-", "—": "-",
@@ -32,7 +32,7 @@ INSTEAD = {"œ": "oe", "Œ": "OE", "’": "'", "‘": "'", "“": '"', "”": '"
 
 
 def to_gsm_7(text: str) -> str:
-    """Return text in GSM-7: accents that it lacks go, what has no likeness becomes a question mark."""
+    """Return text in GSM-7: unsupported accents are dropped, other characters become question marks."""
     return "".join(_to_gsm_7(character) for character in unicodedata.normalize("NFC", text))
 
 
@@ -52,7 +52,7 @@ def length(text: str) -> int:
 
 
 class FreeMobile(Channel):
-    """The key goes in the body of a POST, so that it stands in no URL and no log."""
+    """The key is sent in a POST body, so that it is in no URL and no log."""
 
     kind: Literal["free-mobile"]
     samples: bool = False
@@ -90,14 +90,14 @@ class FreeMobile(Channel):
         return (self.user,)
 
     def fits(self, content: Content, stamp: Stamp) -> bool:
-        """Keep `max_chars`."""
+        """Respect `max_chars`."""
         return length(self._sms(content.parts)) <= self.max_chars
 
     def _sms(self, parts: Mapping[str, str]) -> str:
         return " ".join(to_gsm_7(parts["free-mobile/sms.txt"]).split())
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
-        """Return the SMS, cut hard if a host's name alone is too long."""
+        """Return the SMS, truncated if the host's name alone is too long."""
         sms = self._sms(content.parts)
         if length(sms) > self.max_chars:
             sms = sms[: self.max_chars]
@@ -107,13 +107,13 @@ class FreeMobile(Channel):
         return sms.encode()
 
     def deliver(self, message: Message) -> None:
-        """Hand the SMS to the service."""
+        """Send the SMS to the service."""
         key = self.key.reveal() if self.key else ""
         body = json.dumps({"user": self.user, "pass": key, "msg": message.body.decode()}, ensure_ascii=False)
         status, said, *_ = http.post(self.url, body.encode(), {"Content-Type": "application/json"}, self.ca_file)
-        if status == 200:  # with no words, says the service
+        if status == 200:  # the service answers with an empty body
             if said.lstrip().startswith(b"<"):
-                reason = f"{self.url} answered 200, but with a web page: is it Free Mobile's service?"
+                reason = f"{self.url}: HTTP 200, but a web page: is this the Free Mobile API?"
                 raise DeliveryError(reason, permanent=True, in_doubt=True)
             return
         reasons = (f"HTTP status {status}", REASONS.get(status), http.words(said, key))
@@ -122,6 +122,6 @@ class FreeMobile(Channel):
         )
 
     def check(self) -> Health:
-        """Read the key, and connect to the service, which can only be asked by sending."""
+        """Read the key, and connect to the service; any request would send an SMS."""
         super().check()
-        return Health(f"{http.reach(self.url, self.ca_file)} can be reached")
+        return Health(f"{http.reach(self.url, self.ca_file)} is reachable")

@@ -24,50 +24,50 @@ from f2b_digest.errors import DeliveryError
 log = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 65536
-"""Bytes of an answer that are read; a service's own words stand at its beginning."""
+"""Bytes read of a response; a service's error message is at its start."""
 CONNECT = 10.0
 TIMEOUT = urllib3.Timeout(connect=CONNECT, read=30)
 
 
 TRY_AGAIN = frozenset({408, 425, 429})
-"""The 4xx that pass by themselves."""
+"""The temporary 4xx statuses."""
 
 
 def check_address(url: str) -> SplitResult:
-    """Return an address's parts. Raises ValueError where it is none of the web."""
+    """Return a URL's parts. Raises ValueError if it is not an http(s) URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("is not like https://example.org")
+        raise ValueError("must look like https://example.org")
     try:
         parts.port  # noqa: B018 - raises ValueError where it is no port
-    except ValueError as error:  # which quotes it, and it can be a password
-        raise ValueError("Port out of range" if "range" in str(error) else "Port is no number") from None
+    except ValueError as error:  # the message would quote it, and it can be a password
+        raise ValueError("Port out of range" if "range" in str(error) else "Port is not a number") from None
     return parts
 
 
 def check_server(url: str) -> SplitResult:
-    """Return an address's parts. Raises ValueError where we could not post to it, or it holds a secret in clear."""
+    """Return a URL's parts. Raises ValueError if it cannot be posted to, or contains credentials."""
     parts = check_address(url)
     if "@" in parts.netloc:
-        raise ValueError("holds a user: put it into user and password, or token")
+        raise ValueError("must not contain credentials: use user and password, or token")
     if not parts.netloc.isascii():
         raise ValueError("must name the host in ASCII (xn--…)")
     return parts
 
 
 def is_permanent(status: int) -> bool:
-    """Say whether only the admin can mend what a status tells; redirects too, for none is followed."""
+    """Return whether a status is a permanent failure; redirects are, as they are not followed."""
     return status < 500 and status not in TRY_AGAIN
 
 
 class Answer(NamedTuple):
-    """What a server said."""
+    """A server's response."""
 
     status: int
     body: bytes
     """Its beginning."""
     whole: bool
-    """Whether it told its length. One that ends where the connection ends may have been cut, its head too."""
+    """Whether it had a length. Without one, the response may have been truncated, including its head."""
     location: str = ""
     """Where a redirect leads."""
 
@@ -75,10 +75,10 @@ class Answer(NamedTuple):
 def post(
     url: str, body: bytes, headers: Mapping[str, str], ca_file: Contents | None = None, most: int = ANSWER_LIMIT
 ) -> Answer:
-    """Send one POST and return the answer, of which at most so many bytes are read.
+    """Send one POST and return the response, of which at most so many bytes are read.
 
-    A redirect is an answer like any other: following one would lose the body or show the secret to a stranger.
-    Raises DeliveryError where there is no answer.
+    Redirects are not followed: that would lose the body or leak the secret to another host.
+    Raises DeliveryError if there is no response.
     """
     return _request("POST", url, body, headers, ca_file, most)[0]
 
@@ -86,21 +86,21 @@ def post(
 def get(
     url: str, headers: Mapping[str, str], ca_file: Contents | None = None, most: int = ANSWER_LIMIT
 ) -> tuple[Answer, float | None]:
-    """Send one GET; return the answer, and the server's time in UTC epoch seconds if it told it.
+    """Send one GET; return the response, and the server's time in UTC epoch seconds, if any.
 
-    As for `post`, no redirect is followed, and DeliveryError is raised where there is no answer.
+    As with `post`, redirects are not followed, and DeliveryError is raised if there is no response.
     """
     answer, date = _request("GET", url, None, headers, ca_file, most)
     try:
         return answer, parsedate_to_datetime(date).timestamp()
-    except (ValueError, OverflowError):  # no date, or none that is one
+    except (ValueError, OverflowError):  # no date, or an invalid one
         return answer, None
 
 
 def reach(url: str, ca_file: Contents | None = None) -> str:
-    """Connect to an address's server, with TLS where it says so, ask nothing, and return the host.
+    """Connect to a URL's server, with TLS for https, without a request; return the host.
 
-    For services where any request could be taken for a message. Raises DeliveryError.
+    For services where any request would be a message. Raises DeliveryError.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -119,7 +119,7 @@ def reach(url: str, ca_file: Contents | None = None) -> str:
 def _request(
     method: str, url: str, body: bytes | None, headers: Mapping[str, str], ca_file: Contents | None, most: int
 ) -> tuple[Answer, str]:
-    """Return the answer to one request, and its Date."""
+    """Return the response to one request, and its Date."""
     host = urlsplit(url).netloc
     context = trust(ca_file) if url.startswith("https:") else None
     try:
@@ -138,7 +138,7 @@ def _request(
         cause = error.args[0]
         refused = isinstance(cause, ssl.SSLCertVerificationError)
         permanent = refused and not passes(cause)
-        # Anything but the certificate may have broken behind the request.
+        # Anything but a certificate error may have happened after the request.
         raise DeliveryError(f"{host}: TLS: {error}", permanent=permanent, in_doubt=not refused) from None
     except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
         raise DeliveryError(f"{host}: {_plain(error)}", permanent=False, unreachable=True) from None
@@ -148,16 +148,16 @@ def _request(
 
 
 def _content(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
-    """Return the beginning of an answer's body. Raises urllib3's HTTPError."""
+    """Return the start of a response's body. Raises urllib3's HTTPError."""
     try:
         return answer.read(most, decode_content=True)
-    except (ValueError, ArithmeticError, LookupError, AssertionError) as error:  # a chunk of fewer bytes than none
+    except (ValueError, ArithmeticError, LookupError, AssertionError) as error:  # a chunk of negative length
         log.debug("an answer that urllib3 does not understand", exc_info=True)
-        raise urllib3.exceptions.ProtocolError("no HTTP", error) from None
+        raise urllib3.exceptions.ProtocolError("not HTTP", error) from None
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """The answer behind those that only announce it: Python knows 100 among them, and takes 103 for the end."""
+    """Skips informational responses: Python handles 100 only, and takes 103 as final."""
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -192,7 +192,7 @@ class _Pools(urllib3.PoolManager):
 
 
 def words(body: bytes, *secrets: str) -> str:
-    """Return what a server says, without a page's tags and without the secrets, which it may repeat in any dress."""
+    """Return a response's text, without HTML tags and without the secrets, which it may echo in any encoding."""
     dresses = (str, quote, quote_plus, html.escape, lambda text: json.dumps(text)[1:-1])
     worn = {dress(secret) for secret in secrets if secret for dress in dresses}
     text = masked(body.decode("utf-8", "replace"), *sorted(worn, key=len, reverse=True))[:4096]
@@ -200,9 +200,9 @@ def words(body: bytes, *secrets: str) -> str:
 
 
 def _unquoted(error: Exception) -> str:
-    """Return a reason without the server's words: what is no HTTP may be our own request, secrets and all."""
+    """Return a reason without the server's text: a non-HTTP reply may echo our request, with secrets."""
     lost = any(isinstance(each, (OSError, urllib3.exceptions.TimeoutError)) for each in (error, *error.args))
-    return _plain(error) if lost else f"no HTTP answer ({type(error.args[-1] if error.args else error).__name__})"
+    return _plain(error) if lost else f"not an HTTP response ({type(error.args[-1] if error.args else error).__name__})"
 
 
 def _plain(error: Exception) -> str:

@@ -33,13 +33,13 @@ CREDENTIALS = "$CREDENTIALS_DIRECTORY"
 def _beside_the_configuration(value: object, info: ValidationInfo) -> object:
     folder = (info.context or {}).get("folder")
     if isinstance(value, str) and "\0" in value:
-        raise ValueError("holds a NUL")
+        raise ValueError("must not contain a NUL byte")
     if not folder or not isinstance(value, str):
         return value
     try:
         return folder / Path(value).expanduser()
     except RuntimeError:
-        raise ValueError(f"{value}: there is no such user") from None
+        raise ValueError(f"{value}: no such user") from None
 
 
 ConfiguredPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
@@ -59,7 +59,7 @@ class Contents:
 def _from_file(largest: int, value: object, info: ValidationInfo) -> Contents:
     path = _beside_the_configuration(value, info)
     if not isinstance(path, (str, Path)) or not str(path):
-        raise ValueError("must be the path of a file")
+        raise ValueError("must be a file path")
     try:
         return Contents(Path(path), SecretStr(_read(Path(path), largest)))
     except (OSError, ValueError) as error:
@@ -73,7 +73,7 @@ def _read(path: Path, largest: int) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is no regular file")
+            raise ValueError("is not a regular file")
         content = file.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"is larger than {largest >> 10} KiB")
@@ -116,14 +116,14 @@ class Secret:
         secret = self.held.get_secret_value()
         if not secret.isprintable():
             place = self.place or "the token or password"
-            raise DeliveryError(f"{place} holds a line end or a control character", permanent=self.inline)
+            raise DeliveryError(f"{place} contains a line break or control character", permanent=self.inline)
         return secret
 
     def for_header(self, name: str) -> str:
         """Return the secret if it can stand in a header. Raises DeliveryError."""
         secret = self.reveal()
         if not secret.isascii():
-            raise DeliveryError(f"the {name} holds a character that is not ASCII", permanent=self.inline)
+            raise DeliveryError(f"the {name} contains a non-ASCII character", permanent=self.inline)
         return secret
 
     @classmethod
@@ -152,7 +152,7 @@ def keys_of(name: str) -> tuple[str, str, str]:
 def _secret(value: object, info: ValidationInfo) -> Secret:
     given = value if isinstance(value, _Given) else _Given("", {"": value})
     if len(given.values) > 1:
-        raise ValueError(f"{' and '.join(given.values)}: give one of them")
+        raise ValueError(f"set only one of {' and '.join(given.values)}")
     ((key, value),) = given.values.items()
     _, file, variable = keys_of(given.name)
     if key == file:
@@ -163,7 +163,7 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
         return Secret(SecretStr(value))
     if isinstance(value, SecretStr):
         return Secret(value)
-    raise ValueError('must be a text like "…"')
+    raise ValueError('must be a string like "…"')
 
 
 def _from_credential(value: object, info: ValidationInfo) -> Secret | None:

@@ -22,9 +22,9 @@ class Login(Channel):
     @model_validator(mode="after")
     def _one_login(self) -> Self:
         if self.token and (self.user or self.password):
-            raise ValueError("a token and a user: give one of them")
+            raise ValueError("set either a token or a user, not both")
         if bool(self.user) != bool(self.password):
-            raise ValueError("user and password (or password_file) go together")
+            raise ValueError("user needs password or password_file, and the reverse")
         return self
 
     def authorization(self) -> tuple[dict[str, str], list[str]]:

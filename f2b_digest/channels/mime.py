@@ -65,7 +65,7 @@ def _cell(text: str) -> str:
 
 
 def fits(parts: Mapping[str, str]) -> bool:
-    """Say whether neither alternative is cut by the large mail providers."""
+    """Return whether neither alternative is cut by the large mail providers."""
     return all(len(parts[name].encode("utf-8", "replace")) <= BODY_LIMIT for name in TEMPLATES)
 
 
@@ -90,7 +90,7 @@ def check_address(address: str) -> str:
     try:
         ascii_address(bare)
     except UnicodeError:
-        raise ValueError(f"{address!r}: the part before @ must be ASCII, the domain a valid name") from None
+        raise ValueError(f"{address!r}: the part before @ must be ASCII and the domain valid") from None
     return address
 
 
@@ -153,7 +153,7 @@ def _address(address: str) -> str:
 
 
 def _travels(text: str) -> bool:
-    """Say whether text reads the same in a header as it is: ASCII, not like an encoded word, and easy to fold."""
+    """Return whether text reads the same in a header as it is: ASCII, not like an encoded word, and easy to fold."""
     return text.isascii() and "=?" not in text and all(len(word) <= 60 for word in text.split())
 
 

@@ -31,13 +31,13 @@ def _check_link(url: str) -> str:
 def _check_server(url: str) -> str:
     parts = http.check_server(url)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("goes on after the host: ntfy answers at the root of a host, and topic is a key of its own")
+        raise ValueError("must end after the host: ntfy needs the root of a host; set the topic with the key topic")
     return url
 
 
 def _check_topic(topic: str) -> str:
     if topic in RESERVED_TOPICS:
-        raise ValueError(f"ntfy keeps {topic!r} for itself: choose another topic")
+        raise ValueError(f"{topic!r} is reserved by ntfy: choose another topic")
     return topic
 
 
@@ -113,7 +113,7 @@ class Ntfy(Login):
         document = json.loads(message.body)
         known = isinstance(document, dict) and isinstance(document.get("message"), str)
         if not known or document.get("topic") != message.recipient:
-            raise ValueError("its message is none that is published to its recipient")
+            raise ValueError("not a message for this topic")
 
     def deliver(self, message: Message) -> None:
         """Publish, and believe only an answer that carries our message."""
@@ -122,7 +122,7 @@ class Ntfy(Login):
         status, answer, whole, _ = http.post(self.url, message.body, headers, self.ca_file)
         try:
             said = json.loads(answer)
-        except (ValueError, RecursionError):  # no JSON, or JSON that is nested thousands deep
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
             said = None
         if not isinstance(said, dict):
             said = {}
@@ -130,8 +130,10 @@ class Ntfy(Login):
             if said.get("event") == "message" and said.get("topic") == message.recipient and said.get("id"):
                 return
             if not whole:
-                raise DeliveryError(f"{self.url}: the answer was cut", permanent=False, in_doubt=True)
-            raise DeliveryError(f"{self.url} answered 200, but not as ntfy does: is it an ntfy server?", permanent=True)
+                raise DeliveryError(f"{self.url}: the response was truncated", permanent=False, in_doubt=True)
+            raise DeliveryError(
+                f"{self.url}: HTTP 200, but not an ntfy response: is this an ntfy server?", permanent=True
+            )
         words = f"{said['error']} (ntfy code {said.get('code')})" if said.get("error") else f"HTTP status {status}"
         raise self._refusal(status, masked(words, *secrets), message)
 
@@ -140,24 +142,22 @@ class Ntfy(Login):
         login, _ = self.authorization()
         (status, answer, *_), clock = http.get(f"{self.url.rstrip('/')}/v1/account", login, self.ca_file)
         if status in (401, 403):
-            raise DeliveryError(f"{self.url}: refuses the token or the user ({status})", permanent=True)
+            raise DeliveryError(f"{self.url}: token or user refused ({status})", permanent=True)
         if status != 200:
             raise DeliveryError(f"{self.url}: HTTP status {status}", permanent=status in PERMANENT)
         try:
             keeps = float(json.loads(answer)["limits"]["messages_expiry_duration"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise DeliveryError(f"{self.url} does not answer as ntfy does: is it one?", permanent=True) from None
+            raise DeliveryError(f"{self.url}: not an ntfy response: is this an ntfy server?", permanent=True) from None
         known = self.token or self.password
-        return Health(f"{self.url} takes {'the login' if known else 'us without a login'}", keeps, clock)
+        return Health(f"{self.url} accepts {'the login' if known else 'messages without a login'}", keeps, clock)
 
     def _refusal(self, status: int, words: str, message: Message) -> DeliveryError:
         if 300 <= status < 400:
-            return DeliveryError(
-                f"{self.url} redirects elsewhere ({status}): set url to where it leads", permanent=True
-            )
+            return DeliveryError(f"{self.url} redirects ({status}): set url to the final address", permanent=True)
         reason = f"{self.url}: {words}"
         if status in (401, 403):
-            reason += f": check the token or the user, and its access to topic {self.topic}"
+            reason += f": check the token or user, and its access to topic {self.topic}"
         # ntfy 2.20 and later answer 500 to a message that is one byte too long.
         too_long = status == 500 and len(json.loads(message.body)["message"].encode()) > 4095
         return DeliveryError(reason, permanent=status in PERMANENT or too_long)

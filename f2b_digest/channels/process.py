@@ -36,7 +36,7 @@ def find(program: str) -> str:
     """Return where a program is that can be run. Raises DeliveryError."""
     path = shutil.which(program, path=environment()["PATH"])
     if path is None:
-        raise DeliveryError(f"{program}: there is no such program that this user can run", permanent=True)
+        raise DeliveryError(f"{program}: no such program, or not executable by this user", permanent=True)
     return path
 
 
@@ -60,13 +60,13 @@ def run(command: Sequence[str], given: bytes, variables: Mapping[str, str], time
         try:
             said = _listen(process, timeout)
         except subprocess.TimeoutExpired:
-            reason = f"{command[0]}: no end after {timeout:g} s"
+            reason = f"{command[0]}: timed out after {timeout:g} s"
             raise DeliveryError(reason, permanent=False, in_doubt=True, unreachable=True) from None
         finally:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, said.decode("utf-8", "replace").strip() or "(it said nothing)"
+    return process.returncode, said.decode("utf-8", "replace").strip() or "(no output)"
 
 
 def _file(content: bytes) -> BinaryIO:

@@ -80,7 +80,7 @@ class _Reply:
         line: bytes = self._file.readline(most)
         self.left -= len(line)
         if self.left < 0:
-            raise OSError(f"a reply of more than {REPLY_LIMIT >> 10} KiB")
+            raise OSError(f"reply exceeds {REPLY_LIMIT >> 10} KiB")
         return line
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ def _data(server: smtplib.SMTP, body: bytes) -> None:
     except (smtplib.SMTPException, OSError, Overdue) as error:
         raise _InDoubt(str(error)) from None
     if not (200 <= code < 300 or 400 <= code < 600):
-        raise _InDoubt(f"the server's answer was no answer: {words.decode('utf-8', 'replace')}")
+        raise _InDoubt(f"malformed SMTP reply: {words.decode('utf-8', 'replace')}")
     _expect(code, words, step="end of DATA")
 
 
@@ -163,12 +163,12 @@ def _sorted(error: BaseException, server: str, secrets: list[str]) -> BaseExcept
     if isinstance(error, ssl.SSLCertVerificationError):
         reason, permanent = f"certificate refused: {error.verify_message}", not passes(error)
     elif isinstance(error, smtplib.SMTPNotSupportedError):
-        hint = "the server must offer STARTTLS, or use smtps://" if "STARTTLS" in str(error) else "it knows no login"
+        hint = "the server must offer STARTTLS, or use smtps://" if "STARTTLS" in str(error) else "it offers no login"
         reason, permanent = f"{error} ({hint})", True
     elif isinstance(error, UnicodeEncodeError):
-        reason, permanent = "user and password must be ASCII: smtplib sends no others", True
+        reason, permanent = "user and password must be ASCII", True
     elif isinstance(error, _InDoubt):
-        reason = f"no answer to the end of the message, which may have arrived: {error}"
+        reason = f"no reply after the end of the message, which may have arrived: {error}"
     elif isinstance(error, _Refused):
         reason = f"{error.step}: {error.code} {error.words.decode('utf-8', 'replace')}"
         # 552 to RCPT means "too many recipients" in old servers (RFC 5321, 4.5.3.1.10).
@@ -190,7 +190,7 @@ def _sorted(error: BaseException, server: str, secrets: list[str]) -> BaseExcept
 
 
 def _is_lost(error: BaseException | None) -> bool:
-    """Say whether a server did not answer: no connection, or a time-out. One that hangs up may do so to one recipient.
+    """Return whether a server did not answer: no connection, or a timeout. A hang-up may concern one recipient.
 
     smtplib turns some of these into errors of its own.
     """

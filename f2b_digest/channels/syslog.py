@@ -63,10 +63,10 @@ class Syslog(Channel):
         return b"".join(f"<{priority}>f2b-digest: ".encode() + line + b"\n" for line in lines if line)
 
     def accept(self, message: Message) -> None:
-        """Raise ValueError where the store names another place than the configuration."""
+        """Raise ValueError if the store's path differs from the configuration's."""
         super().accept(message)
         if message.recipient not in self.recipients:
-            raise ValueError(f"its recipient is {one_line(message.recipient, 80)!r}, not {self.recipients[0]!r}")
+            raise ValueError(f"recipient {one_line(message.recipient, 80)!r} does not match {self.recipients[0]!r}")
 
     def deliver(self, message: Message) -> None:
         """Send each line; a daemon's socket takes datagrams, or a stream."""
@@ -86,7 +86,7 @@ class Syslog(Channel):
             _connected(str(self.socket)).close()
         except OSError as error:
             raise DeliveryError(f"{self.socket}: {error.strerror or error}", permanent=False) from None
-        return Health(f"{self.socket} can be reached")
+        return Health(f"{self.socket} is reachable")
 
 
 def _connected(path: str) -> socket.socket:

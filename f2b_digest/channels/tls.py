@@ -20,7 +20,7 @@ def trust(ca_file: Contents | None) -> ssl.SSLContext:
     # Without its comments, in any language. None at all would mean the system's certificates to Python.
     found = [match[0] for match in CERTIFICATE.finditer(ca_file.held.get_secret_value())]
     if not found:
-        raise DeliveryError(f"ca_file {ca_file.path}: holds no certificate in PEM", permanent=False)
+        raise DeliveryError(f"ca_file {ca_file.path}: contains no PEM certificate", permanent=False)
     try:
         return ssl.create_default_context(cadata="\n".join(found))
     except (OSError, ValueError) as error:
@@ -29,5 +29,5 @@ def trust(ca_file: Contents | None) -> ssl.SSLContext:
 
 
 def passes(refused: ssl.SSLCertVerificationError) -> bool:
-    """Say whether a certificate was refused for its dates: a renewal mends that, or a clock that is set right."""
+    """Return whether a certificate was refused for its dates: a renewal mends that, or a clock that is set right."""
     return refused.verify_code in OUT_OF_DATE

@@ -32,9 +32,9 @@ def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
 
 def _header_fault(name: str, value: str) -> str:
     if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        return f"{name!r} is not a header's name"
+        return f"{name!r} is not a valid header name"
     if name.lower() in OURS:
-        return f"{name} is made from other keys"
+        return f"{name} is set from other keys"
     return "" if value.isprintable() and value.isascii() else f"the value of {name} must be printable ASCII"
 
 
@@ -101,13 +101,13 @@ class Webhook(Login):
         headers, secrets = self._headers(message)
         status, said, *_ = http.post(url, message.body, headers, self.ca_file)
         if not 200 <= status < 300:
-            words = http.words(said, *_parts(url, host), *secrets) or "(it said nothing)"
+            words = http.words(said, *_parts(url, host), *secrets) or "(no output)"
             raise DeliveryError(f"{host}: HTTP status {status}: {words}", permanent=http.is_permanent(status))
 
     def check(self) -> Health:
         """Connect to the server, and ask it nothing: any request might be taken for a message."""
         self._headers(Message("", b"", ""))
-        return Health(f"{http.reach(self._address(), self.ca_file)} can be reached")
+        return Health(f"{http.reach(self._address(), self.ca_file)} is reachable")
 
     def _address(self) -> str:
         url = self.url.reveal() if self.url else ""

@@ -1,6 +1,6 @@
-"""The examinations of `check`: each room here looks at one part and says what it found and what to do.
+"""The checks of `check`: each module here examines one part and yields findings with what to do.
 
-Nothing is changed, sent or printed here, but for the test messages that somebody asked for (`channels.send_tests`).
+Nothing is changed, sent or printed here, except requested test messages (`channels.send_tests`).
 """
 
 import logging
@@ -16,6 +16,7 @@ from f2b_digest.checks.finding import Finding, error, ok, warning
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Clock
 from f2b_digest.errors import StoreError
+from f2b_digest.fail2ban.failures import Log
 from f2b_digest.host import Snapshot
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.periods import DAY
@@ -29,35 +30,37 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined."""
+    """The installation to check."""
 
     configuration: Configuration
     source: Path | None
-    """Where the configuration was read; None is the built-in one."""
+    """The configuration's file; None for built-in defaults."""
     store: Path
     clock: Clock
     renderer: Renderer
-    """With all that the configuration names read."""
+    """The configuration, with all files that it names."""
     host_context: HostContext = UNKNOWN_HOST
     database: Snapshot | None = None
     """fail2ban's."""
+    log: Log | None = None
+    """fail2ban's; None where no report has `failures`."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What only root may see of the host: looked at before root becomes the store's owner."""
+    """What only root may see of the host: read before switching to the store's owner."""
 
     server: fail2ban.Answers
     schedules: schedule.Schedules
 
 
 def look(socket: Path | None) -> Host:
-    """Ask fail2ban's server (by its socket; None is its own default), and look at what starts `send`. Takes seconds."""
+    """Ask fail2ban's server (by its socket; None is its own default), and find what starts `send`. Takes seconds."""
     return Host(fail2ban.look(socket), schedule.look())
 
 
 def examine(subject: Subject, host: Host) -> Iterator[Finding]:
-    """Yield what there is to say, part by part; no part that cannot be examined keeps the next from it."""
+    """Yield the findings, part by part; a failed part does not stop the others."""
     yield from _configuration(subject)
     usable = True
     for finding in checks_store.file(subject.store):
@@ -85,6 +88,7 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
         if subject.database and composition.is_fed(store, subject.host_context):
             yield from checks_store.compared(configuration, subject.store, subject.database, now)
             yield from _unseen(subject.host_context)
+            yield from _log(subject.log)
     yield from fail2ban.examine(configuration, store, subject.store, host.server, now)
     runs = {name: checks_runs.known(store, name, report) for name, report in configuration.reports.items()}
     told = {name: run.told(now) if store else "" for name, run in runs.items()}
@@ -98,28 +102,37 @@ def _rest(subject: Subject, store: Store | None, host: Host) -> Iterator[Finding
 
 
 def _unseen(host_context: HostContext) -> Iterator[Finding]:
-    """Say what the sender does not see; fail2ban's server and database have findings of their own."""
+    """Report what the sender cannot read; fail2ban's server and database have their own findings."""
     if "logins" in host_context.unseen:
-        text = "sshd's log (the journal, or syslog's file) cannot be read: nobody's login from a banned address is told"
-        yield warning("logins", text, "let root run send (f2b-digest setup); for more, f2b-digest -v check")
+        text = "cannot read sshd's log (journal or syslog file): logins from banned addresses go unnoticed"
+        yield warning("logins", text, "run send as root (f2b-digest setup); details: f2b-digest -v check")
     for what in ("addresses", "users"):
         if what in host_context.unseen:
-            text = f"this host's {what} could not be looked at: whether a ban hits one's own is not told as surely"
-            yield warning(what, text, "f2b-digest -vv check says why")
+            text = f"cannot read this host's {what}: bans of your own addresses may go unnoticed"
+            yield warning(what, text, "details: f2b-digest -vv check")
+
+
+def _log(log: Log | None) -> Iterator[Finding]:
+    """Return whether fail2ban's log can be read, where a report has `failures`."""
+    if log and log.files:
+        yield ok("log", f"{log.files[0]} can be read, for reports with failures = true")
+    elif log:
+        text = f"reports with failures = true cannot count them: {log.reason}"
+        yield warning("log", text, "let fail2ban log to a file at loglevel INFO, and root run send")
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:
     configuration = subject.configuration
     reports = len(configuration.reports)
-    found = f"{subject.source or 'the built-in one'}: {reports} report{'s' * (reports != 1)}"
+    found = f"{subject.source or 'built-in defaults'}: {reports} report{'s' * (reports != 1)}"
     yield ok("configuration", f"{found}, channels: {', '.join(configuration.channels) or 'none'}")
     for line in configuration.warnings:
         yield warning("configuration", line)
     for name, report in configuration.reports.items():
         if not report.channels:
             todo = f'add channels = ["…"] to reports.{name}'
-            yield error("configuration", f"report {name} has no channel, so nobody would see it", todo)
+            yield error("configuration", f"report {name} has no channel, so nobody would receive it", todo)
     used = {channel for report in configuration.reports.values() for channel in report.channels}
     for name in configuration.channels:
         if name not in used:
-            yield warning("configuration", f"channel {name} is in no report", "add it to the channels of a report")
+            yield warning("configuration", f"channel {name} is not used by any report", "add it to a report's channels")

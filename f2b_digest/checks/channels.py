@@ -1,4 +1,4 @@
-"""The channels: whether each would get a digest out, asked without sending one; and the test messages."""
+"""Checks of the channels, without sending; and the test messages."""
 
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,27 +18,27 @@ from f2b_digest.model.message import Message
 from f2b_digest.rendering.renderer import Renderer
 
 PATIENCE = 45.0
-"""Seconds for one channel."""
+"""Timeout in seconds for one channel."""
 CLOCK_TOLERANCE = 60.0
-"""Seconds: beyond them certificates and signatures begin to suffer."""
-MARK = "This is a test message of `f2b-digest check --send`: it tells of no ban, and nothing was marked."
+"""Seconds of clock difference beyond which certificates and signatures fail."""
+MARK = "This is a test message of `f2b-digest check --send`: it reports no bans and marks nothing as reported."
 
 
 def examine(configuration: Configuration, periods: Mapping[str, float], clock: Clock) -> Iterator[Finding]:
-    """Examine each channel; `periods` holds the seconds between two digests of each report."""
+    """Check each channel; `periods` has the seconds between two digests of each report."""
     for name, channel in configuration.channels.items():
         what = f"channel {name}"
         try:
             health: Health = isolation.run(channel.check, seconds=PATIENCE)
         except (DeliveryError, Stopped) as refused:
-            yield error(what, f"{channel.kind}: {refused}", "deliveries would fail; mend that, then check again")
+            yield error(what, f"{channel.kind}: {refused}", "fix this, or digests will not arrive")
             continue
         yield ok(what, f"{channel.kind}: {health.line}")
         yield from _clock(what, health, clock())
         for report, wanted in configuration.reports.items():
             if name in wanted.channels and health.keeps is not None and health.keeps < periods[report]:
                 text = f"keeps a message for {span(health.keeps)}, and {report} is sent every {span(periods[report])}"
-                todo = "who is offline for longer misses a digest: set cache-duration on the server (72h)"
+                todo = "receivers offline for longer miss a digest: set cache-duration on the server (72h)"
                 yield warning(what, text, todo)
 
 
@@ -50,24 +50,24 @@ def _clock(what: str, health: Health, now: float) -> Iterator[Finding]:
 
 
 def send_tests(configuration: Configuration, renderer: Renderer, clock: Clock) -> Iterator[Finding]:
-    """Send a test message by each channel to each of its recipients, past the store: nothing is tried again."""
+    """Send a test message through each channel to each recipient, bypassing the store: no retries."""
     at = moment(clock(), configuration.timezone)
     test = Digest(
         "test", f"TEST from {configuration.host}", str(configuration.timezone), at, at, Totals(), notes=(MARK,)
     )
     for name, channel in configuration.channels.items():
         if not channel.testable:
-            yield ok(f"test by {name}", "left out: it reports addresses, and a test would be a false report")
+            yield ok(f"test by {name}", "skipped: a test would be a false abuse report")
             continue
         for recipient, result in _send(channel, name, test, renderer, clock):
             if result is None:
                 yield ok(f"test by {name}", f"sent to {recipient}")
             else:
-                yield error(f"test by {name}", f"to {recipient}: {result}", "mend that, then send again")
+                yield error(f"test by {name}", f"to {recipient}: {result}", "fix this, then run check --send again")
 
 
 def _send(channel: Channel, name: str, test: Digest, renderer: Renderer, clock: Clock) -> Iterator[Any]:
-    """Yield each recipient and what went wrong, or None."""
+    """Yield each recipient and the error, or None."""
     stamp = stamp_of(test, uuid.uuid4().hex, name, clock())
     for recipient in channel.recipients:
         try:

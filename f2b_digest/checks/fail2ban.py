@@ -1,4 +1,4 @@
-"""The running fail2ban-server, asked over its socket: which jails there are, and whether each records its bans here."""
+"""Checks of the running fail2ban-server: its jails, and whether each records its bans here."""
 
 import logging
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from f2b_digest.store import Last, Store
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
-"""Seconds for each answer: a client of fail2ban takes a fifth of one to start."""
+"""Timeout in seconds for each answer; fail2ban-client takes 0.2 s to start."""
 RECENT = 30 * 86400.0
-"""Seconds for which a jail that is gone is missed."""
+"""Seconds for which a vanished jail is reported."""
 RESTART = "then systemctl restart fail2ban (a reload drops a new action)"
 FOLDER = Path("/etc/fail2ban/action.d")
 NAME = "f2b-digest.py"
@@ -27,22 +27,22 @@ NAME = "f2b-digest.py"
 
 @dataclass(frozen=True)
 class Answers:
-    """What the server says, and what its action's file is."""
+    """The server's answers, and the state of the action's file."""
 
     jails: dict[str, str | None] = field(default_factory=dict)
     """The running jails with the store that each records to; None: it has no action of ours."""
     silence: str = ""
-    """Why it does not answer."""
+    """Why it did not answer."""
     file: Path | None = None
     """Our action's, if it is there."""
     written: float = 0.0
-    """When that file was written, in UTC epoch seconds: its mtime, for a backup may set the ctime each night."""
+    """The file's mtime in UTC epoch seconds; a backup may change the ctime each night."""
     outdated: bool = False
-    """It is another one than this program's."""
+    """Whether it differs from this program's."""
 
 
 def look(socket: Path | None) -> Answers:
-    """Ask the server, in three questions for all jails, and never for what it does not have."""
+    """Query the server, in three sessions for all jails, only for what exists."""
     client = Client(*(("-s", socket) if socket else ()), patience=PATIENCE, environment=CRON)
     file, written, outdated = _file()
     try:
@@ -66,18 +66,18 @@ def _file() -> tuple[Path | None, float, bool]:
 def examine(
     configuration: Configuration, store: Store | None, path: Path, answers: Answers, now: float
 ) -> Iterator[Finding]:
-    """Examine each running jail, and miss those that recorded not long ago and run no more."""
+    """Check each running jail, and report those that recorded recently but no longer run."""
     if answers.file and answers.outdated:
         todo = f"f2b-digest setup, {RESTART}"
-        yield warning("action", f"{answers.file} is not of this version of the program", todo)
+        yield warning("action", f"{answers.file} is from another version of f2b-digest", todo)
     if answers.silence:
         todo = "run this as root" if "ermission" in answers.silence else "start it: systemctl start fail2ban"
         yield error("fail2ban", answers.silence, todo)
         return
     if answers.jails:
-        yield ok("fail2ban", f"runs, jails: {len(answers.jails)}")
+        yield ok("fail2ban", f"running, jails: {len(answers.jails)}")
     else:
-        yield error("fail2ban", "runs, but has no jail", "enable one in jail.local")
+        yield error("fail2ban", "running, but no jail is enabled", "enable one in jail.local")
     last = store.last_events() if store else None
     for jail, records_to in answers.jails.items():
         yield _jail(jail, records_to, path, last, now)
@@ -89,11 +89,13 @@ def examine(
 def _gone(configuration: Configuration, answers: Answers, last: dict[str, Last], now: float) -> Iterator[Finding]:
     for jail, event in last.items():
         if jail not in answers.jails and now - event.at < RECENT:
-            text = f"does not run any more; its last event ({event.kind}) was {ago(now - event.at)}"
-            yield warning(f"jail {jail}", text, "if that is not meant, enable it in jail.local")
+            text = f"is not running any more; last event ({event.kind}) was {ago(now - event.at)}"
+            yield warning(f"jail {jail}", text, "if that is not intended, enable it in jail.local")
     for name, report in configuration.reports.items():
         if answers.jails and not any(matches(jail, report.jails) for jail in (*answers.jails, *last)):
-            yield warning("configuration", f"report {name} takes in none of the jails", f"see reports.{name}.jails")
+            yield warning(
+                "configuration", f"report {name} matches none of the running jails", f"see reports.{name}.jails"
+            )
 
 
 def _jail(jail: str, records_to: str | None, path: Path, last: dict[str, Last] | None, now: float) -> Finding:
@@ -101,15 +103,17 @@ def _jail(jail: str, records_to: str | None, path: Path, last: dict[str, Last] |
     event = last.get(jail) if last is not None else None
     told = "" if last is None else f"; last event {ago(now - event.at)}" if event else "; nothing recorded yet"
     if records_to is None:
-        return error(what, f"bans without our action{told}", f"add f2b-digest.py[…] to its action, {RESTART}")
+        return error(
+            what, f"bans without the f2b-digest action{told}", f"add f2b-digest.py[…] to its action, {RESTART}"
+        )
     if Path(records_to).resolve() != path.resolve():
-        text = f"records to {records_to}, and this configuration reads {path}"
-        return error(what, text, f"give both the same path, {RESTART}")
+        text = f"records to {records_to}, but this configuration reads {path}"
+        return error(what, text, f"set both to the same path, {RESTART}")
     return ok(what, f"records{told}")
 
 
 def _loaded(answers: Answers, store: Store, now: float) -> Iterator[Finding]:
-    """Say which jails have an action that is older than its file: fail2ban reads the file when a jail starts."""
+    """Report jails started before the action's file was updated: fail2ban reads it when a jail starts."""
     if not answers.file or answers.outdated:
         return
     older = []
@@ -118,7 +122,5 @@ def _loaded(answers: Answers, store: Store, now: float) -> Iterator[Finding]:
         if answers.jails.get(jail) and started is not None and started < answers.written:
             older.append(jail)
     if older:
-        text = (
-            f"{', '.join(sorted(older))} began before {answers.file} was renewed, and may run an earlier version of it"
-        )
+        text = f"{', '.join(sorted(older))} started before {answers.file} was updated and may run the old version"
         yield warning("action", text, "systemctl restart fail2ban (bans stay)")

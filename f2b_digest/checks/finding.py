@@ -1,4 +1,4 @@
-"""What an examination says: one line, how bad it is, and what to do about it."""
+"""A finding: one line, its severity, and what to do."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,24 +12,24 @@ class Finding:
 
     state: State
     what: str
-    """The part that was examined: "store", "jail sshd"."""
+    """The checked part: "store", "jail sshd"."""
     text: str
     todo: str = ""
-    """What the admin can do; empty where all is well, or the text says it."""
+    """What to do; empty if ok, or included in the text."""
 
 
 def ok(what: str, text: str) -> Finding:
-    """Return the finding for a part that is as it should be."""
+    """Return a finding that a part is ok."""
     return Finding("ok", what, text)
 
 
 def warning(what: str, text: str, todo: str = "") -> Finding:
-    """Say what works, but not for long, or not as somebody might think."""
+    """Return a warning: it works, but not for long, or not as expected."""
     return Finding("warning", what, text, todo)
 
 
 def error(what: str, text: str, todo: str = "") -> Finding:
-    """Say what keeps a ban from being recorded, or a digest from arriving."""
+    """Return an error: bans are not recorded, or digests do not arrive."""
     return Finding("error", what, text, todo)
 
 

@@ -1,4 +1,4 @@
-"""The database that tells where addresses are registered: which one a digest uses, and how old it is."""
+"""Checks of the address database: which one a digest uses, and its age."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ OLD = 2 * 365 * 86400.0
 
 
 def examine(configuration: Configuration, now: float) -> Iterator[Finding]:
-    """Yield what cannot be read, and the database that is used; that there is none is well."""
+    """Yield unreadable databases, and the one in use; having none is ok."""
     found, notes = geoip.find(configuration.geography, ROOT)
     for note in notes:
-        yield warning("countries", note, "mend it, or take it away")
+        yield warning("countries", note, "fix or remove it")
     if found is None:
-        yield ok("countries", "no database of addresses: they are left out (for them: apt install tor-geoipdb)")
+        yield ok("countries", "no address database: not shown (to add: apt install tor-geoipdb)")
         return
     line = f"{found.source} of {datetime.fromtimestamp(found.made_at, UTC):%Y-%m-%d}"
     if now - found.made_at > OLD:

@@ -1,4 +1,4 @@
-"""When each report was last sent, and how often it is, by what the store knows: what is late. Nothing else is asked."""
+"""Whether reports are late, by the runs recorded in the store. Nothing else is read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from f2b_digest.periods import DAY, HOUR, PACES, pace
 from f2b_digest.store import Store
 
 LATE = 1.5
-"""A report is late after so many of its paces, of a day at least, and an hour."""
+"""A report is late after this multiple of its interval (at least a day), plus an hour."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the store knows of a report's sending."""
+    """A report's runs, as recorded in the store."""
 
     noted: bool
-    """Runs are noted here; the first version that does so may not have run yet."""
+    """Whether runs are recorded; an upgraded store may have none yet."""
     last: float | None
     """The last run, or digest, in UTC epoch seconds."""
     every: float | None
-    """Seconds between two runs as a rule, or as the report's name promises."""
+    """Usual seconds between two runs, or by the report's name."""
 
     def told(self, now: float) -> str:
         """Return it in words."""
         if self.last is None:
             return "not sent yet"
-        return f"last sent {ago(now - self.last)}" + (f", every {span(self.every)} as a rule" if self.every else "")
+        return f"last sent {ago(now - self.last)}" + (f", every {span(self.every)} as usual" if self.every else "")
 
 
 def known(store: Store | None, name: str, report: Report) -> Run:
-    """Return what the store knows of a report's sending; nothing where there is none. Raises StoreError."""
+    """Return a report's runs; empty if there is no store. Raises StoreError."""
     sent = store.runs(name) if store else []
     digest = store.last_digest(name) if store else None
     times = [*sent, *([digest.sealed_at] if digest else [])]
@@ -40,7 +40,7 @@ def known(store: Store | None, name: str, report: Report) -> Run:
 
 
 def examine(configuration: Configuration, store: Store, name: str, run: Run, now: float) -> Iterator[Finding]:
-    """Say whether a report is late. Raises StoreError."""
+    """Return whether a report is late. Raises StoreError."""
     report = configuration.reports[name]
     waiting = store.pending(pending(store, name, report))
     if run.noted:
@@ -50,6 +50,6 @@ def examine(configuration: Configuration, store: Store, name: str, run: Run, now
     if since is None or every is None or now - since <= LATE * max(every, DAY) + HOUR:
         return
     what = "was never sent" if run.last is None else f"was last sent {ago(now - run.last)}"
-    wait = f"; {waiting.bans} bans wait, the first since {ago(now - waiting.since)}" if waiting.since else ""
-    todo = "run f2b-digest send by hand, and look into the log of cron or systemd"
-    yield error(f"report {name}", f"{what}, though it is every {span(every)}{wait}", todo)
+    wait = f"; {waiting.bans} bans pending, the oldest {ago(now - waiting.since)}" if waiting.since else ""
+    todo = "run f2b-digest send by hand, and check the log of cron or systemd"
+    yield error(f"report {name}", f"{what}, but is due every {span(every)}{wait}", todo)

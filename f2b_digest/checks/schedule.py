@@ -1,6 +1,6 @@
-"""What starts `send`: cron's tables or systemd's timers, found in their files and tried as their daemon would.
+"""Checks of what starts `send`: cron tables and systemd timers, found in their files and tried as their daemon would.
 
-When they start it is not read here: the store knows when each report was sent, and how often.
+Their times are not parsed: the store records when each report was sent.
 """
 
 import logging
@@ -26,7 +26,7 @@ FOLDERS = ("etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cr
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 DAEMONS = frozenset({"cron", "crond", "fcron", "anacron", "systemd-cron"})
 PATIENCE = 60.0
-"""Seconds that the program may take to show its status."""
+"""Timeout in seconds for the program's status."""
 
 
 @dataclass(frozen=True)
@@ -36,36 +36,36 @@ class Found:
     table: Path
     job: Job
     timer: str = ""
-    """The unit's name; empty: it is cron's."""
+    """The unit's name; empty for cron."""
     of_system: bool = True
-    """Only root can have put it there."""
+    """Whether only root can have put it there."""
 
     @property
     def what(self) -> str:
-        """Return the part of a finding that this is."""
+        """Return the `what` of a finding about this."""
         return "timer" if self.timer else "cron"
 
 
 @dataclass(frozen=True)
 class Schedules:
-    """All that starts our program, what keeps it from being started, and what its daemon would see."""
+    """Everything that starts our program, and problems with it."""
 
     found: tuple[Found, ...]
     faults: tuple[Finding, ...]
     hidden: bool
-    """Some tables are not for this user to read: what is not found may be there."""
+    """Whether some tables are unreadable for this user, so that entries may be missing."""
 
     def senders(self, report: str) -> list[Found]:
-        """Return what sends a report."""
+        """Return the entries that send a report."""
         jobs = [found for found in self.found if found.job.verb == "send"]
         return [found for found in jobs if not found.job.reports or report in found.job.reports]
 
 
 def look() -> Schedules:
-    """Read every table that this user may read, and try each command that starts our program as its daemon would."""
+    """Read every readable table, and try each command that starts our program as its daemon would."""
     found, faults, hidden = read()
     if any(not each.timer for each in found) and not _cron_runs():
-        faults.append(error("cron", "no cron daemon runs", "systemctl enable --now cron"))
+        faults.append(error("cron", "no cron daemon is running", "systemctl enable --now cron"))
     for timer in sorted({each.timer for each in found if each.timer}):
         if not _is_active(timer):
             faults.append(error("timer", f"{timer} is not active", f"systemctl enable --now {timer}"))
@@ -78,7 +78,7 @@ def look() -> Schedules:
 
 
 def read() -> tuple[list[Found], list[Finding], bool]:
-    """Return what starts our program, why cron passes over some table, and whether some could not be read."""
+    """Return the entries that start our program, why cron skips tables, and whether some could not be read."""
     found: list[Found] = []
     faults: list[Finding] = []
     hidden = False
@@ -112,24 +112,26 @@ def _table(table: Path, text: str, pattern: str) -> Iterator[Found]:
 
 
 def _ignored(table: Path, text: str, pattern: str) -> Iterator[Finding]:
-    """Say why cron would pass over a table of the system, without a word but in its log."""
+    """Report why cron would skip a system table, which it only logs."""
     if pattern in FOLDERS and not os.access(table, os.X_OK):
-        yield error("cron", f"{table} is no program, and is not run", f"chmod 755 {table}")
+        yield error("cron", f"{table} is not executable, so cron skips it", f"chmod 755 {table}")
     if pattern not in SYSTEM_TABLES:
         return
     status = table.stat()
     if table.parent.name == "cron.d" and not re.fullmatch(r"[A-Za-z0-9_-]+", table.name):
-        yield error("cron", f"{table}: cron ignores a file with such a name", "rename it to f2b-digest")
+        yield error("cron", f"{table}: cron ignores files with this name", "rename it to f2b-digest")
     if status.st_uid != table.parent.stat().st_uid or status.st_mode & 0o022:
         yield error(
-            "cron", f"{table}: cron ignores what others than root can write", f"chown root {table}; chmod 644 {table}"
+            "cron",
+            f"{table}: cron ignores files that users other than root can write",
+            f"chown root {table}; chmod 644 {table}",
         )
     if not text.endswith("\n"):
-        yield error("cron", f"{table}: its last line has no end, and cron ignores it", "end it with a line break")
+        yield error("cron", f"{table}: its last line has no newline, so cron ignores it", "add a newline at the end")
 
 
 def _timers() -> Iterator[Found]:
-    """Yield what systemd's timers start: the admin's, and what is enabled of templates and of a package's."""
+    """Yield what systemd timers start: the admin's, and enabled ones from templates and packages."""
     names = {table.name for table in (ROOT / UNITS[0]).glob("*.timer") if "@." not in table.name}
     names |= {link.name for folder in UNITS for link in (ROOT / folder).glob("*.wants/*.timer")}
     for name in sorted(names):
@@ -163,10 +165,10 @@ def _text(unit: Path | None) -> str:
 
 
 def _tried(found: Found) -> Iterator[Finding]:
-    """Say why a daemon could not run a command."""
+    """Report why a daemon could not run a command."""
     job = found.job
     if shutil.which(job.program.split()[0], path=job.path) is None:
-        todo = "give the program's whole path, or set PATH= in the table"
+        todo = "use the program's full path, or set PATH= in the table"
         yield error(found.what, f"{found.table}: {job.program} is not found in {job.path}", todo)
         return
     if os.geteuid() not in (0, _number(job.user)) or not _is_own(found.table):
@@ -174,15 +176,15 @@ def _tried(found: Found) -> Iterator[Finding]:
     trouble = trial(f"{job.program} {job.options} status", job.user, job.path)
     if trouble:
         text = f"{found.table}: {job.user} cannot run {job.program}: {trouble}"
-        yield error(found.what, text, "mend that: until then it sends nothing")
+        yield error(found.what, text, "fix this: until then nothing is sent")
 
 
 def trial(command: str, user: str, path: str = crontab.PATH) -> str:
-    """Run a command as cron would for a user (root or this one), and return what went wrong, or ""."""
+    """Run a command as cron would for a user (root or this one), and return the error, or ""."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        return f"there is no user {user}"
+        return f"no user {user}"
     environment = {
         "PATH": path, "SHELL": "/bin/sh", "HOME": account.pw_dir, "LOGNAME": user, "USER": user, "LANG": "C.UTF-8",
     }  # fmt: skip
@@ -203,7 +205,7 @@ def trial(command: str, user: str, path: str = crontab.PATH) -> str:
 
 
 def _is_own(table: Path) -> bool:
-    """Say whether a table is this user's, and nobody else can write to it: what others wrote is not run."""
+    """Return whether only this user can write to a table; others' commands are not run."""
     try:
         status = table.stat()
     except OSError:
@@ -226,7 +228,7 @@ def _cron_runs() -> bool:
 def _name(comm: Path) -> str:
     try:
         return comm.read_text().strip()
-    except OSError:  # it ended meanwhile
+    except OSError:  # it has ended meanwhile
         return ""
 
 
@@ -238,13 +240,13 @@ def _is_active(unit: str) -> bool:
         return False
 
 
-# ---- what they amount to
+# ---- findings
 
 
 def examine(schedules: Schedules, reports: Mapping[str, str], owner: str) -> Iterator[Finding]:
-    """Examine what starts each report, by what was found; `reports` holds what the store knows of each one's last runs.
+    """Check what starts each report; `reports` has the last runs of each one, in words.
 
-    `owner` has the store's folder: whom root becomes before it sends.
+    `owner` owns the store's folder: root switches to that user before sending.
     """
     yield from schedules.faults
     yield from {finding: None for found in schedules.found for finding in _user(found, owner)} if owner else ()
@@ -254,28 +256,30 @@ def examine(schedules: Schedules, reports: Mapping[str, str], owner: str) -> Ite
         if senders:
             yield ok(f"report {name}", f"started by {senders[0].table}, {_as(senders[0].job.user, owner)}{last}")
         elif schedules.hidden:
-            yield warning(f"report {name}", f"nothing that this user may read sends it{last}", "run this as root")
+            yield warning(f"report {name}", f"no schedule readable by this user sends it{last}", "run this as root")
         else:
             todo = f"copy cron/f2b-digest to {CRON_FILE.rpartition('/')[0]}, with a line of: f2b-digest send {name}"
-            yield error(f"report {name}", f"neither cron nor a timer sends it{last}", todo)
+            yield error(f"report {name}", f"not scheduled by cron or a timer{last}", todo)
     if schedules.found and not any(found.job.verb == "retry" for found in schedules.found):
-        todo = "add the line of cron/f2b-digest that does"
-        yield warning("cron", "nothing runs f2b-digest retry: what is deferred waits for the next send", todo)
+        todo = "add the retry line of cron/f2b-digest"
+        yield warning("cron", "f2b-digest retry is not scheduled: deferred deliveries wait for the next send", todo)
 
 
 def _as(user: str, owner: str) -> str:
-    return f"as {user}, who becomes {owner}" if user == "root" != owner else f"as {user}"
+    return f"as {user}, switching to {owner}" if user == "root" != owner else f"as {user}"
 
 
 def _user(found: Found, owner: str) -> Iterator[Finding]:
-    """Say why a user is the wrong one to send."""
+    """Report a user who cannot send properly."""
     user = found.job.user
     if user == "root" or (user == owner and not found.of_system):
         return
     if user == owner:
-        text = f"{found.table}: {user} sends, who sees neither fail2ban's server and database nor the log-ins"
-        todo = "f2b-digest setup (root begins, and becomes that user)"
-        yield warning(found.what, text, todo if "f2b-digest" in found.table.name else f"let root run it: {todo}")
+        text = f"{found.table}: {user} runs send, but can read neither fail2ban's server and database nor the logins"
+        todo = "f2b-digest setup (starts as root, then switches to that user)"
+        yield warning(found.what, text, todo if "f2b-digest" in found.table.name else f"run it as root: {todo}")
     else:
         text = f"{found.table}: {user} cannot write to the store, which belongs to {owner}"
-        yield error(found.what, text, f"let root run it, who becomes {owner}" if owner != "root" else "let root run it")
+        yield error(
+            found.what, text, f"run it as root, which switches to {owner}" if owner != "root" else "run it as root"
+        )

@@ -1,4 +1,4 @@
-"""The store's file as the sending user finds it: integrity, owner, WAL, space, and the clock that its rows tell of."""
+"""Checks of the store's file as the sending user: integrity, owner, WAL, space, and clock."""
 
 import logging
 import os
@@ -17,13 +17,13 @@ from f2b_digest.store import HOW_TO_RECOVER, Store, damage, fault, is_there, no_
 log = logging.getLogger(__name__)
 
 LITTLE, TOO_LITTLE = 100 * 2**20, 2**20
-"""Bytes free on the store's disk: below the second, the next bans go to the spool's reserve, which is 256 KiB."""
+"""Thresholds of free bytes on the store's disk: below the second, new bans go to the spool's reserve of 256 KiB."""
 CLOCK_TOLERANCE = 60.0
-"""Seconds by which anything may seem to come from the future."""
+"""Tolerance in seconds for times in the future."""
 
 
 def file(path: Path) -> Iterator[Finding]:
-    """Examine the file and its folder, without opening more of it than SQLite's own check does."""
+    """Check the file and its folder, with SQLite's own check only."""
     try:
         if not is_there(path):
             yield error("store", str(no_store(path)))
@@ -41,9 +41,9 @@ def file(path: Path) -> Iterator[Finding]:
         refused = refusal(path)
         if refused:
             if _free(path.parent) < TOO_LITTLE:
-                yield error("store", refused, "make room")
+                yield error("store", refused, "free disk space")
             else:
-                yield error("store", f"this user cannot write to it: {refused}", "send needs a user who can")
+                yield error("store", f"not writable by this user: {refused}", "run this as the store's owner")
     except StoreError as refused_to_read:
         yield error("store", str(refused_to_read))
     except OSError as unreadable:
@@ -54,15 +54,15 @@ def _space(folder: Path) -> Iterator[Finding]:
     free = _free(folder)
     text = f"{folder}: {free / 2**20:,.1f} MiB free"
     if free < TOO_LITTLE:
-        yield error("disk", text, "make room: new bans go to the spool's reserve, which holds some 800")
+        yield error("disk", text, "free space: new bans go to the spool's reserve, which holds about 800")
     elif free < LITTLE:
-        yield warning("disk", text, "make room before it is full")
+        yield warning("disk", text, "free space before it is full")
     else:
         yield ok("disk", text)
 
 
 def _free(folder: Path) -> int:
-    """Return how many bytes of a folder's disk are free."""
+    """Return the free bytes on a folder's disk."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
@@ -74,14 +74,14 @@ def _owner(path: Path) -> Iterator[Finding]:
             owner, wanted = user(name.stat().st_uid), user(folder.st_uid)
             yield error("store", f"{name} belongs to {owner}, its folder to {wanted}", f"chown {wanted} {name}")
     if mine.st_mode & 0o007:
-        yield warning("store", f"{path} can be read by everybody, log lines and user names too", f"chmod o= {path}")
+        yield warning("store", f"{path} is world-readable, with log lines and user names", f"chmod o= {path}")
 
 
 def owner(path: Path) -> str:
-    """Return who has the store's folder: whom root becomes before it opens the store; "" where there is none."""
+    """Return the owner of the store's folder, to whom root switches before opening the store; "" if there is none."""
     try:
         return user(path.parent.stat().st_uid)
-    except OSError:  # the store's own examination says so
+    except OSError:  # reported by the check of the store
         log.debug("%s cannot be seen", path.parent, exc_info=True)
         return ""
 
@@ -102,28 +102,30 @@ def compared(configuration: Configuration, path: Path, theirs: Snapshot, now: fl
             raise SourceError(f"{place}: {theirs.reason}")
         known = reconcile.look(path, theirs.connection, configuration, now)
     except F2bDigestError as refused:
-        todo = "run this as root, or set fail2ban_database; a send goes without the comparison"
+        todo = "run this as root, or set fail2ban_database; until then send skips the comparison"
         yield warning(what, str(refused), todo)
         return
     if known.missing:
         jails = ", ".join(sorted({ban.jail for ban in known.missing}))
         count = len(known.missing)
         text = f"{place}: {count} {'ban' if count == 1 else 'bans'} of {jails} missing from the store"
-        yield warning(what, text, "the next send adds them; is our action in each jail?")
+        yield warning(what, text, "the next send adds them; check that each jail has the f2b-digest action")
     else:
-        yield ok(what, f"{place}: all of its {len(known.events)} bans since our action records were recorded")
+        count = len(known.events)
+        text = f"all {count} bans recorded" if count else "no bans to compare yet"
+        yield ok(what, f"{place}: {text}")
 
 
 def content(store: Store, now: float) -> Iterator[Finding]:
-    """Examine what stands in the store, and beside it."""
+    """Check the store's content and its spool."""
     journal = store.journal()
     if journal == "wal":
-        yield ok("store", f"{store.path}: whole, {store.path.stat().st_size / 1e6:.1f} MB, WAL")
+        yield ok("store", f"{store.path}: intact, {store.path.stat().st_size / 1e6:.1f} MB, WAL")
     else:
-        yield warning("store", f"{store.path} is in mode {journal}, not WAL", "the next ban sets it")
+        yield warning("store", f"{store.path} is in mode {journal}, not WAL", "the next ban switches it")
     ahead = store.newest() - now
     if ahead > CLOCK_TOLERANCE:
-        text = f"the store knows of a time {ahead:,.0f} s from now: the clock is slow, or was fast"
+        text = f"the store has events {ahead:,.0f} s in the future: the clock is slow, or was fast"
         yield error("clock", text, "set it by NTP (timedatectl set-ntp true)")
     waiting = recorder.spooled(str(store.path))
     if waiting:
@@ -132,7 +134,7 @@ def content(store: Store, now: float) -> Iterator[Finding]:
         )
     torn = Path(recorder.spool_path(str(store.path)) + ".torn")
     if torn.exists():
-        yield warning("spool", f"{torn} holds lines that are no whole event", "look, and delete it")
+        yield warning("spool", f"{torn} holds incomplete lines", "check and delete it")
     for status, finding in (("deferred", warning), ("failed", error)):
         rows = [row for row in store.undelivered() if row.attempts and row.status == status]
         if rows:

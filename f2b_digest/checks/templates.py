@@ -1,4 +1,4 @@
-"""The templates: whether each message that is configured can be made, tried with digests that are made up."""
+"""Checks of the templates: renders each configured message with generated digests."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -24,29 +24,29 @@ def examine(configuration: Configuration, renderer: Renderer) -> Iterator[Findin
     for report, name in _ways(configuration):
         speaking = renderer_for(renderer, configuration, report)
         for line in _broken(configuration.channels[name], report, name, configuration.host, speaking):
-            if not any(line.startswith(f"template {fault}") for fault in faults):  # told above
+            if not any(line.startswith(f"template {fault}") for fault in faults):  # reported above
                 told[line] = None
     for line in told:
-        yield error(WHAT, line, "fix it, or digests will not look as you want them to")
+        yield error(WHAT, line, "fix it, or the built-in template is used")
     yield from _unused(configuration, renderer)
     if not told:
         own = sum(len(folder.texts) for folder in renderer.folders)
-        yield ok(WHAT, f"{f'{own} of your own and ' * bool(own)}the built-in ones, tried with made-up digests")
+        yield ok(WHAT, f"{f'{own} custom and ' * bool(own)}the built-in ones, rendered with sample digests")
 
 
 def _unused(configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
-    """Yield a warning for each file that no channel uses, nor any other file: its name may be mistyped."""
+    """Yield a warning for each file that neither a channel nor another file uses: its name may be mistyped."""
     known = renderer.built_in.union(*(channel.needs.templates for channel in configuration.channels.values()))
     for folder in renderer.folders:
         for name in sorted(folder.texts.keys() - known):
             if not any(name in text for text in folder.texts.values()):
                 close = get_close_matches(name, known, 1)
-                todo = f"did you mean {close[0]}?" if close else "see docs/templates.md for their names"
-                yield warning(WHAT, f"{folder.path / name} is used by no channel", todo)
+                todo = f"did you mean {close[0]}?" if close else "see docs/templates.md for the names"
+                yield warning(WHAT, f"{folder.path / name} is not used by any channel", todo)
 
 
 def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield each channel of each report by their names; those of no report with ""."""
+    """Yield each channel with its report's name; "" for channels without a report."""
     unused = dict.fromkeys(configuration.channels)
     for report, wanted in configuration.reports.items():
         for name in wanted.channels:
@@ -56,7 +56,7 @@ def _ways(configuration: Configuration) -> Iterator[tuple[str, str]]:
 
 
 def _broken(channel: Channel, report: str, name: str, host: str, renderer: Renderer) -> Iterator[str]:
-    """Yield what cannot be rendered of a channel's message, and what takes its place."""
+    """Yield templates of a channel that cannot be rendered, and what is used instead."""
     if not channel.needs.templates:
         return
     for digest in digests(report or "daily", host):

@@ -1,4 +1,4 @@
-"""How far a host's store was uploaded to its fleet's centre, and why it was not. Nothing is connected to."""
+"""Checks of the upload to a fleet's centre, by its recorded state. No connection is made."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +8,13 @@ from f2b_digest.errors import StoreError
 from f2b_digest.store import progress
 
 LATE = 15 * 60.0
-"""Seconds without the centre after which something is wrong: three runs of cron."""
+"""Seconds without contact after which a warning is due: three runs of cron."""
 LOST = 86400.0
-"""Seconds after which nobody there knows of this host any more."""
+"""Seconds without contact after which it is an error."""
 
 
 def examine(path: Path, now: float) -> Iterator[Finding]:
-    """Examine the upload of a store that joined a fleet; of any other, say nothing."""
+    """Check the upload of a store that joined a fleet; nothing for any other."""
     try:
         known = progress(path)
     except StoreError as refused:
@@ -28,7 +28,7 @@ def examine(path: Path, now: float) -> Iterator[Finding]:
     if known.reached_at is None or now - known.reached_at > LATE:
         since = "never" if known.reached_at is None else f"last {ago(now - known.reached_at)}"
         text = f"the centre was {since} reached; {waits}{f': {known.reason}' if known.reason else ''}"
-        todo = "f2b-digest forward says why; f2b-digest setup has cron run it"
+        todo = "run f2b-digest forward to see why; f2b-digest setup schedules it"
         lost = known.reached_at is None or now - known.reached_at > LOST
         yield error("fleet", text, todo) if lost else warning("fleet", text, todo)
     elif known.backlog.oldest is not None and now - known.backlog.oldest > LATE:

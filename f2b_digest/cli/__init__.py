@@ -1,6 +1,6 @@
-"""The command line: with the rest of this package the only room that prints, exits, or asks the machine anything.
+"""The command line. Only this package prints, exits, or queries the machine.
 
-Each command's module loads when the command runs, so that `--help` and `record` load no library but click.
+Each command's module is imported when the command runs, so that `--help` and `record` load only click.
 """
 
 import os
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "record": "Append one event to the store.",
-    "preview": "Show what send would send, and change nothing.",
-    "send": "Seal what is pending, deliver it, mark it as reported.",
-    "retry": "Try the deliveries that are due again.",
-    "status": "Show what is pending, what was not delivered, and why.",
-    "history": "List the digests and what became of each delivery.",
-    "show": "Show a digest of the archive.",
-    "find": "Find all about an address, a network, a user name or a jail.",
-    "resend": "Deliver a digest of the archive once more.",
-    "import": "Take in the history that fail2ban left.",
-    "prune": "Drop what is old and reported.",
-    "recover": "Make a damaged store whole.",
-    "setup": "Install on this machine, or uninstall.",
-    "check": "Examine the installation, and say what to do.",
-    "forward": "Upload what the fleet's centre does not have.",
-    "fleet": "Bring the bans of many hosts together at one centre.",
+    "preview": "Show the next digest without sending it.",
+    "send": "Send pending digests.",
+    "retry": "Retry deferred deliveries that are due.",
+    "status": "Show pending bans and undelivered digests.",
+    "history": "List digests and their deliveries.",
+    "show": "Show a past digest.",
+    "find": "Look up an address, network, user name or jail.",
+    "resend": "Deliver a past digest again.",
+    "import": "Import past bans from fail2ban's database or logs.",
+    "prune": "Delete old events that were reported.",
+    "recover": "Recover a damaged store.",
+    "setup": "Install on or uninstall from this machine.",
+    "check": "Check the installation and report problems.",
+    "forward": "Upload new events to the fleet's centre.",
+    "fleet": "Collect the bans of many hosts at one centre.",
     "config": "Print a configuration with every key and its default, or check one.",
-    "demo": "Play the whole path on sample bans, in a scratch folder.",
-    "completion": "Print what makes a shell complete names.",
+    "demo": "Run every step on sample bans in a temporary folder.",
+    "completion": "Print the shell completion script.",
     "help": "Show the help of a command.",
 }
 SAMPLES = "samples"
-"""The context's object of who runs commands on bans that are made up."""
+"""Context key for running commands on sample bans."""
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
 
 
 class Program:
-    """The options before the command, what the machine says, and whose store it is."""
+    """The global options, what is known of the machine, and the store's owner."""
 
-    # A plain class: dataclasses would be a fifth of what `record` loads.
+    # A plain class: importing dataclasses would be a fifth of `record`'s start-up.
     def __init__(self, config: Path | None, store: str | None, *, verbose: bool, asks_host: bool = True) -> None:
         self.config = config
         self.store = store
@@ -70,9 +70,9 @@ class Program:
         return loaded
 
     def quiet_configuration(self) -> "Configuration":
-        """Load the configuration, and leave its warnings to the caller.
+        """Load the configuration without printing its warnings.
 
-        Raises ConfigurationError; for root also where others may change the file, or a folder of templates.
+        Raises ConfigurationError; for root also if other users can change the file, or a template folder.
         """
         from f2b_digest import config
         from f2b_digest.cli import logs
@@ -90,9 +90,9 @@ class Program:
         return loaded
 
     def begin(self, configuration: "Configuration", *, looks: bool = False) -> Path:
-        """Become the store's owner for good, if this is root and the store is another user's; return the store's path.
+        """When root and the store is another user's, switch to that user irrevocably; return the store's path.
 
-        Whatever only root may open is opened before: with `looks`, what this host knows beside the store. A command
+        What only root may open is opened before: with `looks`, the information about this host. A command
         opens the store, and whatever else an attacker may have written to, after this. Raises ConfigurationError, or
         StoreError.
         """
@@ -109,15 +109,15 @@ class Program:
         return path.absolute() if os.geteuid() else path
 
     def becomes_another(self, configuration: "Configuration") -> bool:
-        """Say whether `begin` will become another user. Raises ConfigurationError or StoreError."""
+        """Return whether `begin` will become another user. Raises ConfigurationError or StoreError."""
         if self.is_centre(configuration.store):
             return os.geteuid() == 0
         return os.geteuid() == 0 and privileges.owner_of(self.store_path(configuration.store)) is not None
 
     def become_owner(self, path: Path, languages: Iterable[str] | None = None) -> None:
-        """Become a store's owner for good, if this is root and the store is another user's. Raises StoreError.
+        """When root and the store is another user's, switch to that user irrevocably. Raises StoreError.
 
-        All of the program that works in some languages is loaded before; for None, nothing is.
+        The program and the given languages are loaded before; for None, nothing is.
         """
         if os.geteuid() != 0 or privileges.owner_of(path) is None:
             return
@@ -130,7 +130,7 @@ class Program:
         if self.verbose and owner:
             import logging
 
-            logging.getLogger(__name__).info("from here on as %s, who owns %s", owner.name, path.parent)
+            logging.getLogger(__name__).info("switched to %s, who owns %s", owner.name, path.parent)
 
     def _oldest_login(self, configuration: "Configuration") -> float:
         from f2b_digest.analysis.own_addresses import LOGINS_BEFORE
@@ -144,9 +144,9 @@ class Program:
         )
 
     def host_context(self, configuration: "Configuration") -> "HostContext":
-        """Return what `begin` gathered of this host, and print which database of addresses cannot be read.
+        """Return what `begin` gathered of this host, and warn of unreadable address databases.
 
-        Nothing for sample bans, which are not this host's.
+        Empty for sample bans, which are not this host's.
         """
         from f2b_digest.model.host_context import UNKNOWN_HOST
 
@@ -160,7 +160,7 @@ class Program:
         return known
 
     def is_centre(self, configured: object) -> bool:
-        """Say whether the store is a fleet's centre: that of --store, else the configuration's."""
+        """Return whether the store is a fleet's centre: that of --store, else the configuration's."""
         name = self.store or configured
         return isinstance(name, str) and name.startswith(("postgresql://", "postgres://"))
 
@@ -173,12 +173,12 @@ class Program:
         if not name:
             return Path(recorder.DEFAULT_STORE) if os.geteuid() == 0 else _state_home() / "f2b-digest/bans.sqlite3"
         if not isinstance(name, str):  # `record` takes the configuration as it stands
-            raise ConfigurationError([f"{self.config}: store: must be a text"])
+            raise ConfigurationError([f"{self.config}: store: must be a string"])
         if name.startswith("sqlite:///"):
             name = name.removeprefix("sqlite:///")
         elif self.is_centre(name):
             raise ConfigurationError(
-                ["the store is a fleet's centre, which has no events of this host: this command is for a host's store"]
+                ["the store is a fleet's centre, which has no events of this host: this command needs a host's store"]
             )
         elif "://" in name:
             raise ConfigurationError(
@@ -190,11 +190,11 @@ class Program:
         try:
             return folder / Path(name).expanduser()
         except RuntimeError:
-            raise ConfigurationError([f"store {name}: nobody here has that name"]) from None
+            raise ConfigurationError([f"store {name}: no such user"]) from None
 
 
 def prepare(configuration: "Configuration") -> None:
-    """Let the channels load what they need; one that cannot says so when it delivers."""
+    """Let the channels load what they need; failures are reported at delivery."""
     import logging
 
     for name, channel in configuration.channels.items():
@@ -205,7 +205,7 @@ def prepare(configuration: "Configuration") -> None:
 
 
 def languages_of(configuration: "Configuration") -> set[str]:
-    """Return the languages that the reports speak."""
+    """Return the languages of the reports."""
     return {configuration.language, *filter(None, (report.language for report in configuration.reports.values()))}
 
 
@@ -215,7 +215,7 @@ def local_zone() -> str:
 
     try:
         return get_localzone_name() or "UTC"
-    except Exception:  # tzlocal refuses a machine whose settings contradict each other
+    except Exception:  # tzlocal fails if the machine's settings contradict each other
         import logging
 
         logging.getLogger(__name__).info("this system's time zone is unclear: UTC", exc_info=True)
@@ -223,7 +223,7 @@ def local_zone() -> str:
 
 
 def local_language(environment: Mapping[str, str]) -> str:
-    """Return the first language of an environment that there are words for, as GNU gettext looks; else English."""
+    """Return the first supported language of an environment, in GNU gettext's order; else English."""
     from f2b_digest.rendering.i18n import SOURCE, language_of
 
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
@@ -241,14 +241,14 @@ class Commands(click.Group):
     """The commands by name, each loaded when it is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names in the order of use."""
+        """Return the names in order of use."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Load a command's module."""
         if name not in COMMANDS:
             return None
-        module = {"import": "importing"}.get(name, name)  # a keyword of Python cannot name a module
+        module = {"import": "importing"}.get(name, name)  # a Python keyword cannot name a module
         command = import_module(f"f2b_digest.cli.{module}").command
         assert isinstance(command, click.Command)
         return command
@@ -256,21 +256,21 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        """Find the command; suggest names for an unknown one. Raises click's UsageError."""
         if args and args[0] not in COMMANDS:
             meant = hint("there is", COMMANDS, args[0])
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> object:
-        """Run the command; of an option that stands behind it and belongs before, tell that. Raises UsageError."""
+        """Run the command; explain a misplaced global option. Raises UsageError."""
         try:
             return super().invoke(context)
         except click.NoSuchOption as error:
             name = error.option_name
             if any(name in parameter.opts for parameter in self.params):
                 right = f"{context.info_name} {name} … {context.invoked_subcommand}"
-                raise click.UsageError(f"{name} stands before the command: {right}", error.ctx) from None
+                raise click.UsageError(f"{name} goes before the command: {right}", error.ctx) from None
             raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -287,8 +287,8 @@ class Commands(click.Group):
     envvar="F2B_DIGEST_CONFIG",
     help=f"Configuration. Default: $F2B_DIGEST_CONFIG, else {SYSTEM_CONFIGURATION} if there is one.",
 )
-@click.option("--store", metavar="PATH", help="Store, instead of the configuration's.")
-@click.option("-v", "--verbose", count=True, help="Say what was done; -vv: and all that went wrong on the way.")
+@click.option("--store", metavar="PATH", help="Store to use instead of the configured one.")
+@click.option("-v", "--verbose", count=True, help="Log what is done; -vv also logs tracebacks.")
 @click.version_option(__version__, prog_name="f2b-digest")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, store: str | None, verbose: int) -> None:
@@ -300,7 +300,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 
     \b
     Exit status: 0 done, or nothing to do; 1 failed; 2 usage; 75 deferred,
-    will be tried again; 78 configuration.
+    will be retried; 78 configuration.
     """  # noqa: D301 - click wants the character, not its name
     if config is None and SYSTEM_CONFIGURATION.exists():
         config = SYSTEM_CONFIGURATION
@@ -313,34 +313,34 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 
 
 def complain(line: str) -> None:
-    """Print one line of trouble, whatever characters a file's name, a template or a damaged store put into it."""
+    """Print a one-line message on standard error, with control characters escaped."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     click.echo(f"f2b-digest: {visible}", err=True)
 
 
 def report_named(configuration: "Configuration", name: str) -> str:
-    """Return a report's name, or end with a usage error that tells the names there are."""
+    """Return a report's name. Raises UsageError with the known names."""
     if name not in configuration.reports:
         raise click.UsageError(f"no report {name!r} ({hint('there is', configuration.reports, name)})")
     return name
 
 
 def zone_of(configuration: "Configuration", report: str) -> "ZoneInfo":
-    """Return the zone of a report's times; the configuration's for one that it has no more."""
+    """Return the zone of a report's times; the configuration's if the report is gone."""
     from f2b_digest import composition
 
     return composition.zone_of(configuration, report) if report in configuration.reports else configuration.timezone
 
 
 def main() -> None:
-    """Run the program; every error that the operator can act on is one line and an exit status."""
+    """Run the program; expected errors become one line and an exit status."""
     try:
         cli(prog_name="f2b-digest")
     except F2bDigestError as error:
         for line in str(error).splitlines():
             complain(line)
         sys.exit(error.exit_status)
-    except OSError as error:  # no file descriptor left, a disk that cannot be read: another run may find it well
+    except OSError as error:  # out of file descriptors, disk errors: possibly temporary
         where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or type(error).__name__}: this system gave up in the middle; try again")
+        complain(f"{where}{error.strerror or type(error).__name__}: interrupted by a system error; try again")
         sys.exit(75)

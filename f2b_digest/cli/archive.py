@@ -1,4 +1,4 @@
-"""Which digest of the archive an admin means: by number, report, day, or the last one. Nothing is shown here."""
+"""Resolves which archived digest is meant: by number, report, day, or the last one. Nothing is printed here."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,13 +11,13 @@ from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Outbox, Sealed
 
 LAST = "last"
-_ALL = "`f2b-digest history` lists what there is"
+_ALL = "see `f2b-digest history`"
 
 
 def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now: float) -> Sealed:
-    """Return the digest that some words name; of several, the newest.
+    """Return the digest named by some words; of several, the newest.
 
-    Raises F2bDigestError where there is none, and click's UsageError for words that mean nothing.
+    Raises F2bDigestError if there is none, and click's UsageError for invalid words.
     """
     digests = store.digests()
     for word in words or (LAST,):
@@ -31,7 +31,7 @@ def meant(configuration: Configuration, store: Outbox, words: Sequence[str], now
 
 
 def _narrowed(configuration: Configuration, digests: list[Sealed], word: str, now: float) -> list[Sealed]:
-    """Return those of some digests, the newest first, that a word means."""
+    """Return the digests that match a word, the newest first."""
     if word.isdecimal():
         return [each for each in digests if str(each.id) == word.lstrip("0")]
     if word == LAST:
@@ -42,12 +42,14 @@ def _narrowed(configuration: Configuration, digests: list[Sealed], word: str, no
     found = [each for each in digests if _is_of(configuration, each, word, now)]
     if not found and not _is_day(word, now, configuration):
         known = hint("there is", reports, word)
-        raise click.UsageError(f"{word!r} is no number, report ({known}) or day like 2026-11-17, yesterday or monday")
+        raise click.UsageError(
+            f"{word!r} is not a digest number, report ({known}) or day (e.g. 2026-11-17, yesterday, monday)"
+        )
     return found
 
 
 def _is_of(configuration: Configuration, digest: Sealed, word: str, now: float) -> bool:
-    """Say whether a digest was sealed on a day, in its report's zone."""
+    """Return whether a digest was sealed on a day, in its report's zone."""
     day = times.day_of(word, now, zone_of(configuration, digest.report))
     return day is not None and day.start <= digest.sealed_at < day.end
 

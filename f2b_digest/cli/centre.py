@@ -1,4 +1,4 @@
-"""Commands at a fleet's centre: as whom they run, and the centre opened. What a command then does is its own."""
+"""Shared by commands at a fleet's centre: switching users, and opening the centre."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from f2b_digest.model.host_context import HostContext
 
 USERS = ("f2b-digest", "nobody")
-"""Whom root becomes at a centre, where no store has an owner: the first that there is."""
+"""Users that root switches to at a centre, where no store has an owner: the first that exists."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def archive(program: Program, configuration: "Configuration", *, read_only: bool
 
 @contextmanager
 def opened(program: Program, configuration: "Configuration") -> Iterator["Centre"]:
-    """Become a user who is not root, for good, and open the centre. Raises CentreError, StoreError."""
+    """Switch from root to another user irrevocably, and open the centre. Raises CentreError, StoreError."""
     need_psycopg()
     from f2b_digest.fleet.centre import Centre
 
@@ -57,14 +57,16 @@ def host_context(configuration: "Configuration") -> "HostContext":
 
 
 def _become_another(configuration: "Configuration") -> None:
-    """Become somebody else than root: what hosts uploaded was chosen by attackers."""
+    """Drop root: what hosts uploaded was chosen by attackers."""
     if os.geteuid() != 0:
         return
     from f2b_digest.cli import preload
 
     account = next(filter(None, map(_account, USERS)), None)
     if account is None:
-        raise ConfigurationError([f"root handles nothing hostile: make a user {USERS[0]}, or run this as another user"])
+        raise ConfigurationError(
+            [f"refusing to process uploaded data as root: create a user {USERS[0]}, or run this as another user"]
+        )
     prepare(configuration)
     preload.load(languages_of(configuration))
     preload.keep_modules_open()

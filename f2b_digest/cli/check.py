@@ -1,4 +1,4 @@
-"""`check`: prints what the examinations of f2b_digest.checks found; the store is opened read-only."""
+"""`check`: prints the findings of f2b_digest.checks; the store is opened read-only."""
 
 import json
 import platform
@@ -20,13 +20,13 @@ LONGEST_TEXT = 4096
 
 
 @click.command()
-@click.option("--send", is_flag=True, help="Send a test message, marked as one, by each channel.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: state, what, text and todo of each line.")
+@click.option("--send", is_flag=True, help="Send a marked test message through each channel.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: state, what, text and todo of each line.")
 @click.option("--fail2ban-socket", "socket", type=click.Path(path_type=Path), metavar="PATH",
-              help="Default: the one of fail2ban's configuration.")  # fmt: skip
+              help="Default: from fail2ban's configuration.")  # fmt: skip
 @click.pass_obj
 def command(program: Program, send: bool, as_json: bool, socket: Path | None) -> None:
-    """Examine the installation, and say what to do.
+    """Check the installation and report problems.
 
     The configuration and its secrets, the store, the action in each running jail, cron, the database of addresses, the
     templates, and each channel, without sending anything. One line each: ok, warning or error.
@@ -52,23 +52,24 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
     renderer = delivery.renderer_of(configuration)
-    host = checks.look(socket)  # before root becomes the store's owner, who may not ask
+    host = checks.look(socket)  # before switching to the store's owner, who may not ask
     try:
         path = program.begin(configuration, looks=True)
     except StoreError as refused:
         yield checks.error("store", str(refused))
         return
     theirs = program.gathered.database if program.gathered else None
+    log = program.gathered.log if program.gathered else None
     known = program.host_context(configuration)
     yield checks.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
-    subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs)
+    subject = Subject(configuration, program.config, path, program.clock, renderer, known, theirs, log)
     yield from checks.examine(subject, host)
     if send:
         yield from channels.send_tests(configuration, renderer, program.clock)
 
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:
-    """Print each finding as soon as it is there (some take seconds), unless JSON is wanted."""
+    """Print each finding at once (some take seconds), unless JSON is requested."""
     while True:
         with console.working("Examining"):
             finding = next(findings, None)

@@ -1,6 +1,6 @@
 """`completion`, and the names that a shell completes: reports, channels, jails and digests' numbers.
 
-At the tab key nothing is told but names: what cannot be read has none. Root becomes the store's owner before.
+Completion never prints errors: what cannot be read has no names. Root switches to the store's owner before.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "_F2B_DIGEST_COMPLETE"
 DIGESTS = 30
 _PLAIN = re.compile(r"[\w.@+:/-]+", re.ASCII)
-"""What a shell takes as one word and never runs: attackers choose jails' names in no sane set-up, but who knows."""
+"""Words that are safe in any shell, in case of hostile jail names."""
 Names = Callable[[Program], Iterable[CompletionItem]]
 
 
@@ -26,7 +26,7 @@ Names = Callable[[Program], Iterable[CompletionItem]]
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options, reports, channels, jails and digests.
+    """Print a script that completes commands, options, reports, channels, jails and digests.
 
     \b
     Examples:  f2b-digest completion bash > /etc/bash_completion.d/f2b-digest
@@ -39,7 +39,7 @@ def command(context: click.Context, shell: str) -> None:
 
 
 def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return what click asks for the values of a parameter."""
+    """Return click's completion callback for a parameter."""
 
     def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
         given = context.find_root().params
@@ -51,7 +51,7 @@ def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], 
         for names in kinds:
             try:
                 found += names(program)
-            except Exception:  # nobody reads an error at the tab key
+            except Exception:  # errors must not disturb the prompt
                 log.debug("nothing to complete", exc_info=True)
         return [each for each in found if each.value.startswith(begun) and _PLAIN.fullmatch(each.value)]
 

@@ -1,4 +1,4 @@
-"""What the screen before a person can show, and how a long text gets there: nothing of this changes what is sent."""
+"""Terminal output: width, colour, encoding, pager. Nothing here changes what is sent."""
 
 import os
 import select
@@ -20,24 +20,24 @@ from f2b_digest.rendering.layout import Layout, plain
 
 Colour = Literal["auto", "always", "never"]
 NARROWEST, WIDEST = 40, 100
-"""Columns: below, a row has no room; above, the eye loses its line."""
+"""Columns: minimum for a row, maximum for readability."""
 PATIENCE = 2.0
-"""Seconds of silence before a person is told that work goes on."""
+"""Seconds before progress is shown."""
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
-"""What Python itself puts into LC_CTYPE where the locale is C (PEP 538)."""
+"""What Python sets LC_CTYPE to in the C locale (PEP 538)."""
 INSTEAD = {"█": "#", "–": "-", "—": "-", "−": "-", "×": "x", "…": "...", "·": "-", "•": "*", "’": "'", "‘": "'",
            "“": '"', "”": '"', "«": '"', "»": '"', "œ": "oe", "Œ": "OE", "æ": "ae", "Æ": "AE", "ß": "ss"}  # fmt: skip
 
 
 def is_screen(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Say whether a person looks at a stream: a terminal that can do more than print."""
+    """Return whether a stream is a terminal, and not a dumb one."""
     return stream.isatty() and (environment.get("TERM") or "dumb") != "dumb"
 
 
 def layout_of(stream: TextIO, environment: Mapping[str, str], colour: Colour = "auto") -> Layout:
-    """Return what a stream can show; what is no screen gets the text of the mail.
+    """Return a stream's layout; anything but a terminal gets the text of the mail.
 
-    `colour` overrules NO_COLOR (see no-color.org) and what the stream is.
+    `colour` overrides NO_COLOR (see no-color.org) and the stream's kind.
     """
     screen = is_screen(stream, environment)
     painted = colour == "always" or (colour == "auto" and screen and not environment.get("NO_COLOR"))
@@ -58,7 +58,7 @@ def _encoding(stream: TextIO, environment: Mapping[str, str]) -> str:
 
 
 def readable(text: str, encoding: str) -> str:
-    """Return text of characters that an encoding has: "é" becomes "e" where it must, "█" a "#", others "?"."""
+    """Return text with only an encoding's characters: if necessary, "é" becomes "e", "█" a "#", others "?"."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -79,10 +79,10 @@ def _like(character: str, encoding: str) -> str:
 
 @contextmanager
 def working(what: str, share: Callable[[], float | None] = lambda: None) -> Iterator[None]:
-    """Tell a person at a terminal that work goes on, and for how long, once it takes two seconds.
+    """Show progress on a terminal, with the elapsed time, once a block takes two seconds.
 
-    On standard error, in a line that is gone at the end. A child process writes it, for a thread would forbid the work
-    to fork. `share` says there how much is done, from 0 to 1, if that can be known.
+    On standard error, in a line that is erased at the end. Written by a child process, as a thread would prevent the
+    work from forking. `share` returns the progress from 0 to 1 in the child, if known.
     """
     teller = _start_teller(what, share) if is_screen(sys.stderr, os.environ) else None
     try:
@@ -128,7 +128,7 @@ def _tell(what: str, share: Callable[[], float | None], ended: int) -> None:
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that shows a digest the options of the screen: `colour` and `no_pager`."""
+    """Add the terminal options `colour` and `no_pager` to a command."""
     colour = click.option(
         "--color",
         "colour",
@@ -137,12 +137,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="auto: on a terminal, without NO_COLOR in the environment.",
     )
-    pager = click.option("--no-pager", is_flag=True, help="Print also what is longer than the screen.")
+    pager = click.option("--no-pager", is_flag=True, help="Do not use a pager.")
     return colour(pager(command))
 
 
 def put(text: str, *, colour: bool, pager: bool) -> None:
-    """Print text, by a pager where that is wanted, somebody is there to use it, and the screen is too low."""
+    """Print text, through a pager if requested, interactive, and longer than the screen."""
     encoding = _encoding(sys.stdout, os.environ)
     text = readable(text.removesuffix("\n"), encoding)
     there = sys.stdin.isatty() and is_screen(sys.stdout, os.environ)
@@ -151,7 +151,7 @@ def put(text: str, *, colour: bool, pager: bool) -> None:
         click.echo(text, color=colour)
         return
     asked = os.environ.setdefault("LESS", "FRX")
-    if encoding.lower() == "utf-8":  # less goes by the locale, which this machine need not have
+    if encoding.lower() == "utf-8":  # less uses the locale, which may not be installed
         os.environ.setdefault("LESSCHARSET", "utf-8")
     shows_paint = program != "less" or "r" in asked.lower()
     click.echo_via_pager(text, color=colour and shows_paint)
@@ -160,14 +160,14 @@ def put(text: str, *, colour: bool, pager: bool) -> None:
 def _is_long(text: str) -> bool:
     size = shutil.get_terminal_size()
     rows = sum(max(1, ceil(len(plain(line)) / size.columns)) for line in text.split("\n"))
-    return rows >= size.lines  # the shell's prompt takes one
+    return rows >= size.lines  # one line for the shell's prompt
 
 
 def _pager() -> str | None:
-    """Return the name of the program to page with, or None: PAGER can be empty, or cat, or not there."""
+    """Return the pager program, or None if PAGER is empty, cat or missing."""
     try:
         words = shlex.split(os.environ.get("PAGER", "less"))
-    except ValueError:  # half a quotation
+    except ValueError:  # unbalanced quote
         return None
     if not words or shutil.which(words[0]) is None:
         return None
@@ -176,5 +176,5 @@ def _pager() -> str | None:
 
 
 def plural(value: int, one: str, many: str) -> str:
-    """Return a count with its noun, in English: what commands say."""
+    """Return a count with its English noun."""
     return f"{value:,} {one if value == 1 else many}"

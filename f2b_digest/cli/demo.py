@@ -1,4 +1,4 @@
-"""`demo`: the whole path on a week of sample bans. Addresses are those set aside for documentation (RFC 5737, 3849)."""
+"""`demo`: every step on a week of sample bans. Addresses are documentation addresses (RFC 5737, 3849)."""
 
 import os
 import random
@@ -25,17 +25,17 @@ folder = "outbox"
 """
 DAY = 86400
 ATTACK = 3 * 3600 - 60
-"""Seconds in which a swarm of one network comes: what the digest is to find."""
+"""Seconds of a campaign from one network, for the digest to find."""
 USERS = ("root", "admin", "ubuntu", "oracle", "test", "git", "postgres", "pi", '"><script>alert(1)</script>')
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path), help="Scratch folder. Default: a new one.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder to use. Default: a new temporary folder.")
 @click.pass_obj
 def command(program: Program, folder: Path | None) -> None:
-    """Play the whole path on sample bans, in a scratch folder.
+    """Run every step on sample bans in a temporary folder.
 
-    It needs no root, no fail2ban and no configuration, and it sends nothing out: the digest goes to a file.
+    It needs no root, no fail2ban and no configuration, and sends nothing: the digest is written to a file.
     """
     if folder is None:
         folder = scratch.make("f2b-digest-demo-")
@@ -62,11 +62,11 @@ def command(program: Program, folder: Path | None) -> None:
         ("status",),
     ):
         _run(config, *words)
-    click.echo(f"The digest as HTML: {html}\nThe mail as it went out: {folder}/outbox")
+    click.echo(f"The digest as HTML: {html}\nThe mail as sent: {folder}/outbox")
 
 
 def _run(config: Path, *words: str) -> None:
-    """Run one command as a person would, and show what was typed."""
+    """Echo a command line and run it."""
     arguments = ["--config", str(config), *words]
     click.secho(f"$ f2b-digest {' '.join(arguments)}", bold=True)
     try:
@@ -78,7 +78,7 @@ def _run(config: Path, *words: str) -> None:
 
 
 def sample_week(now: float) -> Iterator[Event]:
-    """Yield the events of the week before `now` (UTC epoch seconds), the same each time but for the dates."""
+    """Yield the events of the week before `now` (UTC epoch seconds), always the same except for the dates."""
     chance = random.Random(832)  # noqa: S311 - samples; the number of fail2ban's issue that asks for a digest
     swarm = [f"203.0.113.{chance.randrange(1, 255) % 19 + 1}" for _ in range(9)]
     attack = now - 2.25 * DAY

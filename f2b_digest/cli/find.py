@@ -1,9 +1,9 @@
-"""`find`: all about an address, a network, a user's name or a jail. Opens the store read-only."""
+"""`find`: looks up an address, a network, a user name or a jail. Opens the store read-only."""
 
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -36,25 +36,24 @@ TEMPLATE = "terminal/find.txt"
     multiple=True,
     metavar="NAME",
     shell_complete=completion.completes(completion.jails),
-    help="Only in this jail, or those of a pattern.",
+    help="Only this jail, or jails matching a pattern.",
 )
-@times.options("From this time on.", "Up to this time, which is excluded. Default: now.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Addresses of each jail, and digests, that are shown.")  # fmt: skip  # noqa: E501
+@times.options("Start time.", "End time, excluded. Default: now.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Maximum number of addresses per jail, and of digests.")  # fmt: skip  # noqa: E501
 @click.option("--rdap", "asks_registry", is_flag=True, help="Ask the registry who holds an address or network, and where to report abuse. Uses the network, for up to 10 seconds.")  # fmt: skip  # noqa: E501
-@click.option("--json", "as_json", is_flag=True, help="For programs: a list of answers.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output.")
 @console.options
 @click.pass_obj
 def command(
     program: Program, what: tuple[str, ...], jails: tuple[str, ...], since: str | None, until: str | None, limit: int,
     asks_registry: bool, as_json: bool, colour: console.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
-    """Find all about an address, a network, a user name or a jail.
+    """Look up an address, network, user name or jail.
 
     WHAT is an address, a network (203.0.113.0/24), a user name, a jail, or the number of a network (AS64500, which
-    needs a database of addresses). Of each: its bans, whether it is banned now, which digests told it and to whom, and
-    the lines that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
-    day is its beginning.
-    Nothing is asked of the network without --rdap.
+    needs an address database). Shows its bans, whether it is banned now, which digests reported it and to whom, and the
+    commands that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
+    day means its start. Works offline, except with --rdap.
 
     \b
     Examples:  f2b-digest find 203.0.113.59
@@ -70,19 +69,8 @@ def command(
     said = server.ask_banned(Client(environment=CRON), ips) if program.asks_host else None
     registries = _registries() if asks_registry else None
     path = program.begin(configuration)
-    geography, notes = geoip.find(configuration.geography)
-    for note in notes:
-        complain(note)
-    host = inquiry.Host(geography, None if said is None else server.banned(said, ips))
-    with Store(path, read_only=True) as store:
-        asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
-        if geography is None and any(each.kind == "asn" for each in asked):
-            raise F2bDigestError("an AS number needs a database of addresses on this host: see `geoip` in the manual")
-        with console.working("Looking up"):
-            answers = [
-                inquiry.answer(configuration, store, each, now=now, host=host, most=limit) for each in asked
-            ]  # fmt: skip
-    answers = _worth_telling(answers)
+    banned = None if said is None else server.banned(said, ips)
+    answers = _worth_telling(_answers(configuration, path, what, bounds, now=now, banned=banned, most=limit))
     if registries:
         with console.working("Asking the registry"):
             answers = _registered(answers, registries())
@@ -95,8 +83,25 @@ def command(
     console.put("\n\n".join(texts) + "\n", colour=layout.colour, pager=not no_pager)
 
 
+def _answers(
+    configuration: Configuration, path: Path, what: Sequence[str], bounds: Inquiry, *, now: float,
+    banned: Mapping[str, tuple[str, ...]] | None, most: int,
+) -> list[Answer]:  # fmt: skip
+    """Look all words up in the store. `banned` is what the running fail2ban said, as in `inquiry.Host`."""
+    geography, notes = geoip.find(configuration.geography)
+    for note in notes:
+        complain(note)
+    host = inquiry.Host(geography, banned)
+    with Store(path, read_only=True) as store:
+        asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
+        if geography is None and any(each.kind == "asn" for each in asked):
+            raise F2bDigestError("an AS number needs an address database on this host: see the key geoip")
+        with console.working("Looking up"):
+            return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
+
+
 def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
-    """Leave out that nobody tried a name which a jail or an id has."""
+    """Drop the empty answer for a user name that is also a jail or an id."""
     known = {each.inquiry.text for each in answers if each.inquiry.kind != "user"}
     return [
         each

@@ -1,4 +1,4 @@
-"""`preview --from`: a scratch store of what fail2ban's files tell, and which period is shown. Prints no digest."""
+"""`preview --from`: a scratch store of bans from fail2ban's files, and the period to show. Prints no digest."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store
 
 FEWEST = 3
-"""Bans: a day with fewer shows nobody what a digest is."""
+"""Bans: a day with fewer is not a useful sample."""
 
 
 def fill_scratch(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
-    """Make a store of what files tell. Raises SourceError, or F2bDigestError where there is no room for it."""
+    """Make a store of the bans in files. Raises SourceError, or F2bDigestError if there is no space for it."""
     try:
         return fill(path, sources, configuration)
     except StoreError as error:
@@ -27,14 +27,14 @@ def fill_scratch(path: Path, sources: Sequence[Path], configuration: Configurati
 
 
 def end_of(tally: Tally, now: float) -> float:
-    """Return when what was read ends, in UTC epoch seconds: with its last line, and `now` where there is none."""
+    """Return the end of the input in UTC epoch seconds: its last line, or `now` if there is none."""
     return now if tally.last is None else math.floor(tally.last) + 1.0
 
 
 def last_period(configuration: Configuration, store: Store, name: str, tally: Tally, end: float) -> Selection:
-    """Return the report's last whole period, and say on standard error which it is; all there is if that is no longer.
+    """Return the report's last complete period, and print it on standard error; everything if the input is shorter.
 
-    A report without a calendar shows a day. Where the last one has hardly a ban, the last week or month is shown.
+    A report without a calendar shows a day. If the last day has too few bans, the last week or month is shown.
     """
     report, zone = configuration.reports[name], composition.zone_of(configuration, name)
     usual = report.every if report.every in periods.PACES else "day"
@@ -43,6 +43,6 @@ def last_period(configuration: Configuration, store: Store, name: str, tally: Ta
         selection = Selection(since=start, until=end, jails=report.jails)
         if tally.first is not None and tally.first < start and store.pending(selection).bans >= fewest:
             begun = f"{datetime.fromtimestamp(tally.first, zone):%Y-%m-%d}"
-            complain(f"this is the last {every} of what was read, which begins {begun}: --since all shows all of it")
+            complain(f"showing the last {every} of the input, from {begun}; use --since all for everything")
             return selection
     return Selection(since=tally.first, until=end, jails=report.jails)

@@ -1,4 +1,4 @@
-"""`forward`: upload what the fleet's centre does not have. Without anything to upload, it loads no SQLAlchemy."""
+"""`forward`: upload new events to the fleet's centre. SQLAlchemy is loaded only if there are any."""
 
 import logging
 import os
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SPREAD = 240
-"""Seconds over which the hosts of a fleet spread, of which each has its own."""
+"""Seconds over which the uploads of a fleet's hosts are spread."""
 FIRST_WAIT, LONGEST_WAIT = 300.0, 3600.0
-"""Seconds between cron's attempts to reach a centre that is away: twice as long after each."""
+"""Seconds between scheduled attempts while the centre is unreachable; doubled after each."""
 PATIENCE = 3600.0
-"""Seconds without the centre after which cron's run says so: a restart of the centre is no news on a thousand hosts."""
+"""Seconds after which a scheduled run reports an unreachable centre: a restart must not mail from every host."""
 AGAIN = 86400.0
-"""Seconds after which it is said again."""
+"""Seconds after which that is reported again."""
 LOOK_AGAIN = 3600.0
 """Seconds after which fail2ban is asked for its jails again."""
 NOTHING, LOOK, WAIT = 0, 1, 2
-MISSING = "f2b-digest is installed without its extra for fleets: pip install 'f2b-digest[fleet]'"
+MISSING = "the fleet extra is not installed: pip install 'f2b-digest[fleet]'"
 MISSING_LIBRARY = "PostgreSQL's client library is missing: apt install libpq5"
 
 
 @click.command()
-@click.option("--scheduled", is_flag=True, help="As cron runs it: at this host's own second, and patient with a "
+@click.option("--scheduled", is_flag=True, help="For cron: wait until this host's own second, and tolerate a "
               "centre that is away.")  # fmt: skip
 @click.pass_obj
 def command(program: Program, scheduled: bool) -> None:
-    """Upload what the fleet's centre does not have.
+    """Upload new events to the fleet's centre.
 
     For cron, every few minutes, on a host that joined a fleet. Silent if all went well. What the centre has not
-    acknowledged stays in the store, whatever its age. With --scheduled, a centre that is away is tried less and less
-    often, up to once an hour, and is told once it has been away for an hour, and then once a day.
+    acknowledged stays in the store, whatever its age. With --scheduled, an unreachable centre is tried less and less
+    often, down to once an hour, and reported after an hour, and then once a day.
 
     \b
-    Exit status: 0 the centre has everything; 75 it is away, or wants no more
-    today: the next run goes on; 1 it refuses this host.
+    Exit status: 0 the centre has everything; 75 it is unreachable, or has no quota left
+    today: the next run continues; 1 it refuses this host.
     Example:   f2b-digest forward
     """  # noqa: D301 - click wants the character, not its name
     need_psycopg()
@@ -59,7 +59,7 @@ def command(program: Program, scheduled: bool) -> None:
     file = credential_file(program)
     kept = credential.read(file)
     if kept is None:
-        raise ConfigurationError([f"{file} is missing: this host has joined no fleet (f2b-digest fleet join)"])
+        raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
     path = program.store_path(settings(program.config).get("store"))
     if scheduled:
         time.sleep(zlib.crc32(os.uname().nodename.encode()) % SPREAD)
@@ -83,7 +83,7 @@ def need_psycopg() -> None:
 
 
 def credential_file(program: Program) -> Path:
-    """Return where a host keeps what it needs to reach its centre: beside the configuration."""
+    """Return the path of a host's credential for the centre: beside the configuration."""
     from f2b_digest.fleet.credential import NAME
 
     if program.config:
@@ -96,10 +96,10 @@ def credential_file(program: Program) -> Path:
 def upload(
     program: Program, kept: "Credential", path: Path, *, looks: bool, scheduled: bool = False
 ) -> "Result | None":
-    """Upload as the store's owner, and return what was done; None where another upload is at work.
+    """Upload as the store's owner, and return what was done; None if another upload is running.
 
-    With `looks`, this host is asked first who its own side is, and what its jails lack. Raises CentreError, with its
-    status: in a scheduled run without a word, if nobody needs to hear it yet.
+    With `looks`, this host's own addresses and its jails are read first. Raises CentreError, with its
+    status; in a scheduled run silently, if it need not be reported yet.
     """
     from f2b_digest.fleet import forward, state
 
@@ -107,7 +107,7 @@ def upload(
     program.become_owner(path)
     with only_upload(path) as alone:
         if not alone:
-            log.info("another upload of %s is at work", path)
+            log.info("another upload of %s is running", path)
             return None
         now = program.clock()
         spooled = _take_spool_in(path)
@@ -130,7 +130,7 @@ def upload(
 
 
 def _what(path: Path, now: float, scheduled: bool) -> int:
-    """Say whether it is too early for another attempt, or this host is to be looked at first."""
+    """Return WAIT if it is too early for another attempt, LOOK if this host must be examined first, or NOTHING."""
     try:
         if recorder.look(str(path)) is None:
             return LOOK
@@ -142,12 +142,12 @@ def _what(path: Path, now: float, scheduled: bool) -> int:
                 return LOOK
             waiting = uploads.events(known.acked.seq, 500)
             return LOOK if any(event["kind"] == "ban" for event in waiting) else NOTHING
-    except (StoreError, recorder.ForeignStore):  # who uploads says so
+    except (StoreError, recorder.ForeignStore):  # reported by the upload
         return NOTHING
 
 
 def _take_spool_in(path: Path) -> bool:
-    """Take the spool in, unless a send is at work, which does; say whether it still holds events."""
+    """Import the spool, unless a running send does; return whether it still has events."""
     if not recorder.spooled(str(path)):
         return False
     from f2b_digest.store import sender_lock, take_spool_in
@@ -155,20 +155,20 @@ def _take_spool_in(path: Path) -> bool:
     try:
         with sender_lock(path, 0) as alone:
             if alone and (torn := take_spool_in(path)):
-                complain(f"{path}.spool.torn holds {torn} more lines that are no whole event; look, and delete it")
+                complain(f"{path}.spool.torn holds {torn} more incomplete lines; check and delete the file")
     except StoreError as error:
         complain(str(error))
     return bool(recorder.spooled(str(path)))
 
 
 def _failed(uploads: Uploads, error: CentreError, now: float, *, scheduled: bool) -> None:
-    """Note that the centre was not reached, and end: with a line, where somebody should hear it."""
+    """Record that the centre was not reached, and exit, with a message if it is due."""
     known = uploads.now()
     wait = min(FIRST_WAIT * 2 ** min(known.failures, 10), LONGEST_WAIT)
     news = known.told_at is None or not now - AGAIN < known.told_at <= now
     patient = error.away and known.reached_at is not None and now - PATIENCE < known.reached_at <= now
     tells = not scheduled or (news and not patient)
-    # Cron's next run may be some seconds early, and must not wait for the one after.
+    # Cron's next run may be some seconds early, and must not be skipped.
     uploads.failed(str(error), now + wait - 60.0, now if tells else known.told_at)
     if tells:
         backlog = uploads.backlog()
@@ -177,10 +177,10 @@ def _failed(uploads: Uploads, error: CentreError, now: float, *, scheduled: bool
 
 
 class _Look:
-    """What this host says of itself: gathered as root, parsed as the store's owner."""
+    """The state of this host: gathered as root, parsed as the store's owner."""
 
     def __init__(self, program: Program, path: Path) -> None:
-        """Ask the host; whatever is wrong with the configuration, events go to the centre."""
+        """Query the host; configuration errors do not prevent the upload."""
         from f2b_digest import host
         from f2b_digest.checks import fail2ban
 
@@ -197,7 +197,7 @@ class _Look:
             log.warning("this host was not looked at", exc_info=log.isEnabledFor(logging.DEBUG))
 
     def read(self, uploads: Uploads, now: float) -> "OwnAddresses | None":
-        """Note what fail2ban said of its jails, and return who is the host's own side."""
+        """Store fail2ban's answers about its jails, and return the own addresses."""
         if self._gathered is None:
             return None
         from f2b_digest import host

@@ -1,4 +1,4 @@
-"""`help`: what a command does, as its own `--help` says it."""
+"""`help`: shows a command's `--help`."""
 
 import click
 
@@ -18,7 +18,7 @@ def command(context: click.Context, words: tuple[str, ...]) -> None:
     shown, within = root.command, root
     for word in words:
         if not isinstance(shown, click.Group):
-            raise click.UsageError(f"{within.command_path} has no commands of its own")
+            raise click.UsageError(f"{within.command_path} has no subcommands")
         found = shown.get_command(within, word)
         if found is None:
             raise click.UsageError(f"no command {word!r} ({hint('there is', shown.list_commands(within), word)})")

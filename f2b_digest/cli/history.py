@@ -1,4 +1,4 @@
-"""`history`: the digests that were sealed, and what became of them. Opens the store read-only."""
+"""`history`: sealed digests and their deliveries. Opens the store read-only."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,19 @@ MARK = "!"
 @click.command()
 @click.argument("report", default="", shell_complete=completion.completes(completion.reports))
 @click.option(
-    "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first."
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Maximum number of digests, newest first.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output; times are UTC epoch seconds.")
 @click.pass_obj
 def command(program: Program, report: str, limit: int, as_json: bool) -> None:
-    """List the digests and what became of each delivery.
+    """List digests and their deliveries.
 
-    Of one REPORT, or of all. The number in front is the one for `show` and `resend`; what did not arrive is marked.
+    Of one REPORT, or of all. The number is the one for `show` and `resend`; failed or open deliveries are marked.
     """
     configuration = program.configuration()
     name = report_named(configuration, report) if report else None
@@ -55,7 +60,7 @@ class _Delivery:
 
 @dataclass(frozen=True)
 class _Digest:
-    """What `--json` prints of each; times are in UTC epoch seconds."""
+    """A digest in the output of `--json`; times are in UTC epoch seconds."""
 
     id: int
     report: str
@@ -76,7 +81,7 @@ def _digest(digest: Sealed, deliveries: Iterable[Delivery]) -> _Digest:
 
 
 def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable[str]:
-    """Yield the digests of each report together; what did not arrive has a mark in front."""
+    """Yield the digests by report; undelivered ones are marked."""
     if not digests:
         yield "no digest yet"
     reports = [*configuration.reports, *sorted({each.report for each in digests} - configuration.reports.keys())]
@@ -87,7 +92,7 @@ def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable
         for digest in mine:
             yield from _digest_lines(digest, zone_of(configuration, report))
     if any(_missing(digest) for digest in digests):
-        yield f"{MARK} did not arrive, or not yet; see f2b-digest status"
+        yield f"{MARK} not delivered (yet); see f2b-digest status"
 
 
 def _digest_lines(digest: _Digest, zone: ZoneInfo) -> Iterable[str]:
@@ -103,7 +108,7 @@ def _digest_lines(digest: _Digest, zone: ZoneInfo) -> Iterable[str]:
 
 
 def _missing(digest: _Digest) -> Sequence[_Delivery]:
-    """Return the deliveries that did not arrive, without those of which a later copy did."""
+    """Return the undelivered deliveries, without those of which a later copy arrived."""
     later = {(row.channel, row.recipient): row for row in digest.deliveries}
     return [row for row in later.values() if row.status != "sent"]
 

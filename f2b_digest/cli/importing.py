@@ -1,4 +1,4 @@
-"""`import`: the history that fail2ban left in its logs and its database, and what else the past holds."""
+"""`import`: past bans from fail2ban's logs and database, and from other files."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,22 +17,24 @@ from f2b_digest.model.event import Event
 from f2b_digest.store import append_events
 
 BATCH = 1000
-"""Events of one transaction: some 20 ms, so that no ban waits for an import."""
+"""Events per transaction: some 20 ms, so that an import does not delay a ban."""
 
 
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("--pending", is_flag=True, help="Let the next digests report it. Default: it is history, known and told.")
-@click.option("--host", metavar="NAME", help="Whose bans. Default: the configuration's host.")
+@click.option(
+    "--pending", is_flag=True, help="Report these bans in the next digest. Default: import as history, never reported."
+)
+@click.option("--host", metavar="NAME", help="Host name of the bans. Default: the configured host.")
 @click.pass_obj
 def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str | None) -> None:
-    """Take in the history that fail2ban left.
+    """Import past bans from fail2ban's database or logs.
 
     PATH is fail2ban's database (fail2ban.sqlite3), one of its logs (also .gz, .xz, .bz2; any number, in any order; from
-    syslog, journal, Docker or grep too), or sendmail-buffered's file, also in the form of a home-made action ("DATE:
-    sshd ban 192.0.2.7 after 3 failure(s)"). "-" is the standard input. A ban that both tell, or that the store has, is
-    taken once. Log times are read in the configuration's time zone. A file in which nothing is fail2ban's is refused,
-    before anything is imported; of a damaged one, what stands before is imported, and the exit status is 1.
+    syslog, journal, Docker or grep too), or sendmail-buffered's file, also from a custom action ("DATE: sshd ban
+    192.0.2.7 after 3 failure(s)"). "-" is the standard input. A ban in several files, or already in the store, is
+    imported once. Log times are read in the configured time zone. A file that is not fail2ban's is refused before
+    anything is imported; of a damaged file, the readable part is imported, and the exit status is 1.
 
     \b
     Example:   f2b-digest import /var/lib/fail2ban/fail2ban.sqlite3 /var/log/fail2ban.log*
@@ -40,7 +42,7 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     configuration = program.configuration()
     paths = hold(paths, lambda: sys.stdin.buffer)
     path = program.begin(configuration)
-    if not (program.store or configuration.store):  # the default: it need not be there yet
+    if not (program.store or configuration.store):  # the default: it may not exist yet
         recorder.make_folder(str(path.parent))
     tally = Tally()
     with console.working("Importing", lambda: share_read(paths)):
@@ -50,17 +52,15 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
     click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
     if tally.failures:
         failures = plural(tally.failures, "failure", "failures")
-        click.echo(f"{failures} in the logs, {tally.counted:,} of them before one of these bans")
+        click.echo(f"{failures} in the logs, {tally.counted:,} of them belong to one of these bans")
     if tally.restored:
-        click.echo(
-            f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban began earlier: not counted"
-        )
+        click.echo(f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban not counted again")
     if tally.torn:
         raise click.exceptions.Exit(1)
 
 
 def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
-    """Make a store of nothing but some files' bans, pending, and say what was lost.
+    """Make a store with some files' bans, pending, and report what was skipped.
 
     Raises SourceError or StoreError.
     """
@@ -71,12 +71,12 @@ def fill(path: Path, sources: Sequence[Path], configuration: Configuration) -> T
 
 
 def tell(tally: Tally) -> None:
-    """Name what was not understood, not read or not counted. Raises SourceError if nothing else was there."""
+    """Report what was not parsed, read or counted. Raises SourceError if nothing could be parsed."""
     if tally.damaged:
-        words = f"{tally.damaged:,} lines that look like a ban were not understood; the first: {tally.first_damaged}"
+        words = f"{tally.damaged:,} lines that look like a ban could not be parsed; the first: {tally.first_damaged}"
         if not tally.bans:
-            raise SourceError(f"{words}. Known are: {KNOWN}")
-        complain(f"{words}. They were left out")
+            raise SourceError(f"{words}. Known formats: {KNOWN}")
+        complain(f"{words}. They were skipped")
     for line in (*tally.notes, *tally.torn):
         complain(line)
 
@@ -89,7 +89,7 @@ def write(path: Path, events: Iterable[Event], tally: Tally) -> int:
     try:
         return append_events(path, _batches(_counted(events, tally)))
     except StoreError as error:
-        raise StoreError(f"{error}; what was read before is imported, and importing again doubles nothing") from None
+        raise StoreError(f"{error}; everything before it is imported; it is safe to import again") from None
 
 
 def _counted(events: Iterable[Event], tally: Tally) -> Iterator[Event]:

@@ -1,6 +1,6 @@
-"""The package's own log, for -v and -vv: it goes to standard error, which systemd puts into the journal.
+"""The package's own log, for -v and -vv, on standard error.
 
-What libraries log is left out: it may hold an address with a secret in it.
+Libraries' logs are dropped: they may contain a URL with a secret.
 """
 
 import logging
@@ -12,11 +12,11 @@ from f2b_digest.cli import complain
 from f2b_digest.errors import F2bDigestError
 
 TELLING = (F2bDigestError, OSError, sqlite3.Error)
-"""Exceptions whose text holds no secret; of any other, only the kind is told."""
+"""Exceptions whose text contains no secret; of any other, only the class is logged."""
 
 
 def begin(verbosity: int) -> None:
-    """Log to standard error: with 1 what is done, with 2 also each fault that was passed over, with its traceback."""
+    """Log to standard error: with 1 what is done, with 2 also each suppressed error, with its traceback."""
     log = logging.getLogger("f2b_digest")
     log.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
     log.handlers[:] = [_Lines()]
@@ -24,22 +24,22 @@ def begin(verbosity: int) -> None:
 
 
 def end() -> None:
-    """Log nowhere again."""
+    """Stop logging."""
     logging.getLogger("f2b_digest").handlers.clear()
 
 
 def keep_silent() -> None:
-    """Unless -v began to log: keep Python from printing warnings, as it does where a log has no handler."""
+    """Without -v: keep Python from printing warnings, as it does for a log without a handler."""
     log = logging.getLogger("f2b_digest")
     if not log.handlers:
         log.addHandler(logging.NullHandler())
 
 
 class _Lines(logging.Handler):
-    """Prints each record as lines of trouble are printed: no character of it acts on a terminal."""
+    """Prints each record with control characters escaped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record, and where it has an exception and -vv asks for it, the way there."""
+        """Print a record, with -vv also its traceback."""
         complain(record.getMessage())
         if record.exc_info and record.exc_info[1] and logging.getLogger("f2b_digest").isEnabledFor(logging.DEBUG):
             for line in _way(record.exc_info[1], record.exc_info[2]):

@@ -10,16 +10,16 @@ from pathlib import Path
 import click
 
 LARGEST = 1 << 24
-"""Bytes of the metrics that are written."""
+"""Maximum bytes of the metrics."""
 READABLE = 0o644
-"""node_exporter runs as a user of its own."""
+"""Readable by node_exporter's user."""
 
 Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is measured of one report. Times are UTC epoch seconds."""
+    """The metrics of one report. Times are UTC epoch seconds."""
 
     pending: int
     last_run: float | None
@@ -28,7 +28,7 @@ class Report:
 
 @dataclass(frozen=True)
 class State:
-    """What is measured."""
+    """The values of all metrics."""
 
     bans: Mapping[str, int]
     """By jail."""
@@ -41,22 +41,22 @@ class State:
 
 
 def exposition(state: State) -> str:
-    """Return the metrics; a time that is unknown is left out."""
+    """Return the metrics; unknown times are omitted."""
     reports = state.reports.items()
     undelivered = Counter(state.undelivered)
     families: tuple[tuple[str, str, str, list[tuple[Labels, float | None]]], ...] = (
         ("bans_total", "counter", "Bans in the store, by jail; falls when old events are pruned.",
          [({"jail": jail}, count) for jail, count in sorted(state.bans.items())]),
-        ("pending_bans", "gauge", "Bans that wait for the next digest of a report.",
+        ("pending_bans", "gauge", "Bans pending for the next digest of a report.",
          [({"report": name}, report.pending) for name, report in reports]),
-        ("undelivered_messages", "gauge", "Messages that are still tried, or failed for good.",
+        ("undelivered_messages", "gauge", "Messages that are still being retried or failed permanently.",
          [({"report": report, "channel": channel, "status": status}, count)
           for (report, channel, status), count in sorted(undelivered.items())]),
         ("last_run_timestamp_seconds", "gauge", "When a report was last sent, with or without a digest.",
          [({"report": name}, report.last_run) for name, report in reports]),
         ("last_digest_timestamp_seconds", "gauge", "When a report's newest digest was made.",
          [({"report": name}, report.last_digest) for name, report in reports]),
-        ("spooled_events", "gauge", "Events in the spool file, which the next send takes into the store.",
+        ("spooled_events", "gauge", "Events in the spool file, which the next send imports.",
          [({}, state.spooled)]),
         ("store_size_bytes", "gauge", "Size of the store's files.", [({}, state.bytes)]),
         ("store_damaged", "gauge", "1 if the store was found damaged and set aside.", [({}, int(state.damaged))]),
@@ -74,15 +74,15 @@ def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[Labels, 
 
 
 def by_a_child(work: Callable[[], str]) -> bytes:
-    """Return a text that is made in a forked child, which may become the store's owner: only root may write the file.
+    """Return a text made in a child, which may switch to the store's owner; this process stays root to write it.
 
-    Nothing of the text is parsed here. If the child fails, it prints why, and this process ends with its exit status.
+    The text is not parsed here. If the child fails, it prints why, and this process exits with its status.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         os.close(reader)
-        content = work().encode()  # what it raises ends the child as it would end the program
+        content = work().encode()  # errors end the child as they would end the program
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(content)
         os._exit(0)
@@ -96,7 +96,7 @@ def by_a_child(work: Callable[[], str]) -> bytes:
 
 
 def _escaped(text: str) -> str:
-    """Return a label's value; attackers do not choose jail names, but they may hold anything."""
+    """Return an escaped label value: jail names may contain anything."""
     encodable = text.encode("utf-8", "replace").decode()
     return encodable.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 

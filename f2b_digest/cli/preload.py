@@ -1,6 +1,6 @@
-"""What is opened and loaded before root becomes the store's owner: the program's own files may be closed to that user.
+"""Preloading before root switches to the store's owner, who may be unable to read the program's own files.
 
-A program in a closed folder (of a virtual environment below /root, say) is found by descriptors of its folders.
+A program in an inaccessible folder (a virtual environment below /root) is found through descriptors of its folders.
 """
 
 import logging
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 WAY = "/proc/self/fd/"
 NOT_NEEDED = ("f2b_digest.__main__", "f2b_digest.cli.setup")
 OF_A_FLEET = ("f2b_digest.fleet", "f2b_digest.cli.fleet", "f2b_digest.cli.forward")
-"""What needs psycopg, which a single host does without."""
+"""Modules that need psycopg, which a single host does not have."""
 
 
 def keep_modules_open() -> None:
-    """Let modules be found when the way to their folders is closed: by a descriptor of each folder of sys.path."""
+    """Keep modules importable after dropping root, through a descriptor of each folder of sys.path."""
     ways = {}
     for folder in filter(os.path.isdir, sys.path):
-        if folder.startswith(WAY):  # it was done already
+        if folder.startswith(WAY):  # already done
             return
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         ways[folder] = f"{WAY}{descriptor}"
@@ -43,7 +43,7 @@ def _package_paths() -> list[list[str]]:
 
 
 def load(languages: Iterable[str]) -> None:
-    """Load every module of this package, and what its languages read from files."""
+    """Load every module of this package, and the files of its languages."""
     from f2b_digest.rendering.i18n import load_language
 
     for module in pkgutil.walk_packages(f2b_digest.__path__, "f2b_digest."):
@@ -53,5 +53,5 @@ def load(languages: Iterable[str]) -> None:
     for lang in map(load_language, languages):
         try:
             lang.number(1.5), lang.day(datetime.now(UTC)), lang.territory("FR"), lang.ngettext("", "", 2)
-        except Exception:  # who speaks it says so
+        except Exception:  # reported when the language is used
             log.info("language %s could not be loaded whole", lang.code, exc_info=True)

@@ -1,4 +1,4 @@
-"""`preview`: show what `send` would send. Opens the store read-only."""
+"""`preview`: show the next digest. Opens the store read-only."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ from f2b_digest.store import HOW_TO_RECOVER, Source, Store, damage
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
-"""In the place of the id that a digest gets when it is sealed, and as long."""
+"""Placeholder of the same length as the id that a digest gets when it is sealed."""
 
 
 @click.command()
@@ -42,20 +42,22 @@ NO_ID = "0" * 32
     "--channel",
     metavar="NAME",
     shell_complete=completion.completes(completion.channels),
-    help="Show what this channel would send, byte for byte.",
+    help="Show exactly what this channel would send.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to FILE instead."
+)
 @click.option(
     "--jail",
     "jails",
     multiple=True,
     metavar="NAME",
     shell_complete=completion.completes(completion.jails),
-    help="Only this jail, or those of a pattern.",
+    help="Only this jail, or jails matching a pattern.",
 )
-@times.options('Show a past period instead of what is pending: from this time on, or "all".', "Its end. Default: now.")
+@times.options('Show a past period instead of pending bans: start time, or "all".', "End of that period. Default: now.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="PATH...",
-              help="Look at fail2ban's logs or database instead of the store.")  # fmt: skip
+              help="Read fail2ban's logs or database instead of the store.")  # fmt: skip
 @console.options
 @click.pass_obj
 def command(
@@ -63,16 +65,16 @@ def command(
     jails: tuple[str, ...], since: str | None, until: str | None, source: Path | None, colour: console.Colour,
     no_pager: bool,
 ) -> None:  # fmt: skip
-    """Show what send would send, and change nothing.
+    """Show the next digest without sending it.
 
-    On a terminal in its colours and width; to a pipe or FILE the text of the mail.
+    In colour and width of the terminal; to a pipe or FILE as the mail's text.
 
     REPORT is one of the configuration's reports; without it, the first one. TIME is a date and time in the report's
     zone (2026-11-20, "2026-11-20 14:00"), a day (yesterday, monday) or an age (12h, 7d, 2w); a day is its beginning.
     "schema" is the JSON Schema of "json".
 
-    --from needs no store and no set-up: it ends with the last line of the files, and shows the last day (week or month,
-    if that is the report's period), judged by all that is older in them. "-" is the standard input.
+    --from needs no store and no setup: it shows the last day in the files (week or month,
+    if that is the report's period), compared with everything before it. "-" is the standard input.
 
     \b
     Examples:  f2b-digest preview
@@ -131,7 +133,7 @@ def command(
 
 @contextlib.contextmanager
 def _grouped(store: Store, selection: Selection) -> Iterator[Source]:
-    """Give a report's source; a person is told where its first pass over the bans takes long."""
+    """Open a report's source; shows progress if the first pass over the bans is slow."""
     with contextlib.ExitStack() as stack:
         with console.working("Reading the bans"):
             source = stack.enter_context(store.report(selection))
@@ -139,7 +141,7 @@ def _grouped(store: Store, selection: Selection) -> Iterator[Source]:
 
 
 def only(configuration: Configuration, name: str, jails: tuple[str, ...]) -> Configuration:
-    """Return the configuration with a report of only some jails, by name or pattern; of all its own where none is."""
+    """Return the configuration with a report limited to some jails, by name or pattern; unchanged if there are none."""
     if not jails:
         return configuration
     report = configuration.reports[name].model_copy(update={"jails": jails})
@@ -147,7 +149,7 @@ def only(configuration: Configuration, name: str, jails: tuple[str, ...]) -> Con
 
 
 def _named(configuration: Configuration, words: Sequence[str], source: Path | None) -> tuple[str, tuple[Path, ...]]:
-    """Return the report that was named, or the first one, and the files to look at instead of the store.
+    """Return the named report, or the first one, and the files to read instead of the store.
 
     A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
     """
@@ -155,7 +157,7 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     if words and (source is None or (words[0] in configuration.reports and not Path(words[0]).exists())):
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:
-        raise click.UsageError(f"one report at a time, not also {' '.join(words)}")
+        raise click.UsageError(f"only one report at a time; unexpected: {' '.join(words)}")
     return name, () if source is None else (source, *map(Path, words))
 
 
@@ -163,7 +165,7 @@ def _place(
     stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
     now: float, *, at_centre: bool,
 ) -> tuple[Path, Callable[[], HostContext]]:  # fmt: skip
-    """Return the store to look at, and what tells of the host: of a fleet, a scratch one, as long as the stack is."""
+    """Return the store to read, and the host context; for a fleet a scratch store, which lives as long as the stack."""
     if not at_centre or not program.is_centre(configuration.store):
         return program.begin(configuration, looks=True), lambda: program.host_context(configuration)
     fleet = stack.enter_context(centre.opened(program, configuration))
@@ -178,29 +180,29 @@ def _tell_of_store(path: Path) -> None:
         complain(f"{path} was set aside as damaged ({found}), and nothing is sent from it: {HOW_TO_RECOVER}")
     waiting = recorder.spooled(str(path))
     if waiting:
-        complain(f"{waiting} more events wait in {recorder.spool_path(str(path))} for the next send")
+        complain(f"{waiting} more events are in {recorder.spool_path(str(path))} for the next send")
 
 
 def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None:
     count = sum(matches(ban.jail, jails) for ban in known.missing) if known else 0
     if count:
-        complain(f"{count} more in fail2ban's database were not recorded: the next send adds them")
+        complain(f"{count} more bans in fail2ban's database were not recorded; the next send adds them")
 
 
 def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report, as `send` has it."""
+    """Return a report's renderer, as `send` uses it."""
     return delivery.renderer_for(delivery.renderer_of(configuration), configuration, report)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:
     if name not in configuration.channels:
-        there_is = hint("there is", configuration.channels, name) or "there is none in the configuration"
+        there_is = hint("there is", configuration.channels, name) or "none configured"
         raise click.UsageError(f"no channel {name!r} ({there_is})")
     return configuration.channels[name]
 
 
 def _open(configuration: Configuration, store: Store, name: str, now: float) -> tuple[Selection, float]:
-    """Return what send would take, and when that period ends; if that is nothing, what a period holds so far."""
+    """Return what send would take, and when that period ends; if nothing, the current period so far."""
     report = configuration.reports[name]
     due = composition.due(configuration, store, name, now)
     if due and (report.period == "pending" or report.quiet == "send" or store.pending(due[0]).bans):
@@ -212,14 +214,14 @@ def _open(configuration: Configuration, store: Store, name: str, now: float) -> 
         if last and last.period_end == end:  # it was sealed before the clock was set back
             end = periods.ending(end, report.every, zone)
         when = f"{datetime.fromtimestamp(end, zone):%Y-%m-%d %H:%M}"
-        complain(f"the period has not ended: this is what it holds so far; it is sent after {when}")
+        complain(f"the period has not ended yet; the digest is sent after {when}")
     return composition.pending(store, name, report), now
 
 
 def _past(
     configuration: Configuration, name: str, since: str | None, until: str | None, now: float, first: float | None
 ) -> Selection:
-    """Return the selection of a period that a person named; `first` is the beginning of all there is, if known."""
+    """Return the selection of a requested period; `first` is the start of all events, if known."""
     zone = composition.zone_of(configuration, name)
     start, end = times.bounds(None if since == "all" else since, until, now, zone)
     selection = Selection(since=start, until=now if end is None else end, jails=configuration.reports[name].jails)
@@ -227,14 +229,14 @@ def _past(
 
 
 def layout_of(form: str, output: Path | None, colour: console.Colour) -> Layout:
-    """Return the layout for what goes to a terminal as text; a file and the other formats get what is sent."""
+    """Return the layout for text on a terminal; files and other formats get what is sent."""
     return MAIL if output or form != "text" else console.layout_of(sys.stdout, os.environ, colour)
 
 
 def opened(program: Program, configuration: Configuration, path: Path | None) -> Path | int | None:
-    """Return a file that an admin named, as `write` takes it: open, if root is about to become the store's owner.
+    """Return an output file for `write`: opened now, if root is about to switch to the store's owner.
 
-    What is in it stays until it is written. Raises click's FileError.
+    Its content is kept until it is written. Raises click's FileError.
     """
     if path is None or not program.becomes_another(configuration):
         return path
@@ -245,7 +247,7 @@ def opened(program: Program, configuration: Configuration, path: Path | None) ->
 
 
 def write(path: Path | int | None, content: str | bytes, *, colour: bool = False, pager: bool = False) -> None:
-    """Write to a file that a person named (a path, or open), or to the terminal. Raises click's FileError."""
+    """Write to an output file (a path, or open), or to the terminal. Raises click's FileError."""
     if path is None:
         if isinstance(content, str):
             console.put(content, colour=colour, pager=pager)
@@ -255,18 +257,18 @@ def write(path: Path | int | None, content: str | bytes, *, colour: bool = False
     try:
         with open(path, "wb") as file:  # noqa: PTH123 - it may be a descriptor
             with contextlib.suppress(OSError):
-                file.truncate()  # of a pipe there is nothing to cut
+                file.truncate()  # a pipe cannot be truncated
             file.write(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise click.FileError(str(path), error.strerror) from None
 
 
 def show(digest: Digest, form: str, renderer: Renderer, *, everything: bool = False) -> tuple[str, Digest]:
-    """Return a digest in one of `FORMATS`, cut to the size in which a channel with its defaults would send it.
+    """Return a digest in one of `FORMATS`, cut to the size that a channel with default settings would send.
 
     With `everything`, nothing is cut.
 
-    The digest is returned too, with notes of what went wrong on the way.
+    The digest is returned too, with notes on errors.
     """
     if form == "json":
         return to_json(digest, indent=2) + "\n", digest
@@ -281,7 +283,7 @@ def show(digest: Digest, form: str, renderer: Renderer, *, everything: bool = Fa
         name = "email/body.html" if form == "html" else "email/body.txt"
         return renderer.render([name], document(digest))[name], digest
 
-    def fits(content: Content) -> bool:  # what is only for a screen takes no room in a message
+    def fits(content: Content) -> bool:  # terminal layout does not count against a message's size
         return bool(channel.fits(Content({name: plain(text) for name, text in content.parts.items()}), stamp))
 
     content, digest = delivery.fit(channel.needs, delivery.shown_by(channel, digest), renderer, fits)

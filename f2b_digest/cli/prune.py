@@ -1,4 +1,4 @@
-"""`prune`: drop what is old and reported."""
+"""`prune`: deletes old events that were reported."""
 
 import click
 
@@ -10,9 +10,9 @@ from f2b_digest.cli.send import PATIENCE, only_sender, open_store, tidy
 @click.command()
 @click.pass_obj
 def command(program: Program) -> None:
-    """Drop what is old and reported.
+    """Delete old events that were reported.
 
-    Events older than the configuration's `keep` that every report has delivered, and the messages of digests of that
+    Events older than the configured `keep` that every report has delivered, and the messages of digests of that
     age. Never anything that is pending or undelivered. `send` does the same at its end.
     """
     configuration = program.configuration()

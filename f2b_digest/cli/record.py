@@ -13,22 +13,23 @@ from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 
 
 @click.command()
-@click.option("--jail", required=True, help="The jail, or what stands for one in another tool.")
-@click.option("--ip", required=True, metavar="ID", help="What was banned: an address, a network, any text.")
+@click.option("--jail", required=True, help="Jail, or its equivalent in another tool.")
+@click.option("--ip", required=True, metavar="ID", help="What was banned: an address, a network or any text.")
 @click.option("--kind", type=click.Choice(recorder.KINDS), default="ban", show_default=True)
 @click.option("--at", type=float, metavar="EPOCH", help="Time of the last failure, in UTC seconds. Default: now.")
 @click.option("--failures", type=int, metavar="N")
 @click.option("--bantime", type=int, metavar="SECONDS", help="-1 is permanent.")
-@click.option("--bancount", type=int, metavar="N", help="How often this id was banned, with this ban.")
-@click.option("--user", "users", multiple=True, metavar="NAME", help="A user name that was tried; may be repeated.")
-@click.option("--matches", metavar="TEXT", help='The log lines; "-" reads them from standard input.')
+@click.option("--bancount", type=int, metavar="N", help="How often this id was banned, including this ban.")
+@click.option("--user", "users", multiple=True, metavar="NAME", help="User name tried; can be repeated.")
+@click.option("--matches", metavar="TEXT", help='Log lines; "-" reads standard input.')
 @click.option("--host", metavar="NAME", help="Default: the configuration's host, else this machine's name.")
 @click.pass_obj
 def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None, users: tuple[str, ...],
             matches: str | None, host: str | None, **numbers: int | None) -> None:  # fmt: skip
     """Append one event to the store.
 
-    The store is made at the first event. What it cannot take at once goes to its spool, and is as good as stored.
+    The store is created at the first event. If it is busy, the event goes to its spool: it is safe on disk and imported
+    later.
 
     \b
     Example:   f2b-digest record --jail sshd --ip 192.0.2.7 --failures 5 --bantime 600
@@ -39,7 +40,7 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
     name = host or configured.get("host") or os.uname().nodename
     path = program.store_path(configured.get("store"))
     program.become_owner(path)
-    if not (program.store or configured.get("store")):  # the default: it need not be there yet
+    if not (program.store or configured.get("store")):  # the default: it may not exist yet
         recorder.make_folder(str(path.parent))
     row = recorder.event(
         kind, jail, ip, program.clock() if at is None else at, name, "record", users=users, matches=matches, **numbers
@@ -53,7 +54,7 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
 
 
 def settings(path: Path | None) -> dict[str, Any]:
-    """Return the keys outside the configuration's tables, unchecked: loading all of it would take ten times as long."""
+    """Return the configuration's top-level keys, unvalidated: full loading would take ten times as long."""
     if path is None:
         return {}
     privileges.refuse_changeable(path)

@@ -1,4 +1,4 @@
-"""`recover`: make a damaged store whole."""
+"""`recover`: recovers a damaged store."""
 
 import click
 
@@ -12,9 +12,9 @@ from f2b_digest.store import Store, damage, fault, is_there, keep_in_mind, no_st
 @click.command()
 @click.pass_obj
 def command(program: Program) -> None:
-    """Make a damaged store whole.
+    """Recover a damaged store.
 
-    Copies the store into a folder beside it, brings every row that can be read into a new store, and puts that in its
+    Copies the store into a folder beside it, copies every readable row into a new store, and puts that in its
     place. Bans that were recorded meanwhile are in the spool, and imported by the next send. A store without damage
     stays as it is.
 
@@ -26,8 +26,8 @@ def command(program: Program) -> None:
         raise no_store(path)
     with only_sender(path, PATIENCE):
         if not damage(path) and not fault(path):
-            Store(path, read_only=True).close()  # what is no store at all is told
-            click.echo(f"{path} is not damaged: nothing to recover")
+            Store(path, read_only=True).close()  # a file that is not a store is an error
+            click.echo(f"{path} is not damaged; nothing to recover")
             return
         recovered = recover(path)
         keep_in_mind(path, program.clock())
@@ -38,7 +38,7 @@ def command(program: Program) -> None:
         f"{plural(rows['delivery'], 'delivery', 'deliveries')}"
     )
     if lost > 0:
-        click.echo(f"{plural(lost, 'event id has', 'event ids have')} no row now: damaged, or pruned long ago")
+        click.echo(f"{plural(lost, 'event id has', 'event ids have')} no row now: lost, or pruned long ago")
     if waiting := recorder.spooled(str(path)):
         click.echo(f"{plural(waiting, 'event waits', 'events wait')} in the spool for the next send")
-    click.echo(f"the damaged files are in {recovered.kept}; remove them when you need them no more")
+    click.echo(f"the damaged files are in {recovered.kept}; delete them when you no longer need them")

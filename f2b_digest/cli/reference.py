@@ -1,6 +1,6 @@
-"""Every key of the configuration, read from the models: name, type, default, meaning, example.
+"""The configuration reference, read from the models: name, type, default, meaning, example of every key.
 
-`f2b-digest config` and the documentation's page are made of it. Nothing about a particular key stands here.
+Used by `f2b-digest config` and the documentation. Nothing about a particular key here.
 """
 
 import json
@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the file: the keys at its top (title ""), a report, or one kind of channel."""
+    """One table of the file: the top-level keys (title ""), a report, or one kind of channel."""
 
     title: str
     """Its header without brackets, such as "reports.daily"."""
@@ -61,7 +61,7 @@ def tables() -> Iterator[Table]:
 
 
 def commented_configuration() -> str:
-    """Return a configuration in which every key stands, commented out, with its meaning. It loads as it is."""
+    """Return a valid configuration with every key commented out, with its meaning."""
     return HEAD + "".join(f"\n{_commented(table)}" for table in tables())
 
 
@@ -76,7 +76,7 @@ def _commented(table: Table) -> str:
 
 
 def _note(key: Key) -> str:
-    """Return what is said of a key whose default the line below does not show."""
+    """Return the note for a key whose default is not shown by the setting's line."""
     choices = f" One of: {key.type}." if key.type.startswith('"') and "," in key.type else ""
     if key.required:
         return f"{choices} Required."
@@ -105,7 +105,7 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
 
 
 def _description(model: type[BaseModel], key: str) -> str:
-    """Return a key's docstring; where a class only gives it another default, that of the class above."""
+    """Return a key's docstring; if a class only overrides the default, that of its base class."""
     for parent in model.__mro__:
         for name, field in getattr(parent, "model_fields", {}).items():
             if key in (name, field.alias) and field.description:
@@ -114,7 +114,7 @@ def _description(model: type[BaseModel], key: str) -> str:
 
 
 def _further(secret: str) -> Iterator[Key]:
-    """Yield the keys by which a secret can be given instead."""
+    """Yield the alternative keys of a secret."""
     _, file, variable = keys_of(secret)
     meaning = f"File that holds {secret} in its first line, relative to this file."
     yield Key(file, "path", required=False, default="", meaning=meaning, example=f'"{secret}.txt"')
@@ -123,7 +123,7 @@ def _further(secret: str) -> Iterator[Key]:
 
 
 def _type(field: dict[str, Any]) -> str:
-    """Return what a key takes, in words, from its JSON Schema."""
+    """Return a key's type in words, from its JSON Schema."""
     choices = [choice for choice in field.get("anyOf", [field]) if choice.get("type") != "null"]
     field = choices[0]
     if "const" in field or "enum" in field:

@@ -17,12 +17,12 @@ from f2b_digest.store import Delivery, Outbox
     "--channel",
     metavar="NAME",
     shell_complete=completion.completes(completion.channels),
-    help="By this channel only. Default: by all that the digest went to.",
+    help="Only this channel. Default: all channels of the digest.",
 )
-@click.option("--to", metavar="ADDRESS", help="To this address instead; for email channels.")
+@click.option("--to", metavar="ADDRESS", help="Recipient to use instead (email channels only).")
 @click.pass_obj
 def command(program: Program, id: int, channel: str | None, to: str | None) -> None:  # noqa: A002
-    """Deliver a digest of the archive once more.
+    """Deliver a past digest again.
 
     ID is the number that `history` shows. The stored bytes go out, with the same Message-ID, so that some mail systems
     drop the copy for a recipient who has the first one. Each copy is a delivery of its own, and is tried again as any
@@ -58,7 +58,7 @@ def _originals(
         return list(found.values())
     by_channel = {row.channel: row for row in found.values() if _addressable(configuration, row.channel)}
     if not by_channel:
-        raise click.UsageError("--to is for email channels: the other kinds have their recipient in the message")
+        raise click.UsageError("--to works for email channels only")
     return list(by_channel.values())
 
 

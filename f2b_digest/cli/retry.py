@@ -22,7 +22,7 @@ YES = 1
 @click.command()
 @click.pass_obj
 def command(program: Program) -> None:
-    """Try the deliveries that are due again.
+    """Retry deferred deliveries that are due.
 
     For cron, every few minutes: it seals nothing, and ends at once if nothing is due, or another send is at work. A
     delivery is tried after 5 minutes, then after twice as long up to 4 hours, for 5 days. Once a week it also checks a

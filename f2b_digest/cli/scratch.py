@@ -29,4 +29,4 @@ def folder(prefix: str) -> Iterator[Path]:
 
 def no_room(reason: str) -> F2bDigestError:
     """Return the error for a temporary folder that cannot be used."""
-    return F2bDigestError(f"no temporary folder can be used: {reason}: set TMPDIR to a folder with room")
+    return F2bDigestError(f"no usable temporary folder: {reason}: set TMPDIR to a folder with room")

@@ -1,4 +1,4 @@
-"""`send`, and what it shares with `retry` and `resend`: the sender's lock, the lines of trouble, the exit status."""
+"""`send`, and what it shares with `retry` and `resend`: the sender's lock, error messages, the exit status."""
 
 import sys
 import time
@@ -34,18 +34,18 @@ from f2b_digest.store import (
 TRY_AGAIN = 75
 FAILED = 1
 PATIENCE = 15 * 60
-"""Seconds that a send waits for another: `send weekly` must not be skipped because cron began it with `send daily`."""
+"""Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
 
 
 LONGEST_SILENCE = 30 * 86400.0
-"""Seconds before the boot without any event or digest, from which on it is rather the clock than the host."""
+"""Seconds without any event or digest before the boot that suggest a wrong clock."""
 
 
 @click.command()
 @click.argument("reports", nargs=-1, metavar="[REPORT]...", shell_complete=completion.completes(completion.reports))
 @click.pass_obj
 def command(program: Program, reports: tuple[str, ...]) -> None:
-    """Seal what is pending, deliver it, mark it as reported.
+    """Send pending digests.
 
     Without REPORT: all reports of the configuration. A calendar report is sealed once its period is over. Silent if
     all went well, as cron wants it. At the end, what is older than the configuration's `keep` and reported is dropped
@@ -93,7 +93,7 @@ def _send_of_fleet(
 
 @contextmanager
 def sending(program: Program, configuration: Configuration) -> Iterator[Outbox]:
-    """Open where digests and deliveries are, as the only sender of a host's store."""
+    """Open the outbox, as the only sender of a host's store."""
     if program.is_centre(configuration.store):
         with centre.opened(program, configuration) as fleet:
             yield fleet
@@ -115,15 +115,15 @@ def failure_pinged(configuration: Configuration, names: Iterable[str]) -> Iterat
 
 
 def waiting(store: Outbox) -> set[str]:
-    """Return the reports that have deliveries which will be tried again."""
+    """Return the reports that have deliveries that will be retried."""
     return {row.report for row in store.undelivered() if row.status == "deferred"}
 
 
 def tidy(store: Store, configuration: Configuration, now: float) -> int:
-    """Drop what is old and reported, where that is sure; return the number of events.
+    """Prune old reported events, if that is safe; return the number of events.
 
-    Nothing is dropped by a clock that seems to have jumped: fail2ban records when it stops and starts, so that no long
-    time passes between a store's last row before the boot and the boot. A large store that nobody has checked for a
+    Nothing is pruned if the clock seems to have jumped: fail2ban records when it stops and starts, so no long
+    time passes between a store's last row before the boot and the boot. A large store that was not checked for a
     week is checked first: no digest waits for that any more.
     """
     begin_week(store.path, now)
@@ -134,15 +134,15 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
     silence = store.silence_before(now - uptime(), before)
     if silence > LONGEST_SILENCE:
         complain(
-            f"nothing is dropped from {store.path}: nothing was recorded for {silence / 86400:,.0f} days before this "
-            f"system's boot, so that its clock may have jumped; look at date(1); if it is right, the next boot mends it"
+            f"not pruning {store.path}: nothing was recorded for {silence / 86400:,.0f} days before this "
+            f"system's boot, so the clock may be wrong; check date(1); if it is right, pruning resumes after a reboot"
         )
         return 0
     return store.prune(before, configuration.jails, time.sleep)
 
 
 def uptime() -> float:
-    """Return the seconds since the system's boot, those it slept for included; no clock that is set changes them."""
+    """Return the seconds since the system's boot, including sleep; setting the clock does not change them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -153,9 +153,9 @@ def compared(
     host_context: HostContext,
     compare: Callable[..., Known | None] = reconcile.take_in,
 ) -> tuple[Known | None, HostContext]:
-    """Take in what fail2ban's own database has and this store lacks, if this host's fail2ban feeds it.
+    """Add bans from fail2ban's own database that are missing in this store, if this host's fail2ban feeds it.
 
-    Where the database is there and cannot be used, the host context says so, as `unseen`.
+    If the database exists but is unusable, the host context has it in `unseen`.
     """
     theirs = program.gathered.database.connection if program.gathered else None
     if theirs is None or not composition.is_fed(store, host_context):
@@ -168,16 +168,16 @@ def compared(
 
 @contextmanager
 def only_sender(path: Path, patience: float) -> Iterator[None]:
-    """Hold the sender's lock, or end with a line and the status for "later" if another sender keeps it."""
+    """Hold the sender's lock, or exit with a message and the status "deferred" if another sender keeps it."""
     with sender_lock(path, patience) as alone:
         if not alone:
-            complain(f"another send has been at work on {path} for more than {patience:g} s: nothing was done")
+            complain(f"another send has held {path} for more than {patience:g} s; nothing was done")
             sys.exit(TRY_AGAIN)
         yield
 
 
 def open_store(path: Path) -> Store:
-    """Open the store for sending, all of it read and its spool taken in. Raises StoreError.
+    """Open the store for sending, checked and with its spool imported. Raises StoreError.
 
     The caller holds the sender's lock.
     """
@@ -187,10 +187,10 @@ def open_store(path: Path) -> Store:
     try:
         torn = take_spool_in(path)
         if torn:
-            complain(f"{path}.spool.torn holds {torn} more lines that are no whole event; look, and delete it")
+            complain(f"{path}.spool.torn holds {torn} more incomplete lines; check and delete the file")
     except StoreError as error:
         trouble = str(error)
-    store = Store(path, read_only=False)  # if it cannot be opened, its own line says more
+    store = Store(path, read_only=False)  # if it cannot be opened, that error says more
     if trouble:
         complain(trouble)
     store.verify_pending()
@@ -198,7 +198,7 @@ def open_store(path: Path) -> Store:
 
 
 def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
-    """Print a line for each delivery that had trouble (all of them if `verbose`), and end with the exit status."""
+    """Print a line for each failed delivery (for all if `verbose`), and exit with the status."""
     statuses = set()
     for outcome in outcomes:
         statuses.add(outcome.status)
@@ -209,7 +209,7 @@ def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
         elif outcome.status == "noted":
             complain(f"{outcome.report}: {outcome.channel}: {outcome.reason}")
         elif outcome.status == "deferred":
-            complain(f"{where}: deferred, will be tried again: {outcome.reason}")
+            complain(f"{where}: deferred, will be retried: {outcome.reason}")
         else:
-            complain(f"{where}: FAILED, will not be tried again: {outcome.reason}")
+            complain(f"{where}: FAILED, will not be retried: {outcome.reason}")
     sys.exit(FAILED if "failed" in statuses else TRY_AGAIN if "deferred" in statuses else 0)

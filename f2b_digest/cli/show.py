@@ -27,30 +27,32 @@ from f2b_digest.store import Outbox, Sealed, Store
     metavar="[WHICH]...",
     shell_complete=completion.completes(completion.reports, completion.digests, completion.DAYS),
 )
-@click.option("--all", "everything", is_flag=True, help="Every jail and address, not only the worst.")
+@click.option("--all", "everything", is_flag=True, help="Show every jail and address.")
 @click.option(
     "--jail",
     "jails",
     multiple=True,
     metavar="NAME",
     shell_complete=completion.completes(completion.jails),
-    help="Only this jail, or those of a pattern.",
+    help="Only this jail, or jails matching a pattern.",
 )
 @click.option("--format", "form", type=click.Choice((*FORMATS, "raw")), default="text", show_default=True)
 @click.option(
     "--channel",
     metavar="NAME",
     shell_complete=completion.completes(completion.channels),
-    help="With --format raw: whose message. Default: the first one.",
+    help="With --format raw: the channel. Default: the first one.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there instead.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to FILE instead."
+)
 @console.options
 @click.pass_obj
 def command(
     program: Program, which: tuple[str, ...], everything: bool, jails: tuple[str, ...], form: str,
     channel: str | None, output: Path | None, colour: console.Colour, no_pager: bool,
 ) -> None:  # fmt: skip
-    """Show a digest of the archive.
+    """Show a past digest.
 
     WHICH is the number that `history` shows, a report (its newest digest), the day on which it was sent (2026-11-17,
     yesterday, monday), or "last", the default; several narrow it down. The formats are rendered anew from what was
@@ -74,11 +76,11 @@ def command(
             return
         document = store.document(sealed.id)
         if document is None:
-            raise F2bDigestError(f"digest {sealed.id} was pruned; `f2b-digest history` lists what there is")
+            raise F2bDigestError(f"digest {sealed.id} was pruned; see `f2b-digest history`")
         digest = from_json(document)
         if everything or jails:
             if not isinstance(store, Store):
-                raise click.UsageError("--all and --jail look at a host's own store, not at a fleet's centre")
+                raise click.UsageError("--all and --jail need a host's store, not a fleet's centre")
             digest = _recounted(configuration, store, sealed, digest, jails, everything=everything)
     layout = layout_of(form, output, colour)
     renderer = (renderers.get(digest.report) or renderers[""]).with_layout(layout)
@@ -89,11 +91,11 @@ def command(
 
 def _refuse_contradictions(form: str, channel: str | None, *, everything: bool, jails: tuple[str, ...]) -> None:
     if channel is not None and form != "raw":
-        raise click.UsageError("--channel goes with --format raw")
+        raise click.UsageError("--channel needs --format raw")
     if form == "raw" and (everything or jails):
-        raise click.UsageError("--format raw is what went out: it goes without --all and --jail")
+        raise click.UsageError("--format raw cannot be combined with --all or --jail")
     if form == "ntfy" and everything:
-        raise click.UsageError("--format ntfy has the size of a phone's message: it goes without --all")
+        raise click.UsageError("--format ntfy cannot be combined with --all")
 
 
 def _raw(store: Outbox, sealed: Sealed, channel: str | None) -> bytes:
@@ -128,7 +130,7 @@ def _recounted(
     archived = tuple(jail for jail in digest.jails if matches(jail.name, jails or ("*",)))
     expected = sum(jail.bans for jail in archived) if jails else digest.totals.bans
     if counts.totals.bans < expected:
-        complain("some of its events were pruned: this is what the archive has of it")
+        complain("some of its events were pruned; showing the archived digest")
         counts = replace(counts, totals=_totals(archived, digest, jails), jails=archived, left_out=digest.left_out)
     if jails and not counts.totals.bans:
         there_is = hint("there is", [jail.name for jail in digest.jails], jails[0])

@@ -1,4 +1,4 @@
-"""`status`: what is pending, what was not delivered, and why. Opens the store read-only."""
+"""`status`: pending bans and undelivered digests. Opens the store read-only."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from f2b_digest.fleet.centre import Centre
 
 LONGEST_TEXT = 4096
-"""Characters: a path, or a reason with what to do, is of no use when cut."""
+"""Maximum characters: a truncated path or reason would be useless."""
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option(
     "--format",
     "form",
@@ -36,11 +36,13 @@ LONGEST_TEXT = 4096
     "--textfile",
     metavar="PATH",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the metrics to a file for node_exporter, atomically, and print nothing.",
+    help="Write the metrics atomically to a file for node_exporter.",
 )
 @click.pass_obj
 def command(program: Program, as_json: bool, form: str | None, textfile: Path | None) -> None:
-    """Show what is pending, what was not delivered, and why. The first line says whether all is well.
+    """Show pending bans and undelivered digests.
+
+    The first line is the overall state.
 
     \b
     Example:   f2b-digest status --textfile /var/lib/prometheus/node-exporter/bans.prom
@@ -78,7 +80,7 @@ class _Report:
 
 @dataclass(frozen=True)
 class _Trouble:
-    """A delivery that is still tried, failed, or was sent with a note."""
+    """A delivery that is open, failed, or was sent with a note."""
 
     report: str
     sealed_at: float
@@ -107,7 +109,7 @@ class _Upload:
 
 @dataclass(frozen=True)
 class _State:
-    """What `--json` prints; times are in UTC epoch seconds."""
+    """The output of `--json`; times are in UTC epoch seconds."""
 
     store: str
     bytes: int
@@ -118,9 +120,9 @@ class _State:
     noted: Sequence[_Trouble]
     undelivered: Sequence[_Trouble]
     fleet: _Upload | None
-    """None where the host joined no fleet."""
+    """None if the host has not joined a fleet."""
     trouble: Sequence[str]
-    """What is not well, a line each."""
+    """Problems, one line each."""
 
 
 def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
@@ -134,7 +136,7 @@ def _state_of_fleet(configuration: Configuration, fleet: "Centre") -> _State:
 
 
 def _troubles(configuration: Configuration, store: Outbox) -> tuple[list[_Trouble], list[_Trouble]]:
-    """Return what was noted at the newest digests' deliveries, and what is not delivered."""
+    """Return the newest digests' deliveries with notes, and undelivered ones."""
     newest = [last.id for name in configuration.reports if (last := store.last_digest(name))]
     noted = store.deliveries(("sent",), digests=newest) if newest else []
     return [_Trouble.of(row) for row in noted if row.error], [_Trouble.of(row) for row in store.undelivered()]
@@ -200,7 +202,7 @@ def _metrics(program: Program, configuration: Configuration) -> str:
 
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
-    yield f"NOT WELL: {'; '.join(state.trouble)}" if state.trouble else "All is well."
+    yield f"PROBLEMS: {'; '.join(state.trouble)}" if state.trouble else "OK."
     yield f"store    {state.store}, {state.bytes / 1e6:.1f} MB"
     if state.damage:
         yield f"DAMAGED  set aside: {state.damage}: {HOW_TO_RECOVER}"
@@ -211,7 +213,7 @@ def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     for row in (*state.noted, *state.undelivered):
         yield from _delivery_lines(row, zone_of(configuration, row.report))
     if not state.undelivered:
-        yield "nothing is undelivered"
+        yield "all digests delivered"
     if state.fleet:
         yield from _fleet_lines(state.fleet, configuration.timezone)
 
@@ -223,7 +225,7 @@ def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
     sealed = f"last digest {_moment(last.sealed_at, zone)}, {plural(last.bans, 'ban', 'bans')}" if last else ""
     yield f"{name:8} {pending}; {sealed or 'no digest yet'}"
     if not report.channels:
-        yield f"{'':8} no channel: send refuses to seal what nobody would see"
+        yield f"{'':8} no channel: send does not run without one"
 
 
 def _fleet_lines(upload: _Upload, zone: ZoneInfo) -> Iterator[str]:

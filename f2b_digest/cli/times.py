@@ -1,4 +1,4 @@
-"""Times as people write them: an age, a day, a date, all in a report's zone. No clock is read here."""
+"""Parsing times on the command line: an age, a day, a date, in a report's zone. No clock is read here."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def options(since: str, until: str) -> Callable[[Decorated], Decorated]:
-    """Give a command the options `since` and `until`, with these helps."""
+    """Add the options `since` and `until` to a command, with these help texts."""
 
     def decorate(command: Decorated) -> Decorated:
         last = click.option("--until", metavar="TIME", help=until)
@@ -55,7 +55,7 @@ def moment_of(text: str, now: float, zone: ZoneInfo) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise click.UsageError(f"{text!r} is no time like {KNOWN}") from None
+        raise click.UsageError(f"invalid time {text!r}; use {KNOWN}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 

@@ -1,4 +1,4 @@
-"""What of an installation is not well, by what the store knows: a line each. Nothing is printed or changed here."""
+"""Problems of an installation recorded in the store, one line each. Nothing is printed or changed here."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from f2b_digest.store import Outbox, Store, damage
 
 
 def of_deliveries(configuration: Configuration, store: Outbox) -> Iterator[str]:
-    """Yield what did not arrive, and what nobody would get. Raises StoreError."""
+    """Yield undelivered digests, and reports without a channel. Raises StoreError."""
     undelivered = store.undelivered()
     for status in ("failed", "deferred"):
         count = sum(row.status == status for row in undelivered)
@@ -22,7 +22,7 @@ def of_deliveries(configuration: Configuration, store: Outbox) -> Iterator[str]:
 
 
 def found(configuration: Configuration, store: Store, path: Path, now: float) -> Iterator[str]:
-    """Yield all that an admin has to look after on a host. Raises StoreError."""
+    """Yield all problems on a host. Raises StoreError."""
     if damage(path):
         yield "the store is damaged"
     yield from of_deliveries(configuration, store)

@@ -142,7 +142,7 @@ def _build(
 
 
 def is_centre(store: object) -> bool:
-    """Say whether a store is a fleet's centre, and no file of this host."""
+    """Return whether a store is a fleet's centre, and no file of this host."""
     return isinstance(store, str) and store.startswith(("postgresql://", "postgres://"))
 
 
@@ -164,7 +164,7 @@ def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistak
     kind = values.get("kind")
     if isinstance(kind, str) and kind in KINDS:
         return _checked(KINDS[kind], place, values, context, mistakes)
-    problem = "is missing" if kind is None else f"there is no kind {kind!r}"
+    problem = "is missing" if kind is None else f"no such kind: {kind!r}"
     mistakes.append(f"{place}.kind: {problem} ({hint('known', KINDS, kind)})")
     close = get_close_matches(kind, KINDS, 1) if isinstance(kind, str) else []
     if close:
@@ -176,16 +176,18 @@ def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistak
 
 def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> list[str]:
     """Return what is wrong between the keys of a report, and between reports and channels."""
-    mistakes = ["reports: there is none: add one like [reports.daily]"] if table.get("reports") == {} else []
+    mistakes = ["reports: none defined: add one like [reports.daily]"] if table.get("reports") == {} else []
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')
         if "hosts" in values and not is_centre(table.get("store")):
-            mistakes.append(f'reports.{name}.hosts: is for a fleet\'s centre (store = "postgresql://…")')
+            mistakes.append(f'reports.{name}.hosts: only for a fleet\'s centre (store = "postgresql://…")')
+        if values.get("failures") is True and is_centre(table.get("store")):
+            mistakes.append(f"reports.{name}.failures: is for a host's own store, a fleet's centre reads no log")
         wanted = values.get("channels", ())
         for channel in wanted if isinstance(wanted, list) else ():
             if isinstance(channel, str) and channel not in channels:
-                there_is = hint("known", channels, channel) or "there are no channels"
+                there_is = hint("known", channels, channel) or "no channels defined"
                 mistakes.append(f"reports.{name}.channels: no channel {channel!r} ({there_is})")
     return mistakes
 
@@ -202,7 +204,7 @@ def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[
             mistakes.append(f"{key}.{name}: must be a table like [{key}.name]")
             continue
         if not NAME.fullmatch(name):
-            mistakes.append(f"{key}.{name}: a name has up to 40 letters, digits, '-', '_' and '.'")
+            mistakes.append(f"{key}.{name}: names have up to 40 letters, digits, '-', '_' and '.'")
         found.append((name, values))
     return found
 
@@ -221,9 +223,7 @@ def _readable_secrets(path: Path | None, tables: Iterable[Channel | Report | Non
             files.add(path)
         files |= {secret.file for secret in held if secret.file}
     return [
-        f"{file} holds a secret and can be read by everybody: chmod o-r {file}"
-        for file in sorted(files)
-        if _is_open(file)
+        f"{file} contains a secret and is world-readable: chmod o-r {file}" for file in sorted(files) if _is_open(file)
     ]
 
 
@@ -232,7 +232,7 @@ def _foreign(table: dict[str, Any], reports: Mapping[str, Report | None]) -> lis
     named = {"language": table.get("language")}
     named |= {f"reports.{name}.language": report.language for name, report in reports.items() if report}
     return [
-        _one_line(f"{place}: there is no {name!r} yet (known: {', '.join(known())}): English is used")
+        _one_line(f"{place}: {name!r} is not supported (known: {', '.join(known())}); using English")
         for place, name in named.items()
         if name is not None and language_of(name) is None
     ]

@@ -19,13 +19,13 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
-        raise ValueError(f"{name!r} is no time zone like Europe/Paris") from None
+        raise ValueError(f"{name!r} is not a time zone (e.g. Europe/Paris)") from None
     return name
 
 
 def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if all(pattern.startswith("!") for pattern in patterns):
-        raise ValueError('takes nothing in: begin with "*", or with names')
+        raise ValueError('matches nothing: start with "*" or a name')
     return patterns
 
 
@@ -33,19 +33,19 @@ def _network(text: str) -> str:
     try:
         ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"{text!r} is no address or network like 192.0.2.7 or 192.0.2.0/24") from None
+        raise ValueError(f"{text!r} is not an address or network (e.g. 192.0.2.7 or 192.0.2.0/24)") from None
     return text
 
 
 def _age(text: str) -> str:
     if not AGE.fullmatch(text):
-        raise ValueError(f"{text!r} is no age like 400d or 52w (1d at least)")
+        raise ValueError(f"{text!r} is not an age (e.g. 400d or 52w; at least 1d)")
     return text
 
 
 def _every(text: str) -> str:
     if text not in PACES and not EVERY.fullmatch(text):
-        raise ValueError(f'{text!r} is none of "day", "week", "month", and no time like "5m" or "2h"')
+        raise ValueError(f'{text!r} is not valid: use "day", "week", "month", or a time like "5m" or "2h"')
     return text
 
 
@@ -81,6 +81,8 @@ class Report(WithSecrets):
     """
     unbans: bool = False
     """Send a digest also when nothing was banned, but a ban was lifted by hand."""
+    failures: bool = False
+    """Count the addresses that failed and were never banned in the period; fail2ban must log to a file."""
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     """Time zone of this report. Default: the top-level timezone. Example: "Asia/Tokyo"."""
     language: str | None = None

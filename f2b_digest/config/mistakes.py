@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=BaseModel)
 PLAIN = {
     "tuple_type": 'must be a list like ["…", "…"]',
-    "string_type": 'must be a text like "…"',
+    "string_type": 'must be a string like "…"',
     "path_type": 'must be a path like "…"',
     "dict_type": "must be a table",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "bool_type": "must be true or false",

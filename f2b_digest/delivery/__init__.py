@@ -1,4 +1,4 @@
-"""The life of a digest: rendered, sealed, sent, tried again. No SQL, no templates, no network, no printing here."""
+"""Rendering, sealing, sending and retrying digests. No SQL, no templates, no network, no printing here."""
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -26,15 +26,15 @@ from f2b_digest.store import LONGEST_WAIT, OPEN, Delivery, Outbox, Source, Store
 SIZES = (
     (40, 50), (40, 30), (40, 20), (40, 12), (30, 8), (20, 5), (15, 3), (10, 2), (8, 1), (8, 0), (3, 0), (0, 0), None,
 )  # fmt: skip
-"""Jails, and addresses of each, that a message may show, the last without sections: the first that fits the channel's
-limits is taken."""
+"""Numbers of jails, and of addresses per jail, in a message; the last has no sections. The first that fits the
+channel's limits is used."""
 
 
 # ---- rendering
 
 
 def renderer_of(configuration: Configuration) -> Renderer:
-    """Return a renderer that has read all templates, and speaks all languages, of a configuration."""
+    """Return a renderer with all templates and languages of a configuration loaded."""
     reports = configuration.reports.values()
     for language in filter(None, (report.language for report in reports)):
         load_language(language)
@@ -43,8 +43,8 @@ def renderer_of(configuration: Configuration) -> Renderer:
 
 
 def renderer_for(renderer: Renderer, configuration: Configuration, report: str) -> Renderer:
-    """Return the renderer of a report, in its language: its own templates first, then the configuration's."""
-    known = configuration.reports.get(report)  # an old digest's may be gone
+    """Return a report's renderer, in its language: its own templates first, then the configuration's."""
+    known = configuration.reports.get(report)  # the report of an old digest may be gone
     language = (known.language if known else None) or configuration.language
     return renderer.preferring(known.templates if known else None).speaking(language)
 
@@ -52,10 +52,10 @@ def renderer_for(renderer: Renderer, configuration: Configuration, report: str) 
 def fit(
     needs: Needs, digest: Digest, renderer: Renderer, fits: Callable[[Content], bool], addresses: Sequence[Banned] = ()
 ) -> tuple[Content, Digest]:
-    """Render a digest with as many rows as `fits` allows; return the content, and the digest with notes on the way.
+    """Render a digest with as many rows as `fits` allows; return the content, and the digest with notes.
 
-    Where a template of the admin's cannot be rendered, the built-in one takes its place, and the digest says so. Where
-    there is none, the digest as JSON does, if the channel takes it. Raises TemplateError where not.
+    If a custom template cannot be rendered, the built-in one is used instead, and the digest says so. If
+    there is none, the digest as JSON is, if the channel accepts it. Raises TemplateError otherwise.
     """
     more = _more(needs, digest, addresses)
     try:
@@ -85,7 +85,7 @@ def _largest(
 
 
 def _more(needs: Needs, digest: Digest, addresses: Sequence[Banned]) -> dict[str, object]:
-    """Return what this channel's templates get beside the digest."""
+    """Return the variables of this channel's templates beside the digest."""
     more: dict[str, object] = {"link": needs.link}
     if needs.addresses:
         zone = digest.end.tzinfo or UTC
@@ -100,14 +100,14 @@ def _more(needs: Needs, digest: Digest, addresses: Sequence[Banned]) -> dict[str
 
 
 def shown_by(channel: Channel, digest: Digest) -> Digest:
-    """Return what of a digest a channel shows: log lines only if it is to."""
+    """Return the digest as the channel shows it: log lines only if configured."""
     if channel.samples:
         return digest
     return replace(digest, jails=tuple(replace(jail, samples=()) for jail in digest.jails))
 
 
 def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
-    """Return what a channel may say of a digest beside its text."""
+    """Return the metadata of a digest for a channel."""
     totals = digest.totals
     return Stamp(
         key, digest.report, channel, digest.host, now, totals.bans, totals.addresses, totals.jails, totals.failures,
@@ -116,7 +116,7 @@ def stamp_of(digest: Digest, key: str, channel: str, now: float) -> Stamp:
 
 
 def make(channel: Channel, digest: Digest, renderer: Renderer, stamp: Stamp, source: Source) -> tuple[bytes, Digest]:
-    """Return the bytes that a channel sends of a digest, and the digest with notes on what went wrong on the way."""
+    """Return the bytes that a channel sends, and the digest with notes on errors."""
     needs = channel.needs
     addresses = source.addresses() if needs.addresses else ()
     delivered = source.delivered(stamp.channel, since=stamp.made_at - needs.delivered) if needs.delivered else ()
@@ -141,18 +141,18 @@ def send(
     known: Known | None = None,
     host_context: HostContext = UNKNOWN_HOST,
 ) -> list[Outcome]:
-    """Seal what the reports have pending, then try every delivery that is due; return what became of it.
+    """Seal the reports' pending digests, then attempt every delivery that is due; return the outcomes.
 
-    `known` is what fail2ban's own database says, if it could be asked; `host_context` what this host does.
+    `known` is the state of fail2ban's own database, if readable; `host_context` that of this host.
 
-    The caller holds the sender's lock. Raises ConfigurationError, before anything is sealed, if a report has no channel
+    The caller holds the sender's lock. Raises ConfigurationError, before sealing anything, if a report has no channel.
     that would tell anybody.
     """
     names = list(reports)
     mute = [name for name in names if not configuration.reports[name].channels]
     if mute:
         raise ConfigurationError(
-            [f'reports.{name}.channels: there is none, so nobody would see it; add channels = ["…"]' for name in mute]
+            [f'reports.{name}.channels: none, so nobody would receive it; add channels = ["…"]' for name in mute]
         )
     notes = [
         note for name in names for note in _seal(configuration, store, renderer, name, clock(), known, host_context)
@@ -170,7 +170,7 @@ def _seal(
     known: Known | None,
     host_context: HostContext,
 ) -> list[Outcome]:
-    """Make a report's next digest, with its messages, unless too little is pending for one; return what went ill."""
+    """Make a report's next digest, with its messages, unless too little is pending; return failures."""
     report = configuration.reports[name]
     with outbox.about(name, report.hosts, report.every, now) as store:
         taken = composition.due(configuration, store, name, now)
@@ -205,7 +205,7 @@ def _seal_taken(
             body, noted = make(channel, digest, renderer, stamp, source)
             messages += [(channel_name, Message(to, body, channel.identity(stamp))) for to in channel.recipients]
             notes |= {note: Outcome(name, channel_name, "", "noted", note) for note in noted.notes}
-    if not channels:  # what no channel would tell stays pending until there is more of it
+    if not channels:  # below every channel's min_bans: stays pending
         return []
     store.seal(
         selection,
@@ -214,12 +214,12 @@ def _seal_taken(
         start=digest.start.timestamp(),
         end=digest.end.timestamp(),
         messages=messages,
-    )  # False: another sender has sealed these events meanwhile
+    )  # False: another sender has sealed these events
     return list(notes.values())
 
 
 def _told_by(configuration: Configuration, report: Report, digest: Digest) -> list[str]:
-    """Return the channels that tell a digest: what needs somebody does not wait for more bans."""
+    """Return the channels that deliver a digest; min_bans does not apply if it needs attention."""
     bans, alarming = digest.totals.bans, composition.is_alarming(digest)
     lifted = report.unbans and digest.lifted_in_all > 0
     if not (alarming or lifted or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
@@ -228,7 +228,7 @@ def _told_by(configuration: Configuration, report: Report, digest: Digest) -> li
 
 
 def retry(configuration: Configuration, store: Outbox, clock: Clock) -> list[Outcome]:
-    """Try every delivery that is due; return the outcomes of the attempts. The caller holds the sender's lock."""
+    """Attempt every delivery that is due; return the outcomes. The caller holds the sender's lock."""
     due = store.deliveries(OPEN, due=clock(), longest=LONGEST_WAIT)
     return attempts.try_all(configuration, store, due, clock)
 
@@ -236,17 +236,17 @@ def retry(configuration: Configuration, store: Outbox, clock: Clock) -> list[Out
 def resend(
     configuration: Configuration, store: Outbox, originals: Iterable[Delivery], to: str | None, clock: Clock
 ) -> list[Outcome]:
-    """Deliver the stored bytes of some deliveries once more, to the same recipients or to another one.
+    """Deliver the stored bytes of some deliveries again, to the same recipients or to another one.
 
-    Each is a delivery of its own, tried again like any other. The caller holds the sender's lock.
+    Each is a new delivery, retried like any other. The caller holds the sender's lock.
     """
     now = clock()
     keys = {store.copy(row.id, recipient=to or _recipient(configuration, row), now=now) for row in originals}
-    copies = [row for row in store.deliveries(OPEN, due=now) if row.id in keys]  # not those that another sender tries
+    copies = [row for row in store.deliveries(OPEN, due=now) if row.id in keys]  # not those claimed by another sender
     return attempts.try_all(configuration, store, copies, clock)
 
 
 def _recipient(configuration: Configuration, row: Delivery) -> str:
-    """Return who gets a delivery's bytes once more: whom the channel serves now, if it can only be that one."""
+    """Return the recipient of a resent delivery: the channel's current one, if it has only one."""
     channel = configuration.channels.get(row.channel)
     return row.recipient if channel is None or channel.any_recipient else channel.recipients[0]

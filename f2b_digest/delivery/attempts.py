@@ -1,6 +1,6 @@
-"""The attempts of a run: claimed, made in children side by side, settled. No SQL, no rendering, no network here."""
+"""The attempts of a run: claimed, made in parallel children, settled. No SQL, no rendering, no network here."""
 
-# Names of hosts and headers need these codecs, and who delivers may not be able to read Python's own files any more.
+# Host names and headers need these codecs, and the delivering user may be unable to read Python's own files.
 import encodings.ascii
 import encodings.idna
 import encodings.latin_1  # noqa: F401
@@ -23,46 +23,46 @@ Clock = Callable[[], float]
 """Returns UTC epoch seconds."""
 
 FIRST_WAIT, GIVE_UP = 300.0, 5 * 86400.0
-"""Seconds: a mail queue's schedule, with at most `LONGEST_WAIT` between two attempts.
+"""Seconds: the retry schedule of a mail queue, with at most `LONGEST_WAIT` between two attempts.
 
-The first wait is longer than an attempt's deadline, so that no attempt under way is begun a second time."""
+The first wait is longer than an attempt's deadline, so that no running attempt is started twice."""
 FEWEST_ATTEMPTS = 5
-"""Before a delivery is given up."""
+"""Seconds after which a delivery is given up."""
 GRACE = 5.0
-"""Seconds before its deadline in which a channel may still say how far it came; then it is killed."""
+"""Seconds before the deadline for a channel to report its progress; then it is killed."""
 MEMORY_PER_BYTE = 10
-"""Of a message, beside what any delivery may take: a report of addresses is read as JSON."""
+"""Memory per byte of the message, beside that of any delivery: an address report is parsed as JSON."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one delivery, or of a channel's own templates."""
+    """The outcome of a delivery, or of a channel's templates."""
 
     report: str
     channel: str
     recipient: str
     status: str
-    """One of a delivery's; or "noted": something went wrong in the making of the digest, which went out."""
+    """A delivery's status; or "noted": the digest was sent, but something failed while it was made."""
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What one attempt led to."""
+    """The result of one attempt."""
 
     status: str
     reason: str = ""
     in_doubt: bool = False
     remaining: bytes | None = None
     unreachable: bool = False
-    """The channel's other side did not answer."""
+    """The server did not answer."""
 
 
 def try_all(configuration: Configuration, store: Outbox, deliveries: Iterable[Delivery], clock: Clock) -> list[Outcome]:
-    """Try some deliveries, each channel's one after the other, the channels side by side; return what became of them.
+    """Attempt deliveries, those of a channel one after the other, the channels in parallel; return the outcomes.
 
-    Only this process writes to the store: each attempt is claimed before it begins, and settled as soon as it ends.
-    Where a channel's other side does not answer, its other deliveries are put off. The caller holds the sender's lock.
+    Only this process writes to the store: each attempt is claimed before it starts, and settled as soon as it ends.
+    If a channel's server does not answer, its other deliveries are postponed. The caller holds the sender's lock.
     """
     rows = list(deliveries)
     with Children() as children:
@@ -82,8 +82,8 @@ class _Run:
     children: Children
     rows: list[Delivery]
     queues: dict[str, deque[Delivery]] = field(default_factory=dict)
-    """What is still to be tried, by channel: first what was tried least, so that no dead recipient stands in the way
-    of the others for ever."""
+    """Open deliveries by channel: those with the fewest attempts first, so that a dead recipient does not block
+    the others."""
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     """By the delivery's id."""
 
@@ -92,13 +92,13 @@ class _Run:
             self.queues.setdefault(row.channel, deque()).append(row)
 
     def begin_next(self, channel: str) -> None:
-        """Begin a channel's next attempt; those that end before they begin are settled on the way."""
+        """Start a channel's next attempt; those that fail before starting are settled."""
         queue = self.queues[channel]
         while queue and not self._begin(queue.popleft()):
             pass
 
     def _begin(self, row: Delivery) -> bool:
-        """Claim a delivery and start its attempt; return false if it was another sender's, or has ended already."""
+        """Claim a delivery and start its attempt; return false if another sender has it, or it has already failed."""
         now = self.clock()
         message = self.store.claim(row.id, attempts=row.attempts, next_at=now + wait_of(row))
         if message is None:
@@ -120,7 +120,7 @@ class _Run:
         return True
 
     def end(self, finished: Finished) -> None:
-        """Settle the attempt that has ended, and begin its channel's next one, or put off the rest."""
+        """Settle a finished attempt, and start its channel's next one, or postpone the rest."""
         row, message = finished.key
         result = _result(finished)
         self._settle(row, message, result)
@@ -143,7 +143,7 @@ class _Run:
         self._tell(row, status, reason)
 
     def _put_off(self, queue: deque[Delivery], reason: str) -> None:
-        """Defer what waits for the same other side; no attempt is made or counted."""
+        """Postpone deliveries to the same server; no attempt is made or counted."""
         now = self.clock()
         while queue:
             row = queue.popleft()
@@ -165,7 +165,7 @@ def wait_of(row: Delivery) -> float:
 
 
 def _is_to_be_given_up(row: Delivery, now: float, attempts: int) -> bool:
-    # Not by age alone: a clock that jumps ahead would end a delivery that had hardly begun.
+    # Not by age alone: a clock that jumps ahead would end a delivery after its first attempts.
     return now + wait_of(row) > row.made_at + GIVE_UP and attempts >= FEWEST_ATTEMPTS
 
 
@@ -174,9 +174,9 @@ def _given_up(reason: str) -> str:
 
 
 def _mistake(channel: Channel | None, row: Delivery, message: Message) -> _Result | None:
-    """Return why a delivery cannot be tried as it stands in the store."""
+    """Return why a stored delivery cannot be attempted."""
     if channel is None:
-        return _Result("deferred", f"there is no channel {row.channel!r} in the configuration any more")
+        return _Result("deferred", f"channel {row.channel!r} is no longer in the configuration")
     try:
         channel.accept(message)
     except (ValueError, RecursionError) as error:
@@ -200,6 +200,6 @@ def _result(finished: Finished) -> _Result:
         status = "failed" if error.permanent else "deferred"
         remaining = error.remaining if isinstance(error, PartlyDeliveredError) else None
         return _Result(status, error.reason, error.in_doubt, remaining, error.unreachable)
-    except Stopped as error:  # a bug of one channel must not keep the others waiting
+    except Stopped as error:  # a bug in one channel must not stop the others
         log.debug("an attempt ended without a result", exc_info=True)
         return _Result("deferred", str(error), in_doubt=True, unreachable=isinstance(error, OverdueError))

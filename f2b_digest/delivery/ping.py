@@ -1,4 +1,4 @@
-"""Pings of a monitor that misses them (a dead-man's switch), after the deliveries of a run. No store, no printing here.
+"""Pings to a dead-man's-switch monitor after the deliveries of a run. No store, no printing here.
 
 The conventions are those of healthchecks (POST to the URL, or to URL/fail, with a text that it keeps) and of Uptime
 Kuma (GET of /api/push/… with status=up or down). A ping that fails changes nothing: its monitor raises the alarm.
@@ -20,7 +20,7 @@ from f2b_digest.isolation import Stopped
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
-"""Seconds for one ping; everything is delivered by then."""
+"""Timeout of a ping in seconds; it runs after all deliveries."""
 KUMA = "/api/push/"
 TROUBLE = frozenset({"failed", "deferred"})
 
@@ -28,9 +28,9 @@ TROUBLE = frozenset({"failed", "deferred"})
 def ping_all(
     configuration: Configuration, reports: Iterable[str], outcomes: Sequence[Outcome], waits: set[str]
 ) -> None:
-    """Ping for each report that asks for it: success if no delivery of it had trouble, and none of it still waits.
+    """Ping for each report that is configured so: success if all of its deliveries were sent.
 
-    `waits` are the reports with deliveries that will be tried again.
+    `waits` are the reports with deliveries that will be retried.
     """
     for name in reports:
         mine = [outcome for outcome in outcomes if outcome.report == name]
@@ -39,13 +39,13 @@ def ping_all(
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
-    """Return a line for the monitor, which may be a stranger's: names of channels, no recipient, no reason."""
+    """Return a line for the monitor, a third party: names of channels, no recipients, no reasons."""
     told = dict.fromkeys(f"{outcome.channel} {outcome.status}" for outcome in outcomes if outcome.status != "noted")
     return ", ".join(told) or "nothing to deliver"
 
 
 def ping(configuration: Configuration, report: str, text: str, *, well: bool) -> None:
-    """Ping the monitor of a report, if it has one. Never raises: what goes wrong is logged, without the URL."""
+    """Ping the monitor of a report, if it has one. Never raises: errors are logged, without the URL."""
     secret = configuration.reports[report].ping
     if secret is None:
         return
@@ -61,7 +61,7 @@ def _send(url: str, text: str, *, well: bool) -> int:
     try:
         parts = http.check_server(url)
     except ValueError:
-        raise DeliveryError("its URL is none like https://example.org/uuid", permanent=True) from None
+        raise DeliveryError("the URL must look like https://example.org/uuid", permanent=True) from None
     with deadline(PATIENCE - 1):
         if KUMA in parts.path:
             query = dict(parse_qsl(parts.query)) | {"status": "up" if well else "down", "msg": text}

@@ -1,1 +1,1 @@
-"""All that is known of fail2ban: client and server, its configuration and our lines in it, its database and logs."""
+"""Everything about fail2ban: client and server, its configuration and our lines in it, its database and logs."""

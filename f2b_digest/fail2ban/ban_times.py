@@ -1,13 +1,13 @@
-"""How long the bans of a log last, by the unbans that it tells, and by what its jails are configured to. No files here.
+"""Ban times of a log's bans, from its unbans and its jails' configured times. No files here.
 
-A log tells a ban after fail2ban's own time of it, that of the last failure, and an unban up to some seconds after it is
-due: what is between the two is not quite the ban time.
+A log dates a ban later than fail2ban does, which uses the last failure, and an unban up to some seconds after it is
+due: the difference of the two is not exactly the ban time.
 """
 
 from collections import Counter, deque
 
 RECENT = 20
-"""Ended bans of a jail that tell its usual ban time: it may be configured anew."""
+"""Number of last ended bans of a jail that determine its usual ban time, which may be reconfigured."""
 FEWEST, SHARE = 3, 0.6
 """Of them, how many and which part must be alike."""
 LATE, EARLY = 60, 60
@@ -18,17 +18,17 @@ class BanTimes:
     """The ban times of one log's jails, as far as it has been read."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
+        """Start without any ban time."""
         self._configured: dict[str, int] = {}
         self._recent: dict[str, deque[int]] = {}
 
     def configure(self, jail: str, bantime: int) -> None:
-        """Take a jail's configured ban time: seconds, -1 for permanent."""
+        """Set a jail's configured ban time: seconds, -1 for permanent."""
         self._configured[jail] = bantime
         self._recent.pop(jail, None)
 
     def usual(self, jail: str) -> int | None:
-        """Return the ban time (seconds, -1 for permanent) that most bans had lately, or that is configured."""
+        """Return the ban time (seconds, -1 for permanent) that most recent bans had, or the configured one."""
         recent = self._recent.get(jail, ())
         bantime, times = Counter(recent).most_common(1)[0] if recent else (0, 0)
         often = times >= FEWEST and times >= SHARE * len(recent)
@@ -37,7 +37,7 @@ class BanTimes:
     def of_ended(self, jail: str, seconds: float) -> int:
         """Return the ban time of a ban that ended after so many seconds, and learn from it.
 
-        One that is far shorter than usual was lifted before its time, which is the usual one.
+        One that is far shorter than usual was lifted early; its time is the usual one.
         """
         usual = self.usual(jail)
         as_usual = usual is not None and usual > 0 and usual - EARLY <= seconds <= usual + LATE
@@ -48,7 +48,7 @@ class BanTimes:
 
 
 def rounded(seconds: float) -> int:
-    """Return the whole hours, else minutes, that a time nearly is, or else its seconds."""
+    """Return the time rounded to hours or minutes if it is close to that, else in seconds."""
     for unit, leeway in ((3600, 30), (60, 3)):
         near = round(seconds / unit) * unit
         if near and abs(seconds - near) <= leeway:

@@ -1,4 +1,4 @@
-"""The program fail2ban-client: run here and nowhere else. What is made of its answers stands elsewhere."""
+"""Runs the program fail2ban-client. Its answers are interpreted elsewhere."""
 
 import logging
 import subprocess
@@ -11,16 +11,16 @@ log = logging.getLogger(__name__)
 
 PROGRAM = "fail2ban-client"
 PATIENCE = 60.0
-"""Seconds: a reload of many jails takes its time."""
+"""Timeout in seconds: a reload of many jails is slow."""
 CRON: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
 }
-"""The environment of one who asks without a person: fail2ban is found although cron's PATH is short."""
+"""Environment for unattended runs: finds fail2ban despite cron's short PATH."""
 
 
 class NoAnswerError(SetupError):
-    """fail2ban-client did not answer; `reason` is what it says, the text adds the command."""
+    """fail2ban-client did not answer; `reason` is its message, the text adds the command."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text)
@@ -37,7 +37,7 @@ class Client:
     def __init__(
         self, *options: str | Path, patience: float = PATIENCE, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Wait so many seconds for each answer; no environment means that of this process."""
+        """Wait so many seconds for each answer; the environment defaults to this process's."""
         self._words = [PROGRAM, *map(str, options)]
         self._patience = patience
         self._environment = environment
@@ -56,7 +56,7 @@ class Client:
         return [name.strip() for name in names.split(",") if name.strip()]
 
     def succeeds(self, *words: str) -> bool:
-        """Say whether a command is answered without an error."""
+        """Return whether a command is answered without an error."""
         try:
             self(*words)
         except SetupError as refused:
@@ -65,9 +65,9 @@ class Client:
         return True
 
     def converse(self, lines: str, patience: float) -> str:
-        """Return what it says, prompts and all, to commands of one line each; one program asks them all.
+        """Return the output, with prompts, for commands of one line each, run in one interactive session.
 
-        Its exit status says nothing here: it is that of the input's end. Raises NoAnswerError.
+        The exit status is ignored: it is always that of end of input. Raises NoAnswerError.
         """
         return self._run(("-i",), patience, lines).stdout
 
@@ -78,8 +78,8 @@ class Client:
                 errors="replace", timeout=patience, check=False,
             )  # fmt: skip
         except FileNotFoundError:
-            text = f"no fail2ban here ({PROGRAM} is not in the PATH): install fail2ban first"
-            raise NoProgramError(text, f"there is no {PROGRAM} on this host") from None
+            text = f"fail2ban is not installed ({PROGRAM} is not in the PATH): install fail2ban first"
+            raise NoProgramError(text, f"{PROGRAM} is not installed on this host") from None
         except OSError as refused:
             reason = f"{PROGRAM}: {refused.strerror}"
             raise NoAnswerError(reason, reason) from None
@@ -90,6 +90,6 @@ class Client:
 
 def _reason(output: str) -> str:
     """Return the first error of fail2ban's output, without its time and place; or the last line."""
-    lines = [line for line in output.splitlines() if line.strip()] or ["failed without a word"]
+    lines = [line for line in output.splitlines() if line.strip()] or ["failed without output"]
     errors = [line.partition("ERROR")[2] for line in lines if "ERROR " in line]
     return " ".join((errors[0] if errors else lines[-1]).split())

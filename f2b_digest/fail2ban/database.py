@@ -1,8 +1,8 @@
 """fail2ban's own database, of every schema: its bans with failures, user names and log lines. Opened read-only.
 
-The only SQL outside `store`: the tables are fail2ban's, and nothing of the store is known here.
-It holds what its dbpurgeage leaves (a day by default), without the ids that somebody unbanned by hand. Of a ban's user
-names it knows those of the first failure only.
+The only SQL outside `store`: the tables are fail2ban's; the store is not used here.
+It contains what dbpurgeage leaves (a day by default), without ids that were unbanned manually. Of a ban's user
+names it has those of the first failure only.
 """
 
 import ast
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 WAIT = 5.0
 """Seconds; fail2ban writes in short transactions."""
 DAMAGE = (sqlite3.Error, UnicodeDecodeError)
-"""What a damaged file raises: SQLite's message can quote its bytes, and Python then cannot read the message."""
+"""Errors from a damaged file: SQLite's message can quote its bytes, which Python then cannot decode."""
 
 
 def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0.0) -> Iterator[Event]:
     """Yield the bans of a database since a time, in UTC epoch seconds.
 
-    Rows whose data cannot be read lack what stood in it. Raises SourceError.
+    Rows whose data is unreadable lack those fields. Raises SourceError.
     """
     try:
         with closing(_HELD.pop(path) if path in _HELD else _connect(path)) as connection:
@@ -39,26 +39,26 @@ def read(path: Path, host: str, tally: Tally, *, history: bool, since: float = 0
 
 
 _HELD: dict[Path, sqlite3.Connection] = {}
-"""Open databases, to be read when this process may not open them any more."""
+"""Open databases, to be read after this process has dropped root."""
 
 
 def reason(error: Exception) -> str:
-    """Return what one of `DAMAGE` says."""
+    """Return the message of one of `DAMAGE`."""
     return "the database is damaged" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def hold(path: Path) -> None:
-    """Open a database now, so that it can be read later, by another user. Raises SourceError."""
+    """Open a database now, so that it can be read later as another user. Raises SourceError."""
     connection = _connect(path)
     try:
-        connection.execute("PRAGMA schema_version")  # it opens the file no sooner
+        connection.execute("PRAGMA schema_version")  # opens the file, which connect() does not
     except DAMAGE as error:
         raise SourceError(f"{path}: {reason(error)}") from None
     _HELD[path] = connection
 
 
 def frozen(path: Path) -> sqlite3.Connection:
-    """Return a database as it is now, which fail2ban cannot write to until this is closed. Raises sqlite3.Error."""
+    """Return a database with a read lock, which blocks fail2ban's writes until it is closed. Raises sqlite3.Error."""
     connection = _connect(path)
     try:
         connection.execute("BEGIN")
@@ -82,7 +82,7 @@ def rows(
     try:
         columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('bans')")}
         if not {"jail", "ip", "timeofban", "data"} <= columns:
-            raise SourceError(f"{path}: a database, but not fail2ban's: it has no table of bans")
+            raise SourceError(f"{path}: not fail2ban's database: it has no table bans")
         extra = "bantime, bancount" if {"bantime", "bancount"} <= columns else "NULL, NULL"
         query = f"SELECT jail, ip, timeofban, data, {extra} FROM bans WHERE timeofban >= ? ORDER BY timeofban"  # noqa: S608
         for jail, ip, at, data, bantime, bancount in connection.execute(query, (since,)):
@@ -107,12 +107,12 @@ def _ban(
 
 
 def _line(line: object) -> str:
-    """Return a log line; of the first one fail2ban keeps what stood before, in and behind the date."""
+    """Return a log line; fail2ban splits the first one at its date into three parts."""
     return "".join(map(str, line)) if isinstance(line, list) else str(line)
 
 
 def _users(data: dict[str, Any]) -> list[str]:
-    """Return the names that were tried; fail2ban writes its set of them as the text of a Python list."""
+    """Return the user names; fail2ban stores the set as the text of a Python list."""
     users = data.get("users")
     if isinstance(users, str) and len(users) <= recorder.TEXT_LIMIT:
         try:
@@ -124,7 +124,7 @@ def _users(data: dict[str, Any]) -> list[str]:
 
 
 def _data(value: object) -> dict[str, Any]:
-    """Return a ban's data: JSON, which fail2ban writes as a BLOB, and older versions wrote as text."""
+    """Return a ban's data: JSON, which fail2ban stores as a BLOB, and older versions as text."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
     try:
         data = json.loads(text) if isinstance(text, str) else None

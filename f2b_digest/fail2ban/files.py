@@ -1,4 +1,4 @@
-"""What the sources share: files that may be packed, what is counted on the way, and what goes wrong."""
+"""Shared by all sources: compressed files, counters, and errors."""
 
 import bz2
 import gzip
@@ -18,72 +18,72 @@ from typing import Any, BinaryIO, cast
 from f2b_digest.errors import F2bDigestError
 
 LONGEST = 1 << 20
-"""Bytes of a line; a longer one (a file without line ends) comes in pieces."""
+"""Maximum bytes of a line; a longer one (a file without newlines) is split."""
 SQLITE = b"SQLite format 3\0"
 _SHOWN = 200
-"""Characters of a line that is named in a message."""
+"""Maximum characters of a line quoted in a message."""
 
 
 class SourceError(F2bDigestError):
-    """A file that cannot be read, or that is nothing that fail2ban writes."""
+    """A file that cannot be read, or is not written by fail2ban."""
 
 
 class TornError(SourceError):
-    """A packed file that ends too early, or that is damaged: what stands before can be read."""
+    """A compressed file that is truncated or damaged: the part before is readable."""
 
 
 @dataclass
 class Tally:
-    """What was found in the files, counted while they are read."""
+    """Counters of what was found in the files."""
 
     lines: int = 0
     bans: int = 0
     damaged: int = 0
-    """Lines that look like a ban or its end, and are not understood."""
+    """Lines that look like a ban or its end, but cannot be parsed."""
     first_damaged: str = ""
-    """The first of them, with its file, fit for a terminal."""
+    """The first of them, with its file, sanitized for a terminal."""
 
     restored: int = 0
-    """Bans that a start of fail2ban restored, and that began before what was read."""
+    """Bans restored at a start of fail2ban that began before the input."""
     failures: int = 0
-    """Failures that logs tell of."""
+    """Failures in logs."""
     counted: int = 0
     """Those of them that belong to a ban."""
     first: float | None = None
     last: float | None = None
-    """The oldest and the newest time that any file tells, in UTC epoch seconds."""
+    """The oldest and the newest time in any file, in UTC epoch seconds."""
     notes: list[str] = field(default_factory=list)
-    """What else is to be said of the files."""
+    """Further notes on the files."""
     torn: list[str] = field(default_factory=list)
-    """Files that could not be read to their end, and why."""
+    """Files that could not be read completely, and why."""
 
     def saw(self, at: float) -> None:
-        """Take note of a time that a file tells, in UTC epoch seconds."""
+        """Record a time found in a file, in UTC epoch seconds."""
         self.first = at if self.first is None else min(self.first, at)
         self.last = at if self.last is None else max(self.last, at)
 
     def lost(self, path: Path, line: bytes) -> None:
-        """Count a line of a file that is not understood."""
+        """Count a line of a file that cannot be parsed."""
         self.damaged += 1
         self.first_damaged = self.first_damaged or f"{path}: {shown(line)}"
 
 
 def shown(line: bytes) -> str:
-    """Return a line for a message: shortened, and with no byte that a terminal would obey."""
+    """Return a line for a message: shortened, without control characters."""
     return ascii(line[:_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n"))
 
 
 _HELD: dict[Path, int] = {}
-"""Descriptors of files that are to be read when this process may not open them any more."""
+"""Descriptors of files to be read after this process has dropped root."""
 
 
 STANDARD_INPUT = Path("-")
 
 
 def hold(path: Path, standard_input: Callable[[], BinaryIO]) -> None:
-    """Open a file now, so that it can be read later, by another user; copy the standard input, which is read twice.
+    """Open a file now, so that it can be read later as another user; standard input is copied, as it is read twice.
 
-    Raises SourceError for what is no file.
+    Raises SourceError if it is not a file.
     """
     try:
         if path == STANDARD_INPUT:
@@ -92,17 +92,29 @@ def hold(path: Path, standard_input: Callable[[], BinaryIO]) -> None:
                 copy.flush()
                 _HELD[path] = os.dup(copy.fileno())
             return
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
+    hold_file(path)
+
+
+def hold_file(path: Path, *, follow: bool = True) -> None:
+    """Open a file now, so that it can be read later, by another user; without `follow`, not what a link leads to.
+
+    Raises SourceError if it is not a file.
+    """
+    try:
+        link = 0 if follow else os.O_NOFOLLOW
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | link)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise SourceError(f"{path}: is no regular file")
+        raise SourceError(f"{path}: is not a regular file")
     _HELD[path] = descriptor
 
 
 class _Again(io.RawIOBase):
-    """A held file, read from its beginning, however often and by whomever else."""
+    """A held file, read from its start, independent of other readers."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._at = descriptor, 0
@@ -150,11 +162,11 @@ def _open(path: Path) -> BinaryIO:
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file, unpacked if it is packed. Raises SourceError."""
+    """Open a file, decompressed if necessary. Raises SourceError."""
     try:
         with _open(path) as file:
             head = file.read(6)
-        source = _open(path) if path in _HELD else path  # who is given an open file does not close it
+        source = _open(path) if path in _HELD else path  # gzip and others do not close a file object they are given
         if head.startswith(b"\x1f\x8b"):
             return cast("BinaryIO", gzip.open(source))
         if head.startswith(b"\xfd7zXZ"):
@@ -166,15 +178,31 @@ def open_binary(path: Path) -> BinaryIO:
         raise SourceError(f"{path}: {error.strerror}") from None
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked. Raises SourceError; TornError after those that can be unpacked."""
+def lines_of(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Yield the lines of a file, decompressed. Raises SourceError; TornError after the last readable line.
+
+    With `start`, in bytes, only the lines after the one that it is in.
+    """
     with open_binary(path) as file:
+        if start:
+            file.seek(start)
+            file.readline()
         while line := _next_of(path, lambda: file.readline(LONGEST)):
             yield line
 
 
+def size_of(path: Path) -> tuple[int, bool]:
+    """Return a file's size in bytes, and whether it is packed. Raises SourceError."""
+    try:
+        with _open(path) as file:
+            packed = file.read(6).startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh"))
+            return file.seek(0, os.SEEK_END), packed
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
+
+
 def beginning(path: Path, size: int) -> bytes:
-    """Return the first bytes of a file, unpacked. Raises SourceError."""
+    """Return the first bytes of a file, decompressed. Raises SourceError."""
     with open_binary(path) as file:
         return _next_of(path, lambda: file.read(size))
 
@@ -184,4 +212,4 @@ def _next_of(path: Path, read: Callable[[], bytes]) -> bytes:
         return read()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = str(getattr(error, "strerror", None) or error)
-        raise TornError(f"{path}: damaged, only what stands before was read ({why})") from None
+        raise TornError(f"{path}: damaged; only the part before the damage was read ({why})") from None

@@ -1,6 +1,6 @@
-"""What fail2ban left behind, as events: its logs, its database, its mailing actions' files. Nothing is written here.
+"""Past bans from fail2ban's files, as events: its logs, its database, its mailing actions' files. Read-only.
 
-Which module one reads a file, the file's first known line tells.
+The first known line of a file decides which module reads it.
 """
 
 import contextlib
@@ -25,32 +25,32 @@ KNOWN = (
     "Ban 192.0.2.1), also from syslog, journal, Docker or grep; a mailing action's file (Fri Nov 20 04:17:33 UTC 2026: "
     "192.0.2.1 (3 failures), or the same date and: sshd ban 192.0.2.1 after 3 failure(s))"
 )
-"""The forms that are understood, in a line for people."""
+"""The known formats, for messages."""
 
 
 def is_database(path: Path) -> bool:
-    """Say whether a file is an SQLite database. Raises SourceError."""
+    """Return whether a file is an SQLite database. Raises SourceError."""
     return beginning(path, len(files.SQLITE)) == files.SQLITE
 
 
 def hold(paths: Iterable[Path], standard_input: Callable[[], BinaryIO]) -> tuple[Path, ...]:
-    """Open files, so that this process can read them when it has become a user who could not; return whole paths.
+    """Open files, so that this process can read them after dropping root; return absolute paths.
 
     The path "-" is the standard input. Raises SourceError.
     """
     held = tuple(path if path == files.STANDARD_INPUT else path.absolute() for path in paths)
     for path in held:
         files.hold(path, standard_input)
-        with contextlib.suppress(TornError):  # it is named when it is read
+        with contextlib.suppress(TornError):  # reported when it is read
             if is_database(path):
                 database.hold(path)
     return held
 
 
 def read(paths: Sequence[Path], host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
-    """Return the events of files: of databases first, which know more of a ban; then of rotated logs by time.
+    """Return the events of files: databases first, which have more details; then rotated logs by time.
 
-    Files that cannot be read to their end are named in `tally`, and the others are read. Raises SourceError, before any
+    Files that cannot be read completely are named in `tally`, and the others are read. Raises SourceError, before any
     is read, unless each of them is known.
     """
     kinds: dict[Path, str] = {}
@@ -79,7 +79,7 @@ def _events(kinds: dict[Path, str], host: str, zone: ZoneInfo, tally: Tally, *, 
 
 
 def _kind(path: Path) -> str:
-    """Return which of the modules reads a file; an empty one is a log that was just rotated. Raises SourceError."""
+    """Return which module reads a file; an empty one is a log that was just rotated. Raises SourceError."""
     if is_database(path):
         return "database"
     empty = True
@@ -91,7 +91,7 @@ def _kind(path: Path) -> str:
         empty = empty and not line.strip()
     if empty:
         return "log"
-    raise SourceError(f"{path}: nothing in it is fail2ban's. Known are: {KNOWN}")
+    raise SourceError(f"{path}: not a file of fail2ban's. Known formats: {KNOWN}")
 
 
 def _begins(path: Path, kind: str, zone: ZoneInfo) -> float:

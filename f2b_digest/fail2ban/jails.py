@@ -1,6 +1,6 @@
-"""What fail2ban itself says of its jails, and a ban in a scratch jail.
+"""Jails as fail2ban itself sees them, and a test ban in a scratch jail.
 
-No file of fail2ban's is changed here: what a jail would do is tried on a copy of the configuration.
+No file of fail2ban's is changed here: changes are tried on a copy of the configuration.
 """
 
 import ast
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 ACTION = "f2b-digest"
 SNIPPET = "jail.d/zz-f2b-digest.local"
-"""Below fail2ban's folder: the last file that fail2ban reads, so that "known" is what all others say."""
+"""In fail2ban's folder: the last file that fail2ban reads, so that "known/…" has the values of all others."""
 ADDRESS = "192.0.2.1"
-"""Set aside for documentation (RFC 5737); no jail that bans anything sees it."""
+"""A documentation address (RFC 5737); no real jail sees it."""
 PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")
-"""A store's path that needs no escape but % in fail2ban's configuration."""
+"""A store's path in which only % needs escaping in fail2ban's configuration."""
 NAMED = re.compile(r"^(?![ \t]*[#;]).*?(?:^|[\s=])f2b-digest(?:\.py)?[ \t]*(?:\[|$)", re.MULTILINE)
 HEAD = """\
 # Written by `f2b-digest setup`: each enabled jail does what it did, and records its bans. Run it again after enabling a
@@ -39,19 +39,19 @@ HEAD = """\
 ACTIONS_OF = re.compile(r"The jail .+ has the following actions:\n")
 PROPERTIES_OF = re.compile(r"The jail .+ has the following properties:\n")
 OPTIONS = ("dbpath", "store")
-"""What our Python action, and our shell action, call the store: no other action has either."""
+"""The store's option in our Python action and in our shell action; no other action has either."""
 PROMPT = "fail2ban> "
 PATIENCE = 30.0
-"""Seconds for the answers to one kind of question."""
+"""Timeout in seconds for the answers to one kind of question."""
 Commands = list[list[Any]]
-"""What fail2ban-client would tell the server of one jail."""
+"""What fail2ban-client would configure for one jail."""
 
 
-# ---- what the jails do
+# ---- actions of the jails
 
 
 def effective(folder: Path) -> dict[str, Commands]:
-    """Return what each enabled jail of a configuration does, as fail2ban reads it. Raises SetupError."""
+    """Return the actions of each enabled jail of a configuration, as fail2ban reads it. Raises SetupError."""
     jails: dict[str, Commands] = {}
     for line in Client("-c", folder)("-d").splitlines():
         if line.startswith("["):
@@ -64,12 +64,12 @@ def effective(folder: Path) -> dict[str, Commands]:
 
 
 def records(commands: Commands) -> bool:
-    """Say whether a jail has our action, the Python or the shell one, whatever its name there."""
+    """Return whether a jail has our action, the Python or the shell one, under any name."""
     return any(_is_ours(command) for command in commands)
 
 
 def records_to(commands: Commands, store: str) -> bool:
-    """Say whether a jail has the Python action with this store."""
+    """Return whether a jail has the Python action with this store."""
     return any(
         command[2:4] == ["addaction", ACTION] and len(command) > 5 and json.loads(command[5]).get("dbpath") == store
         for command in commands
@@ -93,18 +93,18 @@ class Jails:
     """For `SNIPPET`; empty where no jail needs it."""
     added: tuple[str, ...]
     present: tuple[str, ...]
-    """They have our action from elsewhere."""
+    """They have our action by other means."""
     refused: tuple[str, ...]
-    """Our line cannot be added from outside: theirs is set in a later file, or refers to known/action itself."""
+    """Our line cannot be added: their action is set in a later file, or uses known/action itself."""
 
 
 def plan_jails(folder: Path, store: str) -> Jails:
-    """Find the lines that add our action to every enabled jail and change nothing else, proven on a copy.
+    """Find the lines that add our action to every enabled jail and change nothing else, verified on a copy.
 
-    Raises SetupError where fail2ban cannot read its configuration as it stands.
+    Raises SetupError if fail2ban cannot read its current configuration.
     """
     if not PLAIN_PATH.fullmatch(store):
-        raise SetupError(f"store {store}: such a path cannot stand in fail2ban's configuration")
+        raise SetupError(f"store {store}: this path cannot be used in fail2ban's configuration")
     with _scratch_folder() as scratch:
         copy = Path(scratch) / "fail2ban"
         try:
@@ -119,7 +119,7 @@ def plan_jails(folder: Path, store: str) -> Jails:
         if not _only_adds(copy, before, missing, store):
             added = [jail for jail in missing if _only_adds(copy, before, [jail], store)]
             if not _only_adds(copy, before, added, store):
-                raise SetupError(f"{folder}: our action cannot be added to {', '.join(added)} together")
+                raise SetupError(f"{folder}: cannot add the f2b-digest action to {', '.join(added)} together")
     return Jails(
         _snippet(added, store) if added else "", tuple(added),
         tuple(jail for jail in before if jail not in missing), tuple(jail for jail in missing if jail not in added),
@@ -131,11 +131,11 @@ def _scratch_folder() -> "tempfile.TemporaryDirectory[str]":
         return tempfile.TemporaryDirectory(prefix="f2b-digest-", ignore_cleanup_errors=True)
     except OSError as refused:
         reason = f"{refused.filename}: {refused.strerror}" if refused.filename else refused.strerror
-        raise SetupError(f"no temporary folder can be made ({reason}): set TMPDIR to a folder with room") from None
+        raise SetupError(f"cannot create a temporary folder ({reason}): set TMPDIR to a folder with room") from None
 
 
 def action_line(store: str) -> str:
-    """Return the line that a jail takes our action by."""
+    """Return the line that adds our action to a jail."""
     return f'{ACTION}.py[dbpath="{store.replace("%", "%%")}"]'
 
 
@@ -145,7 +145,7 @@ def _snippet(jails: Sequence[str], store: str) -> str:
 
 
 def _only_adds(copy: Path, before: dict[str, Commands], jails: Sequence[str], store: str) -> bool:
-    """Say whether our lines for these jails add one action to each of them and change nothing else."""
+    """Return whether our lines for these jails add one action to each of them and change nothing else."""
     (copy / SNIPPET).write_text(_snippet(jails, store), encoding="utf-8")
     try:
         after = effective(copy)
@@ -188,8 +188,8 @@ def mail_options(folder: Path) -> dict[str, str]:
 def stores(client: Client, jails: Sequence[str]) -> dict[str, str | None]:
     """Return the store that each of these running jails records to; None where it has no action of ours.
 
-    Our actions are told by their options, for `actname` gives an action any name. Only options that are there are asked
-    for: what fail2ban does not know is an error in its log. Raises SetupError.
+    Our actions are recognized by their options, as `actname` can rename them. Only existing options are asked
+    for: anything else is an error in fail2ban's log. Raises SetupError.
     """
     listed = _ask(client, [("get", jail, "actions") for jail in jails])
     actions = [(jail, name) for jail, answer in zip(jails, listed, strict=True) for name in _after(ACTIONS_OF, answer)]
@@ -206,31 +206,31 @@ def stores(client: Client, jails: Sequence[str]) -> dict[str, str | None]:
 
 
 def _after(head: re.Pattern[str], answer: str) -> list[str]:
-    """Return the names of a list; none where the answer is another one ("No actions for …")."""
+    """Return the names of a list; none for other answers ("No actions for …")."""
     found = head.match(answer)
     return [name.strip() for name in answer[found.end() :].split(",") if name.strip()] if found else []
 
 
 def _ask(client: Client, questions: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the answers to questions; one program asks them all. Raises SetupError."""
+    """Return the answers to questions, asked in one session. Raises SetupError."""
     if not questions:
         return []
     lines = "".join(shlex.join(question) + "\n" for question in questions)
     said = client.converse(lines, PATIENCE).split(PROMPT)[1 : len(questions) + 1]
     if len(said) != len(questions):
-        raise SetupError("fail2ban-client did not answer each question: is fail2ban just stopping?")
+        raise SetupError("fail2ban-client gave an incomplete answer: is fail2ban stopping?")
     return [answer.strip() for answer in said]
 
 
 def try_a_ban(client: Client, action: Path, folder: Path, has_ban: Callable[[Path, str], bool]) -> None:
     """Ban a documentation address in a scratch jail that has no other action than ours, and find it in a scratch store.
 
-    The store is made, and taken away, below `folder`: where the real one is. `has_ban` says whether a store has a ban
+    The store is created and removed below `folder`, where the real one is. `has_ban` says whether a store has a ban
     of an address. Raises SetupError.
     """
     with tempfile.TemporaryDirectory(prefix="setup-", dir=folder, ignore_cleanup_errors=True) as scratch:
         store = f"{scratch}/bans.sqlite3"
-        if SCRATCH_JAIL in client.jails():  # of a setup that was killed
+        if SCRATCH_JAIL in client.jails():  # left by a killed setup
             client.succeeds("stop", SCRATCH_JAIL)
         client("add", SCRATCH_JAIL, "polling")
         try:
@@ -240,7 +240,7 @@ def try_a_ban(client: Client, action: Path, folder: Path, has_ban: Callable[[Pat
             until = time.monotonic() + 5
             while not has_ban(Path(store), ADDRESS):
                 if time.monotonic() > until:
-                    raise SetupError(f"a ban in a scratch jail did not reach {store}: see fail2ban's log")
+                    raise SetupError(f"a test ban in a scratch jail did not reach {store}: see fail2ban's log")
                 time.sleep(0.05)
             client("set", SCRATCH_JAIL, "unbanip", ADDRESS)
         finally:
@@ -249,7 +249,7 @@ def try_a_ban(client: Client, action: Path, folder: Path, has_ban: Callable[[Pat
 
 @contextmanager
 def scratch_server() -> Iterator[Client]:
-    """Give a fail2ban server with no jail and a configuration of its own, for a machine where none runs."""
+    """Run a fail2ban server without jails and with its own configuration, for a machine where none runs."""
     with _scratch_folder() as scratch:
         folder = Path(scratch)
         settings = {"loglevel": "INFO", "logtarget": folder / "log", "dbfile": "None", "syslogsocket": "auto"}

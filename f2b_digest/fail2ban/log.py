@@ -1,8 +1,8 @@
-"""fail2ban's log as events: bans, prolongations, unbans, starts and stops. How a line looks stands in `log_lines`.
+"""fail2ban's log as events: bans, prolongations, unbans, starts and stops. Lines are parsed in `log_lines`.
 
-A log has no log lines and no user names. Failures are counted by its "Found" lines, and unknown where it has none. How
-long a ban lasts, its prolongation tells, or its unban, or else how long those of its jail last. A start restores
-bans: these are no new ones.
+A log has no matched lines and no user names. Failures are counted by its "Found" lines, and unknown without them. The
+ban time is taken from the prolongation, or the unban, or else from the jail's other bans. A start restores
+bans: these are not new ones.
 """
 
 import re
@@ -20,21 +20,21 @@ from f2b_digest.model.event import Event
 _INCREASE = re.compile(r"(.*) \(\d+ # (.*) -> .*\)", re.DOTALL)
 _UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _STOPPING = 60.0
-"""Seconds before a jail's stop in which it unbans whatever it will restore at its start."""
+"""Seconds before a jail's stop in which it unbans what it restores at its start."""
 _RESTORING = 300.0
-"""Seconds after a jail's start in which fail2ban 0.9 restores bans; it calls that a ban too."""
+"""Seconds after a jail's start in which fail2ban 0.9 restores bans; it logs them as bans too."""
 MOST_OPEN = 100_000
-"""Bans that wait for their end, which tells their time: then the oldest goes without."""
+"""Maximum number of bans held back for their unban, which gives their time; beyond, the oldest is released without."""
 
 _Key = tuple[str, str]
 """Jail and id."""
 
 
 class Reader:
-    """Reads the files of one log, the oldest first: what a file leaves open, the next one may tell."""
+    """Reads the files of one log, the oldest first: open bans may end in the next file."""
 
     def __init__(self, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> None:
-        """Begin with the first file; `history` and `host` are the events'."""
+        """Start with the first file; `history` and `host` are the events'."""
         self._host, self._zone, self._tally, self._history = host, zone, tally, history
         self._open: dict[_Key, Event] = {}
         self._last: dict[_Key, float] = {}
@@ -47,13 +47,13 @@ class Reader:
         self._new_jail = ""
 
     def read(self, path: Path) -> Iterator[Event]:
-        """Yield events of one file; a ban whose time nothing told yet waits. Raises SourceError."""
+        """Yield events of one file; a ban whose time is still unknown is held back. Raises SourceError."""
         for line in log_lines.read(path, self._zone, self._tally, self._found):
             if line.jail != recorder.SCRATCH_JAIL:
                 yield from self._events(line)
 
     def rest(self) -> Iterator[Event]:
-        """Yield what waited, after the last file."""
+        """Yield the bans held back, after the last file."""
         for event in self._unbans.rest():
             yield from self._ended(event)
         for key in list(self._open):
@@ -97,7 +97,7 @@ class Reader:
             yield self._decided(next(iter(self._open)), None)
 
     def _is_restored(self, key: _Key, at: float) -> bool:
-        """Return whether a "Ban" is one of fail2ban 0.9 that goes on: nothing was found of it since the start."""
+        """Return whether a "Ban" is one restored by fail2ban 0.9: it has no failures since the start."""
         recently = at - self._started.get(key[0], 0.0) < _RESTORING
         return self._version == "0.9" and recently and (key[0].encode(), key[1].encode()) not in self._found
 
@@ -116,17 +116,17 @@ class Reader:
             self._early[jail, ip] = bantime, at
 
     def _lasts(self, key: _Key, bantime: int | None, at: float) -> Iterator[Event]:
-        """Yield a ban that waits, and its prolongation."""
+        """Yield a ban held back, and its prolongation."""
         yield self._decided(key, bantime)
         yield self._event("prolong", *key, self._last[key], at, bantime=bantime)
 
     def _late(self, key: _Key) -> Event:
-        """Return a prolongation whose ban no line followed: it is of the one before, if there was one."""
+        """Return a prolongation without a following ban line: it belongs to the previous ban, if any."""
         bantime, at = self._early.pop(key)
         return self._event("prolong", *key, self._last.get(key, at), at, bantime=bantime)
 
     def _ended(self, unban: Event) -> Iterator[Event]:
-        """Yield an unban, after its ban, whose time it tells."""
+        """Yield an unban, after its ban, whose time it determines."""
         key = unban.jail, unban.ip
         ban = self._open.get(key)
         if ban is not None and ban.at <= unban.recorded_at:
@@ -136,7 +136,7 @@ class Reader:
         yield unban
 
     def _decided(self, key: _Key, bantime: int | None) -> Event:
-        """Return a ban that waited, with its time; without one, with what is usual in its jail."""
+        """Return a ban held back, with its time, by default the usual one of its jail."""
         return self._open.pop(key)._replace(bantime=self._times.usual(key[0]) if bantime is None else bantime)
 
     def _changed(self, kind: str, jail: str, at: float) -> Event:
@@ -146,7 +146,7 @@ class Reader:
         return self._event(kind, jail, "", at, at)
 
     def _configured(self, line: Line) -> None:
-        """Take note of what a start of fail2ban tells of itself."""
+        """Process a line about the start of fail2ban."""
         if line.kind == "version":
             self._version = line.text
         elif line.kind == "new":
@@ -165,7 +165,7 @@ class Reader:
 
 
 class _Unbans:
-    """Unbans that wait until it is known whether they end their bans: a start restores what a stop unbanned."""
+    """Unbans held back until it is known whether they ended their bans: a start restores what a stop unbanned."""
 
     def __init__(self) -> None:
         self._young: dict[str, list[Event]] = {}
@@ -173,17 +173,17 @@ class _Unbans:
         self._started: dict[str, dict[str, Event]] = {}
 
     def wait(self, unban: Event) -> None:
-        """Take an unban in."""
+        """Hold an unban back."""
         self._young.setdefault(unban.jail, []).append(unban)
 
     def older(self, jail: str, before: float) -> Iterator[Event]:
-        """Yield a jail's unbans from before a time (UTC epoch seconds), which no stop made."""
+        """Yield a jail's unbans from before a time (UTC epoch seconds) that no stop caused."""
         held = self._young.get(jail, [])
         while held and held[0].recorded_at < before:
             yield held.pop(0)
 
     def of(self, jail: str, ip: str) -> list[Event]:
-        """Return the unbans of an id that is banned anew: no stop made them."""
+        """Return the unbans of an id that is banned again: no stop caused them."""
         held = self._young.get(jail, [])
         found = [event for event in held if event.ip == ip]
         if found:
@@ -191,22 +191,22 @@ class _Unbans:
         return found
 
     def changed(self, jail: str, kind: str) -> None:
-        """Take note of a jail's start or stop."""
+        """Process a jail's start or stop."""
         if kind == "stop":
             self._stopped.setdefault(jail, {}).update({event.ip: event for event in self._young.pop(jail, ())})
         else:
             self._started.setdefault(jail, {}).update(self._stopped.pop(jail, {}))
 
     def restored(self, jail: str, ip: str) -> None:
-        """Take note that a ban goes on."""
+        """Process a restored ban."""
         self._started.get(jail, {}).pop(ip, None)
 
     def is_by_a_stop(self, unban: Event) -> bool:
-        """Return whether a stop made an unban, which says nothing of the ban's time then."""
+        """Return whether a stop caused an unban, which then does not give the ban's time."""
         return unban.ip in self._started.get(unban.jail, {})
 
     def rest(self) -> Iterator[Event]:
-        """Yield what no start restored; not what was unbanned at a stop without a start: that one is still to come."""
+        """Yield unbans that no start undid, except those at a stop whose start is still to come."""
         for held in self._young.values():
             yield from held
         for started in self._started.values():

@@ -1,8 +1,8 @@
-"""The forms of a line of fail2ban's log, and its time. What lines mean together stands in `log`.
+"""Parsing single lines of fail2ban's log, and their times. Sequences of lines are interpreted in `log`.
 
 Written by fail2ban 0.6 and later: to a file, by syslog, journal or Docker, and printed by journalctl, `docker compose
-logs` or grep. The text of a line was chosen by an attacker, who may write what looks like a line of fail2ban's into the
-log of another program. So a line counts only if all that stands before "fail2ban." is of a known form.
+logs` or grep. The text of a line can be chosen by an attacker, who may place what looks like a line of fail2ban's in
+the log of another program. So a line is accepted only if everything before "fail2ban." has a known form.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ _PLAIN = re.compile(
     rb"(\d{4}-\d\d-\d\d) (\d\d:\d\d):(\d\d),(\d+) fail2ban\.[a-z]+ *\[\d+\]: [A-Z]+ +"
     rb"\[([^\]]*)\] (Ban|Unban) ([^\r\n]*)\s*$"
 )
-"""Nearly all lines that count have one of these forms, for which the other expressions take five times as long."""
+"""Fast path: nearly all relevant lines have one of these forms; the other expressions take five times as long."""
 _OLDEST = re.compile(
     rb"(?P<prefix>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) [A-Z]+: (?P<jail>[\w-]+): (?P<verb>Ban|Unban) (?P<text>\S+)\s*$"
 )
@@ -54,8 +54,10 @@ _KINDS = {
     b"started": "start", b"stopped": "stop",
 }  # fmt: skip
 _HINTS = (b"an ", b"Found ", b"Jail '", b"jail '", b"anTime", b"2ban v")
-"""One of these is in each line that counts; to look for them costs a tenth of an expression."""
+"""Fast path: each relevant line contains one of these; searching them costs a tenth of an expression."""
 _LIKE_A_BAN = re.compile(rb"(?<!Restore )(?<!Repeal )\b(?:Ban|Unban) +(?:[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]+|\S+\s*$)")
+_ALREADY = re.compile(rb"\[([^\]]*)\] (.*) already banned\s*$", re.DOTALL)
+_OF_AN_ADDRESS = ("found", "ban", "unban", "prolong", "restore")
 _DATE_FOUND = re.compile(rb" - \d{4}-\d\d-\d\d [\d:.,]+$")
 _ISO = re.compile(
     rb"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d):(\d\d)(?:[.,](\d+))?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?= |$))?(?!\S)"
@@ -65,16 +67,16 @@ _EPOCH = re.compile(rb"(?<![\d.])(\d{10}\.\d+)")
 _YEAR = re.compile(rb"(?: - |-> )(\d{4}-\d\d-\d\d)")
 _MONTHS = tuple(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
 _AGAIN = 60
-"""Seconds by which a line may be older than the one before; more, in the hour that comes twice, is its second time."""
+"""Seconds by which a line may be older than the previous one; if more, in the repeated hour, it is the second pass."""
 
 
 class Line(NamedTuple):
-    """One line that counts."""
+    """A relevant line."""
 
     kind: str
     """"ban", "unban", "prolong", "restore", "start", "stop", "new" (jail), "bantime" or "version"."""
     jail: str
-    """"" for "bantime" and "version", which follow the jail or the server that they are of."""
+    """"" for "bantime" and "version", which follow the line of their jail or server."""
     text: str
     """What was banned; a number of seconds; a version like "0.9"."""
     at: float
@@ -82,19 +84,19 @@ class Line(NamedTuple):
 
     @property
     def key(self) -> tuple[bytes, bytes]:
-        """Jail and id, as failures are counted by."""
+        """Jail and id, the key for counting failures."""
         return self.jail.encode(), self.text.encode()
 
 
 def is_line(line: bytes) -> bool:
-    """Return whether a line is one of fail2ban's own log, of whichever kind and form."""
+    """Return whether a line is from fail2ban's own log, in any form."""
     return _HEAD.match(line) is not None or _OLDEST.match(line) is not None
 
 
 def read(path: Path, zone: ZoneInfo, tally: Tally, failures: dict[tuple[bytes, bytes], int]) -> Iterator[Line]:
-    """Yield the lines that count; those that look like a ban and are not understood are counted in `tally`.
+    """Yield the relevant lines; those that look like a ban but cannot be parsed are counted in `tally`.
 
-    Failures that were found are added up in `failures`, by jail and id in UTF-8. Times without a zone are in `zone`.
+    Failures are summed in `failures`, by jail and id in UTF-8. Times without a zone are in `zone`.
     Raises SourceError.
     """
     clock = _Clock(path, zone, tally)
@@ -120,7 +122,7 @@ def read(path: Path, zone: ZoneInfo, tally: Tally, failures: dict[tuple[bytes, b
 
 
 def _understood(path: Path, line: bytes, clock: "_Clock", tally: Tally) -> Line | None:
-    """Return a line that counts, or None."""
+    """Return a relevant line, or None."""
     if plain := _PLAIN.match(line):
         *stamp, jail, verb, text = plain.groups()
         at = clock.at(*stamp)
@@ -143,11 +145,33 @@ def _understood(path: Path, line: bytes, clock: "_Clock", tally: Tally) -> Line 
     return found
 
 
-def first_time(path: Path, zone: ZoneInfo) -> float:
-    """Return the time of a log's first line, in UTC epoch seconds; 0 where it has none, or cannot be read."""
+def failures_and_bans(path: Path, start: int = 0) -> Iterator[Line]:
+    """Yield the failures that were found, and all that tells that somebody is banned, also the kind "already".
+
+    From a place in the file on (bytes); times without a zone are this system's. Raises SourceError.
+    """
+    clock, tally = _Clock(path, None, Tally()), Tally()
+    for line in lines_of(path, start):
+        if b"] Found " in line and (found := _PLAIN_FOUND.match(line)):
+            at = clock.at(line[:10], line[11:16], line[17:19], line[20:23])
+            if at is not None:
+                yield Line("found", _text(found[1]), _text(found[2]), at)
+        elif any(hint in line for hint in _HINTS):
+            each = _understood(path, line, clock, tally)
+            if each is not None and each.kind in _OF_AN_ADDRESS:
+                yield each
+        elif b" already banned" in line and (head := _HEAD.match(line)) and (told := _ALREADY.match(line, head.end())):
+            yield Line("already", _text(told[1]), _text(told[2]), clock.seconds(head["prefix"]) or 0.0)
+
+
+def first_time(path: Path, zone: ZoneInfo | None, start: int = 0) -> float:
+    """Return the time of a log's first line, in UTC epoch seconds; 0 where it has none, or cannot be read.
+
+    With `start`, in bytes, of the first line after that.
+    """
     clock = _Clock(path, zone, Tally())
     with contextlib.suppress(TornError):
-        for line in lines_of(path):
+        for line in lines_of(path, start):
             head = _HEAD.match(line) or _OLDEST.match(line)
             if head:
                 return clock.seconds(head["prefix"]) or 0.0
@@ -159,7 +183,7 @@ def _line(message: re.Match[bytes], component: bytes, at: float) -> Line | None:
     if groups["verb"]:
         kind, text = _KINDS[groups["verb"]], groups["text"]
         if kind == "found":
-            if not component.startswith(b"filter"):  # the observer tells the same failure again
+            if not component.startswith(b"filter"):  # the observer logs the same failure again
                 return None
             text = _DATE_FOUND.sub(b"", text.rstrip())
         return Line(kind, _text(groups["jail"]), _text(text), at)
@@ -177,9 +201,10 @@ def _text(value: bytes) -> str:
 
 
 class _Clock:
-    """The times of one file to UTC; a minute is worked out once, for the lines of one are many."""
+    """Converts the times of one file to UTC; each minute is converted once."""
 
-    def __init__(self, path: Path, zone: ZoneInfo, tally: Tally) -> None:
+    def __init__(self, path: Path, zone: ZoneInfo | None, tally: Tally) -> None:
+        """Take times without a zone for those of `zone`; None is this system's."""
         self._path, self._zone, self._tally = path, zone, tally
         self._minutes: dict[tuple[bytes, bytes, bytes], tuple[float, float]] = {}
         self._before = 0.0
@@ -187,15 +212,15 @@ class _Clock:
         self._month = 0
 
     def saw(self, line: bytes) -> None:
-        """Take note of the time of a line that begins with one."""
+        """Record the time of a line that begins with one."""
         at = self.seconds(line[:24])
         if at is not None:
             self._tally.saw(at)
 
     def seconds(self, prefix: bytes) -> float | None:
-        """Return the epoch seconds of a line, or None for what is no time. In the hour that comes twice, time goes on.
+        """Return the epoch seconds of a line, or None if invalid. In the repeated hour, time goes on.
 
-        Of several times, one with a zone counts; else the last one, which is fail2ban's own.
+        Of several times, one with a zone is used; else the last one, which is fail2ban's own.
         """
         stamps = _ISO.findall(prefix)
         if stamps:
@@ -224,7 +249,7 @@ class _Clock:
         return at + int(second) + (float(b"0." + fraction) if fraction else 0.0)
 
     def _day(self, month: bytes, day: bytes) -> bytes:
-        """Return a date with its year, which syslog leaves out: it goes on where the months begin again."""
+        """Return a date with its year, which syslog omits: it increases where the months wrap."""
         number = _MONTHS.index(month) + 1
         if not self._year:
             self._year = _first_year(self._path, self._tally)
@@ -234,7 +259,7 @@ class _Clock:
         return f"{self._year}-{number:02}-{int(day):02}".encode()
 
 
-def _both(local: datetime, zone: tzinfo) -> tuple[float, float]:
+def _both(local: datetime, zone: tzinfo | None) -> tuple[float, float]:
     return local.replace(tzinfo=zone).timestamp(), local.replace(tzinfo=zone, fold=1).timestamp()
 
 
@@ -251,7 +276,7 @@ def _zone(offset: bytes) -> tzinfo | None:
 def _first_year(path: Path, tally: Tally) -> int:
     """Return the year of a file's first line of syslog's.
 
-    A failure that was found, and an increased ban time, bear a whole date. Without any, the last line is taken to be
+    "Found" lines and increased ban times have a full date. Without any, the last line is assumed to be
     not younger than the file, and a note says so.
     """
     month, day, turns = 0, 0, 0
@@ -269,5 +294,5 @@ def _first_year(path: Path, tally: Tally) -> int:
             return year - turns - (apart < -6) + (apart > 6)
     last = modified(path) + timedelta(days=1)
     year = last.year - ((month, day) > (last.month, last.day))
-    tally.notes.append(f"{path}: its dates have no year; the last one is taken to be of {year}")
+    tally.notes.append(f"{path}: its dates have no year; assuming the last one is from {year}")
     return year - turns

@@ -1,4 +1,4 @@
-"""The files in which fail2ban's mailing actions keep the bans that they have not mailed yet, one a line.
+"""Buffer files of fail2ban's mailing actions: bans not mailed yet, one per line.
 
 sendmail-buffered and mail-buffered write "`date`: <ip> (<failures> failures)": without a jail, and in the words of the
 system's locale. A home-made action for a mail by cron writes "`date`: <jail> ban <ip> after <failures> failure(s)".
@@ -25,16 +25,16 @@ _DATES = (
 )  # fmt: skip
 """What `date` prints in the C locale and in English ones, without the zone's name."""
 JAIL = "unknown"
-"""The file of fail2ban's own actions does not say which jail it was."""
+"""The jail, which the files of fail2ban's own actions do not contain."""
 
 
 def is_line(line: bytes) -> bool:
-    """Say whether a line is one of these files."""
+    """Return whether a line is from such a file."""
     return _LINE.fullmatch(line.decode("utf-8", "replace")) is not None
 
 
 def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) -> Iterator[Event]:
-    """Yield the bans of one file; lines that are not understood are counted in `tally`. Raises SourceError."""
+    """Yield the bans of one file; lines that cannot be parsed are counted in `tally`. Raises SourceError."""
     for line in lines_of(path):
         tally.lines += 1
         found = _LINE.fullmatch(line.decode("utf-8", "backslashreplace"))
@@ -51,7 +51,7 @@ def read(path: Path, host: str, zone: ZoneInfo, tally: Tally, *, history: bool) 
 
 
 def _time(text: str, zone: ZoneInfo) -> float | None:
-    """Return the epoch seconds of what `date` printed; the zone's name in it is taken for the one given."""
+    """Return the epoch seconds of what `date` printed; the zone's name is ignored in favour of the given zone."""
     try:
         moment = datetime.fromisoformat(text.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()

@@ -1,4 +1,4 @@
-"""The running fail2ban-server, asked for what a digest says beside its bans: which jails run, whom they ignore."""
+"""Queries to the running fail2ban-server: which jails run, and whom they ignore."""
 
 import ast
 import json
@@ -11,18 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import NamedTuple
 
 from f2b_digest.fail2ban.client import Client, NoAnswerError, NoProgramError
 from f2b_digest.model.host_context import AnyNetwork
 
 log = logging.getLogger(__name__)
 DEADLINE = 15.0
-"""Seconds for all questions together: on a small or busy computer, each of the programs takes two to start."""
+"""Deadline in seconds for all questions: on a small or busy machine, each program takes two to start."""
 AT_ONCE = 3.0
-"""Seconds for a question that a person waits for."""
+"""Deadline in seconds for an interactive question."""
 QUESTIONS = ("ignoreip", "bantime.increment", "actions")
+LOG_QUESTIONS = ("get logtarget", "get loglevel")
 OPTIONS = ("dbpath", "store")
-"""What our Python action, and our shell action, call the store: no other action has either."""
+"""The store's option in our Python action and in our shell action; no other action has either."""
 ACTION = "f2b-digest"
 PROMPT = "fail2ban> "
 _IGNORED = re.compile(r"^(?:\|-|`-) (\S+)$", re.MULTILINE)
@@ -31,27 +33,39 @@ _NO_SERVER = re.compile(r"Unable to contact server\. Is it running\?$")
 _REFUSED = "Connection refused"
 
 
+class LogTarget(NamedTuple):
+    """Where the server logs to; empty where nobody told."""
+
+    target: str = ""
+    """A file's path, or SYSLOG, SYSTEMD-JOURNAL, STDOUT…"""
+    level: str = ""
+
+
+NOT_TOLD = LogTarget()
+
+
 @dataclass(frozen=True)
 class Answers:
-    """What the server says; the fields are those of `HostContext`."""
+    """The server's answers; the fields are those of `HostContext`."""
 
     running: tuple[str, ...] | None
     ignored: tuple[AnyNetwork, ...] = ()
     increments: bool | None = None
     stores: tuple[str, ...] | None = None
-    """Absolute paths, links followed; None where nobody told."""
+    """Resolved absolute paths; None if unknown."""
+    log: LogTarget = NOT_TOLD
     asked: bool = True
-    """False where there is a fail2ban that did not tell everything; where it is down, its configuration tells it."""
+    """False if fail2ban answered only in part; if it is down, its configuration is used."""
 
 
 UNKNOWN = Answers(None)
 
 
 def ask(client: Client) -> Answers:
-    """Ask within the deadline. A server that does not run has no jails; one that we may not ask is unknown.
+    """Ask within the deadline. A server that is down has no jails; one that we may not ask is unknown.
 
-    Where the server does not tell (to other users than root, it does not), its configuration does, but for what runs.
-    Four programs are run, however many jails there are: each takes a fifth of a second to start. Only what exists is
+    If the server does not answer (it does so to root only), its configuration is used, except for what runs.
+    Four programs are run, whatever the number of jails: each takes 0.2 s to start. Only what exists is
     asked for: fail2ban logs any other question as an error.
     """
     until = time.monotonic() + DEADLINE
@@ -63,28 +77,30 @@ def ask(client: Client) -> Answers:
         log.info("fail2ban does not answer: %s", silence.reason)
         return _configured(client, () if _is_down(silence.reason) else None, until)
     try:
-        said = _each(client, [f"get {shlex.quote(jail)} {what}" for jail in jails for what in QUESTIONS], until)
+        questions = [f"get {shlex.quote(jail)} {what}" for jail in jails for what in QUESTIONS]
+        *said, target, level = _each(client, [*questions, *LOG_QUESTIONS], until)
         stores = _stores(client, jails, said[2 :: len(QUESTIONS)], until)
     except NoAnswerError:
         log.info("fail2ban did not answer everything", exc_info=log.isEnabledFor(logging.DEBUG))
         return Answers(jails, asked=False)
-    return Answers(jails, _networks("\n".join(said)), _increments(said, len(jails)), stores)
+    logged = LogTarget(target.rpartition("`- ")[2], level.rpartition(" ")[2].strip("'"))
+    return Answers(jails, _networks("\n".join(said)), _increments(said, len(jails)), stores, logged)
 
 
 def _each(client: Client, questions: Sequence[str], until: float) -> list[str]:
-    """Return the answer to each question, asked of one program. Raises NoAnswerError."""
+    """Return the answer to each question, asked in one session. Raises NoAnswerError."""
     if not questions:
         return []
     said = client.converse("".join(f"{each}\n" for each in questions), max(until - time.monotonic(), 0.1))
     answers = [text.strip() for text in said.split(PROMPT)[1:]]
     if len(answers) < len(questions):
-        reason = "fewer answers than questions"
+        reason = "incomplete reply"
         raise NoAnswerError(reason, reason)
     return answers[: len(questions)]
 
 
 def _stores(client: Client, jails: Sequence[str], actions: Sequence[str], until: float) -> tuple[str, ...]:
-    """Return where the actions of the running jails record to: an action of ours has the option of its store."""
+    """Return where the actions of the running jails record to: our actions have a store option."""
     pairs = [
         (shlex.quote(jail), shlex.quote(name.strip()))
         for jail, said in zip(jails, actions, strict=True)
@@ -106,7 +122,7 @@ def _paths(stores: Iterable[str]) -> tuple[str, ...]:
 
 
 def _configured(client: Client, running: tuple[str, ...] | None, until: float) -> Answers:
-    """Return what the configuration of the enabled jails says, as fail2ban reads it."""
+    """Return the same from the configuration of the enabled jails, as fail2ban reads it."""
     try:
         lines = client("-d", patience=max(until - time.monotonic(), 0.1)).splitlines()
     except NoAnswerError as silence:
@@ -115,16 +131,21 @@ def _configured(client: Client, running: tuple[str, ...] | None, until: float) -
     ignored: list[str] = []
     stores: list[str] = []
     increments = False
+    logged = LogTarget()
     for line in lines:
         match ast.literal_eval(line) if line.startswith("['set', ") else None:
             case ["set", _, "addignoreip", *entries]:
                 ignored += map(str, entries)
+            case ["set", "logtarget", target]:
+                logged = logged._replace(target=str(target))
+            case ["set", "loglevel", level]:
+                logged = logged._replace(level=str(level))
             case ["set", _, "bantime.increment", value]:
                 increments = increments or value is True
             case ["set", _, "addaction", _, _, str(options)]:
                 stores += filter(None, [json.loads(options).get("dbpath")])
     stores += [options["store"] for options in _shell_options(lines) if ACTION in options.get("actionban", "")]
-    return Answers(running, _parsed(ignored), increments, _paths(stores), asked=running is not None)
+    return Answers(running, _parsed(ignored), increments, _paths(stores), logged, asked=running is not None)
 
 
 def _shell_options(lines: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -138,9 +159,9 @@ def _shell_options(lines: Iterable[str]) -> Iterator[dict[str, str]]:
 
 
 def _is_down(reason: str) -> bool:
-    """Say whether fail2ban's words mean that no server runs, and not that this user cannot see it.
+    """Return whether fail2ban's message means that no server runs, rather than that this user cannot see it.
 
-    It says "Is fail2ban running?" of a socket in a folder that is closed to the user, too: we look ourselves.
+    It also says "Is fail2ban running?" of a socket in a folder closed to the user, so that is checked.
     """
     if _NO_SERVER.search(reason):
         return _REFUSED in reason
@@ -162,7 +183,7 @@ def _networks(said: str) -> tuple[AnyNetwork, ...]:
 
 
 def _parsed(entries: Iterable[str]) -> tuple[AnyNetwork, ...]:
-    """Return addresses and networks. Names are left out: nothing is resolved for a digest."""
+    """Return addresses and networks. Host names are skipped: nothing is resolved."""
     found: dict[AnyNetwork, None] = {}
     for entry in entries:
         try:
@@ -181,7 +202,7 @@ def _increments(said: Sequence[str], jails: int) -> bool | None:
 
 
 def ask_banned(client: Client, ips: Sequence[str]) -> str | None:
-    """Return what the running server says of some addresses, unparsed; None where it does not tell."""
+    """Return the running server's answer about some addresses, unparsed; None if there is none."""
     try:
         return client("banned", *ips, patience=AT_ONCE) if ips else None
     except NoAnswerError as silence:
@@ -190,7 +211,7 @@ def ask_banned(client: Client, ips: Sequence[str]) -> str | None:
 
 
 def banned(said: str, ips: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
-    """Return by address the jails that ban it, of what `ask_banned` got for them; None where that is not understood."""
+    """Return by address the jails that ban it, from the answer to `ask_banned`; None if it cannot be parsed."""
     try:
         lists = ast.literal_eval(said.strip())
         return {ip: tuple(str(jail) for jail in jails) for ip, jails in zip(ips, lists, strict=True)}

@@ -1,4 +1,4 @@
-"""fail2ban's own database, held as root and copied as whoever works on the store. Its rows are not read here."""
+"""A snapshot of fail2ban's own database, opened as root and copied as the store's owner. Rows are not read here."""
 
 import logging
 import os
@@ -13,17 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class Snapshot:
-    """The database as it was at one moment."""
+    """A consistent snapshot of the database."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, and keep fail2ban from writing to it until `copy`.
+        """Open it, and block fail2ban's writes until `copy`.
 
-        As root only where nobody else could put another file in its place; else `copy` opens it.
+        As root only if no other user could replace the file; else `copy` opens it.
         """
         self.path = path
         self.connection: sqlite3.Connection | None = None
         self.unseen = False
-        """There is one, and it cannot be looked at."""
+        """Whether it exists but cannot be read."""
         self.reason = ""
         """Why there is no connection."""
         changeable = privileges.changeable(path) if os.geteuid() == 0 else ""
@@ -39,7 +39,7 @@ class Snapshot:
     def _hold(self) -> None:
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):
-                self._passed_over("is no regular file")
+                self._passed_over("is not a regular file")
                 return
             connection = database.frozen(self.path)
         except FileNotFoundError as error:
@@ -50,7 +50,7 @@ class Snapshot:
             self.connection, self.unseen, self.reason = connection, False, ""
 
     def copy(self) -> None:
-        """Copy it into a temporary database of one's own, which ends with the process, and let fail2ban go on."""
+        """Copy it into a private temporary database, which ends with the process, and release fail2ban."""
         if self.unseen:
             self._hold()
         if self.connection is None:

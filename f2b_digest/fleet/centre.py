@@ -1,7 +1,7 @@
-"""The centre of a fleet as the place of digests: its outbox in PostgreSQL, and each report's events in a scratch store.
+"""A fleet's centre as source of digests: its outbox in PostgreSQL, and each report's events in a scratch store.
 
 Digests and deliveries are read and changed by the code that a host's store has (`Outbox`); two senders on two machines
-are kept apart by rows: one digest can follow another, one sender can claim a delivery.
+are serialized by rows: only one digest can follow another, only one sender can claim a delivery.
 """
 
 import json
@@ -26,9 +26,9 @@ from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store
 
 DAY = 86400.0
 SENT_LATELY = 3600.0
-"""Seconds for which bodies that were sent are in a scratch store: some channels tell no address twice in a while."""
+"""Seconds for which sent bodies are in a scratch store: some channels do not report an address twice in a while."""
 NAMED = 20
-"""Silent hosts that have a line of their own."""
+"""Number of silent hosts with their own line."""
 SCHEMA = "f2b"
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
@@ -37,10 +37,10 @@ LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
 
 
 class Centre(Outbox):
-    """An open centre, to be closed or used as a context manager. What PostgreSQL refuses becomes CentreError."""
+    """An open centre, to be closed or used as a context manager. PostgreSQL's errors become CentreError."""
 
     def __init__(self, address: str) -> None:
-        """Connect as the role of digests. Raises CentreError, with what to do where there is no centre."""
+        """Connect as the digests' role. Raises CentreError, with what to do if there is no centre."""
         self.path = Path("/") / SCHEMA  # the centre has no file
         self._engine = sa.create_engine(
             "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool,
@@ -97,14 +97,14 @@ class Centre(Outbox):
 
     @property
     def name(self) -> str:
-        """Say which database this is, without a secret."""
+        """Return which database this is, without secrets."""
         with self._reading() as connection:
             query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
             database, server = connection.execute(sa.text(query)).one()
         return f"postgresql, database {database} by {server}"
 
     def silences(self, now: float) -> list[str]:
-        """Return a line for each enrolled host that has not been heard for a day, or never since it was enrolled."""
+        """Return a line for each enrolled host that has been silent for a day, or since it was enrolled."""
         query = (
             "SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled, "
             "extract(epoch FROM max(s.seen_at))::float8 AS seen FROM f2b.host h LEFT JOIN f2b.store s USING (host) "
@@ -137,7 +137,7 @@ class Centre(Outbox):
 
     @contextmanager
     def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["ReportStore"]:
-        """Give a scratch store of what a report has not sealed, and what that is compared with, as of one moment."""
+        """Yield a scratch store with a snapshot of a report's pending events and their baseline."""
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
@@ -150,7 +150,7 @@ class Centre(Outbox):
     def _archive(
         self, connection: sa.Connection, report: str, before: int, now: float
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the rows of digests and deliveries that a report's next digest tells of, or is paced by."""
+        """Return the rows of digests and deliveries that a report's next digest needs."""
         names = ", ".join(field.name for field in fields(Sealed))
         newest = f"SELECT {names} FROM f2b.digest WHERE report = :report ORDER BY id DESC LIMIT 20"
         digests = [dict(row) for row in connection.execute(sa.text(newest), {"report": report}).mappings()]
@@ -174,7 +174,7 @@ class Centre(Outbox):
     # ---- sealing
 
     def seal_of(self, taken: Sequence[End], selection: Selection, **sealed: Any) -> bool:
-        """Seal as `seal` does, with the vector of what is taken in the same transaction."""
+        """Seal like `seal`, and store the vector of taken events in the same transaction."""
         self._taken = taken
         try:
             return self.seal(selection, **sealed)
@@ -195,14 +195,14 @@ class Centre(Outbox):
         )
 
     def ran(self, reports: Sequence[str], now: float) -> None:
-        """Note that reports were sent now; another sender may just note the same."""
+        """Record that reports were sent now; another sender may do so at the same time."""
         with suppress(sa.exc.IntegrityError):
             super().ran(reports, now)
 
     # ---- pruning
 
     def prune(self, keep: float, reports: Mapping[str, Sequence[str]]) -> list[str]:
-        """Make the next partitions, and drop those that are older than `keep` seconds and told; return what was done.
+        """Create the next partitions, and drop those older than `keep` seconds and reported; return what was done.
 
         `reports` holds each report's patterns of hosts.
         """
@@ -216,7 +216,7 @@ class Centre(Outbox):
 
 
 def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> list[End]:
-    """Return how far a report has come with each store of the hosts that it takes in."""
+    """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
 
@@ -234,7 +234,7 @@ def _belonging(text: str) -> Belonging | None:
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
-        raise CentreError("the centre is not at this program's schema: f2b-digest fleet init", away=False)
+        raise CentreError("the centre's schema is older than this program: run f2b-digest fleet init", away=False)
 
 
 class ReportStore(Store):
@@ -247,14 +247,14 @@ class ReportStore(Store):
         self._ends = ends
 
     def judged(self) -> dict[str, Belonging]:
-        """Return the ids of what is pending that a host took for its own side, and why; a host may say anything."""
+        """Return the pending ids that hosts classified as own, and why; the host's data is untrusted."""
         return {ip: said for ip, own in verdicts(self.path) if (said := _belonging(own))}
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
         messages: Sequence[tuple[str, Message]],
     ) -> bool:  # fmt: skip
-        """Mark what the selection holds as taken, at the centre; false if another sender was faster."""
+        """Mark the selection as taken at the centre; false if another sender was first."""
         taken = vector(self.path, self._ends, selection.last_id)
         return self._centre.seal_of(
             taken, selection, stamp=stamp, document=document, start=start, end=end, messages=messages

@@ -1,4 +1,4 @@
-"""A connection to a fleet's centre: TLS that is verified, deadlines, and refusals in words. No query stands here."""
+"""Connections to a fleet's centre: verified TLS, deadlines, and readable errors. No queries here."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from f2b_digest.errors import CentreError, ConfigurationError
 
 CONNECT_SECONDS = 10
 DEADLINE = 70
-"""Seconds for a connection, or an answer, until it is given up; the server gives a statement up after 60."""
+"""Timeout in seconds for a connection, or an answer; the server's statement timeout is 60."""
 _PATIENCE = {
     "connect_timeout": CONNECT_SECONDS,
     "tcp_user_timeout": 30_000,
@@ -22,42 +22,44 @@ _PATIENCE = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-"""What libpq is told of connections that are cut, in seconds, and one in milliseconds."""
+"""libpq's keepalive settings, in seconds, and one in milliseconds."""
 AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where systems keep the authorities that they trust (libpq knows no place of its own before version 16)."""
+"""System CA bundles (libpq has no default before version 16)."""
 _UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "options", "krbsrvname")
-"""What an address must not say: TLS is not for choosing."""
+"""Parameters not allowed in an address: TLS cannot be weakened."""
 
 
 def parameters(address: str) -> dict[str, Any]:
     """Return the parts of an address like postgresql://login@host:5432/database. Raises ConfigurationError."""
     if not address.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(["a centre's address begins with postgresql://"])
+        raise ConfigurationError(["a centre's address must begin with postgresql://"])
     try:
         parts = conninfo_to_dict(address)
-    except psycopg.ProgrammingError:  # its text holds the address, and with it a password
-        raise ConfigurationError(["this is no address like postgresql://login@centre.example.org/f2b_digest"]) from None
+    except psycopg.ProgrammingError:  # its text contains the address, maybe with a password
+        raise ConfigurationError(
+            ["the address must look like postgresql://login@centre.example.org/f2b_digest"]
+        ) from None
     for key in _UNSAFE:
         if key in parts and parts[key] != "verify-full":
-            raise ConfigurationError([f"{key} cannot be chosen in a centre's address: TLS is always used and verified"])
+            raise ConfigurationError([f"{key} is not allowed in a centre's address: TLS is always used and verified"])
     return parts
 
 
 def is_local(parts: dict[str, Any]) -> bool:
-    """Say whether an address is a socket of this machine, where there is no network that somebody could listen to."""
+    """Return whether an address is a socket of this machine, so that no network is involved."""
     return all(host.startswith(("/", "@")) for host in str(parts.get("host") or "/").split(","))
 
 
 def system_authorities() -> str:
-    """Return the file of the authorities that this system trusts. Raises ConfigurationError."""
+    """Return the system's CA bundle. Raises ConfigurationError."""
     found = next((name for name in AUTHORITIES if Path(name).exists()), None)
     if found is None:
-        raise ConfigurationError(["this system has no file of trusted authorities: apt install ca-certificates"])
+        raise ConfigurationError(["no CA certificates on this system: apt install ca-certificates"])
     return found
 
 
@@ -84,7 +86,7 @@ def connect(address: str, secrets: dict[str, str | None] | None = None) -> Itera
 
 
 def ask(connection: psycopg.Connection, query: LiteralString, values: tuple[object, ...]) -> tuple[Any, ...]:
-    """Return the first row of an answer. Raises CentreError, after the `DEADLINE` too."""
+    """Return the first row of a result. Raises CentreError, also after the `DEADLINE`."""
     with _words(), _deadline():
         row = connection.execute(query, values).fetchone()
     assert row is not None
@@ -101,16 +103,16 @@ def opened(address: str) -> psycopg.Connection:
 
 
 def _opened(parts: dict[str, Any], *, autocommit: bool = True) -> psycopg.Connection:
-    if "," in str(parts.get("host", "")):  # of several, the one that takes writes
+    if "," in str(parts.get("host", "")):  # of several, the one that accepts writes
         parts.setdefault("target_session_attrs", "read-write")
     options: dict[str, Any] = {**_PATIENCE, "gssencmode": "disable", "application_name": "f2b-digest", **parts}
     with _deadline():
-        # No prepared statements: a pooler gives the next one another session.
+        # No prepared statements: a pooler may switch sessions.
         return psycopg.connect(**options, autocommit=autocommit, prepare_threshold=None)
 
 
 def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[int]) -> dict[str, str]:
-    """Return what libpq needs for TLS: as files in memory, for those on disk may be closed to this user by now."""
+    """Return libpq's TLS files as in-memory files: those on disk may be unreadable for this user by now."""
     wanted = {"sslmode": "verify-full"}
     for key, name in (("ca", "sslrootcert"), ("certificate", "sslcert"), ("key", "sslkey")):
         text = held.get(key)
@@ -124,7 +126,7 @@ def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[i
 
 def _in_memory(text: str) -> int:
     descriptor = os.memfd_create("f2b-digest")
-    os.fchmod(descriptor, 0o600)  # libpq refuses a key that others may read
+    os.fchmod(descriptor, 0o600)  # libpq refuses a key readable by others
     os.write(descriptor, text.encode())
     return descriptor
 
@@ -135,7 +137,7 @@ class _TooLongError(Exception):
 
 @contextmanager
 def _deadline() -> Iterator[None]:
-    """Raise _TooLongError after `DEADLINE`: a server that is stopped keeps its connections, and answers nothing."""
+    """Raise _TooLongError after `DEADLINE`: a stopped server keeps its connections open without answering."""
 
     def end(*_: object) -> None:
         raise _TooLongError
@@ -160,11 +162,11 @@ def _words() -> Iterator[None]:
 
 
 def refusal(error: psycopg.Error) -> CentreError:
-    """Return what the centre, or the way there, refused: in one line, and whether it is only away."""
+    """Return a connection error in one line, and whether it is temporary."""
     state = error.sqlstate or ""
     said = error.diag.message_primary or str(error)
     text = " ".join(said.split())[:300]
-    if not state:  # no answer of the server: libpq's own words
+    if not state:  # not from the server: libpq's own message
         unsafe = "certificate" in text or "SSL" in text
         wrong = unsafe or "password authentication failed" in text or "no pg_hba.conf entry" in text
         return CentreError(text or type(error).__name__, away=not wrong, state=state)

@@ -1,4 +1,4 @@
-"""What a host needs to reach its centre: the pasted line, and the file that keeps it. No connection is made here."""
+"""A host's credential for its centre: the pasted line, and its file. No connection is made here."""
 
 import base64
 import binascii
@@ -14,20 +14,20 @@ from typing import Any, Literal, get_args
 from f2b_digest.errors import ConfigurationError
 
 PREFIX = "f2b1."
-"""Begins a pasted line that holds a password and a certificate authority; what begins otherwise is a password."""
+"""Prefix of a pasted line with a password and a CA certificate; without it, the line is a password."""
 NAME = "fleet.toml"
 Lines = Literal["worst", "all", "none"]
 
 
 @dataclass(frozen=True)
 class Credential:
-    """Where the centre is, and what proves who this host is."""
+    """The centre's address, and this host's credentials."""
 
     centre: str
     """postgresql://login@host:port/database"""
     password: str | None = field(default=None, repr=False)
     ca: str | None = None
-    """The authority that signed the centre's certificate, as PEM; None: one that the system trusts."""
+    """The CA of the centre's certificate, as PEM; None for the system's."""
     certificate: str | None = None
     """This host's own, as PEM, where the centre wants one."""
     key: str | None = field(default=None, repr=False)
@@ -61,7 +61,7 @@ def taken_apart(line: str) -> tuple[str, str | None]:
         ca = ssl.DER_cert_to_PEM_cert(base64.b64decode(held["ca"])) if "ca" in held else None
         return str(held["password"]), ca
     except (binascii.Error, ValueError, KeyError, TypeError):
-        raise ConfigurationError(["the credential is not whole: copy all of the line that begins with f2b1."]) from None
+        raise ConfigurationError(["the credential is incomplete: copy the whole line that begins with f2b1."]) from None
 
 
 def read(path: Path) -> Credential | None:
@@ -76,12 +76,12 @@ def read(path: Path) -> Credential | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{path}: {error}"]) from None
     if status.st_mode & 0o077:
-        raise ConfigurationError([f"{path} holds a secret and others may read it: chmod 600 {path}"])
+        raise ConfigurationError([f"{path} contains a secret and is readable by others: chmod 600 {path}"])
     fields = set(Credential.__dataclass_fields__)
     if mistaken := sorted(set(values) - fields):
-        raise ConfigurationError([f"{path}: {key}: there is no such key" for key in mistaken])
+        raise ConfigurationError([f"{path}: {key}: unknown key" for key in mistaken])
     if wrong := sorted(key for key, value in values.items() if not isinstance(value, str)):
-        raise ConfigurationError([f"{path}: {key}: must be a text" for key in wrong])
+        raise ConfigurationError([f"{path}: {key}: must be a string" for key in wrong])
     if values.get("matches", "worst") not in get_args(Lines):
         raise ConfigurationError([f'{path}: matches: must be "worst", "all" or "none"'])
     if "centre" not in values:
@@ -90,7 +90,7 @@ def read(path: Path) -> Credential | None:
 
 
 def write(path: Path, credential: Credential) -> None:
-    """Keep a credential in a file that only its owner may read: all of it, or the file is as it was. Raises OSError."""
+    """Write a credential atomically to a file that only its owner may read. Raises OSError."""
     lines = ["# What this host needs to upload to its fleet's centre: written by `f2b-digest fleet join`. Secret."]
     for key in Credential.__dataclass_fields__:
         value = getattr(credential, key)

@@ -1,4 +1,4 @@
-"""The hosts of a fleet, as the centre's administrator enrols, lists and retires them. No event is read here."""
+"""Enrolling, listing and retiring the hosts of a fleet. No events are read here."""
 
 import secrets
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from f2b_digest.errors import CentreError, hint
 from f2b_digest.fleet import schema
 
 CONNECTIONS = 3
-"""Of one host at a time: an upload that hangs must not keep the next out."""
+"""Connections per host: a hanging upload must not block the next."""
 
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A host's way in, just made: nothing of the password is kept."""
+    """A new host's credential; the password is not stored."""
 
     host: str
     address: str
@@ -28,7 +28,7 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Life:
-    """A host, and one store of it that was ever heard; a host that never was has one without `life`."""
+    """A host and one of its stores; a host that was never in contact has one without `life`."""
 
     host: str
     enrolled_at: float
@@ -53,7 +53,7 @@ FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DE
 def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
     """Bring the centre's schema to this version; return the numbers of the files that were applied.
 
-    `address` (host:port) and `ca` (PEM) are what hosts are told; None keeps what the centre has, or else takes
+    `address` (host:port) and `ca` (PEM) are given to hosts; None keeps the centre's value, or else takes
     `default` and the authorities that systems know.
     """
     done = schema.apply(connection)
@@ -70,7 +70,9 @@ def add(connection: psycopg.Connection, host: str) -> Enrolled:
     with connection.transaction():
         found = connection.execute("SELECT retired_at FROM f2b.host WHERE host = %s FOR UPDATE", (host,)).fetchone()
         if found and found[0] is None:
-            raise CentreError(f"{host} is enrolled: for a new credential, f2b-digest fleet rotate {host}", away=False)
+            raise CentreError(
+                f"{host} is already enrolled; for a new credential: f2b-digest fleet rotate {host}", away=False
+            )
         login = f"h-{secrets.token_hex(8)}"
         connection.execute(
             """INSERT INTO f2b.host (host, login) VALUES (%s, %s)
@@ -86,13 +88,13 @@ def add(connection: psycopg.Connection, host: str) -> Enrolled:
 
 
 def rotate(connection: psycopg.Connection, host: str) -> Enrolled:
-    """Give a host another password: what it has holds no longer. Raises CentreError if it is not enrolled."""
+    """Give a host a new password; the old one stops working. Raises CentreError if it is not enrolled."""
     with connection.transaction():
         return _credential(connection, host, _end_sessions(connection, host))
 
 
 def retire(connection: psycopg.Connection, host: str) -> None:
-    """Shut a host out for good; what it uploaded stays. Raises CentreError if it is not enrolled."""
+    """Revoke a host's access; its events are kept. Raises CentreError if it is not enrolled."""
     with connection.transaction():
         login = _end_sessions(connection, host)
         connection.execute("UPDATE f2b.host SET retired_at = now() WHERE host = %s", (host,))
@@ -100,15 +102,15 @@ def retire(connection: psycopg.Connection, host: str) -> None:
 
 
 def lives(connection: psycopg.Connection) -> list[Life]:
-    """Return all hosts in order, each with its stores, the last heard first."""
+    """Return all hosts in order, each with its stores, the most recent contact first."""
     if not schema.version(connection):
-        raise CentreError("there is no centre here yet: f2b-digest fleet init", away=False)
+        raise CentreError("no centre in this database: run f2b-digest fleet init", away=False)
     with connection.cursor(row_factory=class_row(Life)) as cursor:
         return cursor.execute(_LIVES).fetchall()
 
 
 def missing(connection: psycopg.Connection) -> list[str]:
-    """Return what the server still lacks before a host can connect, each as something to do."""
+    """Return what must be set up on the server before a host can connect."""
 
     def setting(name: str) -> str:
         found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
@@ -116,9 +118,9 @@ def missing(connection: psycopg.Connection) -> list[str]:
 
     todo = []
     if setting("ssl") != "on":
-        todo.append(f"turn TLS on in {setting('config_file')}: ssl = on, ssl_cert_file, ssl_key_file")
+        todo.append(f"enable TLS in {setting('config_file')}: ssl = on, ssl_cert_file, ssl_key_file")
     if setting("listen_addresses") in ("", "localhost", "127.0.0.1"):
-        todo.append(f"let it listen: listen_addresses = '*' in {setting('config_file')} (and restart it)")
+        todo.append(f"make it listen: listen_addresses = '*' in {setting('config_file')} (and restart it)")
     rules = connection.execute(
         """SELECT count(*) FROM pg_hba_file_rules WHERE type IN ('hostssl', 'host') AND error IS NULL
            AND (user_name && ARRAY['+f2b_host', 'all'])
@@ -126,7 +128,7 @@ def missing(connection: psycopg.Connection) -> list[str]:
     ).fetchone()
     if rules == (0,):
         line = f"hostssl {connection.info.dbname} +f2b_host all scram-sha-256"
-        todo.append(f"let hosts in: add the line  {line}  to {setting('hba_file')} (and reload it)")
+        todo.append(f"allow the hosts: add the line  {line}  to {setting('hba_file')} (and reload it)")
     return todo
 
 
@@ -137,7 +139,7 @@ def _end_sessions(connection: psycopg.Connection, host: str) -> str:
     if found is None:
         names = [name for (name,) in connection.execute("SELECT host FROM f2b.host WHERE retired_at IS NULL")]
         raise CentreError(
-            f"no host {host!r} is enrolled ({hint('there is', names, host) or 'there are none'})", away=False
+            f"no host {host!r} is enrolled ({hint('there is', names, host) or 'none enrolled'})", away=False
         )
     connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", found)
     return str(found[0])

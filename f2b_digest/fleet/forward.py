@@ -1,6 +1,6 @@
-"""A host's end of the upload: what its store has and the centre does not goes there, each event once.
+"""The host's side of the upload: new events go to the centre, each exactly once.
 
-Uploads form a chain: each batch names the one before it, and the centre refuses what does not follow. The local store
+Uploads form a chain: each batch names its predecessor, and the centre refuses any other. The local store
 remembers which batch was acknowledged and which is on its way, so that a crash at any moment, a lost answer, a store or
 a centre that was restored from a backup, and a copy of a machine all end in one of `_meet`'s cases.
 """
@@ -22,26 +22,26 @@ from f2b_digest.store import NOTHING, End, Uploads
 MOST_ROWS, MOST_BYTES = 500, 4 * 2**20
 """Of one batch."""
 SETTLED = 5.0
-"""Seconds after which what was recorded stands in the store, or in its spool."""
+"""Seconds after which a recorded event is in the store or its spool."""
 MEETINGS = 5
-"""Times that an upload begins anew, where another one of the same chain comes between."""
+"""Restarts of an upload if another one of the same chain interferes."""
 ELSEWHERE, TOO_MUCH = "F2B02", "F2B03"
 """The centre's SQLSTATEs for a batch that does not follow, and one beyond its limits."""
 _HELLO: LiteralString = "SELECT host, last_seq, last_batch::text, now FROM f2b.hello(%s, %s, %s)"
 _APPEND: LiteralString = "SELECT f2b.append(%s, %s, %s, %s, %s, %s::jsonb)"
 State = Callable[[float | None], dict[str, Any]]
-"""What a host says of itself, given until when all that it recorded is at the centre."""
+"""Returns a host's state, given until when everything that it recorded is at the centre."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an upload did."""
+    """The result of an upload."""
 
     host: str
     """The centre's name for this host."""
     events: int
     notes: tuple[str, ...]
-    """What was odd: a line each."""
+    """Warnings, one line each."""
 
 
 class _Answer(NamedTuple):
@@ -52,9 +52,9 @@ class _Answer(NamedTuple):
 def forward(
     uploads: Uploads, credential: Credential, state: State, own: rows.Own, now: float, *, spooled: bool
 ) -> Result:
-    """Upload all that the centre does not have, and tell it how this host is.
+    """Upload all new events, and this host's state.
 
-    `now` is from before the spool was taken in; `spooled` says that it still holds events. Raises CentreError, and
+    `now` is from before the spool was imported; `spooled` says that it still has events. Raises CentreError, and
     StoreError; whatever was acknowledged by then stays so.
     """
     with connect(credential.centre, credential.secrets) as connection:
@@ -92,14 +92,14 @@ class _Upload:
                 if refused.state != ELSEWHERE:
                     raise
         else:
-            raise CentreError("another upload of this store comes between, again and again", away=True)
+            raise CentreError("another upload of this store keeps interfering", away=True)
         if complete and self.events:
             self._uploads.complete(self._until)
         if self.events:
             self._hello(None)
 
     def _hello(self, chain: list[tuple[str, str, int]] | None) -> _Answer | None:
-        """Return where the chain of this store ends at the centre; None where it does not know it."""
+        """Return the end of this store's chain at the centre; None if unknown there."""
         known = self._uploads.now()
         state = Jsonb(self._state(known.complete_until))
         listed = None if chain is None else Jsonb(chain)
@@ -108,7 +108,7 @@ class _Upload:
         return None if seq is None else _Answer(host, End(seq, batch))
 
     def _meet(self) -> None:
-        """Find out where the chain goes on."""
+        """Find out where to continue the chain."""
         known = self._uploads.now()
         answer = self._hello(None)
         if answer is None:
@@ -117,25 +117,27 @@ class _Upload:
         end = answer.end
         if end == known.acked:
             return
-        if end == known.sending:  # its answer was lost
+        if end == known.sending:  # the response was lost
             self._uploads.acknowledge(known.life, end)
         elif end.batch == NOTHING or (known.life, end.batch, end.seq) in self._uploads.chain():
-            self.notes.append(f"the centre went back to event {end.seq} (a backup?): it gets what it lacks again")
+            self.notes.append(
+                f"the centre is back at event {end.seq} (restored from a backup?): uploading the missing events again"
+            )
             self._uploads.go_back(end)
         else:
             self.notes.append(
-                "this store is a copy, or was restored from a backup: the centre has events that it does not know; "
-                "it goes on as a store of its own"
+                "this store is a copy, or was restored from a backup: the centre has later events; "
+                "it continues as a new store"
             )
             self._uploads.new_life()
             self._begin()
 
     def _begin(self) -> None:
-        """Introduce a life that the centre does not know: it begins behind what the centre has of earlier ones."""
+        """Register a life unknown to the centre: it starts after the centre's events of earlier ones."""
         answer = self._hello(self._uploads.chain())
         assert answer is not None
         if self._uploads.now().acked.batch != NOTHING:
-            self.notes.append(f"the centre does not know this store: it gets all after event {answer.end.seq}")
+            self.notes.append(f"the centre does not know this store: uploading everything after event {answer.end.seq}")
         self._uploads.go_back(answer.end)
 
     def _send(self) -> None:
@@ -150,10 +152,12 @@ class _Upload:
             except CentreError as refused:
                 if refused.state[:2] not in ("22", "23") and refused.state != TOO_MUCH:
                     raise
-                if len(lines) > 1:  # one of them is poison
+                if len(lines) > 1:  # one of them is refused
                     most = len(lines) // 2
                     continue
-                self.notes.append(f"event {events[0]['id']} went without its texts: the centre refuses it ({refused})")
+                self.notes.append(
+                    f"event {events[0]['id']} went without log lines and names: the centre refused it ({refused})"
+                )
                 self._uploads.replace()
                 self._append([rows.placeholder(events[0])], events[0]["id"])
 
@@ -168,7 +172,7 @@ class _Upload:
 
 
 def _fitting(lines: list[str]) -> Iterator[str]:
-    """Yield as many rows as one batch takes, and one at least."""
+    """Yield as many rows as fit a batch, at least one."""
     size = 0
     for line in lines:
         size += len(line)

@@ -1,4 +1,4 @@
-"""Events as the rows of an upload: what PostgreSQL's text and JSON refuse is made visible, and lengths are kept to.
+"""Events as rows of an upload: characters that PostgreSQL refuses are escaped, and lengths limited.
 
 Nothing is sent here.
 """
@@ -18,7 +18,7 @@ WORST, WITHIN = 4, 3600.0
 """With "worst", a jail's bans keep their log lines if no more than so many of the seconds before were as bad: a digest
 shows those of the worst addresses only, and log lines are three quarters of all bytes."""
 Own = Callable[[dict[str, Any]], str | None]
-"""Says why a ban is one of the host's own side, as JSON; None for a stranger."""
+"""Returns why a banned address is an own one, as JSON; None if it is not."""
 
 
 def of_events(events: list[dict[str, Any]], uploads: Uploads, lines: Lines, own: Own, history_until: int) -> list[str]:
@@ -53,7 +53,7 @@ def _fields(
         yield name, _clean(cut)
     if event["kind"] == "ban":
         if event["matches"] and _keeps_lines(event, uploads, lines):
-            yield "matches", _clean(event["matches"][-LIMITS["matches"] :])  # the last failures say most
+            yield "matches", _clean(event["matches"][-LIMITS["matches"] :])  # the last failures are the most relevant
         verdict = own(event)
         if verdict is not None:
             yield "own", _clean(verdict)
@@ -64,7 +64,7 @@ def _keeps_lines(event: dict[str, Any], uploads: Uploads, lines: Lines) -> bool:
 
 
 def _fewer(users: str) -> str | None:
-    """Return as many names of a JSON list as its limit takes."""
+    """Return as many names of a JSON list as fit its limit."""
     try:
         names = list(map(str, json.loads(users)))
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The centre's schema: the numbered files of `sql/`, printed for psql or applied. No table is described here."""
+"""The centre's schema: the numbered files of `sql/`, printed for psql or applied."""
 
 from importlib import resources
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def script() -> str:
 
 
 def version(connection: psycopg.Connection) -> int:
-    """Return the number of the last file that was applied, or 0. Raises CentreError where that is a newer program's."""
+    """Return the number of the last applied file, or 0. Raises CentreError if that is a newer program's."""
     if connection.execute("SELECT to_regclass('f2b.version')").fetchone() == (None,):
         return 0
     found = connection.execute("SELECT max(number) FROM f2b.version").fetchone()

@@ -1,4 +1,4 @@
-"""A report's events, brought from the centre into a scratch SQLite store, on which a host's code runs. No seal here.
+"""Copies a report's events from the centre into a scratch SQLite store, for the code of a host. Nothing is sealed here.
 
 The store's ids are those of one digest only: first what it is compared with, then what is pending. That is in the order
 in which it was recorded, and each host's own order is kept, so that whatever a calendar report cuts off at some id is
@@ -26,13 +26,13 @@ _NEEDED = {
     "kind": "'ban'", "host": "o.host", "jail": "f.jail", "ip": "f.ip", "at": "o.at", "recorded_at": "o.at",
     "source": "'fleet'", "history": "1",
 }  # fmt: skip
-"""What is brought of a ban of which only its time matters."""
+"""Columns copied of a ban of which only the time matters."""
 _FROM = (
     "FROM unnest(CAST(:stores AS integer[]), CAST(:seqs AS bigint[]), CAST(:ends AS bigint[])) "
     "AS v (store_id, seq, upto) JOIN f2b.event e ON e.store_id = v.store_id "
 )
 _NAMES = "JOIN f2b.store s ON s.store_id = e.store_id JOIN f2b.host h ON h.host = s.host "
-# A jail's starts and stops are left out: those of one host say nothing of the jail on the others.
+# Starts and stops of jails are left out: they concern one host only.
 # A host's clock may jump: what it recorded counts as no earlier than what it recorded before.
 _PENDING = (
     f"SELECT {_FIELDS}, e.store_id, e.seq, e.own {_FROM} "
@@ -62,7 +62,7 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class End:
-    """Of one host's store: what a report has told, and what is at the centre."""
+    """Of one host's store: what is reported, and what is at the centre."""
 
     store_id: int
     seq: int
@@ -79,7 +79,7 @@ def values_of(ends: Sequence[End]) -> dict[str, Any]:
 
 
 def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: float) -> int:
-    """Make a scratch store of what is pending and what it is compared with since a time; return the latter's last id.
+    """Fill a scratch store with pending events and their baseline since a time; return the baseline's last id.
 
     `since` is in UTC epoch seconds.
     """
@@ -94,7 +94,7 @@ def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: floa
         (before,) = scratch.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
         for rows in _batches(connection, _PENDING, values):
             for *event, store_id, seq, own in rows:
-                # What another store of the same host told already has no row of its own, and goes with its seal.
+                # Bans already reported from another store of the same host are skipped here, but sealed.
                 if scratch.execute(recorder.INSERT, event).rowcount:
                     origin = (store_id, seq, own)
                     scratch.execute("INSERT INTO origin VALUES (last_insert_rowid(), ?, ?, ?)", origin)
@@ -109,7 +109,7 @@ def _batches(connection: sa.Connection, query: str, values: dict[str, Any]) -> I
 
 
 def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
-    """Return what a digest takes that ends with an id of a scratch store: of each host's store, up to which event."""
+    """Return the vector of a digest that ends with an id of a scratch store: the last event of each host's store."""
     with closing(recorder.connect(str(path))) as scratch:
         query = "SELECT store_id, min(seq) FROM origin WHERE id > ? GROUP BY store_id"
         beyond = dict(scratch.execute(query, (last_id,)).fetchall())
@@ -118,14 +118,14 @@ def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
 
 
 def verdicts(path: Path) -> list[tuple[str, str]]:
-    """Return the ids of a scratch store that a host took for its own side, each with what it said."""
+    """Return the ids of a scratch store that a host classified as own, each with the reason."""
     query = "SELECT ip, own FROM origin JOIN event USING (id) WHERE own IS NOT NULL AND kind = 'ban'"
     with closing(recorder.connect(str(path))) as scratch:
         return list(scratch.execute(query))
 
 
 def copy_archive(path: Path, digests: Sequence[dict[str, Any]], deliveries: Sequence[dict[str, Any]]) -> None:
-    """Put the rows of digests and deliveries into a scratch store, for what a digest says of those before it."""
+    """Copy rows of digests and deliveries into a scratch store, for facts about earlier digests."""
     Store(path, read_only=False).close()  # makes the tables
     with closing(recorder.connect(str(path))) as scratch:
         scratch.execute("PRAGMA synchronous=OFF")

@@ -1,4 +1,4 @@
-"""What a host tells its centre of itself with each upload, and what it is asked for that. Nothing is sent here."""
+"""A host's state, sent to its centre with each upload. Nothing is sent here."""
 
 import json
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Finds country and network of an address in the databases that this host has. No network is ever asked here.
+"""Finds country and network of an address in this host's databases. Works offline.
 
-Where there is no database, this costs a look into a few folders: the readers are imported when there is something to
+Without a database, this only lists a few folders: the readers are imported when there is something to
 read.
 """
 
@@ -22,7 +22,7 @@ LIBLOC_FILES = ("var/lib/location/database.db", "usr/share/libloc-location/locat
 TOR_FILES = ("usr/share/tor/geoip", "usr/share/tor/geoip6")
 """Debian's tor-geoipdb."""
 HEAD = 16_384
-"""Bytes at a file's beginning that tell its kind."""
+"""Bytes at a file's start that identify its format."""
 MAXMIND_MARK, TAIL = b"\xab\xcd\xefMaxMind.com", 131_072
 """Stands in the last bytes of a file of MaxMind's format: https://maxmind.github.io/MaxMind-DB/ ."""
 
@@ -32,8 +32,8 @@ Notes = list[str]
 def find(paths: Sequence[Path] = (), root: Path = Path("/")) -> tuple[Geography | None, Notes]:
     """Return the databases at these paths as one, in their order; without paths, those that this host has under `root`.
 
-    Those are of the first kind that there is: of MaxMind's format, libloc, tor-geoipdb; of several that know the same,
-    the newest. The notes, a line each, tell what could not be read. None if nothing could. Raises nothing.
+    Those are of the first available format: MaxMind's, libloc, tor-geoipdb; of several with the same data,
+    the newest. The notes, one line each, name unreadable ones. None if there is none. Never raises.
     """
     notes: Notes = []
     if paths:
@@ -56,13 +56,13 @@ def _maxmind(root: Path) -> list[Path]:
     """Return the files of MaxMind's format in the usual folders."""
     found: list[Path] = []
     for folder in MAXMIND_FOLDERS:
-        with suppress(OSError):  # a folder that this user may not look into
+        with suppress(OSError):  # a folder that this user may not list
             found += sorted((root / folder).glob("*.mmdb"))
     return found
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether there is such a file; one that this user may not see is there."""
+    """Return whether a file exists; also true if this user may not see it."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -73,24 +73,24 @@ def _is_there(path: Path) -> bool:
 
 
 def _opened(paths: Iterable[Path], notes: Notes) -> list[Database]:
-    """Open what can be opened, and note the others."""
+    """Open the readable ones, with notes on the others."""
     databases = []
     for path in paths:
         try:
             databases.append(_reader(path)(path))
         except OSError as error:
             notes.append(f"{path}: {error.strerror or error}")
-        except Exception as error:  # a broken database costs its content, never the digest
-            log.info("database of addresses %s cannot be opened", path, exc_info=True)
+        except Exception as error:  # a broken database must not prevent the digest
+            log.info("address database %s cannot be opened", path, exc_info=True)
             notes.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return databases
 
 
 def _reader(path: Path) -> Callable[[Path], Database]:
-    """Return what opens a file, by its content. Raises OSError, and Unreadable if nothing does."""
-    if not path.is_file():  # nor is it waited for at a FIFO
+    """Return the reader of a file, by its content. Raises OSError, and Unreadable if there is none."""
+    if not path.is_file():  # do not block at a FIFO
         path.stat()
-        raise Unreadable("this is no file")
+        raise Unreadable("not a file")
     with path.open("rb") as file:
         head = file.read(HEAD)
         file.seek(max(0, path.stat().st_size - TAIL))
@@ -105,11 +105,11 @@ def _reader(path: Path) -> Callable[[Path], Database]:
         return libloc.open_database
     if tor.ranges_begin(head):
         return tor.open_database
-    raise Unreadable("this is no database of addresses, or not a whole one (MaxMind's format, libloc, tor-geoipdb)")
+    raise Unreadable("not an address database, or incomplete (known: MaxMind, libloc, tor-geoipdb)")
 
 
 def _as_one(databases: Sequence[Database]) -> Geography | None:
-    """Return databases as one: each tells what those before it do not know. As old as its oldest part."""
+    """Return databases as one: each fills the gaps of those before it. Its date is that of the oldest."""
     if not databases:
         return None
 
@@ -122,7 +122,7 @@ def _as_one(databases: Sequence[Database]) -> Geography | None:
         for database in databases:
             try:
                 place = database.lookup(wanted)
-            except Exception:  # broken at this address: not known here; the digest goes out
+            except Exception:  # broken at this address: treated as unknown
                 log.debug("%s is broken where %s would be", database.source, wanted, exc_info=True)
                 continue
             country = country or place.country

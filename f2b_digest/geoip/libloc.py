@@ -56,12 +56,12 @@ class _File:
         status = os.fstat(self._descriptor)
         head = os.pread(self._descriptor, HEADER.size, 0)
         if len(head) < HEADER.size:
-            raise Unreadable("it is cut short")
+            raise Unreadable("truncated")
         mark, version, made_at, vendor, words, licence, *sections = HEADER.unpack(head)
         if mark != MARK or version != VERSION:
-            raise Unreadable(f"it is no libloc database of version {VERSION}")
+            raise Unreadable(f"not a libloc database of version {VERSION}")
         if any(offset + length > status.st_size for offset, length in zip(*[iter(sections)] * 2, strict=True)):
-            raise Unreadable("it is cut short")
+            raise Unreadable("truncated")
         self._systems, length, self._networks, networks, self._nodes, nodes, _, _, self._pool, self._texts = sections
         self._counts = length // SYSTEM.size, networks // NETWORK.size, nodes // NODE.size
         self._name = lru_cache(NAMES)(self._find_name)
@@ -80,7 +80,7 @@ class _File:
         if index == NOTHING:
             return Place(None, None, None)
         if index >= self._counts[1]:
-            raise Unreadable("a network is outside")
+            raise Unreadable("a network is out of range")
         code, asn, _ = NETWORK.unpack(os.pread(self._descriptor, NETWORK.size, self._networks + index * NETWORK.size))
         number = reading.network(asn)
         name = None if number is None else self._name(number)
@@ -91,7 +91,7 @@ class _File:
         descriptor, nodes, count = self._descriptor, self._nodes, self._counts[2]
         for bit in range(bits - 1, -2, -1):
             if node >= count:
-                raise Unreadable("a node is outside")
+                raise Unreadable("a node is out of range")
             zero, one, network = NODE.unpack(os.pread(descriptor, NODE.size, nodes + node * NODE.size))
             if network != NOTHING:
                 index = network

@@ -48,7 +48,7 @@ def open_database(path: Path) -> Database:
             gives |= {("country", family)} if place.country else set()
             gives |= {("network", family)} if place.asn else set()
     if not gives:
-        raise Unreadable(f"{source} knows neither countries nor networks")
+        raise Unreadable(f"{source} has neither countries nor networks")
     made_at = reading.made_at(described.build_epoch, path.stat().st_mtime)
 
     def lookup(address: reading.AnyAddress) -> Place:

@@ -56,7 +56,7 @@ class _File:
         head = os.pread(self._descriptor, LONGEST_HEAD, 0)
         begin = ranges_begin(head)
         if begin is None:
-            raise Unreadable("it has no ranges of addresses")
+            raise Unreadable("no address ranges")
         start, self.family = begin
         self._number: Callable[[bytes], int] = int if self.family == 4 else _number_6
         self._read_head(head[:start].decode("utf-8", "replace"), status.st_mtime)
@@ -68,7 +68,7 @@ class _File:
             self._offsets.append(offset + len(rest) + 1)
             self._starts.append(self._start(line))
             if self._starts[-1] <= self._starts[-2]:
-                raise Unreadable("its ranges are not in order")
+                raise Unreadable("address ranges are not sorted")
         self._offsets.append(status.st_size)
 
     def find(self, address: reading.AnyAddress) -> Place:

@@ -1,17 +1,18 @@
-"""What this host is asked about itself and its fail2ban, best effort; nothing is written, and no text made, here."""
+"""Best-effort queries of this host and its fail2ban. Nothing is written or rendered here."""
 
 import logging
 import pwd
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
 from f2b_digest import geoip
 from f2b_digest.config import Configuration
-from f2b_digest.fail2ban import server
+from f2b_digest.fail2ban import failures, server
 from f2b_digest.fail2ban.client import CRON, Client
 from f2b_digest.fail2ban.snapshot import Snapshot
 from f2b_digest.host import logins, proxies
@@ -24,9 +25,9 @@ PRIVATE = tuple(
         "fc00::/7", "fe80::/10", "::1/128",
     )
 )  # fmt: skip
-"""RFC 1918, RFC 4193, link-local and loopback: who has such an address is a neighbour of one's own."""
+"""RFC 1918, RFC 4193, link-local and loopback: such addresses are local neighbours."""
 NO_SHELLS = ("/nologin", "/false", "/sync", "/shutdown", "/halt")
-"""How the programs' names end that accounts have in place of a shell."""
+"""Suffixes of the programs that accounts without a login have as shell."""
 log = logging.getLogger(__name__)
 __all__ = ["Gathered", "Snapshot", "gather", "own_networks", "read"]
 Answer = TypeVar("Answer")
@@ -34,20 +35,22 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Gathered:
-    """What this host told, as it came: of what an attacker may have written, nothing was parsed."""
+    """Raw answers of this host: nothing that an attacker may have written is parsed."""
 
     server: server.Answers
     logins: logins.Raw
     database: Snapshot
     own: tuple[AnyNetwork, ...] | None
     users: frozenset[str] | None
-    """None is what could not be asked."""
+    """None if it could not be asked."""
     web_servers: tuple[bytes, ...] = ()
     """Their configurations."""
+    log: failures.Log | None = None
+    """fail2ban's; None where no report asks for failures."""
 
 
 def gather(configuration: Configuration, since: float, socket: Path | None = None) -> Gathered:
-    """Ask this host all that only root may be able to ask; what it does not tell is empty.
+    """Gather what may need root; what is unavailable is empty.
 
     `since`, in UTC epoch seconds, is how old a login may be; `socket` is fail2ban's, None is its own default. Programs
     are run side by side, each with its deadline, and have ended when this returns: 15 s for fail2ban, 10 s for `last`
@@ -60,13 +63,19 @@ def gather(configuration: Configuration, since: float, socket: Path | None = Non
         own: tuple[AnyNetwork, ...] | None = _best_effort("interfaces", lambda: tuple(own_networks()), None)
         users: frozenset[str] | None = _best_effort("users", _users, None)
         servers: tuple[bytes, ...] = _best_effort("web servers", proxies.gather, ())
-    return Gathered(told.result(), seen.result(), Snapshot(configuration.fail2ban_database), own, users, servers)
+        answers = told.result()
+    log_of = None
+    if any(report.failures for report in configuration.reports.values()):
+        unread = failures.Log(reason="it could not be looked at")
+        log_of = _best_effort("fail2ban's log", lambda: failures.hold(answers.log), unread)
+    database = Snapshot(configuration.fail2ban_database)
+    return Gathered(answers, seen.result(), database, own, users, servers, log_of)
 
 
 def read(gathered: Gathered, configuration: Configuration, since: float, now: float) -> tuple[HostContext, list[str]]:
-    """Return what was gathered, parsed, and notes on databases of addresses that cannot be read.
+    """Parse what was gathered; also return notes on address databases that cannot be read.
 
-    What this host does not tell is empty, or None.
+    What is unavailable is empty, or None.
     """
     own = gathered.own or ()
     hosts = {network.network_address for network in own if network.num_addresses == 1}
@@ -78,6 +87,7 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         "database": gathered.database.unseen,
         "addresses": gathered.own is None,
         "users": gathered.users is None,
+        "log": gathered.log is not None and not gathered.log.files,
     }
     places, notes = geoip.find(configuration.geography)
     known = HostContext(
@@ -92,18 +102,19 @@ def read(gathered: Gathered, configuration: Configuration, since: float, now: fl
         stores=gathered.server.stores,
         unseen=tuple(what for what in UNSEEN if unseen[what]),
         geography=places,
+        failures=partial(failures.count, gathered.log) if gathered.log and gathered.log.files else None,
     )
     return known, notes
 
 
 def _proxies(gathered: Gathered, configuration: Configuration) -> tuple[Proxy, ...]:
-    """Return the networks that pass visitors on, those of the administrator first."""
+    """Return the networks of proxies, those of the configuration first."""
     own = (*proxies.configured(configuration.proxies), *proxies.parse(gathered.web_servers))
     return (*own, *proxies.cdn())
 
 
 def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answer:
-    """Return what a part finds, or nothing: whatever is odd on a host, a digest goes out without it."""
+    """Call a part, or return a default if it fails: a digest must go out on any host."""
     try:
         return part()
     except Exception:
@@ -112,7 +123,7 @@ def _best_effort(what: str, part: Callable[[], Answer], nothing: Answer) -> Answ
 
 
 def _users() -> frozenset[str]:
-    """Return the accounts that have a shell to log in with; an empty one is sh."""
+    """Return the accounts with a login shell; an empty one means sh."""
     return frozenset(
         entry.pw_name for entry in pwd.getpwall() if entry.pw_name and not entry.pw_shell.endswith(NO_SHELLS)
     )
@@ -121,7 +132,7 @@ def _users() -> frozenset[str]:
 def own_networks() -> Iterator[AnyNetwork]:
     """Yield each address of this host's interfaces, and the networks of the private ones.
 
-    The network of a public interface is not one's own: a cloud's /20 is shared. Raises OSError, ImportError.
+    The network of a public interface does not count as own: a cloud's /20 is shared. Raises OSError, ImportError.
     """
     import ifaddr  # noqa: PLC0415 - it takes ctypes, which a Python may lack
 

@@ -1,7 +1,7 @@
-"""Who logged in from other hosts, by wtmp, by sshd's lines in the journal, and by those in syslog's files.
+"""Logins from other hosts, from wtmp, and from sshd's lines in the journal and in syslog's files.
 
-A log line's tail is chosen by whoever knocks: a user name can hold "Accepted password for root from 192.0.2.1". Only a
-line counts that is sshd's from its tag on, and that says nothing else. wtmp's failed twin, btmp, is not read.
+The end of a log line is chosen by the client: a user name can contain "Accepted password for root from 192.0.2.1". Only
+a line that matches sshd's form completely, from its tag on, is accepted. btmp (failed logins) is not read.
 """
 
 import json
@@ -26,15 +26,15 @@ WTMP = Path("/var/log/wtmp")
 SYSLOG_FILES = tuple(map(Path, ("/var/log/auth.log.1", "/var/log/auth.log", "/var/log/secure.1", "/var/log/secure")))
 """Debian's and Red Hat's names."""
 DEADLINE = 10.0
-"""Seconds for each program; what it said until then counts, the newest first."""
+"""Deadline in seconds for each program; partial output is used, the newest first."""
 MOST = 32_000_000
-"""Bytes of each program's answer: twice what `LINES` take."""
+"""Maximum bytes of each program's output: twice what `LINES` need."""
 TAIL = 20_000_000
-"""Bytes of each file that are read: its end."""
+"""Bytes read from the end of each file."""
 AT_MOST = 10_000
-"""Logins; those that are further back are forgotten."""
+"""Maximum number of logins; older ones are dropped."""
 LINES = 50_000
-"""That a program is asked for: the same people log in again and again."""
+"""Lines requested from a program: the same users log in repeatedly."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TAGGED = re.compile(
     r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d))"
@@ -50,14 +50,14 @@ _LAST = re.compile(
 
 @dataclass(frozen=True)
 class Raw:
-    """What tells of logins, as it came; nothing of it was parsed."""
+    """Raw login records, unparsed."""
 
     wtmp: bytes = b""
     journal: bytes = b""
     files: tuple[int, ...] = ()
     """Descriptors of log files, which `parse` closes."""
     unseen: bool = False
-    """sshd's lines are where this user may not read, or were not read to their end in time, and nowhere else."""
+    """Whether sshd's lines are only where this user may not read, or were not read completely in time."""
 
 
 def gather(
@@ -68,7 +68,7 @@ def gather(
 ) -> Raw:
     """Run `last` and journalctl, side by side, and open the log files that were written to since a time (UTC epoch s).
 
-    `journal` are options that tell journalctl where to look. Takes up to the deadline.
+    `journal` are options for journalctl. Takes up to the deadline.
     """
     with ThreadPoolExecutor(2) as pool:
         told = pool.submit(_from_wtmp, wtmp)
@@ -114,7 +114,7 @@ def parse(raw: Raw, since: float, now: float) -> tuple[tuple[Login, ...], bool]:
 
 
 def _from_wtmp(path: Path) -> bytes:
-    """Return what `last` of util-linux says, the newest first."""
+    """Return the output of util-linux's `last`, the newest first."""
     if not path.is_file():
         return b""
     command = ["last", "-i", "-w", "--time-format", "iso", "-n", str(LINES), "-f", str(path)]
@@ -122,7 +122,7 @@ def _from_wtmp(path: Path) -> bytes:
 
 
 def _open(files: Sequence[Path], since: float) -> tuple[list[int], list[str]]:
-    """Open what is a file, no link followed; return descriptors, and the names of what may not be read."""
+    """Open regular files without following symlinks; return descriptors, and the names of unreadable ones."""
     opened, closed = [], []
     for file in files:
         try:
@@ -144,14 +144,14 @@ def _open(files: Sequence[Path], since: float) -> tuple[list[int], list[str]]:
 
 
 def _journal(where: Sequence[str | Path] = ()) -> tuple[bool, bool]:
-    """Say whether there is a journal, and whether this user sees all of it: journalctl itself shows a part."""
+    """Return whether there is a journal, and whether this user may read all of it; journalctl does not say."""
     folders = [Path(where[-1])] if where else [Path("/var/log/journal"), Path("/run/log/journal")]
     files = [file for folder in folders for file in folder.glob("**/system.journal")]
     return bool(files), all(os.access(file, os.R_OK) for file in files)
 
 
 def from_wtmp(said: bytes) -> Iterator[Login]:
-    """Yield the logins that `last` tells, the newest first."""
+    """Yield the logins in `last`'s output, the newest first."""
     for line in _lines(said):
         if found := _LAST.fullmatch(line):
             with suppress(ValueError, OverflowError):
@@ -159,9 +159,9 @@ def from_wtmp(said: bytes) -> Iterator[Login]:
 
 
 def journal_command(since: float, where: Sequence[str | Path] = ()) -> list[str]:
-    """Return what asks the journal for sshd's lines, the newest first.
+    """Return the journalctl command for sshd's lines, the newest first.
 
-    Only from processes of root, as the journal itself knows: no other user can speak as sshd.
+    Only from root's processes, by the journal's trusted fields: no other user can impersonate sshd.
     """
     return [
         "journalctl", *map(str, where), "--quiet", "--no-pager", "--output=json", "--reverse", f"--lines={LINES}",
@@ -171,7 +171,7 @@ def journal_command(since: float, where: Sequence[str | Path] = ()) -> list[str]
 
 
 def from_journal(said: bytes) -> Iterator[Login]:
-    """Yield the logins that journalctl tells, the newest first."""
+    """Yield the logins in journalctl's output, the newest first."""
     for line in _lines(said):
         with suppress(
             ValueError, KeyError, TypeError, OverflowError, RecursionError
@@ -182,12 +182,12 @@ def from_journal(said: bytes) -> Iterator[Login]:
 
 
 def from_file(descriptor: int, now: float) -> Iterator[Login]:
-    """Yield what sshd told syslog in an open file, which is closed at the end, the oldest first. Raises OSError."""
+    """Yield sshd's logins in an open syslog file, which is closed at the end, the oldest first. Raises OSError."""
     with os.fdopen(descriptor, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL))
         lines = file.read(TAIL).split(b"\n")
-    for line in lines[size > TAIL :]:  # the first of a tail is half a line
+    for line in lines[size > TAIL :]:  # the first line may be incomplete
         if b": Accepted " in line:
             tagged = _TAGGED.fullmatch(line.decode("utf-8", "replace").rstrip())
             found = tagged and _ACCEPTED.fullmatch(tagged["message"])
@@ -197,7 +197,7 @@ def from_file(descriptor: int, now: float) -> Iterator[Login]:
 
 
 def _time(text: str, now: float) -> float | None:
-    """Return a syslog time as UTC epoch seconds: ISO 8601, or this system's time without a year, of the last year."""
+    """Return a syslog time as UTC epoch seconds: ISO 8601, or local time without a year, within the last year."""
     try:
         if text[0].isdigit():
             return datetime.fromisoformat(text).timestamp()
@@ -205,7 +205,7 @@ def _time(text: str, now: float) -> float | None:
         day, (hour, minute, second) = int(text[4:6]), map(int, text[7:].split(":"))
         for year in (time.localtime(now).tm_year, time.localtime(now).tm_year - 1):
             at = time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
-            if at <= now + 3600:  # a clock may have been set back
+            if at <= now + 3600:  # the clock may have been set back
                 return min(at, now)
     except (ValueError, OverflowError):
         pass
@@ -213,7 +213,7 @@ def _time(text: str, now: float) -> float | None:
 
 
 def _other_host(text: str) -> str | None:
-    """Return an address as fail2ban would write it; None for none, and for this host's own loopback."""
+    """Return an address as fail2ban writes it; None if invalid or loopback."""
     try:
         ip = ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Programs of this host, run to a deadline and a bound: what they say is bytes, and is not parsed here."""
+"""Running programs of this host with a deadline and an output limit. Output is bytes and not parsed here."""
 
 import logging
 import os
@@ -15,15 +15,15 @@ CHUNK = 65536
 
 
 class Output(NamedTuple):
-    """What a program said: whole lines."""
+    """A program's output, in complete lines."""
 
     text: bytes
     complete: bool
-    """It came to its end, or is not there at all; its exit status says nothing (nothing found is 1)."""
+    """Whether it ended by itself, or is not installed; its exit status is ignored (1 if nothing was found)."""
 
 
 def output(command: Sequence[str], deadline: float, most: int) -> Output:
-    """Run a program with cron's environment until its end, so many seconds or so many bytes; then it is killed."""
+    """Run a program with cron's environment, and kill it after so many seconds or bytes."""
     try:
         program = subprocess.Popen(  # noqa: S603 - fixed words, no shell
             command, env=dict(CRON), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What passes visitors on to this host: large CDNs, and whom its web servers trust to. Nothing is judged here.
+"""Proxies in front of this host: large CDNs, and those that its web servers trust. Nothing is analysed here.
 
 The web servers' configurations may be readable by root alone: `gather` reads them as bytes, `parse` comes later.
 """
@@ -24,9 +24,9 @@ FILES = (
 MOST_FILES, MOST_BYTES = 300, 256 * 1024
 """Files, and bytes of each, that are read."""
 FORWARDED = "X-Forwarded-For"
-"""The header of a proxy that nobody has named another of."""
+"""The default header of a proxy."""
 WIDEST = {4: 8, 6: 16}
-"""Prefix lengths, by IP version: whoever trusts more trusts everybody, and names no proxy."""
+"""Shortest prefix lengths, by IP version: trusting a larger network does not name a proxy."""
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fd00::/8", "::1/128")
 """What Caddy calls private_ranges."""
 _NGINX = re.compile(rb"^\s*set_real_ip_from\s+([^;\s]+)\s*;", re.MULTILINE)
@@ -47,7 +47,7 @@ def configured(networks: Iterable[AnyNetwork]) -> Iterator[Proxy]:
 
 
 def gather(root: Path = Path("/")) -> tuple[bytes, ...]:
-    """Return the beginnings of the web servers' configurations that this user may read."""
+    """Return the start of each web server configuration that this user may read."""
     paths = (path for pattern in FILES for path in sorted(root.glob(pattern)))
     found = (_read(path) for path, _ in zip(paths, range(MOST_FILES), strict=False))
     return tuple(content for content in found if content)
@@ -63,7 +63,7 @@ def _read(path: Path) -> bytes:
 
 
 def parse(contents: Sequence[bytes]) -> Iterator[Proxy]:
-    """Yield whom the web servers take the visitor's address from."""
+    """Yield the proxies that the web servers trust for the visitor's address."""
     for content in contents:
         for server, directive in SERVERS:
             for found in directive.finditer(content):

@@ -1,6 +1,6 @@
-"""The files of an installation: what they are, how they come to be and go, and what of them is the admin's by now.
+"""The files of an installation: their content, installing and removing them, and the admin's changes to them.
 
-Paths are those of the installed system; a `Tree` says where that system lies. Nothing is asked or printed here, and no
+Paths are those of the installed system; a `Tree` has its root folder. Nothing is asked or printed here, and no
 program is run.
 """
 

@@ -1,6 +1,6 @@
-"""The lines of a cron table that start our program: found, and changed where they must be.
+"""Finding and changing the lines of a cron table that start our program.
 
-Their times are never understood: they are the admin's.
+Their times are not parsed: they are the admin's.
 """
 
 import re
@@ -15,9 +15,9 @@ COMMAND = re.compile(
 )
 SETTING = re.compile(r"[ \t]*(\w+)[ \t]*=[ \t]*[\"']?([^\"']*?)[\"']?[ \t]*")
 PATH = "/usr/bin:/bin"
-"""Where cron looks for programs if its table says nothing."""
+"""cron's default PATH."""
 OFF = "#off# "
-"""Before a line that uninstall turned off."""
+"""Prefix of a line turned off by uninstall."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Job:
     """A command that starts our program."""
 
     user: str
-    """Empty in a table that has no column for it."""
+    """Empty in a table without a user column."""
     program: str
     options: str
     verb: str
     reports: tuple[str, ...]
-    """None at all means each of them."""
+    """Empty for all reports."""
     path: str
-    """Where its daemon looks for the program."""
+    """The daemon's PATH."""
 
 
 def jobs(text: str, *, with_user: bool) -> Iterator[Job]:
-    """Yield what a table starts; `with_user` says whether it is one of the system's, which have a column for users."""
+    """Yield the commands of a table; `with_user`: it is a system table, with a user column."""
     path = PATH
     for line in text.splitlines():
         setting = SETTING.fullmatch(line)
@@ -48,7 +48,7 @@ def jobs(text: str, *, with_user: bool) -> Iterator[Job]:
 
 
 def job(found: re.Match[str], user: str, path: str) -> Job:
-    """Return what a match of `COMMAND` says."""
+    """Return the command of a match of `COMMAND`."""
     program = found["program"].replace(r"\%", "%")
     return Job(
         user,
@@ -61,7 +61,7 @@ def job(found: re.Match[str], user: str, path: str) -> Job:
 
 
 def times(text: str) -> dict[str, str]:
-    """Return when each report is sent, in the words of a table of the system."""
+    """Return each report's time fields in a system table."""
     found = ((LINE.match(line), _parts(line)) for line in text.splitlines())
     return {
         report: schedule["times"]
@@ -77,14 +77,14 @@ def _parts(line: str, *, with_user: bool = True) -> tuple[str, re.Match[str]] | 
     if not schedule or line.lstrip().startswith("#") or SETTING.fullmatch(line):
         return None
     user = schedule["rest"].split(maxsplit=1)[0] if with_user else ""
-    command = COMMAND.search(line, schedule.start("rest") + len(user))  # a user can have our name
+    command = COMMAND.search(line, schedule.start("rest") + len(user))  # a user can have our program's name
     return (user, command) if command else None
 
 
 def moved(text: str, program: str, is_there: Callable[[str], bool]) -> str:
     """Return a table of the system whose lines start our program as root, and the program that is there.
 
-    What uninstall turned off is on again; every other character stays.
+    Lines turned off by uninstall are on again; everything else is kept.
     """
     return "".join(_moved(line, program, is_there) for line in text.splitlines(keepends=True))
 
@@ -107,13 +107,13 @@ def turned_off(text: str) -> str:
 
 
 def is_only_ours(text: str) -> bool:
-    """Say whether a table starts nothing but our program."""
+    """Return whether a table starts nothing but our program."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return all(_parts(line) or SETTING.fullmatch(line) for line in lines)
 
 
 def essence(line: str) -> str:
-    """Return what a line does, whenever it does so; "" for a comment."""
+    """Return a line's command without its times; "" for a comment."""
     found = _parts(line)
     if found:
         return " ".join([found[0], found[1]["verb"], *found[1]["reports"].split()])

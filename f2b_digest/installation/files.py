@@ -1,4 +1,4 @@
-"""What an installation consists of: fail2ban's action, cron's file or systemd's units, a first configuration."""
+"""The files of an installation: fail2ban's action, cron's file or systemd's units, an initial configuration."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def cron_file(program: str, reports: Collection[str], is_there: IsThere, *, flee
 
     With `fleet`, it also has the upload to a fleet's centre.
 
-    In a person's version the times stay. Its lines run as root, and call `program` where theirs is gone.
+    In an edited version the times are kept. Its lines run as root, and call `program` if theirs is gone.
     """
     text = (resources.folder("cron") / "f2b-digest").read_text(encoding="utf-8")
     for report in ("daily", "weekly"):
@@ -48,7 +48,7 @@ def cron_file(program: str, reports: Collection[str], is_there: IsThere, *, flee
 
 
 def units(program: str, is_there: IsThere, *, fleet: bool) -> list[File]:
-    """Return systemd's units, for a machine without cron; what is said of cron's file holds for them too."""
+    """Return systemd's units, for a machine without cron; edited versions are treated as cron's file is."""
     files = []
     for name in (*UNITS, *(FORWARD_UNITS if fleet else ())):
         text = (resources.folder("cron") / f"f2b-digest-{name}").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def _moved_unit(text: str, program: str, is_there: IsThere) -> str:
 
 
 def _unit_essence(line: str) -> str:
-    """Return what a line of a unit amounts to: the time is the admin's."""
+    """Return the essence of a unit's line, without the admin's times."""
     if line.startswith("OnCalendar"):
         return "OnCalendar"
     if line.startswith("ExecStart"):
@@ -77,7 +77,7 @@ def _unit_essence(line: str) -> str:
 
 
 def store_files(store: str) -> list[str]:
-    """Return the names that a store and what stands beside it have in its folder."""
+    """Return the file names of a store and its side files."""
     name = Path(store).name
     ends = ("", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged", ".checked", ".upload")
     return [name + end for end in ends]
@@ -92,7 +92,7 @@ def timers(reports: Collection[str], *, fleet: bool) -> list[str]:
 def first_configuration(
     *, timezone: str, language: str, store: str, sendmail: str | None, sender: str, to: list[str]
 ) -> File:
-    """Return a configuration to begin with; without a sendmail, its mail waits for an SMTP server's name.
+    """Return an initial configuration; without sendmail, its mail channel is a comment.
 
     It names zone and language, for cron's environment is not the admin's. Root alone reads it: it may hold
     passwords.

@@ -1,6 +1,6 @@
-"""A system's files: the steps from what is there to what an installation has, done, undone, and taken back.
+"""A system's files: planning, applying, rolling back and uninstalling changes.
 
-What a person changed is told by its hash in the manifest, and stays. Nothing is asked or printed here, no program runs.
+Edited files are detected by their hash in the manifest, and kept. Nothing is asked or printed here, no program runs.
 """
 
 import glob
@@ -21,9 +21,9 @@ from f2b_digest.errors import SetupError
 log = logging.getLogger(__name__)
 
 MANIFEST = "/etc/f2b-digest/setup.json"
-"""What setup wrote. Not in the store's folder: its owner must not tell root what to delete."""
+"""The manifest of setup's files. Not in the store's folder: its owner must not control what root deletes."""
 SHOWN = 2
-"""Lines of a difference that are told."""
+"""Lines shown of a difference."""
 
 
 def unchanged(text: str) -> str:
@@ -32,7 +32,7 @@ def unchanged(text: str) -> str:
 
 
 def essence(line: str) -> str:
-    """Return what counts of a line: "" for a comment."""
+    """Return a line's essence; "" for a comment."""
     return "" if line.lstrip().startswith(("#", ";")) else " ".join(line.split())
 
 
@@ -44,30 +44,30 @@ class File:
     content: bytes
     mode: int = 0o644
     first: bool = False
-    """Written where there is none, and the admin's from then on: never changed, never taken back."""
+    """Whether it is written only if missing, and then the admin's: never changed, never removed."""
     former_group: int | None = None
-    """An earlier setup let this group read it; nobody but its owner does now."""
+    """A group that an earlier setup let read it; now only its owner may."""
     moved: Callable[[str], str] = unchanged
-    """Returns a person's version with what has to change in it, and nothing else."""
+    """Returns an edited version with the necessary changes only."""
     essence: Callable[[str], str] = essence
-    """Returns what a line amounts to: lines of one essence differ only in what is the admin's to choose."""
+    """Returns a line's essence: lines of the same essence differ only in the admin's choices."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change, or one file that a person changed and that stays: in an installation ("keep"), or beyond it."""
+    """One change, or one edited file that is kept: in an installation ("keep"), or at an uninstall."""
 
     verb: Literal["write", "move", "chmod", "keep", "remove", "leave"]
     path: str
     file: File | None = None
-    """What is written."""
+    """The new content."""
     why: str = ""
-    """How a file that stays differs."""
+    """How a kept file differs."""
 
 
 @dataclass
 class Manifest:
-    """What setup made: each file with its hash, the folders, and the user."""
+    """What setup created: each file with its hash, the folders, and the user."""
 
     files: dict[str, str] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
@@ -104,13 +104,13 @@ class Tree:
             return Manifest(**json.loads(text)) if text else Manifest()
         except (ValueError, TypeError):
             raise SetupError(
-                f"{self.at(MANIFEST)} is damaged: move it away, and what is there counts as yours"
+                f"{self.at(MANIFEST)} is damaged: move it away; setup then treats existing files as yours"
             ) from None
 
     # ---- the plan
 
     def plan(self, files: Iterable[File], manifest: Manifest) -> list[Step]:
-        """Return the steps to these files from what is there; what setup wrote before and is not among them goes."""
+        """Return the steps to these files from the current state; other files of an earlier setup are removed."""
         files = list(files)
         steps = [step for file in files for step in self._steps(file, manifest)]
         return steps + list(self._stale(manifest, {file.path for file in files}))
@@ -133,7 +133,7 @@ class Tree:
             yield Step("chmod", file.path, file)
 
     def _a_persons(self, file: File, present: str) -> Iterator[Step]:
-        """Yield what a file that a person changed needs, and how it differs beside that."""
+        """Yield the necessary changes of an edited file, and how it differs otherwise."""
         moved = file.moved(present)
         if moved != present:
             mode = stat.S_IMODE(self.at(file.path).stat().st_mode)
@@ -148,10 +148,10 @@ class Tree:
             if path not in wanted and present is not None:
                 yield Step("remove" if hash_of(present) == known else "leave", path)
 
-    # ---- the deed
+    # ---- execution
 
     def apply(self, steps: Iterable[Step], manifest: Manifest) -> None:
-        """Do the steps, and keep the manifest up to date. `take_back` undoes them."""
+        """Execute the steps, and keep the manifest up to date. `take_back` undoes them."""
         for step in steps:
             if step.verb == "chmod":
                 self._close(self.at(step.path))
@@ -168,7 +168,7 @@ class Tree:
                 self._left += [self.at(folder)] if folder in manifest.folders else []
 
     def save(self, manifest: Manifest) -> None:
-        """Store the manifest, if it changed; without files, take it and the folders that setup made away."""
+        """Store the manifest, if changed; without files, remove it and the folders that setup created."""
         if manifest.files:
             content = json.dumps(vars(manifest), indent=1, sort_keys=True).encode() + b"\n"
             if content != self.read(MANIFEST):
@@ -176,10 +176,10 @@ class Tree:
             return
         self.at(MANIFEST).unlink(missing_ok=True)
         for folder in sorted(manifest.folders, key=len, reverse=True):
-            remove_folder(self.at(folder))  # not if it holds the configuration, the store, or something of the admin's
+            remove_folder(self.at(folder))  # not if it contains the configuration, the store, or files of the admin's
 
     def make_folder(self, path: str, manifest: Manifest) -> None:
-        """Make a folder and those above it, and note which."""
+        """Create a folder and its parents, and record which."""
         if path == "/" or self.at(path).is_dir():
             return
         self.make_folder(str(Path(path).parent), manifest)
@@ -197,7 +197,7 @@ class Tree:
             done.clear()
 
     def settle(self) -> None:
-        """Forget how to undo, and remove the folders that became empty."""
+        """Discard the undo information, and remove empty folders."""
         for kept in self._kept:
             kept.unlink(missing_ok=True)
         for folder in self._left:
@@ -206,7 +206,7 @@ class Tree:
             done.clear()
 
     def _close(self, path: Path) -> None:
-        """Let nobody but its owner read a file."""
+        """Restrict a file to its owner."""
         status = path.stat()
 
         def open_again() -> None:
@@ -230,7 +230,7 @@ class Tree:
             os.chown(kept, owner.st_uid, owner.st_gid)
 
     def replace(self, file: File) -> None:
-        """Write a file whole or not at all; it is root's."""
+        """Write a file atomically, owned by root."""
         path = self.at(file.path)
         self._keep(path)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -249,12 +249,12 @@ class Tree:
 
 
 def hash_of(content: bytes) -> str:
-    """Return what the manifest knows a file's content by."""
+    """Return the hash of a file's content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, and what any Python compiled of it: fail2ban leaves that beside an action that it loads."""
+    """Remove a file and its compiled versions, which fail2ban leaves beside an action."""
     path.unlink(missing_ok=True)
     compiled = path.parent / "__pycache__"
     if path.suffix == ".py" and compiled.is_dir():
@@ -264,7 +264,7 @@ def remove_file(path: Path) -> None:
 
 
 def remove_folder(folder: Path) -> bool:
-    """Remove a folder if it is empty, and say whether it is gone."""
+    """Remove a folder if it is empty, and return whether it was."""
     try:
         folder.rmdir()
     except FileNotFoundError:
@@ -276,7 +276,7 @@ def remove_folder(folder: Path) -> bool:
 
 
 def difference(present: str, wanted: str, essence: Callable[[str], str]) -> str:
-    """Return in a few words how a file differs from what setup would write, or "" where that is the admin's choice."""
+    """Return a short description of how a file differs from setup's version, or "" if only in the admin's choices."""
     here, there = present.splitlines(), wanted.splitlines()
     known, needed = {"", *map(essence, here)}, {"", *map(essence, there)}
     lacks = [line for line in there if essence(line) not in known]

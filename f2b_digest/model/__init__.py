@@ -1,1 +1,1 @@
-"""Plain values that the rooms hand to each other. Nothing is read, computed or rendered here."""
+"""Plain values that packages pass to each other. Nothing is read, computed or rendered here."""

@@ -11,10 +11,11 @@ from pydantic import Field
 
 @dataclass(frozen=True)
 class Increment:
-    """Ban times that grow would have spared bans."""
+    """Increasing ban times would have prevented bans."""
 
     spared: int
-    """Bans that came while a ban time that doubles would still have held, of the addresses with the most bans."""
+    """Bans that happened while a doubling ban time would still have been active, of the addresses with the most
+    bans."""
     addresses: int
     """Whose bans these were."""
     bans: int
@@ -25,7 +26,7 @@ class Increment:
 
 @dataclass(frozen=True)
 class Recidive:
-    """A jail for those who come back."""
+    """A recidive jail for repeat offenders."""
 
     addresses: int
     """Banned at least `from_bans` times in the period."""
@@ -38,7 +39,7 @@ class Recidive:
 
 @dataclass(frozen=True)
 class Block:
-    """A network that sends nothing else."""
+    """Blocking a network of a campaign."""
 
     network: str
     addresses: int
@@ -46,7 +47,7 @@ class Block:
     lines: tuple[str, ...]
     """For a shell: for the jail's ban time; until the next boot."""
     bantime: int | None = None
-    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None where nobody knows."""
+    """Seconds that the first one lasts: the jail's last ban time; -1 is permanent; None if unknown."""
     kind: Literal["block"] = "block"
 
 

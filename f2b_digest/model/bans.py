@@ -1,4 +1,4 @@
-"""Single bans that a digest looks at more closely, as plain values. Nothing is masked here."""
+"""Single bans in detail, as plain values. Nothing is redacted here."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,9 +9,9 @@ class Sample(NamedTuple):
 
     ip: str
     matches: str
-    """The lines as fail2ban handed them over: an attacker wrote parts of them, and nothing is masked."""
+    """The lines as fail2ban passed them: partly written by an attacker, unredacted."""
     users: tuple[str, ...]
-    """Names that this ban's lines tried."""
+    """User names in this ban's lines."""
 
 
 class Banned(NamedTuple):
@@ -21,17 +21,17 @@ class Banned(NamedTuple):
     ip: str
     bans: int
     failures: int | None
-    """Of the bans whose failures are known; None where none are."""
+    """Of the bans whose failures are known; None if none are."""
     uncounted: int
     """Bans whose failures are unknown."""
     first: float
     last: float
     lifted: bool
-    """Whether the last ban was ended before its time."""
+    """Whether the last ban was ended early."""
     users: tuple[str, ...]
-    """Names that the last ban's log lines tried."""
+    """User names in the last ban's log lines."""
     matches: str | None
-    """The last ban's log lines; nothing is masked."""
+    """The last ban's log lines, unredacted."""
 
 
 class Chosen(NamedTuple):
@@ -44,22 +44,22 @@ class Chosen(NamedTuple):
     until: float | None
     """When the last ban ends, or was ended by an unban; None if never or unknown."""
     unbanned: bool = False
-    """Whether fail2ban told that it is over."""
+    """Whether fail2ban reported its end."""
     permanent: bool = False
     """Whether the last ban has no end, and was not lifted."""
 
 
 @dataclass(frozen=True)
 class Rebans:
-    """How often addresses were banned again."""
+    """Repeat bans of addresses."""
 
     spared: int
-    """Bans of the addresses that the digest may show that came while a ban time doubling from ban to ban would still
-    have held: the time that bantime.increment gives without a factor or formula."""
+    """Bans, of the addresses that the digest may show, that happened while a ban time doubling with each ban would
+    still have held: the time that bantime.increment gives without a factor or formula."""
     spared_addresses: int
     """Whose bans these were."""
     frequent: int
-    """Addresses with at least as many bans as was asked for, over all jails."""
+    """Addresses with at least the requested number of bans, over all jails."""
     frequent_bans: int
     """Theirs."""
     prolonged: bool

@@ -1,4 +1,4 @@
-"""What a digest is compared with, as plain values: counts of earlier periods. Nothing is counted or judged here."""
+"""The baseline of a digest: counts of earlier periods, as plain values. Nothing is computed here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from f2b_digest.model.digest import Campaign
 
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
-"""2004, when fail2ban began, to 2100, in UTC epoch seconds: a clock that was wrong is no history."""
+"""2004 (fail2ban's first release) to 2100, in UTC epoch seconds: other times are clock errors."""
 NetworkKey = tuple[str | None, int | None]
 """A /24 or /48, or a network number: one of the two."""
 Window = tuple[float, float]
@@ -14,13 +14,13 @@ Window = tuple[float, float]
 
 
 def key_of(campaign: Campaign) -> NetworkKey:
-    """Return what holds a campaign together."""
+    """Return a campaign's key: its network or network number."""
     return (campaign.network, None) if campaign.network is not None else (None, campaign.asn)
 
 
 @dataclass(frozen=True)
 class Quiet:
-    """A jail that has not banned for a while, and how it did before its last ban."""
+    """A jail that has not banned for a while, and its activity before its last ban."""
 
     last: float
     """Its last ban, in UTC epoch seconds."""
@@ -34,8 +34,8 @@ class Quiet:
 class Baseline:
     """How many bans there were before, reported or only known, by jail.
 
-    A window or day that begins before the jail's first ban is not there: nobody knows what it would have been. Nor is
-    one in which an outage was told: that is no habit.
+    A window or day that begins before the jail's first ban is missing, as its count is unknown. So is
+    one with a reported outage.
     """
 
     windows: Mapping[str, tuple[int, ...]]
@@ -51,6 +51,6 @@ class Baseline:
     """By jail, its newest ban before the period, in UTC epoch seconds, absurd times left out; without jails that never
     banned before."""
     before: Mapping[str, int] = field(default_factory=dict)
-    """By jail, the bans of the newest window, whatever happened in it; without windows that nobody knows."""
+    """By jail, the bans of the newest window, whatever happened in it; without unknown windows."""
     before_all: int | None = None
     """Of these jails together."""

@@ -1,4 +1,4 @@
-"""What a selection's bans amount to, as the store counts them: plain values. Nothing is judged, and no SQL, here."""
+"""The counts of a selection's bans, as plain values. No SQL and no analysis here."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +8,7 @@ from f2b_digest.model.digest import Campaign, Jail, LeftOut, Several, Totals, Us
 
 
 class Most(NamedTuple):
-    """How many rows are fetched; what is beyond them is counted."""
+    """How many rows are fetched; the rest is counted."""
 
     jails: int = 40
     addresses: int = 50
@@ -21,7 +21,7 @@ EVERY = Most(1 << 62, 1 << 62)
 
 
 class CampaignRule(NamedTuple):
-    """How many banned addresses make a campaign."""
+    """How many banned addresses form a campaign."""
 
     of_network: int
     """Of one /24 (IPv4) or /48 (IPv6)."""

@@ -1,15 +1,15 @@
-"""A digest cut to size: fewer rows, and what is left out counted. No text."""
+"""Cutting a digest to size: fewer rows, the rest counted. No text."""
 
 from dataclasses import replace
 
 from f2b_digest.model.digest import PERMANENT, Address, Digest, Jail, LeftOut
 
 LONG = 86400
-"""Seconds of a ban that is worth a line of its own."""
+"""Seconds: a remaining ban time from which on an address is worth a line."""
 
 
 def cut(digest: Digest, jails: int, addresses: int) -> Digest:
-    """Return the digest with at most so many jails, and addresses of each; what goes is counted in `left_out`."""
+    """Return the digest with at most so many jails, and addresses of each; the rest is counted in `left_out`."""
     gone = digest.jails[jails:]
     return replace(
         digest,
@@ -50,7 +50,7 @@ def _is_worth_a_line(address: Address, digest: Digest, several: set[str]) -> boo
 
 
 def _is_banned(address: Address, digest: Digest) -> bool:
-    """Return whether an address is banned beyond the digest's period, as far as anybody knows."""
+    """Return whether an address is banned beyond the digest's period, as far as known."""
     if address.lifted:
         return False
     return address.bantime == PERMANENT or (address.until is not None and address.until > digest.end)
@@ -73,9 +73,12 @@ def _only(jail: Jail, kept: list[Address], digest: Digest) -> Jail:
 
 
 def bare(digest: Digest) -> Digest:
-    """Return the digest's totals and first facts, for a limit that no row and no section keeps."""
+    """Return the digest's totals and first facts, for limits too small for any row or section."""
     rest = cut(digest, 0, 0)
-    return replace(rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, advice=())
+    return replace(
+        rest, facts=digest.facts[:3], several=(), campaigns=(), users=None, when=None, where=None, never_banned=None,
+        advice=(),
+    )  # fmt: skip
 
 
 def _cut_jail(jail: Jail, addresses: int) -> Jail:

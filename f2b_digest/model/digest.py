@@ -1,4 +1,4 @@
-"""What a digest says, as plain values: made by the store, shown by the templates. No SQL, no text."""
+"""The digest, as plain values: made from the store, shown by the templates. No SQL, no text."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -22,19 +22,19 @@ class Totals:
     failures: int | None = 0
     """Those that are known; None where they are of no ban."""
     uncounted: int = 0
-    """Bans whose failures nobody knows."""
+    """Bans whose failures are unknown."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a cut took away, counted."""
+    """Counts of what was cut."""
 
     jails: int = 0
     addresses: int = 0
     """Within one jail; not counted where whole jails were left out."""
     bans: int = 0
     banned: int | None = None
-    """Of the addresses, those that are banned beyond the period; None where that was not counted."""
+    """Of the addresses, those that are banned beyond the period; None if that was not counted."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,23 @@ class Address:
     last: datetime
     """The time of the last failure before the first and the last ban."""
     bantime: int | None
-    """Seconds of the last ban, as finally prolonged; -1 is permanent; None where nobody said."""
+    """Seconds of the last ban, as finally prolonged; -1 is permanent; None if unknown."""
     until: datetime | None
     """When the last ban ends, or was ended by an unban; None if never or unknown."""
     users: tuple[str, ...] = ()
-    """Names that were tried, the most frequent first."""
+    """User names tried, the most frequent first."""
     more_users: int = 0
     known_since: datetime | None = None
-    """Its first ban that the store knows of, in any jail, if that was before the period; None for a newcomer."""
+    """Its first ban in the store, in any jail, if before the period; None for a new address."""
     country: str | None = None
-    """ISO 3166-1 alpha-2, where the address is registered; None where no database knows it."""
+    """ISO 3166-1 alpha-2, where the address is registered; None if unknown."""
     asn: int | None = None
     network: str | None = None
     """The name of that network number's holder."""
     uncounted: int = 0
-    """Bans whose failures nobody knows."""
+    """Bans whose failures are unknown."""
     lifted: bool = False
-    """Whether somebody unbanned it before its time: `until` says when."""
+    """Whether it was unbanned early: `until` says when."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Jail:
     usual: float | None = None
     """Bans: the median of the periods that this one is compared with; None where there are too few."""
     samples: tuple[str, ...] = ()
-    """Log lines that led to the last bans of the worst addresses: shortened, what would give somebody away masked."""
+    """Log lines that led to the last bans of the worst addresses, shortened and redacted."""
     uncounted: int = 0
-    """Bans whose failures nobody knows."""
+    """Bans whose failures are unknown."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The digest beside the periods before it, over the report's jails."""
+    """The digest compared with earlier periods, over the report's jails."""
 
     before: int | None = None
     """Bans of the period before, of the same length; None where the store does not reach so far back."""
@@ -117,13 +117,13 @@ class Several:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Addresses that belong together: at least k of one /24 (IPv4) or /48 (IPv6), or 2k others of one network number.
+    """A campaign: at least k addresses of one /24 (IPv4) or /48 (IPv6), or 2k others of one network number.
 
-    A network number has all of its addresses, also those of such a network.
+    A campaign of a network number has all of its addresses, including those of such a network.
     """
 
     network: str | None
-    """None where the network number holds them together."""
+    """None for a campaign of a network number."""
     asn: int | None
     """Like `name` and `country`, of the address with the most bans."""
     name: str | None
@@ -136,18 +136,18 @@ class Campaign:
     jails: tuple[str, ...]
     """The one with the most bans first."""
     users: tuple[str, ...]
-    """Names that were tried, the most frequent first."""
+    """User names tried, the most frequent first."""
     more_users: int
     cidrs: tuple[str, ...]
     """What to block: the network itself; for a network number, the /24s and /48s that its addresses are in, those with
     the most addresses first, at most 256."""
     uncounted: int = 0
-    """Bans whose failures nobody knows."""
+    """Bans whose failures are unknown."""
     first: datetime | None = None
     last: datetime | None = None
     """The times of its first and last ban."""
     tight: int = 0
-    """Addresses whose first bans came within three hours, the most that there were."""
+    """The largest number of addresses first banned within three hours."""
     tight_from: datetime | None = None
     """When these hours began."""
     on_accounts: int = 0
@@ -156,7 +156,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class User:
-    """A name that was tried, over all jails."""
+    """A user name that was tried, over all jails."""
 
     name: str
     bans: int
@@ -168,16 +168,16 @@ class User:
 
 @dataclass(frozen=True)
 class Users:
-    """Who they tried."""
+    """The user names tried."""
 
     names: int
     """Distinct ones."""
     bans: int
-    """Bans that name anybody."""
+    """Bans with a user name."""
     most: tuple[User, ...]
     """Those of the most bans."""
     existing: tuple[User, ...]
-    """Those of this host's users that were tried, the most bans first."""
+    """This host's users among them, the most bans first."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class When:
-    """When it happened, in the report's zone."""
+    """When the bans happened, in the report's zone."""
 
     unit: str
     """hour, day or week: what each of `bars` stands for; the first and the last may be shorter."""
@@ -226,7 +226,7 @@ class Where:
     """The database's name."""
     made_at: datetime
     licence: str
-    """The line that its licence asks for."""
+    """The attribution that its licence requires."""
     looked_up: int
     """Addresses, those with the most bans first."""
     unknown: int
@@ -238,12 +238,33 @@ class Where:
 
 @dataclass(frozen=True)
 class Lifted:
-    """A ban that was lifted before its time."""
+    """A ban that was lifted early."""
 
     jail: str
     ip: str
     banned_at: datetime
     lifted_at: datetime
+
+
+@dataclass(frozen=True)
+class FailedJail:
+    """What failed in one jail."""
+
+    name: str
+    addresses: int
+    """That failed there, and that no jail banned."""
+
+
+@dataclass(frozen=True)
+class NeverBanned:
+    """Addresses that failed and were never banned in the period, by fail2ban's log."""
+
+    addresses: int
+    """Distinct ones, of all jails."""
+    jails: tuple[FailedJail, ...]
+    """The one with the most first."""
+    since: datetime
+    """From when on the log tells: the period's start, or later."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +277,7 @@ class Undelivered:
     channel: str
     recipient: str
     status: str
-    """deferred: will be tried again; failed: will not."""
+    """deferred: will be retried; failed: will not."""
     reason: str
 
 
@@ -267,11 +288,11 @@ class Reconciliation:
     recorded: int
     """Bans of the digest."""
     known: int
-    """Of these, how many the database still has; it forgets in a day, and what is unbanned by hand."""
+    """Of these, how many the database still has; it forgets after a day, and at a manual unban."""
     added: int
-    """Of these, how many were missing, and were taken from there."""
+    """Of these, how many were missing, and were recovered from there."""
     jails: tuple[str, ...] = ()
-    """Where fail2ban bans, and our action does not seem to record."""
+    """Jails in which fail2ban bans, but the f2b-digest action does not seem to record."""
 
 
 @dataclass(frozen=True)
@@ -290,33 +311,36 @@ class Digest:
     """Whole jails."""
     undelivered: tuple[Undelivered, ...] = ()
     notes: tuple[str, ...] = ()
-    """What went wrong in the making of this digest."""
+    """Errors while this digest was made."""
     reconciliation: Reconciliation | None = None
     """None where that database could not be read, and in a preview."""
     unseen: tuple[str, ...] = ()
-    """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's)."""
+    """What this host has and could not be looked at: server (fail2ban's), logins (sshd's), database (fail2ban's),
+    addresses and users (this host's), log (fail2ban's, where the report has `failures`)."""
     verdict: Verdict = "stands_out"
-    """What was not judged is not called quiet."""
+    """A digest that was not analysed is not called quiet."""
     facts: tuple[Fact, ...] = ()
-    """What to know first: what needs somebody, then the news, each the most urgent first."""
+    """The findings: those that need attention, then the news, each the most urgent first."""
     compared: Compared = Compared()
     several: tuple[Several, ...] = ()
     """The ids in the most jails."""
     several_in_all: int = 0
     campaigns: tuple[Campaign, ...] = ()
-    """The one with the most bans first; one that was tight in time counts for up to twice as many."""
+    """The one with the most bans first; one concentrated in time counts up to double."""
     campaigns_in_all: int = 0
     campaign_from: int = 5
-    """Addresses that make a campaign."""
+    """Number of addresses that form a campaign."""
     shown: int | None = 5
-    """The most addresses of a jail that a message shows, twice as many of all jails; None for all that there are."""
+    """Maximum number of addresses per jail in a message, twice as many over all jails; None for all."""
     users: Users | None = None
     when: When | None = None
     where: Where | None = None
+    """None if this host has no address database."""
+    never_banned: NeverBanned | None = None
+    """None where the report does not ask for it, and where fail2ban's log cannot be read."""
     lifted: tuple[Lifted, ...] = ()
-    """Bans that were lifted by hand in this period, the latest first."""
+    """Bans that were lifted manually in this period, the latest first."""
     lifted_in_all: int = 0
-    """None where this host has no database of addresses."""
     advice: tuple[Advice, ...] = ()
 
 

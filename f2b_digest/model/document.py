@@ -1,4 +1,4 @@
-"""The JSON form of a digest, its schema, and the way back. What a digest holds stands in f2b_digest.model.digest."""
+"""A digest as JSON and back, and the JSON Schema. The fields are defined in f2b_digest.model.digest."""
 
 import json
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from f2b_digest.model.digest import Campaign, Digest
 
 DOCUMENT_VERSION = 1
-"""Of the JSON form; a reader of an older one need not fear a new key."""
+"""Version of the JSON form; new keys do not change it."""
 
 
 def document(digest: Digest) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def to_json(digest: Digest, indent: int | None = None) -> str:
 
 @cache
 def _adapter() -> TypeAdapter[Digest]:
-    return TypeAdapter(Digest)  # it takes as long to make as a digest to render
+    return TypeAdapter(Digest)  # creating it takes as long as rendering a digest
 
 
 def from_json(text: str) -> Digest:
@@ -44,6 +44,6 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema of what `to_json` writes."""
     made = _adapter().json_schema(mode="serialization")
     made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
-    for each in (made, *made["$defs"].values()):  # a default is written too
+    for each in (made, *made["$defs"].values()):  # defaults are written too
         each["required"] = list(each["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -6,7 +6,8 @@ from typing import NamedTuple, Self
 from f2b_digest import recorder
 
 EARLIER, LATER = 2.0, 30.0
-"""Seconds: fail2ban's log tells a ban up to so much later than its database, whose time is that of the last failure."""
+"""Seconds: fail2ban's log dates a ban up to this much later than its database, which has the time of the last
+failure."""
 
 
 class Event(NamedTuple):
@@ -34,7 +35,7 @@ class Event(NamedTuple):
     source: str
     """Where it was read: "action", "shell", "record", "log", "database", "buffered"."""
     history: int
-    """1 for what no digest reports."""
+    """1 for imported history, which is never reported."""
 
     @classmethod
     def of(
@@ -42,7 +43,7 @@ class Event(NamedTuple):
         failures: int | str | None = None, bantime: float | None = None, bancount: int | None = None,
         users: Iterable[str] = (), matches: str | None = None, history: bool = False,
     ) -> Self:  # fmt: skip
-        """Return an event with every value made storable by the recorder; without `recorded_at` it is of now."""
+        """Return an event with every value made storable by the recorder; `recorded_at` defaults to now."""
         return cls._make(
             recorder.event(
                 kind, jail, ip, at, host, source, recorded_at=recorded_at, failures=failures, bantime=bantime,
@@ -51,6 +52,6 @@ class Event(NamedTuple):
         )  # fmt: skip
 
     def times_elsewhere(self) -> tuple[float, float]:
-        """Return from when to when (UTC epoch seconds) another source may date the same ban."""
+        """Return the range (start, end; UTC epoch seconds) in which another source may date the same ban."""
         before, after = (LATER, EARLIER) if self.source == "log" else (EARLIER, LATER)
         return self.at - before, self.at + after

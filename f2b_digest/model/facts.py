@@ -1,6 +1,6 @@
 """What a digest says first: plain values, each of a kind. No SQL, no text, no judgement here.
 
-A fact with `needs_you` asks somebody to act; the others are news. Times are in the report's zone.
+A fact with `needs_you` needs attention; the others are news. Times are in the report's zone.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 Verdict = Literal["needs_attention", "stands_out", "quiet"]
-"""The whole digest in a word, shown as red, amber and green: some fact asks somebody to act; some news stands out, or
+"""The digest's state, shown as red, amber and green: some fact needs attention; some news stands out, or
 the period had far more bans than usual; neither."""
 
 
@@ -22,12 +22,12 @@ class Finding:
     """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""
 
 
-# ---- what needs somebody
+# ---- needs attention
 
 
 @dataclass(frozen=True)
 class OwnBanned:
-    """An address of the admin's own side was banned."""
+    """An own address (of the admin or a trusted network) was banned."""
 
     jail: str
     ip: str
@@ -37,15 +37,15 @@ class OwnBanned:
     """When the last ban ends, or was ended by an unban; None if never or unknown."""
     why: Literal["own", "friend", "ignored", "login"]
     """own: this host's address, or a private network that it is in; friend: the configuration says so; ignored: in or
-    beside what fail2ban's ignoreip takes out; login: somebody logged in from there in the period."""
+    next to an entry of fail2ban's ignoreip; login: somebody logged in from there in the period."""
     near: str | None
-    """The network, or the entry of ignoreip, that makes it one's own; None for a login."""
+    """The network, or the ignoreip entry, that matches; None for a login."""
     user: str | None
     """Who logged in."""
     unban: str
-    """What to type in a shell."""
+    """Shell command that unbans it."""
     ignore: str = ""
-    """What to type, so that the jail does not ban it again; lasts until fail2ban restarts."""
+    """Shell command that keeps the jail from banning it again; lasts until fail2ban restarts."""
     permanent: bool = False
     """Whether the last ban has no end."""
     kind: Literal["own"] = "own"
@@ -54,7 +54,7 @@ class OwnBanned:
 
 @dataclass(frozen=True)
 class ProxyBanned:
-    """A jail bans a reverse proxy or a CDN, and with it whoever comes through it."""
+    """A jail bans a reverse proxy or CDN, and with it all of its visitors."""
 
     jail: str
     name: str
@@ -75,7 +75,7 @@ class ProxyBanned:
 
 @dataclass(frozen=True)
 class JailSilent(Finding):
-    """A jail that always bans did not ban, and chance does not explain it."""
+    """A normally active jail did not ban, and chance does not explain it."""
 
     jail: str
     usual: float
@@ -83,7 +83,7 @@ class JailSilent(Finding):
     last: datetime | None
     """Its last ban."""
     line: str = ""
-    """For the configuration, if it is meant to be quiet."""
+    """Configuration line to set if the silence is intended."""
     kind: Literal["silent"] = "silent"
     needs_you: Literal[True] = True
 
@@ -101,12 +101,12 @@ class JailStopped(Finding):
 
 @dataclass(frozen=True)
 class Fail2banDown(Finding):
-    """fail2ban does not run, or nothing of it arrives here: every jail is stopped or silent."""
+    """fail2ban does not run, or does not record here: every jail is stopped or silent."""
 
     jails: int
     usual: float | None
     since: datetime | None
-    """The last thing that it recorded."""
+    """Its last recorded event."""
     names: tuple[str, ...] = ()
     """The jails."""
     kind: Literal["down"] = "down"
@@ -120,18 +120,18 @@ class Unrecorded(Finding):
     added: int
     """How many, all of them in this digest now."""
     jails: tuple[str, ...]
-    """Where our action seems to be missing."""
+    """Jails in which the f2b-digest action seems to be missing."""
     kind: Literal["unrecorded"] = "unrecorded"
     needs_you: Literal[True] = True
 
 
 @dataclass(frozen=True)
 class NotDelivered(Finding):
-    """Earlier digests of the report did not reach somebody."""
+    """Earlier digests of the report were not delivered."""
 
     deliveries: int
     failed: int
-    """Of these, how many will not be tried again."""
+    """Of these, how many will not be retried."""
     digest: int
     """The first of these, of the failed ones if there are any: its number, channel, recipient and what went wrong."""
     channel: str
@@ -143,12 +143,12 @@ class NotDelivered(Finding):
 
 @dataclass(frozen=True)
 class Late(Finding):
-    """Bans waited for this digest for longer than the report's pace explains."""
+    """Bans waited for this digest longer than the report's interval."""
 
     since: datetime
     """When the first of them was recorded."""
     every: float
-    """Seconds: the report's pace."""
+    """Seconds: the report's interval."""
     kind: Literal["late"] = "late"
     needs_you: Literal[True] = True
 
@@ -158,7 +158,7 @@ class Late(Finding):
 
 @dataclass(frozen=True)
 class OwnBanOver(Finding):
-    """An address of the admin's own side was banned, and is not any more."""
+    """The ban of an own address has ended."""
 
     jail: str
     ip: str
@@ -176,7 +176,7 @@ class OwnBanOver(Finding):
 
 @dataclass(frozen=True)
 class Surge(Finding):
-    """Far more bans than usual, in a jail or (None) altogether."""
+    """Far more bans than usual, in a jail or (None) in total."""
 
     jail: str | None
     bans: int
@@ -189,7 +189,7 @@ class Surge(Finding):
 
 @dataclass(frozen=True)
 class Drop(Finding):
-    """Far fewer bans than usual, in a jail or (None) altogether; not none at all."""
+    """Far fewer bans than usual, in a jail or (None) in total; not none at all."""
 
     jail: str | None
     bans: int
@@ -201,7 +201,7 @@ class Drop(Finding):
 
 @dataclass(frozen=True)
 class NewJail:
-    """A jail banned for the first time that the store knows of."""
+    """A jail's first bans in the store."""
 
     jail: str
     bans: int
@@ -211,10 +211,10 @@ class NewJail:
 
 @dataclass(frozen=True)
 class Concerted(Finding):
-    """A campaign that is unusual for its network, or tight in time, or tried accounts of this host."""
+    """A campaign that is unusual for its network, concentrated in time, or tried accounts of this host."""
 
     network: str | None
-    """A /24 or /48; None where the network number holds them together."""
+    """A /24 or /48; None for a campaign of a network number."""
     asn: int | None
     name: str | None
     addresses: int
@@ -227,7 +227,7 @@ class Concerted(Finding):
     last: datetime | None = None
     """Its first and last ban."""
     tight: int = 0
-    """Addresses whose first bans came within three hours."""
+    """Addresses first banned within three hours."""
     tight_from: datetime | None = None
     on_accounts: int = 0
     """Addresses that tried an account, other than root, that can log in here."""
@@ -264,7 +264,7 @@ class Roaming(Finding):
 
 @dataclass(frozen=True)
 class Restarted:
-    """fail2ban was started in the period; what it restores is not counted a second time."""
+    """fail2ban was started in the period; restored bans are not counted twice."""
 
     times: int
     last: datetime

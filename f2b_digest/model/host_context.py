@@ -1,4 +1,4 @@
-"""What this host knows beside the store, as plain values. Nothing is asked, and no text made, here."""
+"""Information about this host outside the store, as plain values. Nothing is read or rendered here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ AnyNetwork = IPv4Network | IPv6Network
 
 
 class Login(NamedTuple):
-    """Somebody logged in from somewhere else."""
+    """A login from another host."""
 
     ip: str
     user: str
@@ -18,7 +18,7 @@ class Login(NamedTuple):
 
 
 class Belonging(NamedTuple):
-    """Why an address is one's own."""
+    """Why an address counts as own."""
 
     why: Literal["own", "friend", "login", "ignored"]
     near: str | None
@@ -38,15 +38,26 @@ class Place(NamedTuple):
 
 
 class Proxy(NamedTuple):
-    """What passes visitors on: who bans it shuts them all out."""
+    """A reverse proxy or CDN: banning it locks out all of its visitors."""
 
     network: AnyNetwork
     name: str
     """A CDN's; of the web server that trusts it; "proxies" where the configuration says so."""
     header: str
-    """Of HTTP, that has the visitor's address."""
+    """The HTTP header with the visitor's address."""
     own: bool = False
     """Whether this host's administrator named it, rather than the list of CDNs."""
+
+
+class Failed(NamedTuple):
+    """Addresses that failed and that no jail banned, by fail2ban's log of a period."""
+
+    jails: tuple[tuple[str, int], ...]
+    """How many failed in each jail, the most first."""
+    addresses: int
+    """Distinct ones, of all these jails."""
+    since: float
+    """From when on the log tells, in UTC epoch seconds: the period's start, or later."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +68,14 @@ class Geography:
     made_at: float
     """UTC epoch seconds."""
     licence: str
-    """The line that its licence asks for."""
+    """The attribution that its licence requires."""
     find: Callable[[str], Place | None]
-    """Looks an address up, without a network; None for what is none, and for what it does not know."""
+    """Looks an address up, offline; None if invalid or unknown."""
 
 
 @dataclass(frozen=True)
 class HostContext:
-    """What was found out; what could not be is empty, or None."""
+    """The information; what could not be read is empty or None."""
 
     own: tuple[AnyNetwork, ...] = ()
     """This host's addresses, and the private networks that it is in."""
@@ -75,7 +86,7 @@ class HostContext:
     proxies: tuple[Proxy, ...] = ()
     """CDNs, and what this host's web servers trust."""
     logins: tuple[Login, ...] = ()
-    """Of the last weeks, from other hosts."""
+    """Logins of the last weeks, from other hosts."""
     users: frozenset[str] = frozenset()
     """The names of this host's accounts that can log in."""
     running: tuple[str, ...] | None = None
@@ -83,20 +94,24 @@ class HostContext:
     increments: bool | None = None
     """Whether some jail has bantime.increment."""
     stores: tuple[str, ...] | None = None
-    """Where fail2ban's actions on this host record to, absolute, links followed; None where nobody told."""
+    """Stores that fail2ban's actions on this host record to, as resolved absolute paths; None if unknown."""
     unseen: tuple[str, ...] = ()
-    """What this host has and could not be looked at, of `UNSEEN`."""
+    """What could not be read, of `UNSEEN`."""
     geography: Geography | None = None
+    failures: Callable[[float, float, Callable[[str], bool]], Failed | None] | None = None
+    """Counts by fail2ban's log who failed and was never banned: in a period (UTC epoch seconds, the end excluded), in
+    the jails that are wanted. None where no report asks, or the log cannot be read; its answer is None likewise."""
     judged: Mapping[str, Belonging] = field(default_factory=dict)
-    """At a fleet's centre: the ids that a host took for its own side when it uploaded their bans, and why."""
+    """At a fleet's centre: the ids that a host classified as own when it uploaded their bans, and why."""
 
 
-UNSEEN = ("server", "logins", "database", "addresses", "users")
-"""fail2ban's server, sshd's logins, fail2ban's own database, this host's addresses, and its users."""
+UNSEEN = ("server", "logins", "database", "addresses", "users", "log")
+"""fail2ban's server, sshd's logins, fail2ban's own database, this host's addresses, its users, and fail2ban's log
+(where a report has `failures`)."""
 UNKNOWN_HOST = HostContext()
 
 
 def of_another(known: HostContext) -> HostContext:
-    """Return what counts for a store that this host's fail2ban does not feed; logins only if it feeds no other."""
+    """Return the part that applies to a store not fed by this host's fail2ban; logins only if it feeds no other."""
     logins = () if known.stores else known.logins
-    return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins)
+    return replace(known, ignored=(), running=None, increments=None, unseen=(), logins=logins, failures=None)

@@ -1,4 +1,4 @@
-"""What an admin asks a store about, and the answer, as plain values. Nothing is looked up, and no text made, here."""
+"""An inquiry (`find`) and its answer, as plain values. Nothing is looked up or rendered here."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ class Inquiry:
 
     kind: Literal["address", "network", "asn", "jail", "user"]
     text: str
-    """As it was asked: an address, a network, "AS64500", a jail or a user's name. An "address" may be any text that
+    """As entered: an address, a network, "AS64500", a jail or a user's name. An "address" may be any text that
     fail2ban bans by."""
     network: Network | None = None
     """Of an address or a network."""
@@ -30,7 +30,7 @@ class Inquiry:
 
 @dataclass(frozen=True)
 class Recipient:
-    """Who got a digest, or is to get it."""
+    """A recipient of a digest."""
 
     channel: str
     recipient: str
@@ -52,12 +52,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Standing:
-    """A ban that holds now."""
+    """A ban that is active now."""
 
     jail: str
     ip: str
     until: datetime | None
-    """None: permanent, or nobody knows."""
+    """None if permanent or unknown."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,18 @@ class Registration:
 
 @dataclass(frozen=True)
 class Answer:
-    """All that is known of what was asked."""
+    """The answer to an inquiry."""
 
     inquiry: Inquiry
     counts: Counts
     last: datetime | None
     """The time of the last ban, None where there is none; `counts.start` is that of the first."""
     known_since: datetime | None
-    """When the store's first ban was, whoever's; None for an empty store."""
+    """The time of the store's first ban; None for an empty store."""
     standing: tuple[Standing, ...] = ()
     standing_in_all: int = 0
     asked: Literal["fail2ban", "store"] = "store"
-    """Who says which bans hold."""
+    """The source for which bans are active."""
     country: str | None = None
     """Where an address is registered, as in `Address`: its country, network number, and that one's holder."""
     asn: int | None = None
@@ -125,11 +125,11 @@ class Answer:
     """The newest first."""
     told_in_all: int = 0
     waiting: tuple[str, ...] = ()
-    """Reports that have not told all of these bans yet."""
+    """Reports for which some of these bans are pending."""
     history: int = 0
-    """Bans that were imported as history: no digest tells them."""
+    """Bans imported as history, which are never reported."""
     unban: tuple[str, ...] = ()
-    """Lines for a shell."""
+    """Shell commands."""
     ignore: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
     registered: Registration | None = None

@@ -1,4 +1,4 @@
-"""What delivery and the channels hand to each other: plain values, no behaviour."""
+"""Values passed between delivery and the channels. No behaviour."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from f2b_digest.model.bans import Banned
 
 @dataclass(frozen=True)
 class Needs:
-    """What a channel makes its messages of."""
+    """What a channel needs to make its messages."""
 
     templates: tuple[str, ...] = ()
     """As `folder/file` below `templates/`."""
     document: bool = False
-    """The digest as JSON, which also takes the place of a template that cannot be rendered."""
+    """The digest as JSON, which also replaces a template that cannot be rendered."""
     addresses: bool = False
     """Every address of the digest, not only those in templates and document."""
     link: str = ""
@@ -24,7 +24,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Content:
-    """What a channel gets: what it said that it needs, and nothing else."""
+    """What a channel gets: exactly its `Needs`."""
 
     parts: Mapping[str, str] = field(default_factory=dict)
     """The rendered templates, by name."""
@@ -38,7 +38,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a channel may say of a digest beside its rendered text."""
+    """Metadata of a digest for a channel, beside the rendered text."""
 
     uuid: str
     report: str
@@ -51,9 +51,9 @@ class Stamp:
     addresses: int = 0
     jails: int = 0
     failures: int | None = 0
-    """None where nobody knows."""
+    """None if unknown."""
     needs_attention: bool = False
-    """The digest's verdict: somebody has to act."""
+    """Whether the digest needs attention."""
 
     @property
     def identity(self) -> str:

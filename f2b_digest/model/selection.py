@@ -1,4 +1,4 @@
-"""Which bans a digest is made of, as a plain value. How they are found is in f2b_digest.store.selected."""
+"""The selection of a digest's bans, as a plain value. Its SQL is in f2b_digest.store.selected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ class Selection:
     first_id: int = 0
     last_id: int = 0
     after: int = 0
-    """The digest that took the events before `first_id`, or 0: only one other can follow it."""
+    """The digest that took the events before `first_id`, or 0: only one digest can follow it."""
     since: float | None = None
     until: float | None = None
     jails: tuple[str, ...] = ("*",)
-    """Shell patterns; one that begins with "!" takes out."""
+    """Shell patterns; a leading "!" excludes."""
 
 
 def matches(jail: str, patterns: Sequence[str]) -> bool:
-    """Say whether a report's patterns take a jail in: some pattern does, and no "!pattern" takes it out."""
+    """Return whether a report's patterns match a jail: some pattern does, and no "!pattern" excludes it."""
     taken_in = any(fnmatchcase(jail, pattern) for pattern in patterns if not pattern.startswith("!"))
     return taken_in and not any(fnmatchcase(jail, pattern[1:]) for pattern in patterns if pattern.startswith("!"))

@@ -1,4 +1,4 @@
-"""What earlier digests told, as plain values: read from their documents, which may be of an earlier version."""
+"""Facts and advice of earlier digests, as plain values, read from documents of any version."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What templates can call: the sentences of a language, and filters. No template is rendered here."""
+"""Functions for templates: translation, and filters. No template is rendered here."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ from f2b_digest.rendering.layout import MAIL_WIDTH, STYLES, Layout, fold, painte
 
 
 def sentences(lang: Language) -> dict[str, Any]:
-    """Return the functions behind `_(…)`, `ngettext(…)` and {% trans %}, for Jinja's "newstyle".
+    """Return the functions behind `_(…)`, `ngettext(…)` and {% trans %}, for Jinja's "newstyle" gettext.
 
-    Numbers in a sentence are written as the language writes them. On a page, values are escaped; the sentence itself
-    is ours. A value is put in once: what it holds is never a place for another.
+    Numbers in a sentence are formatted for the language. In HTML, values are escaped; the sentence itself
+    is trusted. Values are inserted once: a placeholder in a value is not replaced.
     """
 
     def said(context: Context, sentence: str, values: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ def filters(lang: Language, layout: Layout) -> dict[str, Callable[..., Any]]:
     """Return the filters by name, for a language and a screen."""
 
     def counted(value: int, one: str, many: str) -> str:
-        """Say a count with a noun of the template's own language: built-in templates have ngettext."""
+        """Return a count with a noun in the template's own language: built-in templates use ngettext."""
         return f"{lang.number(value)} {one if value == 1 else many}"
 
     @pass_eval_context
@@ -65,21 +65,21 @@ def filters(lang: Language, layout: Layout) -> dict[str, Callable[..., Any]]:
         return lang.list_of(items)
 
     def bar(value: int, most: int, width: int) -> str:
-        """Draw a bar, at least one long. The rest of its line has the width that it has in a mail."""
+        """Draw a bar of at least one character. The rest of its line is as wide as in a mail."""
         room = max(1, width + layout.columns - MAIL_WIDTH)
         return ("█" if layout.blocks else "#") * max(1, round(room * value / most)) if value and most else ""
 
     def paint(text: str, style: str) -> str:
         if style not in STYLES:
-            raise ValueError(f"there is no style {style!r} (known: {', '.join(STYLES)})")
+            raise ValueError(f"no style {style!r} (known: {', '.join(STYLES)})")
         return painted(text, style) if layout.colour else text
 
     def wrap(text: str, indent: int = 0, first: str = "") -> str:
-        """Break a text into lines: the first begins with `first`, the others with so many spaces."""
+        """Wrap text: the first line begins with `first`, the others with so many spaces."""
         return fold(first + " ".join(re.split(r"[ \t\n]+", text.strip(" \t\n"))), layout.columns, indent)
 
     def column(text: str, width: int) -> str:
-        """Return text as a column of a line: padded, or cut with an ellipsis."""
+        """Return text as a column: padded, or truncated with an ellipsis."""
         return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
 
     return {
@@ -97,17 +97,18 @@ def eve(moment: datetime) -> datetime:
 
 
 def nolink(text: str) -> Markup:
-    """Return a name or a sentence as HTML that mail programs do not turn into a link to where an attacker wants.
+    """Return text as HTML in which mail programs do not find links chosen by an attacker.
 
-    <wbr> parts what could be one; it is in no copied text. An address stays whole, but for the groups of IPv6.
+    <wbr> splits what could be a link; it is not part of copied text. An address is not split, except between IPv6
+    groups.
     """
-    plain = str.__str__(text)  # what a macro returns is called markup, and is none
+    plain = str.__str__(text)  # a macro's result is marked as Markup, but is not safe
     return Markup("").join(map(_parted, re.split(r"(\s+)", plain)))
 
 
 def _parted(word: str) -> Markup:
     bare = word.strip("(").rstrip(".,;:)")
-    if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", bare):  # a time of the day is no link, and stays whole
+    if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", bare):  # a time of day is not a link
         return escape(word)
     address = is_address(bare)
     parts = re.split(r"(?<=:)(?=.)" if address else r"(?<=[.:/@])(?=.)", word)

@@ -1,6 +1,6 @@
-"""How a language says things: its sentences, counts, times and places. No template, no digest, no environment here.
+"""A language: its sentences, counts, times and places. No template, no digest, no environment here.
 
-English stands in the source; every other language is a catalogue in the folder `locale` beside this file, and what
+English is in the source; every other language is a catalogue in the folder `locale` beside this file, and what
 all programs have in common (names of days, months and countries, separators of numbers) comes from Babel.
 """
 
@@ -23,48 +23,48 @@ SOURCE = "en"
 FOLDER = Path(__file__).parent / "locale"
 CATALOGUE = "f2b-digest.po"
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
-"""A value's place in a sentence."""
+"""A placeholder in a sentence."""
 
 
 class Language:
     """One language. Its methods return text for people, and raise nothing for a value of their type."""
 
     def __init__(self, language: str, translations: NullTranslations) -> None:
-        """Take a language that Babel knows. Raises ValueError or LookupError where it does not."""
+        """Load a language known to Babel. Raises ValueError or LookupError."""
         self.code = language
         """Of the catalogue: "en", "fr", "pt_BR"."""
         self._translations = translations
         self._locale = Locale.parse(language)
         self._lists = Locale("en", "GB") if language == SOURCE else self._locale  # without a comma before "and"
-        # Babel reads a language's file at its first use, when it may be closed to this user.
+        # Babel reads a language's file at its first use, when it may be unreadable for this user.
         self.list_of("abc")
         self.number(1.5)
 
     # ---- sentences
 
     def gettext(self, message: str) -> str:
-        """Return a sentence, its places for values still in it."""
+        """Return a translated sentence, with its placeholders."""
         return self._translations.gettext(message)
 
     def pgettext(self, context: str, message: str) -> str:
-        """Return what a text means in a context."""
+        """Return the translation of a text in a context."""
         return self._translations.pgettext(context, message)
 
     def ngettext(self, one: str, many: str, value: float) -> str:
-        """Return the form of a sentence that goes with a count, its places for values still in it."""
+        """Return the plural form of a sentence for a count, with its placeholders."""
         return self._translations.ngettext(one, many, self._whole(value))
 
     def npgettext(self, context: str, one: str, many: str, value: float) -> str:
-        """Return the form that goes with a count, in a context."""
+        """Return the plural form for a count, in a context."""
         return self._translations.npgettext(context, one, many, self._whole(value))
 
     def _whole(self, value: float) -> int:
-        """Return the count whose form a fraction takes: 1.5 is many in English, one in French."""
+        """Return the count whose plural form a fraction takes: 1.5 is plural in English, singular in French."""
         whole = floor(value)
         return 2 if whole != value and self.code == SOURCE else whole
 
     def list_of(self, items: Sequence[str]) -> str:
-        """Return "a, b and c"; nothing for nothing."""
+        """Return "a, b and c"; "" for an empty list."""
         return format_list(list(items), locale=self._lists) if items else ""
 
     # ---- counts
@@ -144,18 +144,18 @@ class Language:
     # ---- places
 
     def territory(self, code: str | None) -> str:
-        """Return a country's name for its code of ISO 3166-1; the code itself where nobody knows it."""
+        """Return a country's name for its code of ISO 3166-1; the code itself if unknown."""
         return str(self._locale.territories.get(code.upper(), code)) if code else ""
 
 
 @cache
 def known() -> tuple[str, ...]:
-    """Return the languages there are, English first; looked up once, as this user may later not be able to."""
+    """Return the supported languages, English first; looked up once, as the folder may be unreadable later."""
     return (SOURCE, *sorted(file.parent.name for file in FOLDER.glob(f"*/{CATALOGUE}")))
 
 
 def language_of(name: str) -> str | None:
-    """Return which of the languages there are is meant by a name like "fr", "fr-CA" or "fr_FR.UTF-8", or None.
+    """Return the supported language for a name like "fr", "fr-CA" or "fr_FR.UTF-8", or None.
 
     "C", "POSIX" and no name at all mean English, as everywhere in a system.
     """
@@ -169,7 +169,7 @@ def language_of(name: str) -> str | None:
 
 
 def load_language(name: str) -> Language:
-    """Return a language's words, or English where there is no such language or its catalogue cannot be read."""
+    """Return a language, or English if it is unknown or its catalogue cannot be read."""
     return _load_language(language_of(name) or SOURCE)
 
 
@@ -178,14 +178,14 @@ def _load_language(language: str) -> Language:
     if language != SOURCE:
         try:
             return Language(language, _catalogue(language))
-        except Exception:  # a language is never worth a digest
-            log.warning("language %s cannot be read: English is used", language, exc_info=True)
+        except Exception:  # a broken catalogue must not prevent a digest
+            log.warning("language %s cannot be read; using English", language, exc_info=True)
             return _load_language(SOURCE)
     return Language(SOURCE, NullTranslations())
 
 
 def _catalogue(language: str) -> GNUTranslations:
-    """Read a catalogue; what is marked as fuzzy does not count."""
+    """Read a catalogue, without fuzzy entries."""
     from babel.messages.mofile import write_mo  # noqa: PLC0415 - English does without
     from babel.messages.pofile import read_po  # noqa: PLC0415
 

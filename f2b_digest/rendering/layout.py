@@ -1,11 +1,11 @@
-"""What the reader's screen can do, and lines of text made for it: width, paint, breaks. Nothing is decided here."""
+"""Text layout for a screen: width, colours, line breaks."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MAIL_WIDTH = 78
-"""Columns of a mail's text: quoted, it still fits into 80."""
+"""Columns of a mail's text, which fits into 80 when quoted."""
 STYLES = {"bad": "1;31", "warn": "1;33", "good": "32", "strong": "1", "faint": "2", "bar": "36"}
 """What `paint` knows, as a terminal's SGR parameters (ECMA-48)."""
 PAINT = re.compile(r"\x1b\[[0-9;]*m")
@@ -14,7 +14,7 @@ RESET = "\x1b[0m"
 
 @dataclass(frozen=True)
 class Layout:
-    """What the reader's screen, and the reader, can do. The default is a mail's text, which every channel gets too."""
+    """The capabilities of the reader's screen. The default is a mail's text, which other channels get too."""
 
     colour: bool = False
     width: int | None = None
@@ -22,7 +22,7 @@ class Layout:
     blocks: bool = True
     """Whether it can show "█"."""
     stored: bool = True
-    """Whether its bans stand in a store, so that a command can look them up."""
+    """Whether its bans are in a store, so that commands can look them up."""
 
     @property
     def columns(self) -> int:
@@ -34,7 +34,7 @@ MAIL = Layout()
 
 
 def painted(text: str, style: str) -> str:
-    """Return text in one of `STYLES`, each line for itself."""
+    """Return text in one of `STYLES`, line by line."""
     return "\n".join(f"\x1b[{STYLES[style]}m{line}{RESET}" if line else "" for line in text.split("\n"))
 
 
@@ -44,16 +44,16 @@ def plain(text: str) -> str:
 
 
 def indent_of(line: str) -> int:
-    """Return with how many spaces a line begins."""
+    """Return a line's indentation."""
     bare = plain(line)
     return len(bare) - len(bare.lstrip(" "))
 
 
 def fold(line: str, width: int, indent: int) -> str:
-    """Return a line as lines of so many columns, the further ones indented; a word that is longer stays in one piece.
+    """Return a line as lines of so many columns, the further ones indented; longer words are not broken.
 
     A break comes between the columns of a row (two spaces or more) where that is enough, else between words. What is
-    painted across a break is painted on both sides of it, for pagers that forget.
+    coloured across a break is coloured on both sides of it, as pagers reset colours.
     """
     lines: list[str] = []
     pieces: list[str] = []

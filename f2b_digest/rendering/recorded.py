@@ -1,6 +1,6 @@
-"""Why a delivery failed, notes of a digest, names of reports: stored in English, told in a reader's language here.
+"""Translation of texts stored in English: reasons of failed deliveries, notes of a digest, names of reports.
 
-What a server or a program said stays as it is. Nothing is stored or rendered here.
+The output of servers and programs is not translated. Nothing is stored or rendered here.
 """
 
 import re
@@ -15,70 +15,70 @@ def N_(message: str) -> str:  # noqa: N802 - gettext's name for "translated late
 
 
 REPORTS = {"daily": N_("daily"), "weekly": N_("weekly"), "monthly": N_("monthly"), "hourly": N_("hourly")}
-"""Usual names of reports; any other is the admin's own word."""
+"""Usual names of reports; any other is the admin's own."""
 SENTENCES = (
     # ---- deliveries
     N_("given up after %(days)s days: %(reason)s"),
-    N_("there is no channel %(channel)s in the configuration any more"),
+    N_("channel %(channel)s is no longer in the configuration"),
     N_("%(reason)s; if you changed the channel, `%(command)s`"),
     N_("row %(row)s of the store's table delivery"),
-    N_("its identity is none that is ever made here"),
-    N_("its message is no notification"),
-    N_("its recipient %(recipient)s is no address"),
+    N_("malformed message identity"),
+    N_("not an Apprise message"),
+    N_("%(recipient)s is not a valid address"),
     N_("%(taken)s of %(rows)s rows reported, then %(reason)s"),
-    N_("no end after %(seconds)s s"),
+    N_("timed out after %(seconds)s s"),
     N_("killed by signal %(signal)s"),
     N_("ended without a result"),
-    N_("a result of more than %(size)s MB"),
+    N_("result exceeds %(size)s MB"),
     N_("exit status %(status)s"),
-    N_("there is no such program that this user can run"),
-    N_("this user cannot write there"),
-    N_("no space for a whole digest"),
+    N_("no such program, or not executable by this user"),
+    N_("not writable by this user"),
+    N_("no space left for a complete digest"),
     # ---- servers
     N_("HTTP status %(status)s"),
-    N_("(it said nothing)"),
-    N_("no HTTP"),
-    N_("no HTTP answer (%(kind)s)"),
-    N_("the answer was cut"),
+    N_("(no output)"),
+    N_("not HTTP"),
+    N_("not an HTTP response (%(kind)s)"),
+    N_("the response was truncated"),
     N_("certificate refused"),
-    N_("%(url)s answered 200, but not as ntfy does: is it an ntfy server?"),
-    N_("%(url)s answered 200, but not as AbuseIPDB does"),
-    N_("%(url)s answered 200, but with a web page: is it Free Mobile's service?"),
-    N_("%(url)s redirects elsewhere (%(status)s): set url to where it leads"),
-    N_("%(url)s does not answer as ntfy does: is it one?"),
-    N_("refuses the token or the user (%(status)s)"),
-    N_("check the token or the user, and its access to topic %(topic)s"),
+    N_("HTTP 200, but not an ntfy response: is this an ntfy server?"),
+    N_("HTTP 200, but not an AbuseIPDB response: check the url"),
+    N_("HTTP 200, but a web page: is this the Free Mobile API?"),
+    N_("%(url)s redirects (%(status)s): set url to the final address"),
+    N_("not an ntfy response: is this an ntfy server?"),
+    N_("token or user refused (%(status)s)"),
+    N_("check the token or user, and its access to topic %(topic)s"),
     N_("%(words)s (ntfy code %(code)s)"),
     N_("a parameter is missing"),
-    N_("too many SMS in too little time"),
-    N_("the service is not enabled, or user or key is wrong: see the subscriber's page, options, SMS notifications"),
-    N_("the service has an error"),
-    N_("no answer to the end of the message, which may have arrived"),
-    N_("the server's answer was no answer"),
-    N_("a reply of more than %(size)s KiB"),
+    N_("too many SMS in a short time"),
+    N_("service not enabled, or wrong user or key: see Options, SMS notifications in the subscriber account"),
+    N_("server error"),
+    N_("no reply after the end of the message, which may have arrived"),
+    N_("malformed SMTP reply"),
+    N_("reply exceeds %(size)s KiB"),
     N_("%(reason)s (the server must offer STARTTLS, or use smtps://)"),
-    N_("%(reason)s (it knows no login)"),
-    N_("user and password must be ASCII: smtplib sends no others"),
-    N_("its URL is none like https://example.org/uuid"),
+    N_("%(reason)s (it offers no login)"),
+    N_("user and password must be ASCII"),
+    N_("the URL must look like https://example.org/uuid"),
     N_("Apprise is missing: %(command)s"),
     # ---- secrets and certificates
-    N_("the token or password holds a line end or a control character"),
-    N_("%(place)s holds a line end or a control character"),
-    N_("the %(name)s holds a character that is not ASCII"),
-    N_("holds no certificate in PEM"),
-    N_("the url holds a user: put it into user and password, or token"),
+    N_("the token or password contains a line break or control character"),
+    N_("%(place)s contains a line break or control character"),
+    N_("the %(name)s contains a non-ASCII character"),
+    N_("contains no PEM certificate"),
+    N_("the url must not contain credentials: use user and password, or token"),
     N_("the url must name the host in ASCII (xn--…)"),
     N_("the url %(reason)s"),
     # ---- notes
     N_("%(reason)s; the built-in template was used"),
     N_("%(reason)s; the digest was sent as JSON"),
-    N_("there is no such template"),
+    N_("no such template"),
     N_("needs more than %(size)s MB of memory"),
-    N_("makes a text of more than %(size)s characters"),
-    N_("nothing was judged: %(reason)s"),
+    N_("output exceeds %(size)s characters"),
+    N_("the analysis failed: %(reason)s"),
     N_("a bug in f2b-digest: %(kind)s at %(place)s, line %(line)s; please report it"),
-    N_("%(source)s could not be asked where addresses are: %(kind)s"),
-    N_("This is a test message of `f2b-digest check --send`: it tells of no ban, and nothing was marked."),
+    N_("%(source)s lookup failed: %(kind)s"),
+    N_("This is a test message of `f2b-digest check --send`: it reports no bans and marks nothing as reported."),
     # ---- what the system says most often
     N_("[Errno %(number)s] %(reason)s"),
     N_("Failed to establish a new connection"),
@@ -103,20 +103,20 @@ SENTENCES = (
     N_("unable to get local issuer certificate"),
 )
 INNER = ("reason", "words")
-"""Places of values that may be such texts themselves."""
+"""Placeholders whose values may be such texts themselves."""
 DEEPEST = 8
-"""A text of more parts than this is none of ours."""
+"""Maximum nesting depth."""
 LONGEST = 1000
-"""Characters; neither is one that is longer."""
+"""Maximum length in characters."""
 
 
 def report_name(language: Language, name: str) -> str:
-    """Return what a report is called for people; its name where that is the admin's own."""
+    """Return a report's translated name; unchanged if it is the admin's own."""
     return language.gettext(REPORTS[name]) if name in REPORTS else name
 
 
 def told(language: Language, text: str, deep: int = 0) -> str:
-    """Return a reason or note in a language: whole sentences, and the parts of "place: reason: what was said"."""
+    """Translate a reason or note: whole sentences, and the parts of "place: reason: output"."""
     if language.code == SOURCE or deep > DEEPEST or len(text) > LONGEST:
         return text
     for sentence, pattern in _patterns():

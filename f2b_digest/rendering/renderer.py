@@ -1,7 +1,7 @@
-"""Templates to text: the only Jinja2. Whatever an attacker chose is made harmless here, before a template sees it.
+"""Rendering templates; Jinja2 is used here only. Hostile text is sanitized here, before a template sees it.
 
-Templates get the digest's document (see f2b_digest.model.document) and nothing else. They run in a sandbox: a folder of
-templates may belong to somebody who may not run programs as the user of `f2b-digest send`.
+Templates get only the digest's document (see f2b_digest.model.document). They run in a sandbox: a template
+folder may belong to somebody who may not run programs as the user of `f2b-digest send`.
 """
 
 import codecs
@@ -40,75 +40,75 @@ from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
 
 log = logging.getLogger(__name__)
 
-# What Jinja2 loads at the first string or error: Python's folder may be closed to the user that we are by then.
+# Loaded lazily by Jinja2, when Python's folder may be unreadable for the user that we are by then.
 assert jinja2.debug
 codecs.lookup("unicode-escape")
 
 RENDERING = 30.0
-"""Seconds that an admin's templates may take for one message; the largest digest needs a tenth of one."""
+"""Timeout in seconds for custom templates per message; the largest digest needs 0.1 s."""
 LARGEST = 4_000_000
-"""Characters of a rendered text; mail takes 80,000."""
+"""Maximum characters of a rendered text; a mail has up to 80,000."""
 LONGEST_NAME = 255
-"""Bytes of the name of a template that there is."""
+"""Maximum bytes of a template's name."""
 BUILT_IN = "builtin/"
-"""Before the name of a built-in template, for one of the admin's that has the same name and extends it."""
+"""Prefix for a built-in template's name, so that a custom one of the same name can extend it."""
 LONGEST_TEXT = 60
-"""Characters of one text: an IPv6 network has 43."""
+"""Maximum characters of a text; an IPv6 network has 43."""
 LONGEST_SENTENCE = 300
-"""Characters of a reason or a note."""
+"""Maximum characters of a reason or a note."""
 SENTENCES = frozenset(
     {"notes", "reason", "unban", "ignore", "block", "lines", "licence", "samples", "store", "registered", "recipient"}
 )
-"""Keys of a document that hold sentences, lines for a shell or a configuration, or log lines."""
+"""Keys of a document with sentences, shell or configuration lines, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that a terminal obeys or a reader cannot see: control, direction, zero width, surrogates."""
+"""Unicode categories of control and invisible characters: control, direction, zero width, surrogates."""
 
 
 Rendered = TypeVar("Rendered")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, without powers: no deadline ends `9**9**9`, which is one step of the interpreter."""
+    """Jinja2's sandbox, without `**`: a deadline cannot interrupt `9**9**9`, a single interpreter step."""
 
     intercepted_binops = frozenset({"**"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Refuse."""
-        raise SecurityError(f"{operator} is not for templates")
+        raise SecurityError(f"{operator} is not allowed in templates")
 
 
 class _Compiled(BytecodeCache):
-    """What templates were compiled to, by name and content.
+    """Cache of compiled templates, by name and content.
 
-    For one language and one screen: Jinja2 works filters of constants out when it compiles.
+    For one language and one screen: Jinja2 evaluates filters of constants at compile time.
     """
 
     def __init__(self) -> None:
         self._code: dict[tuple[str, str], bytes] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Take a template's code out."""
+        """Load a template's code."""
         code = self._code.get((bucket.key, bucket.checksum))
         if code is not None:
             bucket.bytecode_from_string(code)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep a template's code."""
+        """Store a template's code."""
         self._code[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
 
 
 _COMPILED: defaultdict[tuple[str, Layout], _Compiled] = defaultdict(_Compiled)
-"""What this process has compiled, by language and screen: each report has a renderer of its own."""
+"""This process's caches, by language and screen: each report has its own renderer."""
 
 
 class _Unusable(Exception):
-    """A file of the admin's cannot be used as the template that it should be."""
+    """A custom file cannot be used as a template."""
 
 
 class Renderer:
-    """Renders templates from the admin's folders where they have them, else the built-in ones.
+    """Renders templates from the admin's folders, else the built-in ones.
 
-    All files are read at once, so that it renders, and speaks its language, where no file can be opened any more.
+    All files are read at start, so that it can render after dropping privileges.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Renderer:
         language: str = SOURCE,
         layout: Layout = MAIL,
     ) -> None:
-        """Take the folder of the built-in templates, and the admin's, the first of which goes before all others.
+        """Load the folder of the built-in templates, and the admin's, in order of precedence.
 
-        `also` are folders that `preferring` will be asked for. A language that there is no catalogue for is English.
+        `also` are folders for later calls of `preferring`. Unsupported languages fall back to English.
         """
         self._built_in = template_files.read(built_in)
         self._read = {path: template_files.read(path) for path in (*own, *also) if path}
@@ -129,7 +129,7 @@ class Renderer:
         self._broken: frozenset[str] = frozenset()
         self._language, self._layout = language, layout
         self._asked: mmap | None = None
-        """Shared with the process of `apart`: the template that it renders."""
+        """Shared with the child of `apart`: the template being rendered."""
         load_language(language)
 
     @cached_property
@@ -156,7 +156,7 @@ class Renderer:
 
     @property
     def folders(self) -> tuple[template_files.Folder, ...]:
-        """The admin's folders, of all reports, as they were read."""
+        """The content of the admin's folders, of all reports."""
         return tuple(self._read.values())
 
     @property
@@ -165,9 +165,9 @@ class Renderer:
         return frozenset(self._built_in.texts)
 
     def apart(self, work: Callable[[], Rendered]) -> Rendered:
-        """Do work that renders: where an admin's templates take part, in a process with a deadline and a memory limit.
+        """Call a function that renders; with custom templates, in a child with a deadline and a memory limit.
 
-        A template that needed too much counts as broken from then on. Raises TemplateError.
+        A template that exceeds them counts as broken from then on. Raises TemplateError.
         """
         if not any(folder.texts.keys() - self._broken for folder in self._own):
             return work()
@@ -184,15 +184,15 @@ class Renderer:
         return rendered
 
     def _give_up(self, name: str, reason: str) -> None:
-        """Let no other message of this process wait for a template again; "" or one of ours: for any of the admin's."""
+        """Mark a template as broken for this process; "" or a built-in one: all custom ones."""
         guilty = [folder for folder in self._own if name in folder.texts][:1]
         for folder in guilty or self._own:
             folder.faults[name if guilty else "."] = reason
 
     def without(self, template: str) -> "Renderer | None":
-        """Return a renderer that takes a built-in template instead of the admin's, or None if there is none.
+        """Return a renderer with a built-in template instead of the custom one, or None if there is none.
 
-        Where the template itself is ours, something that it takes in is the admin's: then all are the built-in ones.
+        If the template is built-in, it includes a custom one: then all are replaced by built-in ones.
         """
         if not self._own or (template and template not in self._built_in.texts):
             return None
@@ -205,7 +205,7 @@ class Renderer:
         return self._but(_broken=self._broken | {template})
 
     def preferring(self, folder: Path | None) -> "Renderer":
-        """Return a renderer that looks into one more folder first."""
+        """Return a renderer that searches one more folder first."""
         if folder is None:
             return self
         return self._but(_own=(self._read.get(folder) or template_files.read(folder), *self._own))
@@ -225,7 +225,7 @@ class Renderer:
         return other
 
     def _source(self, name: str) -> str | None:
-        """Return a template's text, or None where there is no such template. Raises _Unusable."""
+        """Return a template's text, or None if it does not exist. Raises _Unusable."""
         name = normpath(name)
         if name.startswith(BUILT_IN):
             return self._built_in.texts.get(name.removeprefix(BUILT_IN))
@@ -238,11 +238,11 @@ class Renderer:
         return self._built_in.texts.get(name)
 
     def _is_own(self, name: str) -> bool:
-        """Say whether an admin's template of that name takes part."""
+        """Return whether a custom template of that name is used."""
         return name not in self._broken and any(name in folder.texts for folder in self._own)
 
     def _meant(self, name: str) -> str:
-        """Return the name that somebody may have meant, as a question, or ""."""
+        """Return "did you mean …?" with a similar name, or ""."""
         close = get_close_matches(name, {*self.built_in, *(known for folder in self._own for known in folder.texts)}, 1)
         return f" (did you mean {close[0]}?)" if close else ""
 
@@ -262,7 +262,7 @@ class Renderer:
             place = f", line {error.lineno}" if error.name == name else f" in {error.name}, line {error.lineno}"
             raise TemplateError(name, f"{name}{place}: {error.message}") from None
         except TemplateNotFound as error:
-            missing = "there is no such template" if error.name == name else f"there is no {error.name}"
+            missing = "no such template" if error.name == name else f"no template {error.name}"
             raise TemplateError(name, f"{name}: {missing}{self._meant(str(error.name))}") from None
         except MemoryError:
             raise TemplateError(name, f"{name}: needs more than {isolation.MEMORY >> 20} MB of memory") from None
@@ -270,7 +270,7 @@ class Renderer:
             log.debug("template %s cannot be rendered", name, exc_info=True)
             raise TemplateError(name, f"{name}: {type(error).__name__}: {error}") from None
         if len(text) > LARGEST and self._is_own(name):  # one of ours is rendered smaller until it fits
-            raise TemplateError(name, f"{name}: makes a text of more than {LARGEST:,} characters")
+            raise TemplateError(name, f"{name}: output exceeds {LARGEST:,} characters")
         width = self._layout.width
         if width is None or not name.endswith(".txt"):
             return text

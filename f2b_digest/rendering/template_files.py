@@ -62,7 +62,7 @@ def _files(folder: Folder) -> Iterator[str]:
                 for entry in found:
                     seen += 1
                     if seen > MOST:
-                        folder.faults["."] = f"holds more than {MOST} files: is it a folder of templates?"
+                        folder.faults["."] = f"more than {MOST} files: is this a template folder?"
                         return
                     if entry.name.startswith("."):
                         continue
@@ -80,7 +80,7 @@ def _text(root: str, name: str, room: int) -> str:
     """Return a file's text. Raises OSError, or ValueError where it is no template that could be used."""
     real = os.path.realpath(f"{root}/{name}")
     if not real.startswith(root.rstrip("/") + "/"):
-        raise ValueError("is a link to another place: copy the file")
+        raise ValueError("is a symlink out of the folder: copy the file instead")
     descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         if not S_ISREG(os.fstat(descriptor).st_mode):
@@ -89,7 +89,7 @@ def _text(root: str, name: str, room: int) -> str:
     if len(content) > LARGEST:
         raise ValueError(f"is larger than {LARGEST >> 20} MiB")
     if len(content) > room:
-        raise ValueError(f"does not fit: the templates of a folder may have {ALL >> 20} MiB in all")
+        raise ValueError(f"exceeds the limit of {ALL >> 20} MiB for all templates of a folder")
     return content.decode("utf-8")
 
 

@@ -1,6 +1,6 @@
-"""The store's façade, loaded when it is asked for: `retry` and `record` run all day, and need no SQLAlchemy.
+"""The store's façade, imported lazily: `retry` and `record` run all day and do not need SQLAlchemy.
 
-Nothing else stands here; see `facade`. The other rooms import from here only.
+Nothing else lives here; see `facade`. Other packages import from here only.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""The bans that an admin asks about, found by index in SQLite's SQL. What they amount to is in `summary`.
+"""The bans of an inquiry (`find`), looked up by index in SQLite's SQL. They are summed up in `summary`.
 
 An address and a network are found by the index of ids, a user's name by that of the lists of names, a jail by its own:
-what an answer costs is what it tells, and not all history.
+the cost depends on the size of the answer, not of the history.
 """
 
 import json
@@ -22,9 +22,9 @@ from f2b_digest.store.reads import Sealed
 from f2b_digest.store.selected import Wanted, jails
 
 MOST_ENDS, MOST_IDS = 20_000, 20_000
-"""Addresses whose bans may hold still, and bans whose digests are looked for: the newest."""
+"""Maximum number of addresses whose active bans, and of bans whose digests, are looked up: the newest."""
 MOST_LISTS = 20_000
-"""Distinct lists of names up to which the index is gone through from one to the next, and not as a whole."""
+"""Up to so many distinct name lists, the index is read by skip scan instead of completely."""
 MOST_NEIGHBOURS = 5
 _DIGIT4 = 0x1000
 """From here on, the first group of an IPv6 address is written with four digits, in the order of the numbers."""
@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 
 
 class End(NamedTuple):
-    """When the last ban of an id in a jail ends, in UTC epoch seconds; None: never."""
+    """When the last ban of an id in a jail ends, in UTC epoch seconds; None if never."""
 
     jail: str
     ip: str
@@ -47,7 +47,7 @@ class End(NamedTuple):
 
 
 def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
-    """Gather the ids or the lists of names that are asked for; return the condition for their bans.
+    """Collect the requested ids or name lists in a temporary table; return the condition for their bans.
 
     `asn_of` returns the network number of an id.
     """
@@ -68,13 +68,13 @@ def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], 
 
 
 def is_there(connection: sa.Connection, kind: str, text: str) -> bool:
-    """Say whether any ban has this jail, or this id."""
+    """Return whether any ban has this jail, or this id."""
     column = "jail" if kind == "jail" else "ip"
     query = f"SELECT EXISTS (SELECT 1 FROM event WHERE kind = 'ban' AND {column} = :text)"
     return bool(connection.scalar(sa.text(query), {"text": text}))
 
 
-# ---- by what the bans are found
+# ---- how bans are looked up
 
 
 def _of_jail(_: sa.Connection, inquiry: Inquiry, __: object) -> Wanted:
@@ -98,7 +98,7 @@ def _of_network(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wante
 
 
 def _of_number(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
-    """Of one /24 or /48, one address is looked up: routes are not smaller."""
+    """One lookup per /24 or /48: routes are not smaller."""
 
     @cache
     def is_of_it(network: str) -> bool:
@@ -131,7 +131,7 @@ _GATHER: dict[str, Callable[[sa.Connection, Inquiry, Callable[[str], int | None]
     "jail": _of_jail,
     "user": _of_user,
 }
-# From each list to the next in the index.
+# Skip scan over the index.
 _FEW_LISTS = """
 WITH RECURSIVE each(users) AS (
     SELECT min(users) FROM event WHERE kind = 'ban' AND users IS NOT NULL
@@ -142,7 +142,7 @@ WITH RECURSIVE each(users) AS (
 SELECT users FROM each WHERE users IS NOT NULL LIMIT :most
 """
 _ALL_LISTS = "(SELECT DISTINCT users FROM event WHERE kind = 'ban' AND users IS NOT NULL)"
-# LIKE first, for it is a tenth of what reading JSON is.
+# LIKE first: it costs a tenth of parsing the JSON.
 _LISTS = """
 INSERT INTO temp.asked SELECT list.users FROM {of} AS list WHERE list.users LIKE :part AND EXISTS (
     SELECT 1 FROM json_each(CASE WHEN json_valid(list.users) THEN list.users ELSE '[]' END) AS user
@@ -152,7 +152,7 @@ INSERT INTO temp.asked SELECT list.users FROM {of} AS list WHERE list.users LIKE
 
 
 def _in_json(name: str) -> str:
-    """Return the longest part of a name that JSON writes as it is, for LIKE."""
+    """Return the longest part of a name that JSON does not escape, for LIKE."""
     return max("".join(c if c.isascii() and c.isalnum() else " " for c in name).split() or [""], key=len)
 
 
@@ -187,7 +187,7 @@ def _is_in(text: str, network: Network) -> bool:
 
 
 def _spans(network: Network) -> Iterator[tuple[str, str]]:
-    """Yield from where to where, in the order of texts, the ids of a network are, maybe among others."""
+    """Yield ranges (low, high) in text order that contain all ids of a network, possibly with others."""
     if isinstance(network, IPv6Network):
         yield _span_of_ipv6(network)
         return
@@ -209,11 +209,11 @@ def _span_of_ipv6(network: IPv6Network) -> tuple[str, str]:
     return (f"{first:x}:", f"{last:x};") if first >= _DIGIT4 else ("", "\U0010ffff")
 
 
-# ---- what else is asked of them
+# ---- further queries on them
 
 
 def ends(connection: sa.Connection, now: float) -> list[End]:
-    """Return the bans of the grouped ids that hold at a time, those that end last first."""
+    """Return the bans of the grouped ids that are active at a time, the last to end first."""
     query = sa.text(_ENDS.format(last_ban=last_ban("newest", "event.kind = 'ban'")))
     found = []
     for jail, ip, last, bantime, unbanned in connection.execute(query, {"most": MOST_ENDS}):

@@ -1,4 +1,4 @@
-"""Single bans, in SQLite's SQL: their log lines, and how soon they came again. Nothing is masked here."""
+"""Single bans, in SQLite's SQL: their log lines, and repeat bans. Nothing is redacted here."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

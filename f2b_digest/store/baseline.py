@@ -1,6 +1,6 @@
-"""Earlier periods, and jails that start and stop, in SQLite's SQL. What that means is judged elsewhere.
+"""Earlier periods, and starts and stops of jails, in SQLite's SQL. They are interpreted in `analysis`.
 
-Of the index `event_when` only, so that years of history cost what the periods asked for hold.
+Reads the index `event_when` only, so that the cost depends on the periods requested, not on the history.
 """
 
 import math
@@ -17,7 +17,7 @@ DAY, DAYS = 86400.0, 28
 GAPS = 31
 """The longest gaps that are fetched of a quiet jail; more than `analysis.statistics.LONG_GAPS`."""
 SAME = 1.0
-"""Seconds: a digest tells times without their fractions."""
+"""Seconds: times in a digest have no fractions."""
 
 
 def baseline(
@@ -34,8 +34,8 @@ def baseline(
 ) -> Baseline:
     """Count the bans of each window, which may lie in any order and overlap, in the jails that the patterns take in.
 
-    What came before a time bounds `last`; `quiet` are those that banned nobody in so many seconds before the period's
-    end, nor from then until a time. `outages` are, by jail, the last bans before those that were told; of the windows
+    `last` is bounded by a time; `quiet` are the jails without a ban in so many seconds before the period's
+    end, nor from then until a time. `outages` are, by jail, the last bans before reported outages; of the windows
     without one, the newest `most` count. All times are UTC epoch seconds.
     """
     windows = sorted(windows, reverse=True)
@@ -74,7 +74,7 @@ def baseline(
 
 
 def _outages(connection: sa.Connection, jail: str, begun: Sequence[float]) -> list[Window]:
-    """Return what was told as outages of a jail: from the last ban before to the next one, or for ever."""
+    """Return the reported outages of a jail as (start, end): from the last ban before to the next one, or infinity."""
     found = []
     for since in begun:
         until = connection.scalar(sa.text(_NEXT), {"jail": jail, "since": since + SAME})
@@ -126,7 +126,7 @@ FROM temp.span ORDER BY span.rowid
 
 
 def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]:
-    """Return the parts that no window begins or ends in, in order, and put them into a table: none is counted twice."""
+    """Split the windows into disjoint spans, in order, and store them in a table: no ban is counted twice."""
     edges = sorted({edge for window in windows for edge in window})
     spans = [
         (since, until)
@@ -151,7 +151,7 @@ def starts_and_stops(
 ) -> dict[str, tuple[tuple[str, float], ...]]:
     """Return by jail the kind and time of its starts and stops since a time, and of the last one before, oldest first.
 
-    Times are UTC epoch seconds. A jail that never started here is not there. Hosts are not told apart.
+    Times are UTC epoch seconds. A jail that never started here is missing. Hosts are not distinguished.
     """
     found = {}
     for jail in jails(connection, patterns):

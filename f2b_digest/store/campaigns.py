@@ -1,4 +1,4 @@
-"""Addresses that belong together: found in SQLite's SQL, by the rule that the analysis gives. Nothing is judged here.
+"""Campaigns, queried in SQLite's SQL by the rule that `analysis` gives. Nothing is interpreted here.
 
 Addresses of one /24 (IPv4) or /48 (IPv6); and all addresses of a network number that has enough others.
 """
@@ -22,9 +22,9 @@ from f2b_digest.store.selected import jails
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
 REMEMBERED = 30_000
-"""Events before the digest's that are looked through for the networks of its campaigns."""
+"""Number of events before the digest's that are searched for the networks of its campaigns."""
 TIGHT = 3 * 3600
-"""Seconds: what is done in so short a time is done together."""
+"""Seconds: first bans within this time count as coordinated."""
 _NOT_ONE_NETWORK = (bytes(6), bytes.fromhex("0064ff9b0000"))
 """The first 48 bits of IPv6 addresses that hold those of all of IPv4 (::ffff:0:0/96, 64:ff9b::/96)."""
 
@@ -48,9 +48,9 @@ def network_of(ip: bytes) -> str | None:
 
 
 class _Tightest:
-    """How many of some times are within `TIGHT` from one of them on, at most, and from which: an aggregate for SQL.
+    """SQL aggregate: the largest number of times within `TIGHT` seconds from one of them on, and that start.
 
-    A window function of SQLite's own takes three times as long.
+    SQLite's window functions take three times as long.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ def before(
 ) -> dict[NetworkKey, tuple[int, ...]]:
     """Return how many addresses each campaign's network, or network number, had in each window, the newest first.
 
-    Only the windows are there that the events from `REMEMBERED` before an id on reach back to, the digest's first.
+    Only windows covered by the `REMEMBERED` events before the digest's first id are returned.
     """
     networks = {each.network for each in campaigns if each.network is not None}
     numbers = {each.asn for each in campaigns if each.network is None}
@@ -138,7 +138,7 @@ def before(
     values = {"first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns))}
     limits = {"since": starts[0], "until": ordered[-1][1]}
     oldest = connection.execute(sa.text(_OLDEST), values | limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
-    if numbers or any(":" in network for network in networks):  # where an address stands for, its text does not tell
+    if numbers or any(":" in network for network in networks):  # the text of an address does not tell its network
         rows = connection.execute(sa.text(_BEFORE), values | limits).all()
     else:
         ranges = [{"low": network[:-4], "high": network[:-4].removesuffix(".") + "/"} for network in networks]
@@ -169,7 +169,7 @@ FROM (
     FROM json_each(:jails)
 ) AS first
 """
-"""A jail's first ban, by the index `event_when`; or the first of the events that are looked through."""
+"""A jail's first ban, by the index `event_when`; or the first of the events that are searched."""
 _BEFORE = """
 SELECT ip, at FROM event
 WHERE id >= :first - :most AND kind = 'ban' AND at >= :since AND at < :until
@@ -215,7 +215,7 @@ _TIGHT = """
 CREATE TEMP TABLE tight AS
 SELECT campaign, tightest(first) AS hours FROM ({members}) GROUP BY campaign
 """.format(members=_MEMBERS.format(of="campaign", id="rowid"))
-# All addresses within the same hours make a ban count twice. The cast takes the number that the text begins with.
+# If all addresses fall into the same hours, bans count twice. The cast takes the number that the text begins with.
 _SHOWN = """
 CREATE TEMP TABLE shown AS
 SELECT campaign.rowid AS id, network, asn, addresses, bans, failures, uncounted, hours,

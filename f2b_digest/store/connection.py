@@ -1,4 +1,4 @@
-"""A store's file: opened, locked, upgraded. No events and no digests here, and no damage: see `integrity`."""
+"""Opening, locking and upgrading the store's file. No events, no digests; damage is in `integrity`."""
 
 import fcntl
 import grp
@@ -19,14 +19,14 @@ from f2b_digest.store.migrations import OLDEST
 from f2b_digest.store.tables import delivery, digest
 
 WAIT = 30
-"""Seconds for the store's write lock; nobody holds it for long."""
+"""Seconds to wait for the store's write lock; it is never held for long."""
 
 
 @contextmanager
 def sender_lock(path: Path, wait: float) -> Iterator[bool]:
-    """Hold the lock that only one sender of a store can hold; the value says whether it was had within `wait` seconds.
+    """Hold the store's exclusive sender lock; yields whether it was acquired within `wait` seconds.
 
-    It is the kernel's lock on the store's folder: a process that dies loses it, a reboot forgets it, and any user who
+    It is flock(2) on the store's folder: it is released when the process dies or at a reboot, and any user who
     may read the folder can take it. (A lock file would need an owner, and the process id in one may be another's.)
     """
     try:
@@ -63,13 +63,11 @@ def take_spool_in(path: Path) -> int:
     try:
         return int(recorder.take_in(str(path))[1])
     except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
-        raise StoreError(
-            f"{recorder.spool_path(str(path))} is kept, because the store does not take it: {error}"
-        ) from None
+        raise StoreError(f"{recorder.spool_path(str(path))} is kept, because the store rejects it: {error}") from None
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is a store. Raises StoreError where that cannot be seen, or must not be followed."""
+    """Return whether there is a store. Raises StoreError where that cannot be seen, or must not be followed."""
     try:
         seen = recorder.look(str(path))
     except recorder.ForeignStore as error:
@@ -78,13 +76,13 @@ def is_there(path: Path) -> bool:
         raise StoreError(explain(path, f"unable to open: {error.strerror}")) from None
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from None
-    return seen is not None and seen.st_size > 0  # an empty one is what a crash left before the first event
+    return seen is not None and seen.st_size > 0  # an empty file is left by a crash before the first event
 
 
 def no_store(path: Path) -> StoreError:
-    """Return the error for a store that nobody has made yet."""
+    """Return the error for a store that does not exist yet."""
     return StoreError(
-        f"no store at {path}: fail2ban's action makes it when its jail starts, "
+        f"no store at {path}: fail2ban's action creates it when its jail starts, "
         f'and "f2b-digest record" at its first event'
     )
 
@@ -93,7 +91,7 @@ def no_store(path: Path) -> StoreError:
 
 
 ROOM = 65_536
-"""Bytes that reading a store takes beside it."""
+"""Bytes that SQLite needs in the store's folder to read it."""
 
 
 def refusal(path: Path) -> str:
@@ -110,7 +108,7 @@ def refusal(path: Path) -> str:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open SQLite's file in mode "ro" or "rw"; text that is no UTF-8 shows as escapes."""
+    """Open SQLite's file in mode "ro" or "rw"; invalid UTF-8 is decoded as escapes."""
     uri = path.absolute().as_uri() + f"?mode={mode}"
     try:
         seen = recorder.look(str(path))
@@ -140,7 +138,7 @@ def check(path: Path, connection: sa.Connection) -> int:
     application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if application == 0 and version == 0 and not sa.inspect(connection).get_table_names():
-        raise no_store(path)  # an empty database: what a power cut left before the first event
+        raise no_store(path)  # an empty database: left by a power cut before the first event
     if application != recorder.APPLICATION_ID:
         raise StoreError(f"{path} is not a store of f2b-digest: nothing was changed; choose another path")
     if version > recorder.SCHEMA_VERSION:
@@ -150,33 +148,33 @@ def check(path: Path, connection: sa.Connection) -> int:
         )
     if version < OLDEST:
         raise StoreError(
-            f"{path} was made by a f2b-digest of before its release (schema {version}, this one reads {OLDEST} and "
-            f"later): nothing was changed; move it away, and the next ban makes a new one"
+            f"{path} was made by an unreleased f2b-digest (schema {version}, this one reads {OLDEST} and "
+            f"later): nothing was changed; move it away; the next ban creates a new one"
         )
     return int(version)
 
 
 def stand_in(connection: sa.Connection) -> None:
-    """Let this connection read a store of which no digest was sealed yet as one whose archive is empty."""
+    """Give this connection empty views of the archive's tables where no digest was sealed yet."""
     for table in (digest, delivery):
         columns = ", ".join(f"NULL AS {column.name}" for column in table.columns)
         connection.exec_driver_sql(f"CREATE TEMP VIEW {table.name} AS SELECT {columns} WHERE 0")
 
 
 def explain(path: Path, words: str) -> str:
-    """Return a line on what SQLite said, with what to do."""
+    """Return a one-line explanation of an SQLite error, with what to do."""
     if "unable to open" in words or "readonly" in words:
         for file in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm"))):
             if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):  # noqa: PTH110 - False where closed
                 return f"{file} cannot be opened by this user: {_ask(file)}"
-        return f"{path} cannot be opened: SQLite has to write beside it, in {path.parent}: {_ask(path.parent)}"
+        return f"{path} cannot be opened: SQLite needs to write to {path.parent}: {_ask(path.parent)}"
     if ("I/O" in words or "full" in words) and _is_full(path.parent):
-        return f"{path}: {words}: the disk is full, and SQLite has to write beside it also to read: make room"
+        return f"{path}: {words}: the disk is full, and SQLite needs space even to read: free disk space"
     return f"{path}: {words}"
 
 
 def _is_full(folder: Path) -> bool:
-    """Say whether there is no room for the index of a write-ahead log."""
+    """Return whether there is no space for the WAL index."""
     try:
         return shutil.disk_usage(folder).free < ROOM
     except OSError:

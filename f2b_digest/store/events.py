@@ -1,4 +1,4 @@
-"""Single events of a store: looked up, and appended beside a fail2ban that records. No digest here."""
+"""Single events of a store: lookup, and appending while fail2ban records. No digests here."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from f2b_digest.model.event import Event
 WAIT = 5.0
 """Seconds for SQLite's lock."""
 _BY_FAIL2BAN = "source IN ('action', 'shell')"
-"""What fail2ban told while it banned; not what was imported, or added later."""
+"""Recorded by fail2ban while banning; not imported or added later."""
 _SAME_BAN = "jail = ? AND ip = ? AND kind = 'ban' AND at BETWEEN ? AND ?"
 
 
@@ -42,7 +42,7 @@ class Lookup:
         self._connection.close()
 
     def first_by_fail2ban(self, oldest: float) -> float | None:
-        """Return when fail2ban first recorded here, but no time before `oldest`; None if it never did.
+        """Return when fail2ban first recorded here, at the earliest `oldest`; None if it never did.
 
         Times are in UTC epoch seconds.
         """
@@ -50,7 +50,7 @@ class Lookup:
             f"SELECT recorded_at FROM event WHERE recorded_at >= ? AND {_BY_FAIL2BAN} ORDER BY recorded_at LIMIT 1"  # noqa: S608 - our words
         )
         ever = f"SELECT recorded_at FROM event WHERE recorded_at < ? AND {_BY_FAIL2BAN} ORDER BY id LIMIT 1"  # noqa: S608
-        # Years of imported history are not read for it, unless the action has been silent for long.
+        # Avoids reading years of imported history, unless the action has been silent for long.
         row = self._one(recently, oldest) or self._one(ever, oldest)
         return None if row is None else max(row[0], oldest)
 
@@ -60,13 +60,13 @@ class Lookup:
         return row[0] if row else None
 
     def ban(self, ban: Event) -> Found | None:
-        """Return the same ban as another source told it, whatever the host's name."""
+        """Return the same ban as recorded from another source, whatever the host's name."""
         query = f"SELECT id, history FROM event WHERE {_SAME_BAN} ORDER BY abs(at - ?) LIMIT 1"  # noqa: S608
         row = self._one(query, ban.jail, ban.ip, *ban.times_elsewhere(), ban.at)
         return None if row is None else Found(*row)
 
     def ids(self, bans: Iterable[Event]) -> frozenset[int]:
-        """Return the ids of exactly these bans, where they are there."""
+        """Return the ids of exactly these bans, as far as they exist."""
         query = "SELECT id FROM event WHERE host = ? AND jail = ? AND ip = ? AND at = ? AND kind = 'ban'"
         rows = (self._one(query, ban.host, ban.jail, ban.ip, ban.at) for ban in bans)
         return frozenset(row[0] for row in rows if row)
@@ -80,8 +80,8 @@ class Lookup:
 def append_events(path: Path, batches: Iterable[Sequence[Event]]) -> int:
     """Append events, each batch in a transaction of its own; return how many bans were new.
 
-    A ban that the store has from another source is left out: that one's time differs by fail2ban's own delay.
-    Makes the store if there is none. Raises StoreError; the batches before are kept.
+    A ban that the store has from another source is skipped: its time differs by fail2ban's own delay.
+    Creates the store if there is none. Raises StoreError; earlier batches are kept.
     """
     new = 0
     with _explained(path), closing(recorder.connect(str(path), WAIT)) as connection:
@@ -112,7 +112,7 @@ def has_ban(path: Path, ip: str) -> bool:
 
 
 def spooled_events(path: Path) -> Iterator[Event]:
-    """Yield the events that wait in a store's spool, which the next send takes in. Raises StoreError."""
+    """Yield the events in a store's spool, which the next send imports. Raises StoreError."""
     with _explained(path):
         if recorder.spooled(str(path)):
             events = map(recorder.event_of, recorder.spool_lines(recorder.spool_path(str(path))))

@@ -1,4 +1,4 @@
-"""What an examination asks, in SQLite's SQL: it reads a whole table on purpose. Nothing is changed here."""
+"""Queries of `check`, in SQLite's SQL: they read whole tables on purpose. Read-only."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ WHERE source IN ('action', 'shell') AND jail NOT IN ('', :scratch) GROUP BY jail
 
 
 def missing_in_index(connection: sa.Connection) -> int:
-    """Return how many events that no digest tells yet are missing in the index that keeps events from coming twice."""
+    """Return how many pending events are missing from the unique index."""
     return int(connection.scalar(sa.text(_MISSING_IN_INDEX)) or 0)
 
 
@@ -43,5 +43,5 @@ WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS
 
 
 def journal(connection: sa.Connection) -> str:
-    """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
+    """Return SQLite's journal mode: "wal", unless a copy of the file lost it."""
     return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())

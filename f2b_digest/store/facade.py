@@ -1,4 +1,4 @@
-"""The store, opened, read and marked: the only SQLAlchemy. Events are appended by `recorder`, and never changed."""
+"""The opened store; SQLAlchemy is used here only. Events are appended by `recorder` and never changed."""
 
 import logging
 import sqlite3
@@ -63,11 +63,11 @@ __all__ = [
 class Store(Outbox):
     """An open store, to be closed or used as a context manager.
 
-    What changes anything stands in `Outbox`, and below "pruning". SQLite's errors become StoreError.
+    Methods that write are in `Outbox`, and below "pruning". SQLite's errors become StoreError.
     """
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
-        """Open a store. Raises StoreError with what to do where there is none, or none that can be used."""
+        """Open a store. Raises StoreError, with what to do, if it is missing or unusable."""
         self.path = path
         self._read_only = read_only
         if not is_there(path):
@@ -85,7 +85,7 @@ class Store(Outbox):
             raise
 
     def _prepare(self) -> None:
-        """Check the file; upgrade it if it is older, and make what the first send needs, where that is allowed."""
+        """Check the file; where allowed, upgrade it and create the tables that the first send needs."""
         with self._reading() as connection:
             version = check(self.path, connection)
             has_archive = sa.inspect(connection).has_table(delivery.name)
@@ -95,7 +95,7 @@ class Store(Outbox):
             return
         while version < recorder.SCHEMA_VERSION:
             with self._writing() as connection:
-                version = check(self.path, connection)  # another sender may have done it meanwhile
+                version = check(self.path, connection)  # another sender may have done so meanwhile
                 if version < recorder.SCHEMA_VERSION:
                     migrations.upgrade(connection, version)
         if not has_archive:
@@ -120,14 +120,14 @@ class Store(Outbox):
         except sa.exc.IntegrityError:
             raise
         except OverflowError:
-            raise StoreError(f"{self.path}: nothing in it has a number beyond 64 bits") from None
+            raise StoreError(f"{self.path}: an id exceeds 64 bits") from None
         except sa.exc.DatabaseError as error:
             words = str(error.orig)
             if "malformed" in words and not self._read_only:
                 self.close()
                 raise set_aside(self.path, words) from None
             if "malformed" in words or "not a database" in words:
-                raise DamagedStoreError(f"{self.path} is damaged or no SQLite database ({words})") from None
+                raise DamagedStoreError(f"{self.path} is damaged or not an SQLite database ({words})") from None
             raise StoreError(explain(self.path, words)) from None
 
     @contextmanager
@@ -142,16 +142,16 @@ class Store(Outbox):
 
     @contextmanager
     def report(self, selection: Selection, most: Most = SHOWN) -> Iterator[Source]:
-        """Give all that a digest of a selection is made of, as it was at one moment.
+        """Open a snapshot of everything that a selection's digest is made of.
 
-        One read transaction, which keeps nobody from appending. Until it ends, nothing else can be asked of this store.
+        One read transaction, which does not block appends. This store cannot be used otherwise until it ends.
         """
         with self._passing() as connection:
             yield Source(self.path, connection, selection, most)
 
     @contextmanager
     def asked(self, inquiry: Inquiry, asn_of: Callable[[str], int | None], most: Most = SHOWN) -> Iterator[Asked]:
-        """Give the bans that an admin asks about, in one read transaction as `report` does.
+        """Open the bans of an inquiry, in one read transaction like `report`.
 
         `asn_of` returns the network number of an id.
         """
@@ -160,7 +160,7 @@ class Store(Outbox):
 
     @contextmanager
     def _passing(self) -> Iterator[sa.Connection]:
-        """Give a connection within a transaction of which nothing remains, no temporary table either."""
+        """Yield a connection in a transaction that is rolled back, with its temporary tables."""
         with self._transaction() as connection:
             try:
                 yield connection
@@ -168,23 +168,23 @@ class Store(Outbox):
                 connection.rollback()
 
     def has_bans(self, kind: Literal["jail", "ip"], text: str) -> bool:
-        """Say whether any ban is of this jail, or this id."""
+        """Return whether any ban has this jail, or this id."""
         with self._reading() as connection:
             return asked.is_there(connection, kind, text)
 
     @contextmanager
     def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["Store"]:
-        """Give this store itself: a host has one, for all reports."""
+        """Yield this store itself: a host has one for all reports."""
         yield self
 
     def judged(self) -> Mapping[str, Belonging]:
-        """Return the ids that were found to be of the admin's own side before they came here: on a host, none."""
+        """Return the ids that were classified as own addresses before the upload: none on a host."""
         return {}
 
-    # ---- what only an examination asks
+    # ---- for `check` only
 
     def journal(self) -> str:
-        """Return how SQLite keeps the store's transactions: "wal", unless a copy of the file lost that."""
+        """Return SQLite's journal mode: "wal", unless a copy of the file lost it."""
         with self._reading() as connection:
             return examined.journal(connection)
 
@@ -200,7 +200,7 @@ class Store(Outbox):
         return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
 
     def verify_pending(self) -> None:
-        """Compare what no digest tells yet with the index that finds it; what follows must not miss any of it.
+        """Compare the pending events with the index that is used to find them, so that none is missed.
 
         Sets the store aside and raises DamagedStoreError if there is a difference.
         """
@@ -208,7 +208,7 @@ class Store(Outbox):
             missing = examined.missing_in_index(connection)
         if missing:
             self.close()
-            raise set_aside(self.path, f"{missing} events are not in its index")
+            raise set_aside(self.path, f"{missing} events are missing from its index")
 
     def silence_before(self, boot: float, before: float) -> float:
         """Return for how many seconds nothing was recorded or sealed before the system's boot.
@@ -223,7 +223,7 @@ class Store(Outbox):
     # ---- pruning
 
     def prune(self, before: float, reports: Mapping[str, Sequence[str]], pause: Callable[[float], None]) -> int:
-        """Drop what is older than `before` (UTC epoch seconds) and no longer needed; return the number of events.
+        """Delete what is older than `before` (UTC epoch seconds) and no longer needed; return the number of events.
 
         `reports` holds each report's patterns of jails. See `retention`. Calls `pause` with seconds between its short
         transactions.
@@ -240,7 +240,7 @@ class Store(Outbox):
         return dropped
 
     def _first_needed(self, reports: Mapping[str, Sequence[str]]) -> int:
-        """Return the id of the first event that a report has still to tell or to deliver, or one beyond the newest."""
+        """Return the id of the first event still to be reported or delivered, or the newest id plus one."""
         newest = self.last_event()
         first = [newest + 1]
         for name, jails in reports.items():
@@ -257,14 +257,14 @@ class Store(Outbox):
 
     @contextmanager
     def _short_transaction(self, pause: Callable[[float], None]) -> Iterator[sa.Connection]:
-        """Run one step, then leave the lock to whoever appends, for twice as long as the step took."""
+        """Run one step, then release the lock for writers for twice as long as the step took."""
         start = time.monotonic()
         with self._writing() as connection:
             yield connection
         pause(2 * (time.monotonic() - start))
 
     def _give_space_back(self, pause: Callable[[float], None]) -> None:
-        """Shorten the file by what was dropped; if somebody keeps the lock, the next time will do."""
+        """Shrink the file by the freed pages; if the lock is held, leave it to the next run."""
         with self._reading() as connection:
             pages = retention.free_pages(connection)
         raw = self._engine.raw_connection()

@@ -1,4 +1,4 @@
-"""Where banned addresses are registered: looked up here, counted in SQLite's SQL. No file is opened here."""
+"""Registration of banned addresses: looked up here, counted in SQLite's SQL. No file is opened here."""
 
 import logging
 from datetime import tzinfo
@@ -17,27 +17,27 @@ NOWHERE = Place(None, None, None)
 
 
 class GeoCache:
-    """A geography, or none, that never raises: after its first failure it knows nothing, and has a note."""
+    """Wraps a geography, or none, and never raises: after the first failure it returns nothing and has a note."""
 
     def __init__(self, geography: Geography | None) -> None:
         self.geography = geography
         self.notes: tuple[str, ...] = ()
 
     def find(self, ip: str) -> Place:
-        """Return where an id is registered, as far as is known."""
+        """Return where an id is registered, as far as known."""
         if self.geography is None:
             return NOWHERE
         try:
             return self.geography.find(ip) or NOWHERE
-        except Exception as error:  # a damaged file, or text that nobody thought of, must not cost the digest
+        except Exception as error:  # a damaged file or unexpected data must not prevent the digest
             log.info("%s fails for %r", self.geography.source, ip, exc_info=True)
-            self.notes = (f"{self.geography.source} could not be asked where addresses are: {type(error).__name__}",)
+            self.notes = (f"{self.geography.source} lookup failed: {type(error).__name__}",)
             self.geography = None
             return NOWHERE
 
 
 def look_up(connection: sa.Connection, geo: GeoCache) -> None:
-    """Make a temporary table `place` of where the ids of `who` with the most bans are; empty without a geography."""
+    """Create the temporary table `place` with the registration of the top ids of `who`; empty without a geography."""
     connection.execute(sa.text("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)"))
     if geo.geography is None:
         return
@@ -51,7 +51,7 @@ _MOST = "SELECT rowid, ip FROM temp.who ORDER BY bans DESC, coalesce(failures, 0
 
 
 def where(connection: sa.Connection, geo: GeoCache, zone: tzinfo) -> Where | None:
-    """Return what `place` amounts to; None without a geography."""
+    """Sum up `place`; None without a geography."""
     if geo.geography is None:
         return None
     looked_up, unknown = connection.execute(sa.text(_KNOWN)).one()

@@ -1,16 +1,16 @@
-"""Whether a store needs nothing: no delivery is due, no check for damage. No SQLAlchemy: cron asks all day."""
+"""Fast check whether `retry` has nothing to do. No SQLAlchemy: cron runs this all day."""
 
-import _sqlite3  # sqlite3 would load datetime and its adapters for nothing
+import _sqlite3  # the sqlite3 package would load datetime and its adapters
 from pathlib import Path
 
 from f2b_digest import recorder
 
 LONGEST_WAIT = 4 * 3600.0
-"""Seconds between two attempts of a delivery, at most: what is put off for longer is due, the clock was set back."""
+"""Longest time between two attempts of a delivery, in seconds: a later next_at means the clock was set back."""
 CHECK_EVERY = 6 * 86400.0
 """Seconds between two checks of a large store."""
 SMALL = 16 * 2**20
-"""Bytes of a store that is checked as a whole before each send: a tenth of a second, some 40,000 bans."""
+"""Stores up to this size in bytes are fully checked before each send: 0.1 s, some 40,000 bans."""
 _DUE = """
 SELECT (SELECT user_version FROM pragma_user_version),
        EXISTS (SELECT 1 FROM delivery WHERE status IN ('pending', 'deferred') AND (next_at <= ? OR next_at > ?))
@@ -18,7 +18,7 @@ SELECT (SELECT user_version FROM pragma_user_version),
 
 
 def is_idle(path: Path, now: float) -> bool:
-    """Return whether a store is surely in order and nothing in it is due; if in doubt, False.
+    """Return whether a store is known to be intact with nothing due; False if in doubt.
 
     `now` is in UTC epoch seconds.
     """
@@ -26,7 +26,7 @@ def is_idle(path: Path, now: float) -> bool:
         if recorder.is_there(recorder.damage_mark(str(path))):
             return False
         seen = recorder.look(str(path))
-        if seen is None or seen.st_size == 0:  # nothing was recorded yet: nothing to try
+        if seen is None or seen.st_size == 0:  # nothing recorded yet: nothing to retry
             return True
         connection = _sqlite3.connect(recorder.uri(str(path), "ro"), uri=True, timeout=5)
         try:
@@ -45,6 +45,6 @@ def is_check_due(path: Path, now: float) -> bool:
         if path.lstat().st_size <= SMALL:
             return False
         checked = path.with_name(path.name + ".checked").lstat().st_mtime
-    except OSError:  # no store; or no send has begun its first week
+    except OSError:  # no store, or no send yet
         return False
     return not now - CHECK_EVERY < checked <= now + 86400

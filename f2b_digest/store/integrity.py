@@ -1,4 +1,4 @@
-"""Damage: how it is looked for, and what becomes of a store that has some. Nothing is told, sealed or dropped here.
+"""Detecting damage, and setting a damaged store aside. Nothing is reported, sealed or pruned here.
 
 SQLite's own check reads all of a store, in time that grows with it. So a small store is checked before each send, and a
 large one once a week (by `retry`, or by a send after its deliveries if no retry does it); before each send of a large
@@ -19,15 +19,15 @@ from f2b_digest.store.idle import SMALL
 
 HOW_TO_RECOVER = "new bans wait in its spool; run f2b-digest recover"
 LONGEST_REASON = 4096
-"""Bytes of a mark that are read: SQLite's reason is a line."""
+"""Bytes read of a marker file: SQLite's reason is one line."""
 OVERDUE = 7 * 86400.0
 """Seconds after its last check as a whole, when a send checks a large store; `retry` does so a day earlier."""
 
 
 def verify(path: Path) -> None:
-    """Look for damage before anything is written to a store; set it aside and raise DamagedStoreError if there is some.
+    """Check for damage before a store is written to; if damaged, set it aside and raise DamagedStoreError.
 
-    All of a small store is read, and the header of a large one. What cannot be opened at all is left to `Store` to
+    A small store is checked fully, a large one by its header. A file that cannot be opened is left to `Store` to
     explain.
     """
     found = "" if damage(path) else fault(path) if is_small(path) else _fault_of_header(path)
@@ -36,14 +36,14 @@ def verify(path: Path) -> None:
 
 
 def is_small(path: Path) -> bool:
-    """Say whether a store is checked as a whole before each send. Raises OSError."""
+    """Return whether a store is checked as a whole before each send. Raises OSError."""
     return path.stat().st_size <= SMALL
 
 
 def verify_all(path: Path, now: float) -> None:
-    """Check all of a store, and keep in mind that this was done at `now` (UTC epoch seconds).
+    """Check a store fully, and record that at `now` (UTC epoch seconds).
 
-    Sets the store aside and raises DamagedStoreError if there is damage. The caller has it open no longer.
+    Sets the store aside and raises DamagedStoreError if there is damage. The caller must have closed it.
     """
     found = "" if damage(path) else fault(path)
     if found:
@@ -52,9 +52,9 @@ def verify_all(path: Path, now: float) -> None:
 
 
 def is_due(path: Path, now: float, after: float) -> bool:
-    """Say whether a large store has not been checked as a whole for so many seconds; a small one never is due.
+    """Return whether a large store has not been fully checked for so many seconds; a small one is never due.
 
-    A check that was made by a clock that was ahead does not count.
+    A check dated in the future does not count.
     """
     try:
         checked = os.lstat(_mark(path)).st_mtime
@@ -64,13 +64,13 @@ def is_due(path: Path, now: float, after: float) -> bool:
 
 
 def begin_week(path: Path, now: float) -> None:
-    """Let the first week of a large store begin, if none has: it was checked as a whole while it was small."""
+    """Start the first week of a large store, if not yet started: it was fully checked while it was small."""
     if not is_small(path) and not os.path.lexists(_mark(path)):
         keep_in_mind(path, now)
 
 
 def keep_in_mind(path: Path, now: float) -> None:
-    """Note beside a store that it was checked at `now`. Raises StoreError."""
+    """Record beside a store that it was checked at `now`. Raises StoreError."""
     try:
         descriptor = recorder.open_regular(str(_mark(path)), os.O_CREAT | os.O_WRONLY)
         try:
@@ -86,26 +86,26 @@ def _mark(path: Path) -> Path:
 
 
 def _fault_of_header(path: Path) -> str:
-    """Return what is wrong with a store's length, as its header tells it, or "". Nobody else here has it open."""
+    """Return how a store's length contradicts its header, or "". This process must not have it open otherwise."""
     wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size:  # what is newest stands there
+    if wal.exists() and wal.stat().st_size:  # the newest data is there
         return ""
     try:
         with os.fdopen(recorder.open_regular(str(path), os.O_RDONLY), "rb") as file:
             content, length = file.read(100), os.fstat(file.fileno()).st_size
-    except OSError:  # `Store` says more
+    except OSError:  # `Store` gives the details
         return ""
     if len(content) < 100 or not content.startswith(b"SQLite format 3\0"):
         return ""
     size, pages, free, count = struct.unpack(">16xH10xIII60x", content)
-    size = 65536 if size == 1 else size  # as SQLite's file format has it
+    size = 65536 if size == 1 else size  # per SQLite's file format
     if pages * size != length or free > pages or count > pages:
-        return f"its header tells of {pages} pages, {count} of them free, and its file has {length // size}"
+        return f"its header says {pages} pages, {count} of them free, but the file has {length // size}"
     return ""
 
 
 def fault(path: Path) -> str:
-    """Return what SQLite finds wrong with a store that it can open, or ""."""
+    """Return the first error of SQLite's integrity check, or ""."""
     try:
         with closing(connect(path, "ro")) as connection:
             found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
@@ -115,25 +115,25 @@ def fault(path: Path) -> str:
 
 
 def set_aside(path: Path, reason: str) -> StoreError:
-    """Mark a store as damaged if it is so at a second look, and return the error that says what is wrong.
+    """Mark a store as damaged if a second check confirms it, and return the error that says why.
 
-    From then on nobody writes to it, and bans go to its spool, until an admin acts. The caller has it open no longer.
+    From then on it is not written to, and bans go to its spool, until an admin acts. The caller must have closed it.
     """
     reason = " ".join(reason.split())
-    # SQLite also calls a page malformed that the disk did not give it (EIO), and the disk may give it the next time:
-    # damaged is what can be read, and is wrong.
+    # SQLite also reports a page as malformed that could not be read (EIO), which may be temporary:
+    # only what can be read and is wrong counts as damaged.
     try:
         _read(path)
     except OSError as error:
-        return StoreError(f"{path} cannot be read: {error.strerror}: look after the disk")
+        return StoreError(f"{path} cannot be read: {error.strerror}: check the disk")
     if not fault(path):
-        return StoreError(f"{path} could not be read for a moment ({reason}): look after the disk")
+        return StoreError(f"{path} could not be read temporarily ({reason}): check the disk")
     mark = Path(recorder.damage_mark(str(path)))
     try:
         with os.fdopen(recorder.open_regular(str(mark), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), "w") as file:
             os.fchmod(file.fileno(), 0o644)  # whatever the umask: `status` may be run by another user than `send`
             file.write(reason + "\n")
-    except OSError as error:  # a full disk, or a link that somebody laid there
+    except OSError as error:  # a full disk, or a symlink placed there
         return DamagedStoreError(f"{path} is damaged ({reason}), and {mark} cannot be written: {_words(error)}")
     return DamagedStoreError(f"{path} is damaged ({reason}): {HOW_TO_RECOVER}")
 
@@ -151,11 +151,11 @@ def damage(path: Path) -> str:
     """Return why a store was set aside, or ""."""
     try:
         with os.fdopen(recorder.open_regular(recorder.damage_mark(str(path)), os.O_RDONLY), "rb") as file:
-            return file.read(LONGEST_REASON).decode("utf-8", "replace").strip() or "its mark says no more"
+            return file.read(LONGEST_REASON).decode("utf-8", "replace").strip() or "no reason recorded"
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"its mark cannot be read: {_words(error)}"
+        return f"its damage marker cannot be read: {_words(error)}"
 
 
 def _words(error: OSError) -> str:

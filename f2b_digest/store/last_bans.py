@@ -1,9 +1,9 @@
-"""The last ban of each row of a table, its final time, and its end, as joins of SQLite's SQL. Nothing is run here."""
+"""Joins (SQLite's SQL) for the last ban of each row of a table, its final ban time and its end. No query runs here."""
 
-# The last ban of the rows of a table, and what bantime.increment made of it: fail2ban tells that later, with the ban's
-# own time. Its unban bears that too, rounded where fail2ban was restarted meanwhile, and that of the log where a ban of
+# The last ban of the rows of a table, and its time after bantime.increment: fail2ban reports that later, with the ban's
+# own time. Its unban has that time too, rounded if fail2ban was restarted since, or the log's time where a ban of
 # the database ended there; the host's name may differ as well. When it was, `recorded_at` says.
-# CROSS JOIN is SQLite's way to have the few rows first: it would rather begin with a million events.
+# CROSS JOIN forces SQLite to start with the few rows: it would otherwise scan a million events.
 _LAST_BAN = """
 CROSS JOIN event ON event.jail = {of}.jail AND event.ip = {of}.ip AND event.at = {of}.last AND {where}
 LEFT JOIN event AS prolong
@@ -14,7 +14,7 @@ LEFT JOIN event AS unban
      AND unban.at BETWEEN event.at - {before} AND event.at + {after} AND unban.recorded_at >= event.recorded_at
 """
 ROUNDED, LATER = 1.0, 30.0
-"""Seconds by which an unban's time may be before and behind its ban's."""
+"""Seconds by which an unban's time may be before and after its ban's."""
 
 
 def last_ban(of: str, where: str) -> str:
@@ -25,13 +25,13 @@ def last_ban(of: str, where: str) -> str:
 BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
 UNBANNED = "min(unban.recorded_at)"
 IN_TIME = 30.0
-"""Seconds: an unban so shortly before a ban's end is that end; a log's times are later than fail2ban's own."""
+"""Seconds: an unban this close to a ban's end counts as its end; log times lag behind fail2ban's own."""
 
 
 def end_of_ban(last: float, bantime: int | None, unbanned: float | None) -> tuple[float | None, bool]:
-    """Return when a ban ends or ended, None if never or unknown; and whether somebody lifted it before its time.
+    """Return when a ban ends or ended, None if never or unknown; and whether it was lifted early.
 
-    fail2ban reckons its seconds from the last failure; it unbans when they are over as well. Times are UTC epoch
+    fail2ban counts from the last failure, and also unbans when the time is over. Times are UTC epoch
     seconds.
     """
     due = None if bantime is None or bantime < 0 else last + bantime

@@ -1,4 +1,4 @@
-"""Bans that were lifted by hand, found by their unbans. Nothing is written."""
+"""Bans that were lifted manually, found by their unbans. Read-only."""
 
 from datetime import tzinfo
 
@@ -14,9 +14,9 @@ MOST_LIFTED = 20
 
 
 def lifted(connection: sa.Connection, selection: Selection, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
-    """Return the bans that unbans of a selection ended before their time, the latest first, and how many there are.
+    """Return the bans that unbans of a selection ended early, the latest first, and how many there are.
 
-    An unban bears the time of its ban; `recorded_at` is when it was. One whose ban the store does not have is left out.
+    An unban has the time of its ban; `recorded_at` is its own. Unbans without a stored ban are skipped.
     """
     where, values = wanted(connection, selection, "unban")
     rows = connection.execute(sa.text(_LIFTED.format(where=where)), values | {"most": MOST_LIFTED}).all()

@@ -1,6 +1,6 @@
 """The outbox: digests are sealed with their messages, and deliveries claimed and settled. Read elsewhere: see `reads`.
 
-No SQL of one database's own: a fleet's centre keeps its outbox in another than a host does.
+Portable SQL only: a host's outbox is in SQLite, a centre's in PostgreSQL.
 """
 
 from abc import abstractmethod
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Outbox(Reads):
-    """What a store does with deliveries; `Store` opens the file and gives the transactions."""
+    """A store's deliveries; `Store` opens the file and provides the transactions."""
 
     @abstractmethod
     def _writing(self) -> AbstractContextManager[sa.Connection]:
-        """Give a connection within a transaction that no other writer shares."""
+        """Yield a connection in an exclusive write transaction."""
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
@@ -33,7 +33,7 @@ class Outbox(Reads):
     ) -> bool:  # fmt: skip
         """Mark a selection's events as taken by this digest, and put its messages (by channel) into the outbox.
 
-        One transaction that touches no event. Returns false, and changes nothing, if another sender was faster.
+        One transaction that touches no event. Returns false, without changes, if another sender was first.
         """
         try:
             with self._writing() as connection:
@@ -60,10 +60,10 @@ class Outbox(Reads):
         return True
 
     def _mark(self, connection: sa.Connection, key: int, report: str) -> None:
-        """Note more of what a digest takes, within its transaction: a host's store has it all in the digest's row."""
+        """Hook to record what a digest takes, in its transaction: a host's store has it all in the digest's row."""
 
     def ran(self, reports: Sequence[str], now: float) -> None:
-        """Note that reports were sent now (UTC epoch seconds), whether or not there was anything to tell."""
+        """Record that reports were sent now (UTC epoch seconds), with or without a digest."""
         with self._writing() as connection:
             for report in reports:
                 runs.note(connection, report, now)
@@ -72,19 +72,19 @@ class Outbox(Reads):
     def about(
         self, report: str, hosts: Sequence[str], every: str | None, now: float
     ) -> AbstractContextManager["Store"]:
-        """Give what a report's next digest is made of and sealed by.
+        """Yield the store that a report's next digest is read from and sealed in.
 
         `hosts` are the report's patterns, `every` says how often it is due, `now` is in UTC epoch seconds.
         """
 
     def _is_followed(self, report: str, after: int) -> bool:
-        """Say whether a report has a digest that follows another one."""
+        """Return whether a report has a digest that follows another one."""
         query = sa.select(digest.c.id).where((digest.c.report == report) & (digest.c.after_id == after))
         with self._reading() as connection:
             return connection.scalar(query) is not None
 
     def copy(self, key: int, *, recipient: str, now: float) -> int:
-        """Put a delivery's bytes into the outbox once more, as a delivery of its own; return its id."""
+        """Add a delivery's bytes to the outbox again, as a new delivery; return its id."""
         columns = (
             "digest_id",
             "channel",
@@ -103,7 +103,7 @@ class Outbox(Reads):
             return int(connection.scalar(sa.insert(delivery).from_select(columns, query).returning(delivery.c.id)) or 0)
 
     def claim(self, key: int, *, attempts: int, next_at: float) -> Message | None:
-        """Take a delivery before its attempt, or return None if another sender has it.
+        """Claim a delivery before its attempt, or return None if another sender has it.
 
         A sender that dies in the attempt leaves it deferred until `next_at`, and in doubt: a copy may have arrived.
         """
@@ -121,11 +121,11 @@ class Outbox(Reads):
                     error="an attempt began and its outcome was never stored: a copy may have arrived",
                 )
             )  # fmt: skip
-            # None, where writers wait for each other's rows and not for the whole: another has it since the first look.
+            # None with row locks (PostgreSQL): another sender has claimed it since it was listed.
             return Message(*found) if claimed.rowcount else None
 
     def put_off(self, key: int, *, attempts: int, status: str, error: str, next_at: float, now: float) -> bool:
-        """Let a delivery wait without an attempt; false if another sender has it meanwhile."""
+        """Postpone a delivery without an attempt; false if another sender has claimed it."""
         mine = (delivery.c.id == key) & (delivery.c.attempts == attempts) & delivery.c.status.in_(OPEN)
         outcome = {"status": status, "error": error, "next_at": next_at, "settled_at": now}
         with self._writing() as connection:

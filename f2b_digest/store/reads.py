@@ -1,4 +1,4 @@
-"""What is read of a store, for whoever gives the transaction. Sums of bans are in `report`; nothing is changed here."""
+"""Read-only queries of a store, in the caller's transaction. Sums of bans are in `report`."""
 
 import json
 import math
@@ -22,9 +22,9 @@ OPEN = ("pending", "deferred")
 OURS = ("action", "shell")
 """Sources of events that fail2ban recorded itself while it banned."""
 MOST_TOLD = 500
-"""Digests whose facts are remembered: more than there are of a daily and a weekly report in a year."""
+"""Number of digests whose facts are considered: more than a daily and a weekly report have in a year."""
 LATELY = 1000
-"""Events, of which one is fail2ban's where it feeds a store."""
+"""Number of newest events among which one is from fail2ban if it feeds the store."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Delivery:
 
 
 class Reads(ABC):
-    """Queries that need no more than a transaction. All of them raise StoreError where SQLite cannot read."""
+    """Queries that need only a transaction. All of them raise StoreError if SQLite cannot read."""
 
     path: Path
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[sa.Connection]:
-        """Give a connection within a transaction."""
+        """Yield a connection in a transaction."""
 
     # ---- events
 
@@ -95,9 +95,9 @@ class Reads(ABC):
             return selected.jails(connection, ("*",))
 
     def is_fed(self) -> bool:
-        """Say whether fail2ban's action records here.
+        """Return whether fail2ban's action records here.
 
-        One of the newest thousand events is from it, and it told of a jail's start or stop, which nobody does by hand.
+        That is: one of the newest thousand events is from it, and a start or stop of a jail, which is never manual.
         """
         newest = sa.select(event.c.source).order_by(event.c.id.desc()).limit(LATELY)
         with self._reading() as connection:
@@ -107,7 +107,7 @@ class Reads(ABC):
     def first_recorded(self, first_id: int, since: float, until: float) -> int | None:
         """Return the id of the first event, from an id on, that was recorded in a time; both ends are included.
 
-        What was imported as history is left out: no digest tells it. The times are in UTC epoch seconds.
+        Imported history is excluded: no digest reports it. The times are in UTC epoch seconds.
         """
         query = (
             sa.select(event.c.id)
@@ -121,7 +121,7 @@ class Reads(ABC):
     def starts_and_stops(self, patterns: Sequence[str], since: float) -> Mapping[str, tuple[tuple[str, float], ...]]:
         """Return by jail the kind and time of its starts and stops since a time, and of the last one before.
 
-        Oldest first, in UTC epoch seconds. Hosts are not told apart.
+        Oldest first, in UTC epoch seconds. Hosts are not distinguished.
         """
         with self._reading() as connection:
             return baseline.starts_and_stops(connection, patterns, since)
@@ -152,7 +152,7 @@ class Reads(ABC):
             return connection.scalar(sa.select(digest.c.document).where(digest.c.id == key))
 
     def told(self, report: str, since: float, shortest: float) -> list[Told]:
-        """Return what digests told whose periods ended since a time (UTC epoch seconds), the newest first.
+        """Return the facts of digests whose periods ended since a time (UTC epoch seconds), the newest first.
 
         Those of a report, and those of others whose periods are not shorter than so many seconds; at most `MOST_TOLD`.
         """
@@ -180,8 +180,8 @@ class Reads(ABC):
     ) -> list[Delivery]:
         """Return the deliveries in some states, or of some digests, the oldest first.
 
-        With `due` (UTC epoch seconds), only those to try at that time; also those that were put off for more than
-        `longest` seconds, which is what a clock that was set back makes of them.
+        With `due` (UTC epoch seconds), only those to try at that time; also those postponed for more than
+        `longest` seconds, which happens when the clock was set back.
         """
         conditions: list[sa.ColumnElement[bool]] = []
         if statuses:
@@ -193,7 +193,7 @@ class Reads(ABC):
         return self._deliveries(*conditions)
 
     def undelivered(self) -> list[Delivery]:
-        """Return the deliveries that are still tried, or failed and were not sent to the same recipient again."""
+        """Return the deliveries that are still open, or failed and were not resent to the same recipient."""
         later = delivery.alias()
         again = sa.exists().where(
             later.c.digest_id == delivery.c.digest_id,

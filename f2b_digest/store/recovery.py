@@ -1,6 +1,6 @@
-"""A damaged store made whole: what SQLite can still read of it, in a new store. Nothing is told or sent here.
+"""Recovery of a damaged store: what SQLite can still read is copied to a new one. Nothing is reported or sent here.
 
-The damaged files are kept. A crash at any moment leaves the damaged store, its mark and the copies, so that the whole
+The damaged files are kept. A crash at any moment leaves the damaged store, its marker and the copies, so that it
 can be run again.
 """
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 TABLES = (event.name, digest.name, delivery.name)
 """In the order in which their rows refer to each other."""
 MOST_FAULTS = 200_000
-"""Reads that may fail for one table, each of which takes microseconds: a broken root page fails for every id."""
+"""Failed reads allowed per table, each of microseconds: with a broken root page every id fails."""
 LENGTH_OF_FILE = 92, b"\0\0\0\0"
-"""Where SQLite's header says for which change its length in pages was true; with zeros, SQLite asks the file system."""
+"""Offset of the header's version-valid-for number; with zeros, SQLite takes the length from the file system."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Recovered:
 
 
 def recover(path: Path) -> Recovered:
-    """Replace a damaged store by a whole one with all rows that can be read.
+    """Replace a damaged store by a new one with all rows that can be read.
 
     The caller holds the sender's lock and becomes the folder's owner before. No event id is given a second time. The
     spool stays for the next send. Raises StoreError, and then the store is as it was.
@@ -56,11 +56,11 @@ def recover(path: Path) -> Recovered:
             rows, highest = _fill(connection, copy)
         wrong = fault(new)
         if wrong:
-            raise StoreError(f"{path} is not recovered: the new store is damaged too ({wrong}); is the disk sound?")
+            raise StoreError(f"{path} is not recovered: the new store is damaged too ({wrong}); check the disk")
         if not any(rows.values()):
             raise StoreError(
                 f"nothing can be read from {path}; it stays as it is, with a copy in {kept}. "
-                f"To begin anew, move it away (with its -wal and -shm) and remove {recorder.damage_mark(str(path))}"
+                f"To start over, move it away (with its -wal and -shm) and remove {recorder.damage_mark(str(path))}"
             )
         _replace(path, new)
     except (sqlite3.Error, OSError, recorder.ForeignStore) as error:
@@ -74,7 +74,7 @@ def _keep(path: Path) -> Path:
     """Copy a store's files into a new folder beside it. Raises StoreError."""
     names = [path.name + end for end in ("", "-wal", "-shm")]
     mark = Path(recorder.damage_mark(str(path)))
-    if mark.is_file() and not mark.is_symlink():  # what else has its name holds no reason
+    if mark.is_file() and not mark.is_symlink():  # the name was taken by something else
         names.append(mark.name)
     number = 1
     while (folder := path.with_name(f"{path.name}.damaged-{number}")).exists():
@@ -107,13 +107,13 @@ def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], i
     connection.execute("PRAGMA synchronous=OFF")  # the whole is synced at its end
     try:
         connection.execute("ATTACH ? AS old", (str(copy),))
-    except sqlite3.DatabaseError:  # not even its first page is one of SQLite's
+    except sqlite3.DatabaseError:  # not even the first page is readable
         log.info("%s cannot be opened", copy, exc_info=True)
         return dict.fromkeys(TABLES, 0), 0
     for statement in _archive_tables():
         connection.execute(statement)
     rows = {table: _copy_table(connection, table) for table in TABLES}
-    # The next digest tells again what a lost one told: its messages alone would be told beside that.
+    # The next digest reports the bans of a lost one again: sending its messages too would duplicate them.
     orphans = connection.execute("DELETE FROM delivery WHERE digest_id NOT IN (SELECT id FROM digest)").rowcount
     rows[delivery.name] -= orphans
     _copy_uploads(connection)
@@ -127,7 +127,7 @@ def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], i
 
 
 def _trust_file_length(copy: Path) -> None:
-    """A header that is wrong about the file's length hides the pages behind it."""
+    """A header with a wrong length hides the pages beyond it."""
     at, zeros = LENGTH_OF_FILE
     with copy.open("r+b") as file:
         if len(file.read(at + len(zeros))) == at + len(zeros):
@@ -136,7 +136,7 @@ def _trust_file_length(copy: Path) -> None:
 
 
 def _archive_tables() -> Iterator[str]:
-    """Yield the statements that make the tables of digests and deliveries."""
+    """Yield the DDL of the tables of digests and deliveries."""
     from sqlalchemy.dialects import sqlite  # noqa: PLC0415 - of a command that is run once in a life
     from sqlalchemy.schema import CreateIndex, CreateTable  # noqa: PLC0415
 
@@ -171,7 +171,7 @@ def _copy_table(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _copy_uploads(connection: sqlite3.Connection) -> None:
-    """Copy how far the store was uploaded, if it was; where that cannot be read, its centre gets everything again."""
+    """Copy the upload's state, if any; if unreadable, everything is uploaded to the centre again."""
     if _columns(connection, "old", uploads.UPLOAD):
         uploads.make_tables(connection)
         for table in uploads.TABLES:
@@ -197,7 +197,7 @@ def _last_id(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _highest(connection: sqlite3.Connection) -> int:
-    """Return the highest event id that is known of: a new ban must not get one that was reported or uploaded."""
+    """Return the highest known event id: a new ban must not reuse one that was reported or uploaded."""
     return max(
         _number(connection, "SELECT seq FROM old.sqlite_sequence WHERE name = 'event'"),
         _number(connection, "SELECT max(id) FROM main.event"),
@@ -217,7 +217,7 @@ def _number(connection: sqlite3.Connection, query: str, *values: str) -> int:
 
 
 def _replace(path: Path, new: Path) -> None:
-    """Put the new store into the old one's place, and take the mark away. The old files are copied by now."""
+    """Replace the old store by the new one, and remove the marker. The old files are already copied."""
     with new.open("rb") as file:
         os.fsync(file.fileno())
     for end in ("-wal", "-shm", "-journal"):

@@ -1,4 +1,4 @@
-"""All that one digest is made of, read in one transaction. Judged and rendered elsewhere; nothing is changed here."""
+"""The data of one digest, read in one transaction. Analysed and rendered elsewhere; read-only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from f2b_digest.store.selected import Wanted, wanted
 
 
 class Bans(Reads):
-    """Some bans, grouped. The temporary tables that the queries share go with the transaction."""
+    """Some bans, grouped. The temporary tables that the queries share are dropped with the transaction."""
 
     def __init__(self, path: Path, connection: sa.Connection, wanted: Wanted, most: Most) -> None:
         """Group the bans of a condition."""
@@ -41,7 +41,7 @@ class Bans(Reads):
         self, *, zone: ZoneInfo, start: float | None, end: float, campaigns: CampaignRule,
         users: frozenset[str] = frozenset(), geography: Geography | None = None,
     ) -> Counts:  # fmt: skip
-        """Return what the bans amount to, worst first, summed in SQL.
+        """Return the sums of the bans, worst first.
 
         Without `start` (UTC epoch seconds, as `end`), the period begins with the first ban. `users` are this host's;
         `geography` says where addresses are registered, and if it fails, there is a note.
@@ -53,7 +53,7 @@ class Bans(Reads):
 
 
 class Source(Bans):
-    """What `Store.report` gives."""
+    """Yielded by `Store.report`."""
 
     def __init__(self, path: Path, connection: sa.Connection, selection: Selection, most: Most) -> None:
         """Group the selection's bans."""
@@ -69,7 +69,7 @@ class Source(Bans):
         return summary.addresses(self._connection)
 
     def samples(self, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
-        """Return by jail the last log lines of some of its ids, nothing masked."""
+        """Return by jail the last log lines of some of its ids, unredacted."""
         return bans.samples(self._connection, self._wanted, worst)
 
     def chosen(self, holds: Callable[[str], bool]) -> list[Chosen]:
@@ -87,7 +87,7 @@ class Source(Bans):
     ) -> dict[NetworkKey, tuple[int, ...]]:  # fmt: skip
         """Return how many addresses of each campaign's network were banned in each window, the newest first.
 
-        Only windows are there that the last 30,000 events before the selection's reach back to.
+        Only windows covered by the `REMEMBERED` events before the selection are returned.
         """
         first = selected.first(self._connection, self.selection)
         if first is None:
@@ -109,7 +109,7 @@ class Source(Bans):
 
 
 class Asked(Bans):
-    """What `Store.asked` gives: the bans that an admin asks about, whether or not a digest told them."""
+    """Yielded by `Store.asked`: the bans of an inquiry, reported or not."""
 
     def __init__(
         self, path: Path, connection: sa.Connection, inquiry: Inquiry, most: Most, asn_of: Callable[[str], int | None]
@@ -118,7 +118,7 @@ class Asked(Bans):
         super().__init__(path, connection, asked.gather(connection, inquiry, asn_of), most)
 
     def ends(self, now: float) -> list[End]:
-        """Return the bans that hold now (UTC epoch seconds) by what was recorded, those that end last first."""
+        """Return the bans that are active now (UTC epoch seconds) as recorded, the last to end first."""
         return asked.ends(self._connection, now)
 
     def bans(self) -> list[Seen]:

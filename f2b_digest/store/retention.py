@@ -1,11 +1,11 @@
-"""What is old and no longer needed, and dropping it, in steps so short that a ban never waits for one.
+"""Pruning of old data that is no longer needed, in steps short enough not to delay a ban.
 
-An event goes when it is older than any ban that a report of the configuration has not told, or told in a digest with a
-delivery left to try; so a report whose jails never ban keeps nothing. History, which no report tells, goes by age
-alone. Nothing goes that a fleet's centre has not acknowledged. A digest's row stays for ever: it is the mark. Its
-messages and its document go with age, once none of its deliveries is left to try.
+An event is deleted when it is older than any ban that a configured report has not reported, or reported in a digest
+with a delivery left to try; so a report whose jails never ban keeps nothing. History, which is never reported, goes
+by age alone. Nothing goes that a fleet's centre has not acknowledged. A digest's row is kept forever: it is the mark.
+Its messages and its document go with age, once none of its deliveries is open.
 
-Looking for what is old is a read, which holds nobody up, however large the store; only the dropping takes its lock.
+Finding old rows takes no write lock, however large the store; only deleting does.
 """
 
 import sqlite3
@@ -30,7 +30,7 @@ _OLD_EVENTS = f"""
 SELECT id FROM event INDEXED BY event_age
 WHERE recorded_at < :before AND (history = 1 OR id < :needed) AND id <= :uploaded ORDER BY recorded_at LIMIT {STEP}
 """
-"""In SQLite's SQL: its planner would rather read the ids."""
+"""SQLite's SQL: its planner would otherwise scan by id."""
 
 
 def last_sign(connection: sa.Connection, boot: float, before: float) -> float | None:
@@ -50,7 +50,7 @@ def first_undelivered(connection: sa.Connection, report: str) -> int | None:
 
 
 def old_events(connection: sa.Connection, before: float, needed: int) -> list[int]:
-    """Return the ids of some events that can go; from `needed` on, reports need them."""
+    """Return the ids of some events that can be deleted; from `needed` on, reports need them."""
     values = {"before": before, "needed": needed, "uploaded": _uploaded(connection)}
     return list(connection.scalars(sa.text(_OLD_EVENTS), values))
 
@@ -69,7 +69,7 @@ def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:
 
 
 def old_digests(connection: sa.Connection, before: float) -> list[int]:
-    """Return the ids of some digests whose messages can go."""
+    """Return the ids of some digests whose messages can be deleted."""
     of_it = delivery.c.digest_id == digest.c.id
     holds = digest.c.document.is_not(None) | sa.exists().where(of_it, sa.func.length(delivery.c.message) > 0)
     is_open = sa.exists().where(of_it, delivery.c.status.in_(OPEN))
@@ -78,19 +78,19 @@ def old_digests(connection: sa.Connection, before: float) -> list[int]:
 
 
 def drop_messages(connection: sa.Connection, ids: Sequence[int]) -> None:
-    """Empty the messages of digests, and forget their documents."""
+    """Empty the messages of digests, and delete their documents."""
     connection.execute(sa.update(delivery).where(delivery.c.digest_id.in_(ids)).values(message=b""))
     connection.execute(sa.update(digest).where(digest.c.id.in_(ids)).values(document=None))
 
 
 def free_pages(connection: sa.Connection) -> int:
-    """Return the number of pages that hold nothing and can be given back."""
-    if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != 2:  # a store of before that was set
+    """Return the number of free pages that can be returned to the file system."""
+    if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != 2:  # a store from before that was set
         return 0
     return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
 
 
 def give_pages_back(connection: sqlite3.Connection) -> None:
-    """Give some free pages back to the file system, in a transaction of its own."""
+    """Return some free pages to the file system, in its own transaction."""
     # Not execute(): the pragma frees a page at each step, and execute() takes one step.
     connection.executescript(f"PRAGMA incremental_vacuum({PAGES})")

@@ -1,4 +1,4 @@
-"""The events of a selection: the condition, their number, the first. What they amount to is in `summary`."""
+"""The events of a selection: the condition, their number, the first. They are summed up in `summary`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,13 +72,13 @@ def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban",
 
 
 def jails(connection: sa.Connection, patterns: Sequence[str]) -> list[str]:
-    """Return the jails of any event that a report's patterns take in, in order; not our scratch jail."""
+    """Return the jails in the store that match a report's patterns, in order; not the scratch jail."""
     names = connection.scalars(_all_jails())
     return [name for name in names if name != recorder.SCRATCH_JAIL and matches(name, patterns)]
 
 
 def _all_jails() -> sa.Select[Any]:
-    """From each jail to the next in the index: SELECT DISTINCT would read the whole of it."""
+    """Skip scan over the index: SELECT DISTINCT would read all of it."""
     each = sa.select(sa.func.min(event.c.jail).label("jail")).cte("each", recursive=True)
     following = sa.select(sa.func.min(event.c.jail)).where(event.c.jail > each.c.jail).scalar_subquery()
     each = each.union_all(sa.select(following).where(each.c.jail.is_not(None)))

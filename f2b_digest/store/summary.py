@@ -1,6 +1,6 @@
-"""The sums of a digest, in SQLite's SQL: few passes over the events, all else from their few rows. Nothing is written.
+"""The sums of a digest, in SQLite's SQL: few passes over the events into small temporary tables. Read-only.
 
-What it says beyond totals, jails and addresses is in the modules beside this one; each reads the temporary tables
+Everything beyond totals, jails and addresses is in the sibling modules; each reads the temporary tables
 that are made here: `tried` (by jail, id and list of names), `address` (by jail and id), `who` (by id), `jail`, and
 `worst` (what is shown of `address`).
 """
@@ -24,7 +24,7 @@ from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
 
 ROOT = "root"
-"""Tried by most addresses on most days, so that it tells nothing of a campaign."""
+"""Tried by most addresses on most days, so it does not indicate a campaign."""
 MOST_USERS = 5
 """Names of one address that are fetched; those beyond them are counted."""
 
@@ -41,7 +41,7 @@ def count(
     users: frozenset[str] = frozenset(),
     geography: Geography | None = None,
 ) -> Counts:
-    """Return what grouped bans amount to, as `Source.counts` does."""
+    """Return the sums of grouped bans, see `Source.counts`."""
     where, values = wanted
     *totals, first = connection.execute(sa.text(_TOTALS)).one()
     start = (end if first is None else min(first, end)) if start is None else start
@@ -72,7 +72,7 @@ def count(
 
 
 def group(connection: sa.Connection, wanted: Wanted, most: Most) -> None:
-    """Make the temporary tables of some bans. They go when the transaction is rolled back."""
+    """Create the temporary tables of some bans. They are dropped by the transaction's rollback."""
     where, values = wanted
     store_campaigns.add_functions(connection)
     connection.execute(sa.text(_TRIED.format(where=where)), values)
@@ -82,7 +82,7 @@ def group(connection: sa.Connection, wanted: Wanted, most: Most) -> None:
 
 
 MOST_REPORTED = 50_000
-"""Addresses; five bulk reports of AbuseIPDB, which is what an account has for a day."""
+"""Number of addresses: five bulk reports to AbuseIPDB, an account's daily limit."""
 
 
 def addresses(connection: sa.Connection) -> list[Banned]:
@@ -98,8 +98,8 @@ def addresses(connection: sa.Connection) -> list[Banned]:
     ]  # fmt: skip
 
 
-# total() and not sum(), which is an error beyond 64 bits: one absurd row must not stop every digest. A ban whose
-# failures nobody knows has none: their sum is that of the others, and unknown where there are no others.
+# total(), not sum(), which fails beyond 64 bits: one absurd row must not stop every digest. A ban whose
+# failures are unknown is NULL: the sum is that of the others, and unknown if there are none.
 FAILURES = "CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END"
 # The one pass that a million bans pay for. Most addresses try one list of names, so that there are few more rows than
 # of `address`, which the list's grouping then spares a second pass.

@@ -1,4 +1,4 @@
-"""The store's tables, in portable types. No query stands here, and the DDL of `event` is the recorder's."""
+"""The store's tables, in portable types. No queries here, and the DDL of `event` is the recorder's."""
 
 import sqlalchemy as sa
 
@@ -40,7 +40,7 @@ digest = sa.Table(
     sa.Column("sealed_at", _TIME, nullable=False),
     sa.Column("bans", sa.Integer, nullable=False),
     sa.Column("document", sa.Text),  # the digest as JSON; NULL once it is pruned
-    sa.UniqueConstraint("report", "after_id"),  # two senders cannot seal the same events, or the same lack of any
+    sa.UniqueConstraint("report", "after_id"),  # two senders cannot seal the same events, nor the same absence of any
     sqlite_autoincrement=True,
 )
 delivery = sa.Table(

@@ -1,4 +1,4 @@
-"""When bans happened, in the report's zone: counted by the quarter of an hour in SQLite's SQL, summed in Python."""
+"""When bans happened, in the report's zone: counted per quarter hour in SQLite's SQL, summed in Python."""
 
 import math
 from bisect import bisect_right

@@ -4,7 +4,7 @@ The protocol that moves them stands in `fleet.forward`; here is only what it rem
 ban waits. A store that never joined a fleet has neither table.
 """
 
-import _sqlite3  # sqlite3 would load datetime and its adapters for nothing
+import _sqlite3  # the sqlite3 package would load datetime and its adapters
 import fcntl
 import os
 import uuid
@@ -160,7 +160,7 @@ class Uploads:
         with _words(self.path):
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM upload").fetchone()  # noqa: S608 - our own names
         if row is None:
-            raise StoreError(f"{self.path} has joined no fleet: f2b-digest fleet join")
+            raise StoreError(f"{self.path} has not joined a fleet: run f2b-digest fleet join")
         life, acked_seq, acked_batch, sending_seq, sending_batch, *rest = row
         sending = End(sending_seq, sending_batch) if sending_batch else None
         return Upload(life, End(acked_seq, acked_batch), sending, *rest)
@@ -284,7 +284,7 @@ def progress(path: Path) -> Progress | None:
 
 
 def has_joined(connection: Any) -> bool:
-    """Say whether a store has joined a fleet."""
+    """Return whether a store has joined a fleet."""
     query = "SELECT count(*) FROM sqlite_master WHERE name = 'upload'"
     return bool(connection.execute(query).fetchone()[0])
 
@@ -323,5 +323,5 @@ def _words(path: Path) -> Iterator[None]:
     except (_sqlite3.Error, recorder.ForeignStore) as error:
         text = str(error)
         if "no such table: upload" in text:
-            raise StoreError(f"{path} has joined no fleet: f2b-digest fleet join") from None
+            raise StoreError(f"{path} has not joined a fleet: run f2b-digest fleet join") from None
         raise StoreError(text if str(path) in text else f"{path}: {text}") from None

@@ -1,1 +1,1 @@
-"""Hostile text made fit to be shown. Nothing is read or sent here."""
+"""Sanitizing and redacting hostile text. No I/O here."""

@@ -1,6 +1,6 @@
-"""Log lines made fit to be shown: without what would give somebody away. Nothing is read or sent here.
+"""Redaction of log lines. No I/O here.
 
-Two readers, two measures. A stranger (AbuseIPDB) learns neither names nor other addresses: `anonymous`. The admin sees
+Two levels. For third parties (AbuseIPDB), names and other addresses are removed: `anonymous`. The admin sees
 who tried what, but no secret, for a digest is forwarded and kept: `samples`.
 """
 
@@ -15,9 +15,9 @@ SAMPLES = 2
 SAMPLE_LIMIT = 160
 """Characters."""
 _LONGEST = 1000
-"""Characters of a line that are looked at: an attacker chooses how many there are."""
+"""Longest line prefix that is processed, in characters: an attacker chooses the length."""
 _LONGEST_NAMED = 20_000
-"""Characters of a line in which known names are looked for: half of one would not be known."""
+"""Longest line prefix in which known names are searched, in characters: a truncated name would not match."""
 _VALUE = r"""(?:"[^"]*"|'[^']*'|<[^>]*>|[^\s,;&"'<>]+)"""
 _REDACTIONS = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
@@ -43,7 +43,7 @@ _IPV6 = re.compile(r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,8}", re.IGNORECASE)
 _TIME = re.compile(r"(?:\d{4}:)?\d{1,2}:\d\d:\d\d")
 _TOKEN = re.compile(r"\b[A-Za-z0-9+/_=-]{20,}")
 
-# What is hidden from the admin. A value ends at a space: what a password holds beside letters, nobody knows.
+# Hidden from the admin. A value ends at whitespace, as a password may contain any other character.
 _SECRET_VALUE = r"""(?:"(?:[^"\\]|\\.)*"\S*|'(?:[^'\\]|\\.)*'\S*|<[^>]*>\S*|\S+)"""  # noqa: S105 - a pattern
 _SECRETS = tuple(
     (re.compile(pattern), replacement)
@@ -82,12 +82,12 @@ _WORDS = frozenset(
         "not", "of", "on", "or", "refused", "the", "this", "to", "unknown", "user", "was", "with",
     )
 )  # fmt: skip
-"""What stands behind "user" or "for" in a log and is nobody's name."""
+"""Words after "user" or "for" in a log that are not user names."""
 _PIECE = re.compile(r"[^\s\"'<>()\[\]{},;=&|/]{8,}")
 _NO_SECRET = re.compile(r"[A-Za-z-]+-\d+(?:\.\d+)+|SSH-\d\.\d+-[\w.-]+|[0-9A-Fa-f.]*(?::[0-9A-Fa-f.]*){2,}")
-"""phpMyAdmin-2.8.2, what an SSH client calls itself, an address."""
+"""phpMyAdmin-2.8.2, an SSH client's version string, an address."""
 _AROUND = re.compile(r"([\"'<(`]*)(.*?)([\"'>):`]*(?: (?:from|by|was|is|no such user found))?)")
-"""A name, and what a greedy search took with it."""
+"""A name, and what the greedy search matched around it."""
 _LONG = re.compile(r"[A-Za-z0-9+_=-]{16,}")
 _PLAIN_LONG = re.compile(
     r"(?:[A-Za-z][a-z]{0,15}|[A-Z]{1,15})(?:[_-]+(?:[A-Za-z][a-z]{0,15}|[A-Z]{1,15}|\d{1,4}))*[_-]*"
@@ -113,13 +113,13 @@ def words(known: Sequence[str], *, apart_from_dots: bool = False) -> re.Pattern[
     return re.compile(f"{before}(?:{any_of}){after}", re.IGNORECASE) if any_of else None
 
 
-# ---- for a stranger
+# ---- for third parties
 
 
 def anonymous(line: str, reported: str, known: Sequence[re.Pattern[str] | None]) -> str:
     """Return a log line without names, mail addresses, queries, tokens, and addresses other than the reported one.
 
-    It is to be cut afterwards: half a name, or half a mail address, would not be known for what it is.
+    Truncate only afterwards: a truncated name or mail address would not be recognized.
     """
     line = flat(_whole_words(line))
     for word in filter(None, known):
@@ -159,7 +159,7 @@ def samples(
     """Return a few log lines of at most `SAMPLE_LIMIT` characters, the last one of each address's matches.
 
     `lines` are addresses with their matches and the names that were tried, the worst first. A name that was tried stays
-    if it looks like one, the address stays; secrets, `private` words and addresses of one's own networks are masked. A
+    if it looks like one, the address stays; secrets, `private` words and addresses of own networks are masked. A
     password that was typed as a name and looks like one ("hunter2") cannot be told from one, and stays.
     """
     found: dict[str, str] = {}
@@ -190,7 +190,7 @@ def _sample(line: str, private: Sequence[str], users: Sequence[str], own: Sequen
 
 
 def _is_mixed(text: str) -> bool:
-    """Say whether a text is as passwords are wanted: of eight characters, small and large letters and digits."""
+    """Return whether a text looks like a password: eight characters or more, upper and lower case and digits."""
     return len(text) >= 8 and all(any(map(kind, text)) for kind in (str.islower, str.isupper, str.isdigit))
 
 
@@ -215,7 +215,7 @@ def _unless_a_name(tried: frozenset[str]) -> Callable[[re.Match[str]], str]:
 
 def _without_own(line: str, own: Sequence[AnyNetwork]) -> str:
     line = _IPV6.sub(lambda found: _without_own_ipv6(found[0], own), line)
-    for network in own:  # whatever stands before it: "d:2001:db8::1" is another address
+    for network in own:  # whatever precedes it: "d:2001:db8::1" is another address
         if network.version == 6 and network.num_addresses == 1:
             text = re.escape(str(network.network_address))
             line = re.sub(rf"(?i)(?<![0-9a-f]){text}(?![0-9a-f]|:[0-9a-f])", HIDDEN, line)
@@ -228,7 +228,12 @@ def _without_own(line: str, own: Sequence[AnyNetwork]) -> str:
 
 def _without_own_ipv6(text: str, own: Sequence[AnyNetwork]) -> str:
     known = False
-    for candidate in (text, text.removesuffix(":"), text.strip(":"), text.rpartition(":")[0]):  # a sentence's, a port's
+    for candidate in (
+        text,
+        text.removesuffix(":"),
+        text.strip(":"),
+        text.rpartition(":")[0],
+    ):  # end of a sentence, or before a port
         try:
             if _belongs(ip_address(candidate), own):
                 return HIDDEN

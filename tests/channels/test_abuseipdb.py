@@ -211,8 +211,8 @@ def test_a_ban_by_hand_and_a_lifted_one_accuse_nobody(office: Office, service: S
     office.now += 900
     (outcome,) = office.send()
     assert sorted(service.ips) == ["8.8.8.3", "8.8.8.4", "8.8.8.5"]
-    assert "banned by hand, without a failure: 8.8.8.1" in (outcome.reason or "")
-    assert "unbanned before the time: 8.8.8.2" in (outcome.reason or "")
+    assert "banned manually, without a failure: 8.8.8.1" in (outcome.reason or "")
+    assert "unbanned early: 8.8.8.2" in (outcome.reason or "")
     comments = {row[0]: row[3] for row in service.rows}
     assert "1x banned, 5 failures, 2026" in comments["8.8.8.4"]
     assert "1x banned, 2026" in comments["8.8.8.5"]
@@ -428,8 +428,8 @@ def test_a_bulk_answer_of_any_length_is_read(office: Office, service: Service) -
         (errors(429, "Daily rate limit of 5 requests exceeded", Retry_After="60"), False, "Daily rate limit"),
         (Answer(429, b"<h1>slow down</h1>"), False, "429: slow down"),
         (Answer(302, b"moved", {"Location": "https://127.0.0.1:1/"}), True, "302"),
-        (Answer(200, b"<!doctype html><title>Sign in</title>"), True, "not as AbuseIPDB does"),
-        (Answer(200, b"[]"), True, "not as AbuseIPDB does"),
+        (Answer(200, b"<!doctype html><title>Sign in</title>"), True, "not an AbuseIPDB response"),
+        (Answer(200, b"[]"), True, "not an AbuseIPDB response"),
         (Answer(500, b""), False, "500"),
         (Answer(503, b"<html>Cloudflare</html>"), False, "Cloudflare"),
         (as_json(400, {"errors": None}), True, "400"),
@@ -470,14 +470,14 @@ def test_the_deadline_keeps_what_was_done(
         nonlocal count
         count += 1
         if count == 3:
-            raise Overdue("no end after 120 s")
+            raise Overdue("timed out after 120 s")
         return {}
 
     office.ban(*IPS[:5])
     with monkeypatch.context() as patched:
         patched.setattr(AbuseIPDB, "_post", slow)
         (outcome,) = office.send()
-    assert outcome.reason == "2 of 5 rows reported, then no end after 120 s"
+    assert outcome.reason == "2 of 5 rows reported, then timed out after 120 s"
     office.retry()
     assert service.ips == IPS[2:5]
 

@@ -118,7 +118,7 @@ def test_a_certificate_is_verified() -> None:
 )  # fmt: skip
 def test_what_we_do_better_is_refused(url: str, kind: str) -> None:
     """With a hint to our own kind, before the first ban."""
-    with pytest.raises(ValueError, match=f'use a channel of kind = "{kind}"'):
+    with pytest.raises(ValueError, match=f'use kind = "{kind}"'):
         channel_to(url)
 
 
@@ -134,7 +134,7 @@ def test_what_we_do_better_is_found_out_behind_an_address_of_the_web(tmp_path: P
 @pytest.mark.parametrize("url", ["nothing-like-it", " json://localhost", "s3cret:/hook", "js\non://localhost"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     """And not shown: it may hold a secret."""
-    with pytest.raises(ValueError, match="is not like service://") as caught:
+    with pytest.raises(ValueError, match="must look like service://") as caught:
         channel_to(url)
     assert url not in str(caught.value)
 
@@ -142,7 +142,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_a_service_that_apprise_does_not_know_is_named_without_its_address() -> None:
     """It may be known to the next version of Apprise."""
     error = refusal(channel_to("carrierpigeon://s3cret@loft"))
-    assert error.reason == "the url of carrierpigeon is none that Apprise understands"
+    assert error.reason == "the url is not a valid carrierpigeon address for Apprise"
 
 
 def test_without_apprise_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

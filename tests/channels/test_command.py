@@ -151,7 +151,7 @@ def test_a_program_without_end_is_killed_with_what_it_started(tmp_path: Path) ->
     before = time.monotonic()
     error = refusal(shell(f"sleep 60 & echo $! > {tmp_path}/child; wait", timeout=0.3))
     assert time.monotonic() - before < 5
-    assert (error.permanent, error.in_doubt, error.reason) == (False, True, "/bin/sh: no end after 0.3 s")
+    assert (error.permanent, error.in_doubt, error.reason) == (False, True, "/bin/sh: timed out after 0.3 s")
     child = int((tmp_path / "child").read_text())
     state = Path(f"/proc/{child}/stat")
     for _ in range(100):
@@ -166,7 +166,7 @@ def test_the_deadline_of_the_delivery_ends_it_too() -> None:
     """No program keeps the sender's lock."""
     channel = shell("sleep 60")
     before = time.monotonic()
-    with pytest.raises(DeliveryError, match=r"no end after 0\.3 s"), deadline(0.3):
+    with pytest.raises(DeliveryError, match=r"timed out after 0\.3 s"), deadline(0.3):
         channel.deliver(message(channel))
     assert time.monotonic() - before < 5
 
@@ -175,7 +175,7 @@ def test_a_start_that_the_deadline_ends_is_not_for_good(monkeypatch: pytest.Monk
     """A program on a file system that does not answer may answer tomorrow."""
 
     def hanging(*_: object, **__: object) -> None:
-        raise Overdue("no end after 120 s")
+        raise Overdue("timed out after 120 s")
 
     monkeypatch.setattr("subprocess.Popen", hanging)
     channel = runs("/bin/true")

@@ -396,7 +396,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(
     monkeypatch.setattr(email_channel, "SENDMAIL_TIMEOUT", 0.3)
     error = refusal(mail(sendmail=script(f"sleep 60 & echo $! > '{tmp_path}/child'; wait")))
     assert not error.permanent
-    assert "no end after 0.3 s" in error.reason
+    assert "timed out after 0.3 s" in error.reason
     child = Path("/proc") / (tmp_path / "child").read_text().strip() / "status"
     until = time.monotonic() + 5
     while child.exists() and "zombie" not in child.read_text():

@@ -209,12 +209,12 @@ def test_each_format_is_what_its_name_says(form: str, ending: str, content: str,
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "give one of them"),
-        ({"folder": "a", "append": "b"}, "give one of them"),
-        ({"maildir": "a", "format": "json"}, "format is eml"),
-        ({"append": "a", "format": "eml"}, "text and json"),
+        ({}, "set exactly one of folder"),
+        ({"folder": "a", "append": "b"}, "set exactly one of folder"),
+        ({"maildir": "a", "format": "json"}, "maildir needs format"),
+        ({"append": "a", "format": "eml"}, "append needs format"),
         ({"folder": "a", "format": "pdf"}, "'eml', 'text', 'html' or 'json'"),
-        ({"folder": "a\0b"}, "holds a NUL"),
+        ({"folder": "a\0b"}, "must not contain a NUL byte"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, str], words: str) -> None:

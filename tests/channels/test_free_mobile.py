@@ -172,10 +172,10 @@ def test_small_digests_are_left_out(f2b_digest: Command, service: HttpService, c
     [
         (400, True, "parameter is missing"),
         (402, False, "too many SMS"),
-        (403, True, "not enabled, or user or key is wrong"),
+        (403, True, "not enabled, or wrong user or key"),
         (404, True, "404"),
         (429, False, "429"),
-        (500, False, "has an error"),
+        (500, False, "server error"),
         (502, False, "502"),
     ],
 )

@@ -215,14 +215,14 @@ def test_a_token_that_no_header_can_carry_is_refused_unseen(service: HttpService
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"headers": {"Authorization": "x"}}, "made from other keys"),
+        ({"headers": {"Authorization": "x"}}, "set from other keys"),
         ({"headers": {"X-A": "b\r\nX-B: c"}}, "printable ASCII"),
-        ({"headers": {"X A": "b"}}, "is not a header's name"),
+        ({"headers": {"X A": "b"}}, "is not a valid header name"),
         ({"content_type": "text/plain\r\nX: y"}, "pattern"),
-        ({"url": "https://user:s3cret@example.org/"}, "holds a user"),
-        ({"url": "https://bob:s3cret/"}, "Port is no number"),
+        ({"url": "https://user:s3cret@example.org/"}, "must not contain credentials"),
+        ({"url": "https://bob:s3cret/"}, "Port is not a number"),
         ({"template": "../../etc/passwd"}, "pattern"),
-        ({"token": "a", "user": "b", "password": "c"}, "give one of them"),
+        ({"token": "a", "user": "b", "password": "c"}, "set either a token or a user"),
     ],
 )
 def test_settings_that_would_do_harm_are_refused(settings: dict[str, Any], words: str) -> None:

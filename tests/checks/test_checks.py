@@ -142,7 +142,9 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, 
     assert ended.status == 1
     found = [line for line in lines(ended, "error") if line.startswith("jail")]
     for line, jail in zip(sorted(found), ("bare", "forgotten"), strict=True):
-        assert line.startswith(f"jail {jail}: bans without our action; nothing recorded yet (add f2b-digest.py[…] to")
+        assert line.startswith(
+            f"jail {jail}: bans without the f2b-digest action; nothing recorded yet (add f2b-digest.py[…] to"
+        )
     for jail in ("sshd", "web", "shell"):
         assert f"jail {jail}: records; " in ended.out
     assert " ERROR " not in server.messages()
@@ -151,14 +153,14 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, 
 def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
     """What nobody sends is not recorded for anybody."""
     found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
-    assert f"jail sshd: records to {server.store}, and this configuration reads {path}" in "\n".join(found)
+    assert f"jail sshd: records to {server.store}, but this configuration reads {path}" in "\n".join(found)
 
 
 def test_a_store_that_cannot_be_read_says_nothing_of_jails(server: Fail2ban, check: Check, path: Path) -> None:
     """After an upgrade, or a downgrade: what is not known is not told."""
     query(path, "PRAGMA user_version=99")
     ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
-    assert "jail forgotten: bans without our action (add f2b-digest.py[" in ended.out
+    assert "jail forgotten: bans without the f2b-digest action (add f2b-digest.py[" in ended.out
     assert "nothing recorded yet" not in ended.out
 
 
@@ -174,7 +176,7 @@ def test_a_jail_that_is_gone(server: Fail2ban, check: Check, path: Path) -> None
     assert "\x1b" not in ended.out
     found = lines(ended, "warning")
     (line,) = [line for line in found if line.startswith("jail p")]
-    assert line.startswith("jail postfix: does not run any more; its last event (ban) was 1 day ago (if that is not")
+    assert line.startswith("jail postfix: is not running any more; last event (ban) was 1 day ago (if that is not")
 
 
 def test_a_fail2ban_that_hangs(check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_a_store_that_the_user_cannot_write(
             ended = f2b_digest("--config", folder / "config.toml", "check", "--fail2ban-socket", folder / "none")
     finally:
         shutil.rmtree(folder)
-    assert "this user cannot write to it" in lines(ended, "error")[0]
+    assert "not writable by this user" in lines(ended, "error")[0]
 
 
 @contextmanager
@@ -258,8 +260,8 @@ def test_a_full_disk(check: Check, f2b_digest: Command, config: Path, path: Path
         for command in ("status", "preview", "history"):
             ended = f2b_digest("--config", config, command)
             assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-            assert "the disk is full, and SQLite has to write beside it also to read: make room" in ended.err
-    assert line.startswith(f"disk: {tmp_path}/small: 0.0 MiB free (make room: ")
+            assert "the disk is full, and SQLite needs space even to read: free disk space" in ended.err
+    assert line.startswith(f"disk: {tmp_path}/small: 0.0 MiB free (free space: ")
 
 
 def test_a_clock_that_was_set_back(check: Check, path: Path) -> None:
@@ -267,13 +269,13 @@ def test_a_clock_that_was_set_back(check: Check, path: Path) -> None:
     later = time.time() + 7200
     fill(path, [event(ip="192.0.2.8", at=later, recorded_at=later)])
     (line,) = lines(check(), "error")
-    assert line.startswith("clock: the store knows of a time 7,")
+    assert line.startswith("clock: the store has events 7,")
 
 
 def test_a_store_that_everybody_reads(check: Check, path: Path) -> None:
     """A warning only has a status of its own."""
     path.chmod(0o644)
-    assert "can be read by everybody" in lines(check(), "warning")[0]
+    assert "is world-readable" in lines(check(), "warning")[0]
 
 
 def test_what_is_undelivered(check: Check, config: Path, f2b_digest: Command, tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_a_secret_that_everybody_reads_and_one_that_nobody_can(check: Check, con
     (tmp_path / "token").write_text("tk_secret\n")
     (tmp_path / "token").chmod(0o644)
     ended = check()
-    assert "holds a secret and can be read by everybody" in lines(ended, "warning")[0]
+    assert "contains a secret and is world-readable" in lines(ended, "warning")[0]
     assert ended.err == ""
     assert "tk_secret" not in ended.out
 
@@ -316,15 +318,15 @@ def test_a_secret_that_everybody_reads_and_one_that_nobody_can(check: Check, con
 @pytest.mark.parametrize(
     ("plant", "words"),
     [
-        (lambda root: (root / "etc/cron.d/f2b-digest").unlink(), "neither cron nor a timer sends it"),
-        (lambda root: (root / "proc/1/comm").write_text("sh\n"), "no cron daemon runs"),
+        (lambda root: (root / "etc/cron.d/f2b-digest").unlink(), "not scheduled by cron or a timer"),
+        (lambda root: (root / "proc/1/comm").write_text("sh\n"), "no cron daemon is running"),
         (lambda root: (root / "bin/f2b-digest").unlink(), "f2b-digest is not found in"),
-        (lambda root: (root / "etc/cron.d/f2b-digest").rename(root / "etc/cron.d/f2b.cron"), "with such a name"),
-        (lambda root: (root / "etc/cron.d/f2b-digest").chmod(0o664), "others than root can write"),
+        (lambda root: (root / "etc/cron.d/f2b-digest").rename(root / "etc/cron.d/f2b.cron"), "files with this name"),
+        (lambda root: (root / "etc/cron.d/f2b-digest").chmod(0o664), "users other than root can write"),
         (lambda root: rewrite(root, "@daily root", "@daily nobody"), "nobody cannot write to the store"),
-        (lambda root: rewrite(root, "send daily", "send weekly"), "report daily: neither cron nor a timer"),
-        (lambda root: rewrite(root, "@daily", "#@daily"), "report daily: neither cron nor a timer"),
-        (lambda root: rewrite(root, "retry\n", "retry"), "its last line has no end"),
+        (lambda root: rewrite(root, "send daily", "send weekly"), "report daily: not scheduled by cron or a timer"),
+        (lambda root: rewrite(root, "@daily", "#@daily"), "report daily: not scheduled by cron or a timer"),
+        (lambda root: rewrite(root, "retry\n", "retry"), "its last line has no newline"),
     ],
     ids=["absent", "not running", "program", "name", "mode", "user", "report", "comment", "line end"],
 )
@@ -345,7 +347,7 @@ def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> No
     then = time.time() - 3 * 86400
     fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
     (line,) = lines(check(), "error")
-    assert "was never sent, though it is every 24 h; 2 bans wait, the first since 3 days ago" in line
+    assert "was never sent, but is due every 24 h; 2 bans pending, the oldest 3 days ago" in line
 
 
 def test_a_timer_of_systemd(check: Check, root: Path) -> None:
@@ -381,7 +383,7 @@ def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytes
     service.write_text(service.read_text().replace("/usr/local/bin/f2b-digest", str(root / "bin/f2b-digest")))
     timer = units / "f2b-digest-send@.timer"
     timer.write_text(timer.read_text().replace("OnCalendar=%i", f"OnCalendar={times}"))
-    assert "report daily: neither cron nor a timer sends it" in "\n".join(lines(check(), "error"))
+    assert "report daily: not scheduled by cron or a timer" in "\n".join(lines(check(), "error"))
     (units / "timers.target.wants").mkdir()
     (units / "timers.target.wants/f2b-digest-send@daily.timer").symlink_to(timer)
     for other in ("retry", "forward"):
@@ -412,15 +414,15 @@ DAYS = 86400.0
     ("name", "ago", "words"),
     [
         ("daily", [3, 2, 1], ""),
-        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, though it is every 24 h"),
+        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due every 24 h"),
         ("weekly", [9], ""),  # a quiet report seals nothing, and is sent
-        ("weekly", [11], "was last sent 11 days ago, though it is every 7 days"),
+        ("weekly", [11], "was last sent 11 days ago, but is due every 7 days"),
         ("paris", [14, 7, 0.1], ""),  # nobody knows yet
         ("paris", [29, 22, 15, 8], ""),
-        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, though it is every 7 days"),
+        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due every 7 days"),
         # Working days only: on a Monday morning the last run is three days ago.
         ("paris", [17, 16, 15, 14, 13, 10, 9, 8, 7, 6, 3], ""),
-        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, though it is every 1 h"),
+        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due every 1 h"),
         ("paris", [1.2 - hour / 24 for hour in range(5)], ""),  # somebody tried it, a day ago
     ],
 )
@@ -443,7 +445,7 @@ def test_a_send_that_tells_nothing_is_a_run(check: Check, config: Path, f2b_dige
     assert f2b_digest("--config", config, "send").status == 0
     assert query(path, "SELECT report, at FROM run") == [("daily", pytest.approx(time.time(), abs=60))]
     assert "report daily: started by" in (out := check().out)
-    assert "; last sent a moment ago, every 24 h as a rule" in out
+    assert "; last sent a moment ago, every 24 h as usual" in out
     with Store(path, read_only=False) as store:
         for hour in range(1, 40):
             store.ran(["daily"], time.time() + 3600 * hour)
@@ -473,10 +475,13 @@ def test_an_installation_of_the_old_kind(check_apart: Check, root: Path) -> None
     rewrite(root, "root f2b-digest", "daemon f2b-digest")
     found = [line for line in lines(check(), "warning") if line.startswith("cron")]
     assert len(found) == 1
-    assert "daemon sends, who sees neither fail2ban's server and database nor the log-ins (f2b-digest setup" in found[0]
+    assert (
+        "daemon runs send, but can read neither fail2ban's server and database nor the logins (f2b-digest setup"
+        in found[0]
+    )
     rewrite(root, "daemon f2b-digest", "root f2b-digest")
     ended = check()
-    assert "as root, who becomes daemon" in ended.out
+    assert "as root, switching to daemon" in ended.out
     assert not [line for line in lines(ended, "warning") if line.startswith("cron")]
 
 
@@ -530,11 +535,13 @@ def test_ntfy_is_asked_without_a_message(check: Check, config: Path, version: st
         add(config, f'{given}token = "{ntfy.token}"')
         config.chmod(0o600)
         ended = check()
-        assert f"channel more: ntfy: {ntfy.url} takes the login" in ended.out
+        assert f"channel more: ntfy: {ntfy.url} accepts the login" in ended.out
         (line,) = lines(ended, "warning")
-        assert line.startswith("channel more: keeps a message for 12 h, and daily is sent every 24 h (who is offline")
+        assert line.startswith(
+            "channel more: keeps a message for 12 h, and daily is sent every 24 h (receivers offline"
+        )
         config.write_text(config.read_text().replace(ntfy.token, "tk_" + "w" * 29))
-        assert "refuses the token or the user (401)" in lines(check(), "error")[0]
+        assert "token or user refused (401)" in lines(check(), "error")[0]
         assert ntfy.poll("f2b-check") == []
 
 
@@ -550,7 +557,7 @@ def test_an_smtp_server_is_asked_without_a_mail(check: Check, config: Path, tmp_
             f'kind = "email"\nfrom = "f2b@example.org"\nto = ["a@example.org"]\nca_file = "ca.pem"\n'
             f'smtp = "smtp://{USER}@127.0.0.1:{mail.port}"\npassword_file = "password"',
         )
-        assert "takes the login" in check().out
+        assert "accepts the login" in check().out
         (tmp_path / "password").write_text("wrong")
         assert "535" in lines(check(), "error")[0]
         assert mail.received == []
@@ -561,7 +568,7 @@ def test_an_smtp_server_is_asked_without_a_mail(check: Check, config: Path, tmp_
 def test_a_sendmail_that_is_not_there(check: Check, config: Path) -> None:
     """Nothing is mailed to find out."""
     add(config, 'kind = "email"\nfrom = "f2b@example.org"\nto = ["a@example.org"]\nsendmail = "/none/sendmail"')
-    assert "/none/sendmail: there is no such program" in lines(check(), "error")[0]
+    assert "/none/sendmail: no such program" in lines(check(), "error")[0]
 
 
 @pytest.mark.parametrize("kind", ["ntfy", "webhook"])
@@ -610,7 +617,7 @@ def test_what_is_there_or_not_without_a_network(check: Check, config: Path, tmp_
     """A program, a folder, a socket, a closed port."""
     before = config.read_text()
     for text, words in (
-        ('kind = "command"\ncommand = ["/none/program"]', "/none/program: there is no such program"),
+        ('kind = "command"\ncommand = ["/none/program"]', "/none/program: no such program"),
         ('kind = "syslog"\nsocket = "none"', "none: No such file"),
         ('kind = "webhook"\nurl = "http://127.0.0.1:1/hook"', "127.0.0.1:1: Connection refused"),
     ):

@@ -137,7 +137,7 @@ def test_history_tells_periods_counts_and_each_recipients_outcome(two_digests: H
         "        sent Fri 20 Nov 2026 00:00: mail to one@example.org",
         f"!       failed Fri 20 Nov 2026 00:00: mail to two@example.org: {why} 67: 550 no such user",
         f"        sent Fri 20 Nov 2026 00:00: box to {box}",
-        "! did not arrive, or not yet; see f2b-digest status",
+        "! not delivered (yet); see f2b-digest status",
     ]
 
 
@@ -321,7 +321,7 @@ def test_a_delivery_that_was_made_good_is_no_longer_missing(house: House) -> Non
     assert house.run("resend", "1", "--channel", "mail", "--to", "one@example.org").status == 0
     assert "two@example.org" in house.run("status").out  # another's copy does not help him
     assert house.run("resend", "1").status == 0
-    assert "nothing is undelivered" in house.run("status").out
+    assert "all digests delivered" in house.run("status").out
     assert "1 delivery failed – " not in house.run("preview", "daily", "--format", "ntfy").out
 
 
@@ -364,7 +364,7 @@ def test_only_mail_can_go_to_another_address(house: House, channel: list[str]) -
     house.run("send", "daily")
     ended = house.run("resend", "1", "--to", "boss@example.org", *channel)
     assert (ended.status, ended.out) == (2, "")
-    assert "--to is for email channels" in ended.err
+    assert "--to works for email channels only" in ended.err
     assert len(deliveries(house)) == 1
 
 
@@ -523,7 +523,7 @@ def test_status_tells_what_was_deferred_failed_and_damaged(two_digests: House) -
     ended = two_digests.run("status")
     assert ended.status == 0
     lines = ended.out.splitlines()
-    assert lines[0].startswith("NOT WELL: the store is damaged; 1 delivery failed; 1 delivery deferred")
+    assert lines[0].startswith("PROBLEMS: the store is damaged; 1 delivery failed; 1 delivery deferred")
     assert lines[2].startswith("DAMAGED  set aside: row 5 missing")
     assert re.search(r"(?m)^failed +daily of Fri 20 Nov 2026 00:00: mail to two@example.org, 1 attempt$", ended.out)
     assert re.search(r"(?m)^deferred +daily of Sat 21 Nov .*two@.*, 1 attempt, next attempt .* 00:05$", ended.out)

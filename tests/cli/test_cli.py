@@ -128,7 +128,7 @@ def test_what_is_logged_is_silent_but_for_a_person_who_asks(config: Path, path: 
         command = [sys.executable, "-c", code, *([option] if option else []), "--config", str(config), "preview"]
         said[option] = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert said[""] == ""
-    assert "f2b-digest: language fr cannot be read: English is used\n" in said["-v"]
+    assert "f2b-digest: language fr cannot be read; using English\n" in said["-v"]
     assert "Error" not in said["-v"]
     assert "  RuntimeError\n" in said["-vv"]
 
@@ -163,7 +163,7 @@ def test_an_option_behind_the_command_is_told_where_it_stands(f2b_digest: Comman
     """Who knows other programs writes it there."""
     ended = f2b_digest("record", option, path, "--jail", "sshd", "--ip", "192.0.2.1")
     assert (ended.status, ended.out) == (2, "")
-    assert f"{option} stands before the command: f2b-digest {option} … record" in ended.err
+    assert f"{option} goes before the command: f2b-digest {option} … record" in ended.err
     assert not path.exists()
 
 
@@ -381,7 +381,7 @@ def test_a_preview_of_any_past_period(
     [
         (["--since", "yesterdy"], "yesterday, monday"),
         (["--since", "7"], "7d"),
-        (["--until", "2026-13-01"], "no time like"),
+        (["--until", "2026-13-01"], "invalid time"),
         (["--since", "1h", "--until", "2h"], "not before"),
         (["--format", "pdf"], "html"),
         (["dayly"], "did you mean daily?"),
@@ -426,7 +426,7 @@ def test_a_preview_tells_of_the_spool(f2b_digest: Command, config: Path, path: P
     Path(recorder.spool_path(str(path))).write_text('{"an": "event"}\n' * 2)
     ended = f2b_digest("--config", config, "preview")
     assert ended.status == 0
-    assert ended.err == f"f2b-digest: 2 more events wait in {path}.spool for the next send\n"
+    assert ended.err == f"f2b-digest: 2 more events are in {path}.spool for the next send\n"
 
 
 @pytest.mark.slow

@@ -119,4 +119,4 @@ def test_help_of_what_there_is_not(f2b_digest: Command) -> None:
     ended = f2b_digest("help", "fnd")
     assert (ended.status, ended.out) == (2, "")
     assert "did you mean find?" in ended.err
-    assert "has no commands" in f2b_digest("help", "find", "x").err
+    assert "has no subcommands" in f2b_digest("help", "find", "x").err

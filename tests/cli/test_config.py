@@ -19,7 +19,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "reports.daily": Report,
     **{f"channels.{kind}": model for kind, model in KINDS.items()},
 }
-TOGETHER = re.compile(r"give one of them|go together|needs? smtp|names (a|no) user|smtp names|is missing")
+TOGETHER = re.compile(r"set (either|only|exactly)|and the reverse|needs? |smtp names|is missing")
 """What is wrong between two keys, or with a key left out: not with the value of the key that is tried."""
 
 
@@ -108,7 +108,7 @@ def test_a_warning_is_told_and_is_no_mistake(f2b_digest: Command, tmp_path: Path
     path.chmod(0o644)
     checked = f2b_digest("config", "--check", path)
     assert (checked.status, checked.out) == (0, f"{path}: ok\n")
-    assert "can be read by everybody" in checked.err
+    assert "is world-readable" in checked.err
 
 
 def test_a_file_without_check_is_a_usage_error(f2b_digest: Command) -> None:

@@ -62,8 +62,8 @@ def test_every_kind_of_line_is_told_apart(f2b_digest: Command, config: Path, pat
     ended = f2b_digest("--config", config, "import", log)
     assert (ended.status, ended.err) == (0, "")
     assert "15 lines and rows read, 2 bans found, 2 bans added" in ended.out
-    assert "1 failure in the logs, 1 of them before one of these bans" in ended.out
-    assert "1 ban restored at a start of fail2ban began earlier: not counted" in ended.out
+    assert "1 failure in the logs, 1 of them belong to one of these bans" in ended.out
+    assert "1 ban restored at a start of fail2ban not counted again" in ended.out
     assert events(path) == [
         ("start", "", "03:00", None),
         ("ban", "192.0.2.1", "04:00", 300),
@@ -122,7 +122,7 @@ def test_damaged_lines_are_counted_and_the_first_is_shown(f2b_digest: Command, c
     (tmp_path / "torn.log").write_text(torn + f"2026-11-19 04:00:00,1 {TAIL} Ban 192.0.2.9\n")
     ended = f2b_digest("--config", config, "import", tmp_path / "torn.log")
     assert "1 bans added" in ended.out
-    assert f"2 lines that look like a ban were not understood; the first: {tmp_path}/torn.log: '2026" in ended.err
+    assert f"2 lines that look like a ban could not be parsed; the first: {tmp_path}/torn.log: '2026" in ended.err
     assert "04:00:0\\x1b[2J" in ended.err
     assert "\x1b" not in ended.err
 
@@ -265,8 +265,8 @@ def test_a_log_of_which_no_ban_is_understood_is_refused(f2b_digest: Command, con
     (tmp_path / "syslog").write_text(f"{start}\n{line}\n{line}\n")
     ended = f2b_digest("--config", config, "import", tmp_path / "syslog")
     assert ended.status == 1
-    assert f"2 lines that look like a ban were not understood; the first: {tmp_path}/syslog: '{line}'" in ended.err
-    assert "Known are: " in ended.err
+    assert f"2 lines that look like a ban could not be parsed; the first: {tmp_path}/syslog: '{line}'" in ended.err
+    assert "Known formats: " in ended.err
 
 
 @pytest.mark.parametrize("command", ["import", "preview"])
@@ -351,7 +351,7 @@ def test_a_first_look_ends_with_the_log_and_is_judged_by_it(f2b_digest: Command,
     path = long_log(tmp_path / "fail2ban.log")
     ended = f2b_digest("--config", config, "preview", "--from", path)
     assert ended.status == 0
-    assert "the last day of what was read, which begins 2020-09-13: --since all shows all of it" in ended.err
+    assert "showing the last day of the input, from 2020-09-13; use --since all for everything" in ended.err
     text = " ".join(ended.out.split())
     assert "20 bans: usually 20; 20 the day before 20 addresses" in text
     assert "12 Oct 2020" in text
@@ -370,7 +370,7 @@ def test_a_first_look_shows_what_is_asked_for(f2b_digest: Command, config: Path,
         assert f"{bans} bans" in ended.out
     weekly = f2b_digest("--config", config, "preview", "weekly", "--from", path)
     assert "140 bans" in weekly.out
-    assert "the last week of what was read" in weekly.err
+    assert "the last week of the input" in weekly.err
 
 
 @pytest.mark.slow

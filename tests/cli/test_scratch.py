@@ -52,7 +52,7 @@ def test_without_a_temporary_folder_one_line_says_what_to_do(tmp_path: Path, wor
     if words == ["demo"] and prepare == FULL:
         assert "cannot hold the sample bans" in lines[0]
     else:
-        assert "no temporary folder can be used" in lines[0]
+        assert "no usable temporary folder" in lines[0]
         assert lines[0].endswith("set TMPDIR to a folder with room")
 
 

@@ -184,14 +184,14 @@ def test_a_file_that_a_person_changed_survives(setup: Setup, tree: Path, name: s
     before[tree / name] = (tree / name).read_bytes()
     for _ in range(2):
         ended = setup()
-        assert ended.err == f"f2b-digest: {tree / name} was changed by hand and stays; it has `mine = 1`\n"
+        assert ended.err == f"f2b-digest: {tree / name} was edited and is kept; it has `mine = 1`\n"
         assert {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()} == before
     ended = setup("--uninstall")
     assert "\nmine = 1\n" in (tree / name).read_text()
     if name == CRON:
         assert "its f2b-digest lines are turned off" in ended.out
     else:
-        assert "was changed by hand and stays" in ended.err
+        assert "was edited and is kept" in ended.err
 
 
 def cron_lines(tree: Path) -> list[str]:
@@ -251,7 +251,7 @@ def test_only_what_must_be_is_changed_in_an_admins_cron_file(setup: Setup, tree:
     (tree / CRON).write_text(own)
     ended = setup()
     assert (tree / CRON).read_text() == own.replace("\tmail ", "\troot ")
-    assert f"{tree / CRON} was changed by hand and stays; it lacks `SHELL=/bin/sh` and `PATH=" in ended.err
+    assert f"{tree / CRON} was edited and is kept; it lacks `SHELL=/bin/sh` and `PATH=" in ended.err
     assert "and has `@hourly root true`" in ended.err
 
 
@@ -274,7 +274,7 @@ def test_systemds_times_are_the_admins_too(setup: Setup, tree: Path) -> None:
     timer.write_text(timer.read_text().replace("OnCalendar=%i", "OnCalendar=Mon *-*-* 07:00:00"))
     service.write_text(service.read_text().replace("User=root", "User=f2b-digest\nNice=19"))
     ended = setup("--scheduler", "systemd")
-    assert ended.err == f"f2b-digest: {service} was changed by hand and stays; it has `Nice=19`\n"
+    assert ended.err == f"f2b-digest: {service} was edited and is kept; it has `Nice=19`\n"
     assert "\nUser=root\nNice=19\n" in service.read_text()
     assert "OnCalendar=Mon" in timer.read_text()
     assert "systemctl daemon-reload" in ended.out
@@ -324,7 +324,7 @@ def test_purge_keeps_what_the_admin_added_to_cron(setup: Setup, tree: Path) -> N
     for _ in range(2):
         ended = setup("--purge", "--yes")
         assert cron_lines(tree) == ["@hourly root true"]
-        assert f"{tree / CRON} stays: it starts something else, too" in ended.err
+        assert f"{tree / CRON} is kept: it also starts something else" in ended.err
 
 
 def store_with_all_beside_it(tree: Path) -> Path:
@@ -372,8 +372,8 @@ def test_purge_follows_no_link_and_keeps_what_is_not_ours(setup: Setup, tree: Pa
     assert (tmp_path / "shadow").read_text() == "root:x"
     assert [path.name for path in store.parent.iterdir()] == ["notes"]
     assert [path.name for path in (tree / "etc/f2b-digest").iterdir()] == ["smtp.password"]
-    assert f"{store.parent} stays: it holds what setup did not make: notes" in ended.err
-    assert f"{tree}/etc/f2b-digest stays: it holds what setup did not make: smtp.password" in ended.err
+    assert f"{store.parent} is kept: it contains files that setup did not create: notes" in ended.err
+    assert f"{tree}/etc/f2b-digest is kept: it contains files that setup did not create: smtp.password" in ended.err
     setup()
     shutil.rmtree(store.parent)
     store.parent.symlink_to(tmp_path / "folder")
@@ -388,7 +388,7 @@ def test_purge_waits_until_no_jail_records(setup: Setup, tree: Path) -> None:
     before = files(tree)
     ended = setup("--purge", "--yes")
     assert ended.status == 1
-    assert "jail.d/mine.local: take the lines of f2b-digest out, then run this again" in ended.err
+    assert "jail.d/mine.local: remove the lines of f2b-digest, then run this again" in ended.err
     assert files(tree) == before
 
 
@@ -422,7 +422,7 @@ def test_the_action_stays_while_a_jail_names_it(setup: Setup, tree: Path) -> Non
     setup()
     add_jail(tree, f"[apache-auth]\naction = dummy\n         {LINE}\n")
     ended = setup("--uninstall")
-    assert "jail.d/mine.local names our action" in ended.err
+    assert "jail.d/mine.local uses the f2b-digest action" in ended.err
     assert (tree / ACTION).exists()
     add_jail(tree, f"# {LINE}\n")
     assert setup("--uninstall").err == ""
@@ -573,13 +573,16 @@ def test_setup_without_root_is_refused(f2b_digest: Command, monkeypatch: pytest.
 def test_a_machine_without_fail2ban_is_told(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client is not in the PATH."""
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert setup().err == "f2b-digest: no fail2ban here (fail2ban-client is not in the PATH): install fail2ban first\n"
+    assert (
+        setup().err
+        == "f2b-digest: fail2ban is not installed (fail2ban-client is not in the PATH): install fail2ban first\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("store = 3", "store: must be a text"),
+        ("store = 3", "store: must be a string"),
         ("store", "config.toml:"),
         ("x = 1\nstore='/s'", "x: unknown key"),
     ],
@@ -601,7 +604,7 @@ def test_without_a_temporary_folder(setup: Setup, tree: Path, monkeypatch: pytes
     before = files(tree)
     ended = setup()
     assert ended.status == 1
-    assert "no temporary folder can be made (/nonexistent/" in ended.err
+    assert "cannot create a temporary folder (/nonexistent/" in ended.err
     assert "set TMPDIR to a folder with room" in ended.err
     assert files(tree) == before
 
@@ -633,7 +636,7 @@ def bans(machine: Machine) -> list[tuple[str, str]]:
 
 
 def ours(name: str) -> bool:
-    """Say whether uninstall leaves a file, with our name on it."""
+    """Return whether uninstall leaves a file, with our name on it."""
     return name.startswith("f2b-digest") or name.split("-", maxsplit=1)[0] in (
         "passwd", "group", "shadow", "gshadow", "subuid", "subgid", ".pwd.lock"
     )  # fmt: skip
@@ -686,7 +689,7 @@ def test_a_ban_that_does_not_arrive_takes_setup_back() -> None:
         machine("fail2ban-client", "start")
         done = machine.setup("--yes")
         assert done.returncode == 1
-        assert "a ban in a scratch jail did not reach" in done.stderr
+        assert "a test ban in a scratch jail did not reach" in done.stderr
         assert "every file is as it was" in done.stderr
         assert machine.files("etc/fail2ban") == before
         assert "f2b-digest" not in machine("fail2ban-client", "get", "sshd", "actions").stdout
@@ -714,7 +717,7 @@ def test_a_fail2ban_that_does_not_run_is_tried_in_a_scratch_server() -> None:
         assert bans(machine) == [("sshd", "192.0.2.7")]
         done = machine.setup("--scheduler", "cron", "--program", "/root/f2b-digest")
         assert done.returncode == 1
-        assert "root cannot run `/root/f2b-digest status`, so that cron could not send:" in done.stderr
+        assert "root cannot run `/root/f2b-digest status`, so cron could not send:" in done.stderr
 
 
 def checked(machine: Machine, start: str) -> list[str]:
@@ -734,7 +737,7 @@ def test_a_machine_of_the_old_kind_is_moved_over() -> None:
         configuration.chmod(0o640)
         cron.write_text(cron.read_text().replace("  root ", "  f2b-digest ").replace("@daily ", "30 6 * * *"))
         (line,) = checked(machine, "cron: /etc/cron.d/f2b-digest: f2b-digest sends")
-        assert "(f2b-digest setup (root begins, and becomes that user))" in line
+        assert "(f2b-digest setup (starts as root, then switches to that user))" in line
         planned = machine.setup("--scheduler", "cron", "--dry-run").stdout
         assert "would chmod  /etc/f2b-digest/config.toml" in planned
         assert "would change /etc/cron.d/f2b-digest" in planned
@@ -760,11 +763,11 @@ def test_an_upgrade_under_a_running_fail2ban() -> None:
         manifest.write_text(json.dumps(known))
         machine("fail2ban-client", "reload", "--restart")
         (line,) = checked(machine, "action")
-        assert line.startswith(f"action: /{ACTION} is not of this version of the program (f2b-digest setup, then")
+        assert line.startswith(f"action: /{ACTION} is from another version of f2b-digest (f2b-digest setup, then")
         done = machine.setup("--scheduler", "cron")
         assert "the jails still run the earlier action; when you are ready, run:  fail2ban-client reload" in done.stdout
         (line,) = checked(machine, "action")
-        assert f"own, sshd began before /{ACTION} was renewed, and may run an earlier version of it" in line
+        assert f"own, sshd started before /{ACTION} was updated and may run the old version" in line
         machine("fail2ban-client", "reload", "--restart")
         assert checked(machine, "action") == []
 
@@ -783,7 +786,7 @@ def test_purge_removes_all_that_setup_made() -> None:
         assert done.returncode == 0, done.stderr
         assert (
             done.stderr
-            == "f2b-digest: /etc/crontab still starts f2b-digest: take its line away, or it fails there each time\n"
+            == "f2b-digest: /etc/crontab still starts f2b-digest: remove its line, or it will fail each time\n"
         )
         assert "run    userdel f2b-digest" in done.stdout
         machine("fail2ban-client", "set", "sshd", "banip", "192.0.2.8")

@@ -60,8 +60,8 @@ def test_a_digest_is_named_by_number_report_or_day(
         (("2026-11-01",), 1, "no digest 2026-11-01 is stored"),
         (("weekly", "yesterday"), 1, "no digest weekly yesterday is stored"),
         (("dayly",), 2, "did you mean daily?"),
-        (("--all", "--format", "raw"), 2, "goes without --all"),
-        (("--all", "--format", "ntfy"), 2, "goes without --all"),
+        (("--all", "--format", "raw"), 2, "cannot be combined with --all"),
+        (("--all", "--format", "ntfy"), 2, "cannot be combined with --all"),
         (("--jail", "web"), 1, "has no ban of jail web (there is: sshd)"),
     ],
 )
@@ -147,13 +147,13 @@ def test_status_begins_with_whether_all_is_well(
     fill(path, [event(recorded_at=NOON)])
     assert f2b_digest("--config", config, "send").status == 0
     first: Callable[[], str] = lambda: f2b_digest("--config", config, "status").out.splitlines()[0]  # noqa: E731
-    assert first() == "All is well."
+    assert first() == "OK."
     assert json.loads(f2b_digest("--config", config, "status", "--json").out)["trouble"] == []
     query(path, "UPDATE delivery SET status = 'failed', error = 'no'")
-    assert first() == "NOT WELL: 1 delivery failed"
+    assert first() == "PROBLEMS: 1 delivery failed"
     query(path, "UPDATE delivery SET status = 'sent'")
     monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 4 * DAY))
-    assert first().startswith("NOT WELL: daily was last sent 3 days ago")
+    assert first().startswith("PROBLEMS: daily was last sent 3 days ago")
     config.write_text(config.read_text().replace('channels = ["out"]', ""))
     assert "no channel for daily" in first()
 

@@ -277,7 +277,7 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ),
         (
             '[channels.m]\nkind = "nfty"\nurl = "https://ntfy.example.org"\ntopic = "x"',
-            "channels.m.kind: there is no kind 'nfty' (did you mean ntfy?)",
+            "channels.m.kind: no such kind: 'nfty' (did you mean ntfy?)",
         ),
         (
             "[channels.m]\nfolder = 'x'",
@@ -285,7 +285,7 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ),
         (f'{CHANNEL}[reports.r]\nchannels = ["oot"]', "reports.r.channels: no channel 'oot' (did you mean out?)"),
         ('[reports.r]\nchannels = ["out"]', "reports.r.channels: no channel 'out' (there are no channels)"),
-        (f'{CHANNEL}min_bans = "many"', "channels.out.min_bans: must be a whole number"),
+        (f'{CHANNEL}min_bans = "many"', "channels.out.min_bans: must be an integer"),
         (f"{CHANNEL}min_bans = -1", "channels.out.min_bans: must be at least 0"),
         (f"{CHANNEL}samples = 1.5", "channels.out.samples: must be true or false"),
         (
@@ -300,17 +300,17 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ),
         (
             '[channels.m]\nkind = "free-mobile"\nuser = 12345678\nkey = "x"',
-            'channels.m.user: must be a text like "…"',
+            'channels.m.user: must be a string like "…"',
         ),
         ('[reports.r]\nquiet = "loud"', "reports.r.quiet: must be 'skip' or 'send'"),
-        ("host = 5", 'host: must be a text like "…"'),
-        ('timezone = "Mars/Base"', "timezone: 'Mars/Base' is no time zone like Europe/Paris"),
-        ('timezone = "../etc/passwd"', "timezone: '../etc/passwd' is no time zone like Europe/Paris"),
-        ("[reports]", "reports: there is none: add one like [reports.daily]"),
+        ("host = 5", 'host: must be a string like "…"'),
+        ('timezone = "Mars/Base"', "timezone: 'Mars/Base' is not a time zone (e.g. Europe/Paris)"),
+        ('timezone = "../etc/passwd"', "timezone: '../etc/passwd' is not a time zone (e.g. Europe/Paris)"),
+        ("[reports]", "reports: none defined: add one like [reports.daily]"),
         ("reports = 5", "reports: must be tables like [reports.name]"),
         ("[reports]\ndaily = 5", "reports.daily: must be a table like [reports.name]"),
-        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: takes nothing in: begin with "*", or with names'),
-        ("[reports.r]\njails = []", 'reports.r.jails: takes nothing in: begin with "*", or with names'),
+        ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: matches nothing: start with "*" or a name'),
+        ("[reports.r]\njails = []", 'reports.r.jails: matches nothing: start with "*" or a name'),
     ],
 )
 def test_a_mistake_is_told_with_what_would_be_right(load: Load, text: str, mistake: str) -> None:
@@ -325,7 +325,7 @@ def test_names_that_could_not_stand_in_a_file_name_or_a_message_id_are_refused(
 ) -> None:
     """Reports and channels have plain names."""
     (mistake,) = mistakes(load, f'[{table}."{name}"]\n' + CHANNEL.partition("\n")[2] * (table == "channels"))
-    assert "a name has up to 40 letters" in mistake
+    assert "names have up to 40 letters" in mistake
 
 
 @pytest.mark.parametrize("value", ["5", '"out"', '[["out"]]', "[5]", "[{}]", "true", "1979-05-27"])
@@ -435,7 +435,7 @@ def test_a_secret_that_everybody_can_read_draws_a_warning(
     ended = f2b_digest("--config", file, "--store", path, "preview")
     assert ended.status == 0
     assert ended.err == (
-        f"f2b-digest: {bearer} holds a secret and can be read by everybody: chmod o-r {bearer}\n" if warned else ""
+        f"f2b-digest: {bearer} contains a secret and is world-readable: chmod o-r {bearer}\n" if warned else ""
     )
 
 

@@ -231,7 +231,7 @@ def test_a_secret_that_cannot_be_read_costs_its_channel_alone(path: Path, tmp_pa
     assert ended.status == 75
     reasons = [line.partition("again: ")[2] for line in ended.err.splitlines() if "deferred" in line]
     assert reasons == [
-        f"secret file {tmp_path}/fifo: is no regular file",
+        f"secret file {tmp_path}/fifo: is not a regular file",
         f"secret file {tmp_path}/huge: is larger than 64 KiB",
         f"secret file {tmp_path}/missing: No such file or directory",
     ]

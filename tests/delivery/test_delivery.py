@@ -187,7 +187,7 @@ def test_a_refused_recipient_or_a_dead_channel_does_not_stop_the_others(path: Pa
     mixed = Recording(
         to=("gone", "busy", "fine"), trouble={"gone": DeliveryError("550", permanent=True), "busy": later()}
     )
-    last = Recording(trouble={"admin": TimeoutError("no end after 120 s")})
+    last = Recording(trouble={"admin": TimeoutError("timed out after 120 s")})
     here = Office(path, {"a": dead, "b": mixed, "c": last}, {"daily": Report(channels=("a", "b", "c"))})
     here.ban("192.0.2.1")
     here.send()

@@ -119,7 +119,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
 
 
 def waits(process: subprocess.Popen[bytes]) -> bool:
-    """Say whether a program still runs after a time in which it would have ended."""
+    """Return whether a program still runs after a time in which it would have ended."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1.2)
     return process.returncode is None
@@ -223,7 +223,7 @@ def test_a_sender_that_waits_too_long_says_so(cron: Cron, f2b_digest: Command, m
     monkeypatch.setattr("f2b_digest.cli.send.PATIENCE", 0.2)
     ended = f2b_digest("--config", cron.folder / "config.toml", "send", "weekly")
     assert (ended.status, ended.out, ended.err.count("\n")) == (75, "", 1)
-    assert f"another send has been at work on {cron.store}" in ended.err
+    assert f"another send has held {cron.store}" in ended.err
 
 
 def test_without_the_lock_the_store_still_takes_one_digest(

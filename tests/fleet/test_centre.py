@@ -122,7 +122,7 @@ def test_what_is_for_a_hosts_store_says_so(program: Program) -> None:
     for words in (("record", "--jail", "sshd", "--ip", "192.0.2.1"), ("recover",)):
         refused = program(*words)
         assert refused.returncode == 78, words
-        assert "this command is for a host's store" in refused.stderr
+        assert "this command needs a host's store" in refused.stderr
 
 
 def test_a_store_that_was_restored_is_told_once(centre: Centre, host: Host, tmp_path: Path) -> None:

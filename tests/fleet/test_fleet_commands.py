@@ -143,7 +143,7 @@ def test_half_a_credential_is_told(centre: Centre, machine: Machine) -> None:
     address = f"postgresql://h-none@localhost:{centre.server.port}/{centre.name}"
     refused = machine.run("fleet", "join", address, "--credential", "-", given="f2b1.eyJwYXNzd29yZCI6\n")
     assert refused.status == 78
-    assert "not whole" in refused.err
+    assert "incomplete" in refused.err
 
 
 def test_forward_is_silent_when_all_is_well(centre: Centre, machine: Machine) -> None:

@@ -240,7 +240,7 @@ def test_a_row_that_the_centre_refuses_is_told(centre: Centre, host: Host) -> No
     """Here and, by what the host says of itself, there."""
     centre.do("ALTER TABLE f2b.event ADD CHECK (ip <> '192.0.2.3')")
     bans(host, *ADDRESSES[:5])
-    assert "event 3 went without its texts" in " ".join(host.forward().notes)
+    assert "event 3 went without log lines and names" in " ".join(host.forward().notes)
     assert centre.rows("SELECT ip FROM f2b.event WHERE seq = 3") == [("unreadable (3)",)]
     assert centre.rows("SELECT state->>'replaced' FROM f2b.store") == [("1",)]
 
@@ -295,7 +295,7 @@ def test_a_certificate_of_another_name_or_authority_is_refused(centre: Centre, h
 @pytest.mark.parametrize("choice", ["sslmode=disable", "sslmode=require", "options=-crole%3Dx", "passfile=/etc/x"])
 def test_tls_is_not_for_choosing(host: Host, choice: str) -> None:
     """An address that asks for less is refused."""
-    with pytest.raises(ConfigurationError, match="cannot be chosen"):
+    with pytest.raises(ConfigurationError, match="is not allowed"):
         replace(host, credential=replace(host.credential, centre=f"{host.credential.centre}?{choice}")).forward()
 
 

@@ -408,7 +408,7 @@ def test_a_broken_database_of_the_host_is_noted_and_the_next_kind_used(tor: list
     assert geography is not None
     assert geography.source == "tor-geoipdb"
     assert len(notes) == 1
-    assert notes[0].startswith(f"{tmp_path}/var/lib/GeoIP/GeoLite2-City.mmdb: this is no database of addresses")
+    assert notes[0].startswith(f"{tmp_path}/var/lib/GeoIP/GeoLite2-City.mmdb: not an address database")
 
 
 def test_named_databases_are_used_in_their_order_whatever_their_names(
@@ -444,8 +444,8 @@ def test_a_named_database_that_cannot_be_used_is_noted_and_the_others_are_used(t
         str(other),
     ]
     assert notes[0].endswith(": No such file or directory")
-    assert notes[1].endswith(": this is no file")
-    assert notes[5].endswith(": GeoIP2 Anonymous IP knows neither countries nor networks")
+    assert notes[1].endswith(": not a file")
+    assert notes[5].endswith(": GeoIP2 Anonymous IP has neither countries nor networks")
     assert find([tmp_path / "none"], tmp_path)[0] is None
 
 

@@ -81,7 +81,7 @@ def test_a_timer_sends_the_digest(machine: Debian) -> None:
     machine(f"systemctl restart {timer}")
     owner = machine("id -u f2b-digest").strip()
     assert f"from userid {owner})" in told
-    assert machine("f2b-digest status").count("nothing is undelivered") == 1
+    assert machine("f2b-digest status").count("all digests delivered") == 1
     machine("systemctl start f2b-digest-retry.service")
     assert (
         machine("journalctl -q -o cat -t f2b-digest -u 'f2b-digest-*' | grep -vE 'systemd|Start|Finish|Deact' || true")

@@ -223,8 +223,8 @@ def test_an_unknown_language_is_warned_of(tmp_path: Path) -> None:
     file.write_text('language = "xx"\n[reports.daily]\nlanguage = "kling\\non"\n[reports.weekly]\nlanguage = "fr"\n')
     loaded = config.load(file, host="web1", timezone="UTC", language="yy")
     assert loaded.warnings == (
-        "language: there is no 'xx' yet (known: en, de, fr): English is used",
-        "reports.daily.language: there is no 'kling\\non' yet (known: en, de, fr): English is used",
+        "language: 'xx' is not supported (known: en, de, fr); using English",
+        "reports.daily.language: 'kling\\non' is not supported (known: en, de, fr); using English",
     )
 
 

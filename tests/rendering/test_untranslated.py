@@ -97,8 +97,8 @@ def left_in(digest: Digest) -> set[str]:
 
 def with_our_own_words(digest: Digest) -> Digest:
     """Return a digest whose reasons and notes are all ours, and quote nobody."""
-    reason = "given up after 5 days: 192.0.2.1: HTTP status 503: (it said nothing)"
-    note = "nothing was judged: a bug in f2b-digest: 7 at 7.7, line 7; please report it"
+    reason = "given up after 5 days: 192.0.2.1: HTTP status 503: (no output)"
+    note = "the analysis failed: a bug in f2b-digest: 7 at 7.7, line 7; please report it"
     return replace(
         digest,
         notes=(note,),

@@ -110,7 +110,7 @@ def test_a_store_that_cannot_be_marked_is_one_line(f2b_digest: Command, config: 
     Path(f"{full}.damaged").symlink_to(config.parent / "victim")
     ended = f2b_digest("--config", config, "send")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert f"{full} was set aside as damaged (its mark cannot be read" in ended.err
+    assert f"{full} was set aside as damaged (its damage marker cannot be read" in ended.err
     assert not (config.parent / "victim").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_file_without_sqlites_first_bytes_is_left_alone(f2b_digest: Command, c
     for command in ("send", "status", "preview", "prune"):
         ended = f2b_digest("--config", config, command)
         assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-        assert "damaged or no SQLite database" in ended.err
+        assert "damaged or not an SQLite database" in ended.err
     assert "in " + f"{full}.spool" in f2b_digest("--config", config, *RECORD).err
     assert fingerprint(full) == before
 
@@ -145,7 +145,7 @@ def recover(f2b_digest: Command, path: Path) -> str:
     """Run `recover` on a store; return what it said."""
     ended = f2b_digest("--store", path, "recover")
     assert (ended.status, ended.err) == (0, "")
-    assert "nothing is undelivered" in f2b_digest("--store", path, "status").out
+    assert "all digests delivered" in f2b_digest("--store", path, "status").out
     return ended.out
 
 
@@ -433,7 +433,7 @@ def test_a_store_of_before_the_first_release_is_refused(
     before = fingerprint(path)
     ended = f2b_digest("--config", config, command)
     assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert "before its release" in ended.err
+    assert "made by an unreleased" in ended.err
     assert "move it away" in ended.err
     assert fingerprint(path) == before
 

@@ -111,7 +111,7 @@ def make_garbage(path: Path) -> None:
     [
         (make_newer, "newer f2b-digest"),
         (make_foreign, "not a store of f2b-digest"),
-        (make_garbage, "no SQLite database"),
+        (make_garbage, "not an SQLite database"),
     ],
 )
 def test_a_file_that_is_not_our_store_is_refused_and_left_alone(
@@ -327,7 +327,7 @@ def test_every_number_of_a_digest_is_what_a_naive_count_finds(
 
 
 def is_wanted(e: Stored, chosen: list[tuple[str, str]]) -> bool:
-    """Say whether an event is a ban to report in a jail that some pattern takes in and none takes out."""
+    """Return whether an event is a ban to report in a jail that some pattern takes in and none takes out."""
     taken_in = any(PATTERNS[name](e["jail"]) for sign, name in chosen if not sign)
     taken_out = any(PATTERNS[name](e["jail"]) for sign, name in chosen if sign)
     return e["kind"] == "ban" and not e["history"] and taken_in and not taken_out

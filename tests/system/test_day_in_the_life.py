@@ -133,7 +133,9 @@ def enable_a_jail_later(server: Server) -> float:
     guess_twice(server, "198.51.100.31")
     missed = time.time()
     assert ("pam-generic", "198.51.100.31") not in recorded(server)
-    assert any(line.startswith("error   jail pam-generic: bans without our action") for line in troubles(server))
+    assert any(
+        line.startswith("error   jail pam-generic: bans without the f2b-digest action") for line in troubles(server)
+    )
     setup(server)
     assert not [line for line in troubles(server) if line.startswith("error")]
     guess_twice(server, "198.51.100.32")
@@ -189,7 +191,7 @@ def hear_of_the_rest(server: Server, missed: float) -> EmailMessage:
     time.sleep(max(0.0, missed + reconcile.YOUNG - time.time()))  # a younger ban may be on its way to the store yet
     nothing_is_left_to_set_up(server)
     preview = server("f2b-digest", "preview")
-    assert "3 more events wait in " in preview.stderr, "what the full disk held up is in its spool"
+    assert "3 more events are in " in preview.stderr, "what the full disk held up is in its spool"
     at_the_next_minute(server)
     mail = mails(server, 2)[1]
     assert lasting(text_of(mail))[0] == lasting(preview.stdout)[0], "what needs somebody"

@@ -176,7 +176,7 @@ def test_a_ban_that_finds_store_and_spool_locked_is_kept_all_the_same(tmp_path: 
 
 
 def all_banned(server: Fail2ban, count: int) -> bool:
-    """Say whether the jails have recorded all."""
+    """Return whether the jails have recorded all."""
     rows = query(server.store, "SELECT count(*) FROM event WHERE jail LIKE 'jail%' AND kind = 'ban'")
     return bool(rows == [(JAILS * count,)])
 

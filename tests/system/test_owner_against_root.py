@@ -309,12 +309,12 @@ def test_root_refuses_what_others_may_change(field: Field, apart: Command, what:
     for command in (["send"], ["preview"], *idle, ["status"]):
         ended = apart("--config", field.config, *command)
         assert (ended.status, ended.out) == (78, ""), (command, ended)
-        assert "root does not use what others may change" in ended.err
+        assert "root does not use files that others can change" in ended.err
         assert f"{'chmod go-w' if how == 'writable' else 'chown root'} {(here / what)}" in ended.err
         assert ended.err.count("\n") == 1
     ended = apart("--config", field.config, "check")
     assert ended.status == 78
-    assert "error   configuration: root does not use what others may change" in ended.out
+    assert "error   configuration: root does not use files that others can change" in ended.out
 
 
 def test_there_is_no_way_back(field: Field, apart: Command, monkeypatch: pytest.MonkeyPatch) -> None:

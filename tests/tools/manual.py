@@ -24,7 +24,7 @@ STATUSES = {
     "0": "Done, or nothing to do.",
     "1": "Failed.",
     "2": "Usage.",
-    "75": "Deferred: will be tried again.",
+    "75": "Deferred: will be retried.",
     "78": "Configuration: nothing was sent.",
 }
 

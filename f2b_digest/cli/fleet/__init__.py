@@ -8,12 +8,12 @@ from f2b_digest.cli.forward import need_psycopg
 from f2b_digest.errors import hint
 
 COMMANDS = {
-    "init": ("centre", "Make or upgrade a fleet's centre in a PostgreSQL database."),
+    "init": ("centre", "Create or upgrade a fleet's centre in a PostgreSQL database."),
     "add": ("centre", "Enrol a host, and print what it needs to join."),
     "join": ("host", "Join a fleet, on the host itself."),
-    "list": ("centre", "List the hosts: when each was heard, what it lacks."),
-    "rotate": ("centre", "Give a host a new credential; the old one ends."),
-    "retire": ("centre", "Shut a host out; what it uploaded stays."),
+    "list": ("centre", "List the hosts with their last contact and problems."),
+    "rotate": ("centre", "Give a host a new credential; the old one stops working."),
+    "retire": ("centre", "Revoke a host's access; its events stay."),
     "leave": ("host", "Leave the fleet, on the host itself."),
     "schema": ("centre", "Print the centre's schema, for psql."),
 }
@@ -23,7 +23,7 @@ class Commands(click.Group):
     """The commands by name, each loaded when it is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names in the order of use."""
+        """Return the names in order of use."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
@@ -39,7 +39,7 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; of an unknown one, tell which may be meant. Raises click's UsageError."""
+        """Find the command; suggest names for an unknown one. Raises click's UsageError."""
         if args and args[0] not in COMMANDS:
             raise click.UsageError(f"no command {args[0]!r} ({hint('there is', COMMANDS, args[0])})", context)
         return super().resolve_command(context, args)
@@ -52,7 +52,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands)
 def command() -> None:
-    """Bring the bans of many hosts together at one centre.
+    """Collect the bans of many hosts at one centre.
 
     The centre is a PostgreSQL database. Each host keeps its own store, and uploads it by `f2b-digest forward`; it can
     append its own events there, and do nothing else.

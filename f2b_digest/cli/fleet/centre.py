@@ -33,7 +33,7 @@ SKEWED = 60.0
 def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--centre", default=DEFAULT, show_default=True, envvar="F2B_DIGEST_CENTRE", metavar="URL",
-        help="The centre's database, as its administrator reaches it; also $F2B_DIGEST_CENTRE.",
+        help="URL of the centre's database for its administrator; also $F2B_DIGEST_CENTRE.",
     )(command)  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def _administering(centre: str) -> Iterator[psycopg.Connection]:
               help="The authority that signed the server's certificate (PEM), for hosts whose system does not "
               "know it.")  # fmt: skip
 def init_command(centre: str, address: str | None, ca: Path | None) -> None:
-    """Make or upgrade a fleet's centre in a PostgreSQL database.
+    """Create or upgrade a fleet's centre in a PostgreSQL database.
 
     Needs a superuser, and a database of its own: roles, tables, and the two functions that are all a host may call.
     What is there is upgraded, never dropped. Says what the server still lacks before hosts can connect.
@@ -120,7 +120,7 @@ def add_command(host: str, centre: str) -> None:
 @click.argument("host")
 @_centre
 def rotate_command(host: str, centre: str) -> None:
-    """Give a host a new credential; the old one ends.
+    """Give a host a new credential; the old one stops working.
 
     The host keeps its events until it has joined again with the new one: nothing is lost or told twice.
     """
@@ -139,7 +139,7 @@ def _print(enrolled: Enrolled) -> None:
 @click.argument("host")
 @_centre
 def retire_command(host: str, centre: str) -> None:
-    """Shut a host out; what it uploaded stays.
+    """Revoke a host's access; its events stay.
 
     Its login is dropped and its sessions end. `fleet add` enrols it again.
     """
@@ -148,11 +148,11 @@ def retire_command(host: str, centre: str) -> None:
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs: times are UTC epoch seconds.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output; times are UTC epoch seconds.")
 @_centre
 @click.pass_obj
 def list_command(program: Program, as_json: bool, centre: str) -> None:
-    """List the hosts: when each was heard, what it lacks.
+    """List the hosts with their last contact and problems.
 
     Those that need somebody come first: silent, never heard, behind with their uploads, with jails that do not record,
     with a clock that is wrong, with more than one store at work.
@@ -203,17 +203,17 @@ def troubles_of(lives: list[Life], now: float) -> Iterator[str]:
         yield f"never heard since it was enrolled {_ago(now, newest.enrolled_at)}: run fleet join there"
         return
     if now - newest.seen_at > SILENT:
-        yield f"silent since {_ago(now, newest.seen_at)}: is it up, and does cron run f2b-digest forward?"
+        yield f"silent since {_ago(now, newest.seen_at)}: check that it is up and that cron runs f2b-digest forward"
     at_work = [life for life in lives if life.seen_at and now - life.seen_at < SILENT]
     if len(at_work) > 1:
-        yield f"{len(at_work)} stores report as this host: a copied machine? enrol the copy under its own name"
+        yield f"{len(at_work)} stores report as this host: a clone? enrol it under its own name"
     state = newest.state or {}
     if _number(state.get("backlog")) > 0:
-        yield f"{plural(int(_number(state.get('backlog'))), 'event is', 'events are')} not here yet"
+        yield f"{plural(int(_number(state.get('backlog'))), 'event is', 'events are')} not uploaded yet"
     if newest.skew is not None and abs(newest.skew) > SKEWED:
         yield f"its clock is {abs(newest.skew):,.0f} s {'ahead' if newest.skew > 0 else 'behind'}: set it by NTP"
     if _number(state.get("replaced")) > 0:
-        yield f"{plural(int(_number(state.get('replaced'))), 'event', 'events')} could not be uploaded with its texts"
+        yield f"{plural(int(_number(state.get('replaced'))), 'event', 'events')} uploaded without log lines and names"
     if state.get("version") not in (__version__, None):
         yield f"runs f2b-digest {state['version']}, and this is {__version__}"
     yield from _jail_troubles(state.get("fail2ban"))
@@ -227,7 +227,7 @@ def _jail_troubles(said: Any) -> Iterator[str]:
         yield f"fail2ban: {said['silence']}"
     lacking = said.get("lacking")
     if isinstance(lacking, list) and lacking:
-        yield f"jails without our action: {', '.join(map(str, lacking))}; add to each: {said.get('line')}"
+        yield f"jails without the f2b-digest action: {', '.join(map(str, lacking))}; add to each: {said.get('line')}"
 
 
 def _number(value: Any) -> float:

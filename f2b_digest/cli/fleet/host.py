@@ -50,9 +50,11 @@ def join_command(
     """  # noqa: D301 - click wants the character, not its name
     parts = parameters(address)
     if "password" in parts:
-        raise ConfigurationError(["no password in the URL, which everybody here can see: give it when it is asked for"])
+        raise ConfigurationError(
+            ["do not put the password in the URL, where other users can see it: enter it at the prompt"]
+        )
     if bool(certificate) != bool(key):
-        raise ConfigurationError(["--certificate and --key belong together"])
+        raise ConfigurationError(["--certificate needs --key, and the reverse"])
     if certificate or (is_local(parts) and file is None):
         password, authority = (None, None) if file is None else credential.taken_apart(_read(file))
     else:
@@ -90,7 +92,7 @@ def _join(program: Program, kept: Credential) -> None:
 def _first_upload(program: Program, kept: Credential, path: Path) -> None:
     result = upload(program, kept, path, looks=True)
     if result is None:
-        raise StoreError(f"another upload of {path} is at work: try again")
+        raise StoreError(f"another upload of {path} is running: try again")
     for note in result.notes:
         complain(note)
     click.echo(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")

@@ -1,6 +1,6 @@
-"""`setup`: install on this machine, in one go and again at any time; or take it back. The command and its options.
+"""`setup`: install, upgrade or uninstall on this machine. The command and its options.
 
-What an installation consists of stands in `installation`, what fail2ban says of it in `fail2ban`.
+The files of an installation are in `installation`, fail2ban's view of them in `fail2ban`.
 """
 
 import os
@@ -23,7 +23,7 @@ USER = "f2b-digest"
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Show every file and command, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show every change without making it.")
 @click.option("--uninstall", is_flag=True, help="Uninstall everything except the store and the configuration.")
 @click.option("--purge", is_flag=True, help="Uninstall everything, including store, configuration and user.")
 @click.option("--yes", is_flag=True, help="Do not ask before restarting jails or removing files.")
@@ -39,7 +39,7 @@ USER = "f2b-digest"
 @click.pass_obj
 def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: bool, user: str,
             scheduler: Scheduler | None, path: str | None, root: Path | None) -> None:  # fmt: skip
-    """Install on this machine, or uninstall.
+    """Install on or uninstall from this machine.
 
     Creates a system user and a folder for the store, the fail2ban action with a line in every enabled jail, a first
     configuration, and a cron file or systemd timers; these start the program as root, and it switches to that user.
@@ -51,7 +51,7 @@ def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: 
     Example:   f2b-digest setup --dry-run
     """  # noqa: D301 - click wants the character, not its name
     if program.config not in (None, SYSTEM_CONFIGURATION):
-        raise click.UsageError(f"setup works with {SYSTEM_CONFIGURATION}, which cron reads: without --config")
+        raise click.UsageError(f"setup always uses {SYSTEM_CONFIGURATION}, which cron reads: omit --config")
     job = Job(Tree(root or Path("/")), root is None, dry_run, yes, user, root is None and resources.packaged())
     if job.live and not dry_run and os.geteuid() != 0:
         raise SetupError("setup changes this machine and needs root; --dry-run shows what it would do")

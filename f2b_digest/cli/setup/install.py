@@ -1,4 +1,4 @@
-"""`setup`: the machine is brought to what it should be, and that is verified by a ban; or every file is as before."""
+"""`setup`: installs, and verifies the result with a test ban; on failure, all files are restored."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ KNOWN_TIMES = {"@daily": "at midnight", "@weekly": "at midnight before Sunday"}
 
 
 def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | None) -> None:
-    """Bring the machine to what it should be, and verify that. Raises SetupError, and then the files are as before."""
+    """Install and verify. Raises SetupError; the files are then restored."""
     reports = machine.reports(job.tree)
     jails = _jails(job, store)
     manifest = job.manifest()
@@ -82,7 +82,7 @@ def _files(
 
 
 def _demand_actions(job: Job) -> None:
-    """Raise SetupError if somebody removed what the package installed: dpkg respects that, fail2ban would not start."""
+    """Raise SetupError if a file of the package was deleted: dpkg respects that, but fail2ban would not start."""
     for path in installation.ACTIONS:
         if not job.tree.at(path).exists():
             raise SetupError(
@@ -94,13 +94,13 @@ def _jails(job: Job, store: str) -> fail2ban_jails.Jails | None:
     if (job.jails / "jail.conf").exists():
         return fail2ban_jails.plan_jails(job.jails, store)
     if job.live:
-        raise SetupError(f"no fail2ban here ({FAIL2BAN}/jail.conf is missing): install it first")
-    click.echo(f"no {FAIL2BAN}/jail.conf in this tree: its action and jails are left out")
+        raise SetupError(f"fail2ban is not installed ({FAIL2BAN}/jail.conf is missing): install it first")
+    click.echo(f"no {FAIL2BAN}/jail.conf in this tree: skipping its action and jails")
     return None
 
 
 def _make_user(job: Job, manifest: Manifest) -> int | None:
-    """Return the group of the user, who is made if need be; None in a tree, and for root."""
+    """Return the user's group, creating the user if necessary; None in a tree, and for root."""
     if not job.live:
         return None
     try:
@@ -114,9 +114,9 @@ def _make_user(job: Job, manifest: Manifest) -> int | None:
 
 
 def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verify: bool) -> None:
-    """Write the files; if fail2ban then refuses its configuration or does not record, take them back and raise."""
+    """Write the files; if fail2ban then refuses its configuration or does not record, roll back and raise."""
     client = Client("-c", job.jails)
-    # Its test refuses a jail without a log, for one: that was so before, and is not ours to mend.
+    # For example, its test refuses a jail without a log; an error from before is not ours to fix.
     was_right = verify and bool(steps) and client.succeeds("-t")
     try:
         _make_folder(job, store, manifest)
@@ -143,15 +143,15 @@ def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verif
 def _announce_store(job: Job, store: str) -> None:
     folder = job.tree.at(str(Path(store).parent))
     if not folder.is_dir():
-        click.echo(f"would make   {folder} ({job.user}, 0750)")
+        click.echo(f"would create  {folder} ({job.user}, 0750)")
     if job.live and not Path(store).exists():
-        click.echo(f"would make   {store}")
+        click.echo(f"would create  {store}")
     if job.live:
         click.echo(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail that has no other action")
 
 
 def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
-    """Make the store's folder for the user. A folder of root's is given to the user only if it is the default."""
+    """Create the store's folder for the user. A folder of root's is given to the user only if it is the default."""
     folder = job.tree.at(str(Path(store).parent))
     made = not folder.is_dir()
     job.tree.make_folder(str(Path(store).parent), manifest)
@@ -161,14 +161,14 @@ def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
         return
     user, owner = pwd.getpwnam(job.user), folder.stat().st_uid
     if made or (owner == 0 and store == recorder.DEFAULT_STORE):
-        for path in [*folder.iterdir(), folder]:  # last the folder: while it is root's, nobody lays a trap in it
+        for path in [*folder.iterdir(), folder]:  # the folder last: until then only root can add files
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
     elif owner != user.pw_uid:
         name = checks_store.user(owner)
-        raise SetupError(f"{folder} belongs to {name}: run `setup --user {name}`, or give it to {job.user}")
+        raise SetupError(f"{folder} belongs to {name}: run `setup --user {name}`, or chown it to {job.user}")
 
 
-# ---- what shows that it works
+# ---- verification
 
 
 def _try_a_ban(folder: Path) -> None:
@@ -184,7 +184,7 @@ def _try_a_ban(folder: Path) -> None:
 
 
 def _tell_jails(job: Job, store: str) -> list[str]:
-    """Say which jails record and which cannot be made to; return those that record to this store by our action."""
+    """Print which jails record and which cannot; return those that record to this store with our action."""
     now = fail2ban_jails.effective(job.jails)
     deaf = [jail for jail, commands in now.items() if not fail2ban_jails.records(commands)]
     click.echo(f"enabled jails that record their bans: {', '.join(jail for jail in now if jail not in deaf) or 'none'}")
@@ -201,17 +201,17 @@ def _tell_deaf(jails: list[str], store: str) -> None:
 
 
 def _check_sender(program: str) -> bool:
-    """Run the program as cron will, and say whether it can read its configuration and its store."""
+    """Run the program as cron will, and report if it cannot read its configuration and store."""
     trouble = schedule.trial(
         f"{program} status", "root", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     )
     if trouble:
-        complain(f"root cannot run `{program} status`, so that cron could not send: {trouble}")
+        complain(f"root cannot run `{program} status`, so cron could not send: {trouble}")
     return not trouble
 
 
 def _restart(job: Job, jails: list[str], store: str, *, changed: bool) -> bool:
-    """Make the action live in the running jails, after asking: a plain reload drops what is new. Say if all record."""
+    """Activate the action in the running jails, after asking (a plain reload drops it). Return whether all record."""
     client = Client()
     if not client.succeeds("ping"):
         click.echo("fail2ban is not running: it loads the action when it starts")
@@ -239,7 +239,7 @@ def _deaf(client: Client, jails: list[str], store: str) -> list[str]:
 
 
 def _announce_restart(job: Job, jails: fail2ban_jails.Jails | None, store: str, *, changed: bool) -> None:
-    """Say what a live run would go on to do."""
+    """Print the further steps of a real run."""
     if not jails:
         return
     _tell_deaf(list(jails.refused), store)
@@ -253,7 +253,7 @@ def _announce_restart(job: Job, jails: fail2ban_jails.Jails | None, store: str, 
 
 
 def _start_timers(job: Job, steps: list[Step], timers: list[str]) -> None:
-    """Tell systemd of units that were just written, and start the timers that do not run."""
+    """Reload systemd's units, and start the timers that do not run."""
     written = any(has(steps, verb, UNITS) for verb in ("write", "move", "remove"))
     if written:
         job.systemctl("daemon-reload")
@@ -269,7 +269,7 @@ def _enabled(timer: str) -> bool:
 
 
 def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
-    """Say what to do now."""
+    """Print the next steps."""
     click.echo("\nnext:")
     click.echo("  f2b-digest preview        shows the next digest")
     click.echo("  f2b-digest check --send   checks all of this, and sends a test message to each channel")
@@ -283,4 +283,4 @@ def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
         elif scheduler == "systemd" and report in ("daily", "weekly"):
             click.echo(f"  when the {report} digest is sent:  systemctl list-timers 'f2b-digest*'")
         else:
-            complain(f"nothing here sends the report {report}: add a cron line that runs  f2b-digest send {report}")
+            complain(f"report {report} is not scheduled: add a cron line that runs  f2b-digest send {report}")

@@ -1,4 +1,4 @@
-"""What was asked of `setup`, and what installing and taking back share: programs run, questions, the steps shown."""
+"""The options of `setup`, and what installing and uninstalling share: running programs, questions, showing steps."""
 
 import logging
 import subprocess
@@ -16,22 +16,22 @@ log = logging.getLogger(__name__)
 
 FAIL2BAN = "/etc/fail2ban"
 SYSTEMD = Path("/run/systemd/system")
-"""Is there where systemd runs (sd_booted(3))."""
+"""Exists if systemd runs (sd_booted(3))."""
 UNITS = "/etc/systemd/system/"
 ENABLED = "/etc/systemd/system/timers.target.wants"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for."""
+    """The options."""
 
     tree: Tree
     live: bool
-    """The tree is the running system: users are made, and programs run."""
+    """Whether the tree is the running system: users are created, and programs run."""
     dry: bool
     yes: bool
     user: str
-    """Who owns the store."""
+    """The owner of the store."""
     packaged: bool = False
     """The package manager owns the program, the action, the units and the user: none is written or removed here."""
 
@@ -41,7 +41,7 @@ class Job:
         return self.tree.at(FAIL2BAN)
 
     def manifest(self) -> Manifest:
-        """Return what an earlier setup wrote, less what became the package's. Raises SetupError."""
+        """Return the manifest of an earlier setup, without files now owned by the package. Raises SetupError."""
         manifest = self.tree.manifest()
         if self.packaged:
             for path in installation.ACTIONS:
@@ -49,7 +49,7 @@ class Job:
         return manifest
 
     def run(self, *words: str) -> None:
-        """Run a program, and say so; in a dry run or a tree, only say it. Raises SetupError."""
+        """Print a command and run it; in a dry run or a tree, only print it. Raises SetupError."""
         if self.dry or not self.live:
             click.echo(f"{'would run' if self.dry else 'to run there'}  {' '.join(words)}")
             return
@@ -62,29 +62,29 @@ class Job:
             raise SetupError(f"{' '.join(words)}: {' '.join(done.stderr.split()) or 'failed'}")
 
     def systemctl(self, *words: str) -> None:
-        """Run systemctl; where systemd does not run, say what to do once it does."""
+        """Run systemctl; if systemd does not run, print what to do once it does."""
         if self.live and not self.dry and not SYSTEMD.is_dir():
             complain(f"systemd does not run here; once it does: systemctl {' '.join(words)}")
         else:
             self.run("systemctl", *words)
 
     def agreed(self, question: str) -> bool:
-        """Ask, unless --yes was given; nobody there to ask means no."""
+        """Ask, unless --yes was given; without a terminal the answer is no."""
         if self.yes:
             return True
         try:
             return click.confirm(question)
         except click.Abort:
-            log.info("nobody answered: %s", question)
+            log.info("no answer: %s", question)
             click.echo()
             return False
 
     def show(self, steps: list[Step]) -> None:
-        """Print what is done to the files, and which stay."""
+        """Print the changes to files, and the files that are kept."""
         for step in steps:
             path = self.tree.at(step.path)
             if step.verb in ("keep", "leave"):
-                complain(f"{path} was changed by hand and stays{f'; it {step.why}' if step.why else ''}")
+                complain(f"{path} was edited and is kept{f'; it {step.why}' if step.why else ''}")
                 continue
             verb = {"move": "change"}.get(step.verb, step.verb)
             click.echo(f"{'would ' if self.dry else ''}{verb:6} {path}{f'  ({step.why})' if step.why else ''}")
@@ -93,7 +93,7 @@ class Job:
                 click.echo("".join(f"    {line}\n" for line in lines), nl=False)
 
     def retired(self, steps: list[Step]) -> list[Step]:
-        """Return the steps, but that what a person changed in cron's file starts our program no longer."""
+        """Return the steps, with our lines in an edited cron file turned off."""
         return [self._off(step) if step.verb == "leave" and step.path == CRON_FILE else step for step in steps]
 
     def _off(self, step: Step) -> Step:
@@ -103,18 +103,18 @@ class Job:
         return Step("move", CRON_FILE, File(CRON_FILE, content), why)
 
     def stop_timers(self, steps: list[Step]) -> None:
-        """Stop the timers that go, or that stay because a person changed them."""
+        """Stop the timers that are removed, or kept because they were edited."""
         if any(step.path.startswith(UNITS) and step.verb in ("remove", "leave") for step in steps):
             fleet = any(step.path.startswith(f"{UNITS}f2b-digest-forward") for step in steps)
             self.systemctl("disable", "--now", *installation.timers(["daily", "weekly"], fleet=fleet))
 
     def stop_the_packages_timers(self) -> None:
-        """Stop those that are enabled; their files stay."""
+        """Stop the enabled ones; their files are kept."""
         enabled = [link.name for link in self.tree.at(ENABLED).glob("f2b-digest-*.timer")] if self.packaged else []
         if enabled:
             self.systemctl("disable", "--now", *sorted(enabled))
 
 
 def has(steps: list[Step], verb: str, start: str) -> bool:
-    """Say whether a step of this kind is about a path that starts so."""
+    """Return whether a step of this kind is about a path that starts so."""
     return any(step.verb == verb and step.path.startswith(start) for step in steps)

@@ -1,4 +1,4 @@
-"""What the machine says to `setup`: programs, scheduler, the configuration that is there. Nothing is changed here."""
+"""What `setup` finds on the machine: programs, scheduler, existing configuration. Nothing is changed here."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ Scheduler = Literal["cron", "systemd"]
 
 
 def own_path() -> str:
-    """Return this program's path, for a scheduler that has no PATH of ours."""
+    """Return this program's path, for a scheduler with another PATH."""
     called = shutil.which(sys.argv[0])
     if called and Path(called).name == "f2b-digest":
         return str(Path(called).absolute())
@@ -39,13 +39,13 @@ def find(tree: Tree, name: str) -> str | None:
 
 
 def has_program(tree: Tree, program: str) -> bool:
-    """Say whether a tree has what a cron line or a unit calls."""
+    """Return whether a tree has what a cron line or a unit calls."""
     word = program.split(maxsplit=1)[0]
     return tree.at(word).exists() if word.startswith("/") else find(tree, word) is not None
 
 
 def scheduler(job: Job) -> Scheduler:
-    """Return what starts programs here: cron where there is one; a package's timers, unless cron does it already."""
+    """Return the scheduler: cron if there is one; a package's timers, unless cron already runs it."""
     tree = job.tree
     if job.packaged and SYSTEMD.is_dir() and tree.read(installation.CRON_FILE) is None:
         return "systemd"
@@ -57,7 +57,7 @@ def scheduler(job: Job) -> Scheduler:
 
 
 def store(program: Program, tree: Tree) -> str:
-    """Return the store's path: --store, else that of the configuration that is there, else the default."""
+    """Return the store's path: --store, else that of the existing configuration, else the default."""
     text = tree.read(installation.CONFIGURATION)
     try:
         configured = tomllib.loads(text.decode()).get("store") if text else None
@@ -72,7 +72,7 @@ def store(program: Program, tree: Tree) -> str:
 
 
 def reports(tree: Tree) -> list[str]:
-    """Return the reports of the configuration that is there, or of the first one."""
+    """Return the reports of the existing configuration, or of the initial one."""
     path = tree.at(installation.CONFIGURATION)
     if not path.exists():
         return ["daily"]
@@ -80,12 +80,12 @@ def reports(tree: Tree) -> list[str]:
 
 
 def is_in_fleet(tree: Tree) -> bool:
-    """Say whether this host uploads to a fleet's centre."""
+    """Return whether this host uploads to a fleet's centre."""
     return tree.at(installation.FLEET).exists()
 
 
 def first_configuration(job: Job, store_path: str) -> File:
-    """Return a configuration of what fail2ban and the machine say; what is no address gives way to root's."""
+    """Return an initial configuration from fail2ban's settings; invalid addresses are replaced by root's."""
     host = os.uname().nodename
     options = jails.mail_options(job.jails)
     sender = options.get("sender", "").replace("<fq-hostname>", socket.getfqdn()).replace("<sh-hostname>", host)
@@ -99,13 +99,13 @@ def first_configuration(job: Job, store_path: str) -> File:
             sender=choice[0], to=choice[1],
         )  # fmt: skip
 
-    # With a sendmail: without one, the addresses stand in comments, which are always valid.
+    # With sendmail: without it, the addresses are in comments, which are always valid.
     usable = (choice for choice in choices if _is_valid(written(choice, "/usr/sbin/sendmail")))
     return written(next(usable, choices[-1]), find(job.tree, "sendmail"))
 
 
 def _is_valid(file: File) -> bool:
-    """Say whether the program takes a configuration."""
+    """Return whether a configuration is valid."""
     try:
         config.parse(file.content, Path(file.path), host="localhost", timezone="UTC")
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""`setup --uninstall`: what setup wrote goes, and with --purge also the store, the configuration and the user."""
+"""`setup --uninstall`: removes what setup wrote, and with --purge also the store, the configuration and the user."""
 
 import logging
 import os
@@ -19,29 +19,29 @@ from f2b_digest.installation import CONFIGURATION, CRON_FILE, MANIFEST, Manifest
 log = logging.getLogger(__name__)
 
 HOMELESS = "/nonexistent"
-"""The home of a user whom setup made."""
+"""The home of a user created by setup."""
 REMOVE_PROGRAM = "if you installed it as documented, remove it with:  rm -r /opt/f2b-digest /usr/local/bin/f2b-digest"
 REMOVE_PACKAGE = "remove it with:  apt purge f2b-digest"
 
 
 def take_back(job: Job) -> None:
-    """Remove what setup wrote and nobody changed since; the store, the configuration and the user stay."""
+    """Remove unchanged files of setup; the store, the configuration and the user are kept."""
     manifest = job.manifest()
     steps, users = _steps(job, manifest)
     if users:
-        complain(f"{users[0]} names our action: fail2ban needs its file, which stays")
+        complain(f"{users[0]} uses the f2b-digest action: its file is kept, because fail2ban needs it")
     job.show(steps)
     _do(job, steps, manifest)
     if not steps:
-        click.echo("nothing that setup wrote is left here")
+        click.echo("nothing left to uninstall")
     if job.tree.read(CONFIGURATION) is not None:
-        click.echo(f"the store, {CONFIGURATION} and the user {job.user} stay; --purge removes them too")
+        click.echo(f"the store, {CONFIGURATION} and the user {job.user} are kept; --purge removes them too")
     _reload(job, steps)
     _tell_other_tables(job)
 
 
 def _steps(job: Job, manifest: Manifest) -> tuple[list[Step], list[Path]]:
-    """Return what goes, and the files of jails that will still name our action, whose file then has to stay."""
+    """Return the steps, and the jail files that still use our action, whose file is then kept."""
     steps = job.retired(job.tree.plan([], manifest))
     removed = [job.tree.at(step.path) for step in steps if step.verb == "remove"]
     users = jails.names_us(job.jails, without=removed)
@@ -77,34 +77,34 @@ def _reload(job: Job, steps: list[Step]) -> None:
 
 
 def _tell_other_tables(job: Job) -> None:
-    """Name what still starts the program: it would fail there again and again, and cron mails each time."""
+    """Warn of what still starts the program: it would fail each time, and cron mails that."""
     if not job.live:
         return
     own = {job.tree.at(CRON_FILE)} if job.dry else set()
     for table in sorted({found.table for found in schedule.read()[0]} - own):
-        complain(f"{table} still starts f2b-digest: take its line away, or it fails there each time")
+        complain(f"{table} still starts f2b-digest: remove its line, or it will fail each time")
 
 
 # ---- everything
 
 
 def purge(job: Job, store: str) -> None:
-    """Remove all that setup made, after it was listed and agreed to. No link is followed, and no foreign file goes.
+    """Remove everything that setup created, after confirmation. Follows no symlink, removes no foreign file.
 
-    Raises SetupError, before anything is removed, where fail2ban's jails would go on recording.
+    Raises SetupError, before anything is removed, if fail2ban's jails would go on recording.
     """
     manifest = job.manifest()
     steps, users = _steps(job, manifest)
     if users:
         line = jails.ACTION
         raise SetupError(
-            f"{', '.join(map(str, users))}: take the lines of {line} out, then run this again: jails use it"
+            f"{', '.join(map(str, users))}: remove the lines of {line}, then run this again: jails still use it"
         )
     steps = [_gone(job, step) for step in steps] + _unlisted(job, steps)
     files = _files(job, store)
     user = _made_user(job, manifest)
     if not (steps or files or user):
-        click.echo(f"nothing to remove but the program; {_how(job)}")
+        click.echo(f"only the program is left to remove; {_how(job)}")
         _tell_cron_file(job)
         return
     job.show(steps)
@@ -127,7 +127,7 @@ def purge(job: Job, store: str) -> None:
 
 
 def _remove(job: Job, files: list[Path], folder_of_store: str, folders: set[str]) -> None:
-    """Remove files, and folders if nothing is left in them; name what stays."""
+    """Remove files, and folders if empty; print what is kept."""
     for path in files:
         _unlink(path)
     for folder in sorted({folder_of_store, *folders}, key=len, reverse=True):
@@ -137,11 +137,11 @@ def _remove(job: Job, files: list[Path], folder_of_store: str, folders: set[str]
 
 def _tell_cron_file(job: Job) -> None:
     if job.tree.at(CRON_FILE).exists():
-        complain(f"{job.tree.at(CRON_FILE)} stays: it starts something else, too")
+        complain(f"{job.tree.at(CRON_FILE)} is kept: it also starts something else")
 
 
 def _gone(job: Job, step: Step) -> Step:
-    """Return the step that removes what a person changed, unless it starts something else, too."""
+    """Return the step that removes an edited file, unless it also starts something else."""
     text = (job.tree.read(step.path) or b"").decode(errors="replace")
     if step.verb == "remove" or (step.path == CRON_FILE and not crontab.is_only_ours(text)):
         return step
@@ -156,14 +156,14 @@ def _unlisted(job: Job, steps: list[Step]) -> list[Step]:
 
 
 def _files(job: Job, store: str) -> list[Path]:
-    """Return the store's files, the configuration and a fleet's credential, as far as they are there."""
+    """Return the existing files of the store, the configuration and a fleet's credential."""
     of_store = (str(Path(store).parent / name) for name in installation.store_files(store))
     names = [*of_store, CONFIGURATION, installation.FLEET, MANIFEST]
     return [path for path in map(job.tree.at, names) if path.is_symlink() or path.is_file()]
 
 
 def _folders(manifest: Manifest) -> set[str]:
-    """Return the folders that setup made, or would have: after an uninstall, no manifest tells."""
+    """Return the folders that setup created, or would have: after an uninstall, there is no manifest."""
     return {*manifest.folders, str(Path(CONFIGURATION).parent), str(Path(recorder.DEFAULT_STORE).parent)}
 
 
@@ -172,7 +172,7 @@ def _how(job: Job) -> str:
 
 
 def _made_user(job: Job, manifest: Manifest) -> str:
-    """Return the user whom setup made, or ""; one of an earlier version is known by name and home."""
+    """Return the user created by setup, or ""; one of an earlier version is recognized by name and home."""
     try:
         account = pwd.getpwnam(manifest.user or job.user)
     except KeyError:
@@ -182,7 +182,7 @@ def _made_user(job: Job, manifest: Manifest) -> str:
 
 
 def _let_go(job: Job) -> None:
-    """Reload fail2ban: an action that is still loaded would make the store again at the next ban."""
+    """Reload fail2ban: an action that is still loaded would recreate the store at the next ban."""
     client = Client()
     if not (job.live and client.succeeds("ping")):
         return
@@ -194,7 +194,7 @@ def _let_go(job: Job) -> None:
 
 
 def _unlink(path: Path) -> None:
-    """Remove a file in a folder that may be another user's: a link goes, what it leads to stays."""
+    """Remove a file in a folder that may be another user's, without following symlinks."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as refused:
@@ -213,10 +213,10 @@ def _unlink(path: Path) -> None:
 
 
 def _tell_kept(job: Job, folder: str, *, made: bool) -> None:
-    """Remove a folder that setup made, if nothing is left in it; say what is."""
+    """Remove a folder created by setup if empty; else print what it contains."""
     path = job.tree.at(folder)
     if path.is_symlink() or not path.is_dir():
         return
     if made and not installation.remove_folder(path):
         names = ", ".join(sorted(entry.name for entry in path.iterdir())[:10])
-        complain(f"{path} stays: it holds what setup did not make: {names}")
+        complain(f"{path} is kept: it contains files that setup did not create: {names}")

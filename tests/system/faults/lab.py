@@ -179,7 +179,7 @@ class Lab:
         return calls, list(points.values())
 
     def _matters(self, line: str) -> bool:
-        """Say whether a call is on a file of the store or of a channel, or talks to somebody."""
+        """Return whether a call is on a file of the store or of a channel, or talks to somebody."""
         places = (str(self._host.store.parent), str(self._host.box), "<socket:", "<TCP:")
         return any(place in line for place in places)
 
@@ -227,7 +227,7 @@ class Lab:
 
         if present or host.store.exists():
             clean = host.digest("send", now=LATER)
-            complaints = [line for line in clean.err.splitlines() if "more lines that are no whole event" not in line]
+            complaints = [line for line in clean.err.splitlines() if "more incomplete lines" not in line]
             if (clean.status or complaints) and (present or acknowledged):
                 problems.append(f"the clean send: {clean}")
         copies = self._copies()

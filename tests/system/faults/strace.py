@@ -32,7 +32,7 @@ class Call:
 
     @property
     def makes_file(self) -> bool:
-        """Say whether it may bring a file into being."""
+        """Return whether it may bring a file into being."""
         return self.name in OPENING and "O_CREAT" in self.line
 
 
@@ -52,11 +52,11 @@ class Fault:
 
     @property
     def kills(self) -> bool:
-        """Say whether the process ends there."""
+        """Return whether the process ends there."""
         return "KILL" in self.effect
 
     def befalls(self, call: Call) -> bool:
-        """Say whether this call can go wrong so."""
+        """Return whether this call can go wrong so."""
         return call.name in self.names or (call.makes_file and "write" in self.names)
 
     def injection(self, calls: Sequence[Call], at: int) -> list[str]:

@@ -154,7 +154,7 @@ def note(file: Path, seconds: float | None) -> None:
 
 
 def is_silence(fault: Fault) -> bool:
-    """Say whether a fault is of a server that does not answer: nobody else's mail is tried in that run."""
+    """Return whether a fault is of a server that does not answer: nobody else's mail is tried in that run."""
     lost = fault.way in ("silence", "drip") or fault == Fault("connect", "reset")
     return lost and fault.stage != "QUIT"
 
@@ -291,7 +291,7 @@ def test_the_real_time_limits_go_the_same_way(
     assert [outcome.status for outcome in first] == ["sent", "deferred", "deferred"]
     assert first[2].reason == first[1].reason
     assert {"30", "115.0"} <= set(asked.read_text().splitlines())
-    assert ("timed out" if way == "silence" else "no end after 115 s") in first[1].reason
+    assert ("timed out" if way == "silence" else "timed out after 115 s") in first[1].reason
     ((in_doubt,),) = query(path, "SELECT in_doubt FROM delivery WHERE recipient = ?", VICTIM)
     assert bool(in_doubt) == OUTCOMES[CELLS[fault]].marked
 

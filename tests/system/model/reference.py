@@ -26,7 +26,7 @@ class Event(NamedTuple):
 
     @property
     def is_told(self) -> bool:
-        """Say whether reports tell it."""
+        """Return whether reports tell it."""
         return self.kind == "ban" and not self.history
 
 
@@ -75,7 +75,7 @@ class Model:
         self.marks[report] = last
 
     def needed(self, index: int, reports: dict[str, tuple[str, ...]], unfinished: set[str]) -> bool:
-        """Say whether one of these reports has still to tell an event, or to deliver it."""
+        """Return whether one of these reports has still to tell an event, or to deliver it."""
         event = self.events[index]
         return event.is_told and any(
             matches(event.jail, jails)
@@ -88,7 +88,7 @@ class Model:
 
 
 def matches(jail: str, patterns: tuple[str, ...]) -> bool:
-    """Say whether a report's patterns take a jail in."""
+    """Return whether a report's patterns take a jail in."""
     return any(fnmatchcase(jail, p) for p in patterns) and not any(
         fnmatchcase(jail, p[1:]) for p in patterns if p[0] == "!"
     )

@@ -38,7 +38,7 @@ TROUBLE: dict[str, Callable[[], Exception]] = {  # a fresh one each time: an exc
     "refused": lambda: DeliveryError("550 no such user", permanent=True),
     "lost answer": lambda: DeliveryError("no answer after the end of the data", permanent=False, in_doubt=True),
     "lost": lambda: DeliveryError("no answer", permanent=False, in_doubt=True),
-    "slow": lambda: TimeoutError("no end after 120 s"),
+    "slow": lambda: TimeoutError("timed out after 120 s"),
     "bug": lambda: ValueError("a bug"),
     "dead": lambda: DeliveryError("nobody answers", permanent=False, unreachable=True),
 }

@@ -25,7 +25,7 @@ from tests.system.powercut.recording import Step, record
 pytestmark = pytest.mark.slow
 LATER = NOON + 2 * life.DAY
 SEED = 9
-HARMLESS = "more lines that are no whole event"
+HARMLESS = "more incomplete lines"
 """What a send may say: it has found half a line, which nobody acknowledged."""
 
 

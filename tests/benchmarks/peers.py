@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from configparser import ConfigParser
 from contextlib import closing, suppress
 from email import message_from_bytes
+from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 from threading import Thread
@@ -166,9 +167,16 @@ class Ours(Side):
         mails = {
             mail["Message-ID"]: mail for mail in (message_from_bytes(each, policy=default) for each in self.mails())
         }
-        told = sum(int(re.findall(r"([\d,]+) bans?", mail["Subject"])[0].replace(",", "")) for mail in mails.values())
+        told = sum(bans_told(mail) for mail in mails.values())
         state = json.loads(subprocess.run(self._command("status", "--json"), stdout=subprocess.PIPE, check=True).stdout)
         return told + int(state["reports"]["daily"]["pending_bans"]) + int(state["spooled"])
+
+
+def bans_told(mail: EmailMessage) -> int:
+    """Return the number of bans that a mail's text gives, in its column of totals."""
+    part = mail.get_body(("plain",))
+    text = part.get_content() if part else ""
+    return int(re.findall(r"^(?=[ \d,]{10} ) *([\d,]+) bans?\b", text, re.MULTILINE)[0].replace(",", ""))
 
 
 # ---- faults: each returns how many bans there were; a side is made for one fault

@@ -559,9 +559,13 @@ def test_calendar_periods_tile_and_tell_every_ban_once(
             Path(folder, "bans.sqlite3"),
             dict(channels),
             {
-                "daily": Report(channels=("daily",), period="calendar", every="day", quiet=quiet, timezone=zone),
-                "weekly": Report(channels=("weekly",), period="calendar", every="week", jails=("*", "!sshd")),
-                "pending": Report(channels=("pending",), timezone=zone),
+                "daily": Report(
+                    channels=("daily",), period="calendar", every="day", quiet=quiet, timezone=zone, addresses=50
+                ),
+                "weekly": Report(
+                    channels=("weekly",), period="calendar", every="week", jails=("*", "!sshd"), addresses=50
+                ),
+                "pending": Report(channels=("pending",), timezone=zone, addresses=50),
             },
             now=1_540_000_000.0 if zone == "Europe/Paris" else 1_541_000_000.0,  # both a few days before a change
         )

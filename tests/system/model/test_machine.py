@@ -15,7 +15,7 @@ from f2b_digest.config import Report
 from f2b_digest.errors import ConfigurationError
 from tests.support.figures import Keep
 from tests.system.model.reference import Event
-from tests.system.model.world import TROUBLE, Plan, Post, World
+from tests.system.model.world import ALL, TROUBLE, Plan, Post, World
 
 DAY = 86400.0
 STEPS_OF_A_RUN = 50
@@ -156,7 +156,9 @@ class Machine(RuleBasedStateMachine):
         for channel in channels - set(self.world.channels):
             self.set_channel(channel, {"ann", "bob"})
         if channels:
-            reports[name] = Report(channels=tuple(sorted(channels)), jails=jails, min_bans=min_bans, quiet=quiet)
+            reports[name] = Report(
+                channels=tuple(sorted(channels)), jails=jails, min_bans=min_bans, quiet=quiet, addresses=ALL
+            )
         elif set(reports) - {name}:
             reports.pop(name, None)
 

@@ -28,6 +28,8 @@ from tests.support.office import Recording
 from tests.support.store_making import NOON, event
 from tests.system.model.reference import Bans, Event, Model
 
+ALL = 50
+"""How many addresses of a jail a message shows: more than there are here, so that a message tells every ban."""
 POINTS = (
     "last_event", "report", "seal", "sealed", "claim", "claimed", "deliver", "delivered", "settle", "settled",
     "copied", "store_spool", "spool_stored", "empty_spool", "prune",
@@ -194,7 +196,7 @@ class World:
         self.jumps = 0
         self.model = Model()
         self.channels: dict[str, Channel] = {"mail": Post(to=("ann", "bob"), world=self)}
-        self.reports = {"daily": Report(channels=("mail",))}
+        self.reports = {"daily": Report(channels=("mail",), addresses=ALL)}
         self.trouble: dict[str, str] = {}
         self.plan: Plan | None = None
         self.happened: Counter[str] = Counter()

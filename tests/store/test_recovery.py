@@ -1,6 +1,7 @@
 """A damaged store is left alone, what it holds comes back by `recover`, and an upgrade is whole or not."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -183,7 +184,14 @@ def test_recover_brings_back_what_can_be_read(
     assert (ended.status, ended.err) == (0, "")
     if marks:
         assert query(full, "SELECT bans FROM digest ORDER BY id") == [(BANS,), (1,)]
-    assert "203.0.113.99" in digests(config)
+    newest = query(full, "SELECT max(id) FROM digest")[0][0]
+    told = json.loads(f2b_digest("--config", config, "show", str(newest), "--format", "json").out)
+    assert "203.0.113.99" in [address["ip"] for jail in told["jails"] for address in jail["worst"]]
+    if marks:  # else it is among more than a mail lists
+        assert "203.0.113.99" in digests(config)
+    else:
+        assert told["totals"]["bans"] == len(query(full, "SELECT id FROM event"))
+        assert re.search(rf"^ +{told['totals']['bans']:,} bans", digests(config), re.MULTILINE)
     assert recorder.spooled(str(full)) == 0
     f2b_digest("--config", config, "record", "--jail", "sshd", "--ip", "203.0.113.100")
     assert "1 ban pending" in f2b_digest("--config", config, "status").out

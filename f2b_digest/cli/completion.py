@@ -26,7 +26,9 @@ Names = Callable[[Program], Iterable[CompletionItem]]
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print a script that completes commands, options, reports, channels, jails and digests.
+    """Print the shell completion script.
+
+    It completes commands, options, reports, channels, jails and numbers of digests.
 
     \b
     Examples:  f2b-digest completion bash > /etc/bash_completion.d/f2b-digest

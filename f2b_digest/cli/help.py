@@ -5,7 +5,7 @@ import click
 from f2b_digest.errors import hint
 
 
-@click.command(add_help_option=False)
+@click.command()
 @click.argument("words", nargs=-1, metavar="[COMMAND]...")
 @click.pass_context
 def command(context: click.Context, words: tuple[str, ...]) -> None:

@@ -206,7 +206,7 @@ def test_every_help_is_readable(f2b_digest: Command, name: str) -> None:
     assert ended.status == 0
     assert "\\b" not in ended.out
     for line in re.findall(r"^.*(?:Examples?[:,]|At any time:).*$", ended.out, re.MULTILINE):
-        assert line.count("f2b-digest") == 1
+        assert line.count(" f2b-digest ") == 1
 
 
 # ---- record

@@ -26,7 +26,8 @@ TEMPLATES = (
     "free-mobile/sms.txt", "syslog/lines.txt",
 )  # fmt: skip
 COMMANDS = re.compile(
-    r"\bAS\b|\bAS(?=\d)|f2b-digest(?: show [\w-]+ --all)?|fail2ban-client [^\n<]*|IP Geolocation by [^\n<]*"
+    r"\bAS\b|\bAS(?=\d)|f2b-digest(?: show [\w-]+ --all| history [\w-]+)?"
+    r"|fail2ban-client [^\n<]*|IP Geolocation by [^\n<]*"
 )
 NO_TEXT = re.compile(r"<(style|title)\b.*?</\1>|<!--.*?-->|<[^>]*>|&\w+;", re.DOTALL)
 PACKAGE = ROOT / "f2b_digest"

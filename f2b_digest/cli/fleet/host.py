@@ -25,7 +25,7 @@ Readable = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("join")
 @click.argument("address", metavar="URL")
-@click.option("--credential", "file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), metavar="FILE",
+@click.option("--credential", "source", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), metavar="FILE",
               help="Read the credential from a file, or from standard input (-), instead of asking.")  # fmt: skip
 @click.option("--ca", type=Readable, metavar="FILE", help="Authority that signed the centre's certificate (PEM), if "
               "the credential does not bring it.")  # fmt: skip
@@ -36,7 +36,7 @@ Readable = click.Path(exists=True, dir_okay=False, path_type=Path)
               help="Upload the log lines of the worst bans, of all, or of none.")  # fmt: skip
 @click.pass_obj
 def join_command(
-    program: Program, address: str, file: Path | None, ca: Path | None, certificate: Path | None, key: Path | None,
+    program: Program, address: str, source: Path | None, ca: Path | None, certificate: Path | None, key: Path | None,
     matches: Lines,
 ) -> None:  # fmt: skip
     """Join a fleet, on the host itself.
@@ -55,10 +55,10 @@ def join_command(
         )
     if bool(certificate) != bool(key):
         raise ConfigurationError(["--certificate needs --key, and the reverse"])
-    if certificate or (is_local(parts) and file is None):
-        password, authority = (None, None) if file is None else credential.taken_apart(_read(file))
+    if certificate or (is_local(parts) and source is None):
+        password, authority = (None, None) if source is None else credential.taken_apart(_read(source))
     else:
-        password, authority = credential.taken_apart(_read(file))
+        password, authority = credential.taken_apart(_read(source))
     kept = Credential(address, password, authority, matches=matches)
     if ca:
         kept = replace(kept, ca=ca.read_text(encoding="utf-8"))
@@ -67,10 +67,10 @@ def join_command(
     _join(program, kept)
 
 
-def _read(file: Path | None) -> str:
-    if file is None:
+def _read(source: Path | None) -> str:
+    if source is None:
         return str(click.prompt("Credential", hide_input=True, err=True))
-    return sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
+    return sys.stdin.readline() if str(source) == "-" else source.read_text(encoding="utf-8")
 
 
 def _join(program: Program, kept: Credential) -> None:

@@ -25,8 +25,9 @@ Readable = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("join")
 @click.argument("address", metavar="URL")
-@click.option("--credential", "source", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), metavar="FILE",
-              help="Read the credential from a file, or from standard input (-), instead of asking.")  # fmt: skip
+@click.option("--credential", "source", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+              metavar="FILE", help="Read the credential from a file, or from standard input (-), instead of asking.",
+              )  # fmt: skip
 @click.option("--ca", type=Readable, metavar="FILE", help="Authority that signed the centre's certificate (PEM), if "
               "the credential does not bring it.")  # fmt: skip
 @click.option("--certificate", type=Readable, metavar="FILE", help="This host's own certificate (PEM), if the centre "

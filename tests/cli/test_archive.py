@@ -385,7 +385,7 @@ def test_a_channel_that_left_the_configuration_sends_no_copy(two_digests: House)
     file.write_text(file.read_text().replace('["mail", "box"]', '["mail"]').partition("[channels.box]")[0])
     ended = two_digests.run("resend", "1", "--channel", "box")
     assert (ended.status, ended.err.count("\n")) == (75, 1)
-    assert "no channel 'box'" in ended.err
+    assert "channel 'box' is no longer in the configuration" in ended.err
 
 
 # ---- prune

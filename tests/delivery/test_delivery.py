@@ -263,7 +263,7 @@ def test_a_channel_that_left_the_configuration_keeps_its_deliveries(path: Path) 
     here.now += 300
     (outcome,) = here.retry()
     assert outcome.status == "deferred"
-    assert "no channel 'out'" in outcome.reason
+    assert "channel 'out' is no longer in the configuration" in outcome.reason
     channel.trouble.clear()
     here.channels = {"out": channel}
     here.now += 600

@@ -97,6 +97,7 @@ def _in_time(question: Callable[[], Registration], until: float) -> Registration
         try:
             answers.put(question())
         except Exception as error:  # a registry may have answered anything
+            log.debug("the registry could not be asked", exc_info=True)
             answers.put(error)
 
     Thread(target=answer, daemon=True).start()

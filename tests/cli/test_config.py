@@ -19,7 +19,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "reports.daily": Report,
     **{f"channels.{kind}": model for kind, model in KINDS.items()},
 }
-TOGETHER = re.compile(r"set (either|only|exactly)|and the reverse|needs? |smtp names|is missing|is for a fleet's centre")
+TOGETHER = re.compile(
+    r"set (either|only|exactly)|and the reverse|needs? |smtp names|is missing|only for a fleet's centre"
+)
 """What is wrong between two keys, or with a key left out: not with the value of the key that is tried."""
 
 

@@ -44,7 +44,9 @@ def folder(tmp_path: Path) -> Path:
         recorder.append(str(tmp_path / "bans.sqlite3"), recorder.event(kind="ban", source="test", **ban))
     (tmp_path / "own/email").mkdir(parents=True)
     (tmp_path / "own/email/body.txt").write_text(OWN)
-    (tmp_path / "config.toml").write_text(f'host = "web1"\nstore = "{tmp_path}/bans.sqlite3"\ntemplates = "own"\n')
+    (tmp_path / "config.toml").write_text(
+        f'host = "web1"\nstore = "{tmp_path}/bans.sqlite3"\ntemplates = "own"\n[reports.daily]\naddresses = 50\n'
+    )
     pager = tmp_path / "pager"
     pager.write_text(f"#!/bin/sh\necho paged:$LESS >{tmp_path}/mark\nexec cat\n")
     pager.chmod(0o755)
@@ -105,7 +107,7 @@ def test_a_terminal_gets_colours_and_bars(seen: Seen) -> None:
 def test_a_digest_of_the_archive_looks_as_a_preview_does(seen: Seen, folder: Path) -> None:
     """Also in a narrow window, without colour, and by the pager."""
     with (folder / "config.toml").open("a") as file:
-        file.write('[reports.daily]\nchannels = ["out"]\n[channels.out]\nkind = "file"\nfolder = "out"\n')
+        file.write('channels = ["out"]\n[channels.out]\nkind = "file"\nfolder = "out"\n')
     seen(command="send")
     shown = seen("1", command="show", columns=60)
     assert "\x1b[1;31mbad\x1b[0m width 60" in " ".join(shown.split())

@@ -385,7 +385,9 @@ ENGLISH_WORDS = re.compile(
 )
 ALSO_GERMAN = {"digest", "digests"}
 OTHERS_WORDS = re.compile(
-    r"^ *> .*(\n {4}\S.*)*|^.* : journal : .*|^.*: Log: .*|f2b-digest|IP Geolocation by .*", re.MULTILINE
+    r"^ *> .*(\n {4}\S.*)*|^.* : journal : .*|^.*: Log: .*"
+    r"|f2b-digest( (find|show|history|resend|status|check)\b.*)?|IP Geolocation by .*",
+    re.MULTILINE,
 )
 """Log lines, which fold in the mail's text; the product's name; a licence."""
 

@@ -313,7 +313,7 @@ def test_purge_after_uninstall_leaves_nothing(setup: Setup, tree: Path) -> None:
     for option in ("--purge", "--uninstall"):
         ended = setup(option, "--yes")
         assert (ended.status, ended.err) == (0, "")
-        assert ended.out.startswith("nothing ")
+        assert ended.out.startswith("only the program is left to remove")
         assert "stay" not in ended.out
 
 
@@ -736,7 +736,7 @@ def test_a_machine_of_the_old_kind_is_moved_over() -> None:
         os.chown(configuration, 0, group)
         configuration.chmod(0o640)
         cron.write_text(cron.read_text().replace("  root ", "  f2b-digest ").replace("@daily ", "30 6 * * *"))
-        (line,) = checked(machine, "cron: /etc/cron.d/f2b-digest: f2b-digest sends")
+        (line,) = checked(machine, "cron: /etc/cron.d/f2b-digest: f2b-digest runs send")
         assert "(f2b-digest setup (starts as root, then switches to that user))" in line
         planned = machine.setup("--scheduler", "cron", "--dry-run").stdout
         assert "would chmod  /etc/f2b-digest/config.toml" in planned

@@ -284,7 +284,7 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
             f"channels.m.kind: is missing (known: {', '.join(KINDS)})",
         ),
         (f'{CHANNEL}[reports.r]\nchannels = ["oot"]', "reports.r.channels: no channel 'oot' (did you mean out?)"),
-        ('[reports.r]\nchannels = ["out"]', "reports.r.channels: no channel 'out' (there are no channels)"),
+        ('[reports.r]\nchannels = ["out"]', "reports.r.channels: no channel 'out' (no channels defined)"),
         (f'{CHANNEL}min_bans = "many"', "channels.out.min_bans: must be an integer"),
         (f"{CHANNEL}min_bans = -1", "channels.out.min_bans: must be at least 0"),
         (f"{CHANNEL}samples = 1.5", "channels.out.samples: must be true or false"),

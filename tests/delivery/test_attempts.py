@@ -229,7 +229,7 @@ def test_a_secret_that_cannot_be_read_costs_its_channel_alone(path: Path, tmp_pa
     ended = f2b_digest("--config", config, "send")
     assert time.monotonic() - begun < 20
     assert ended.status == 75
-    reasons = [line.partition("again: ")[2] for line in ended.err.splitlines() if "deferred" in line]
+    reasons = [line.partition("retried: ")[2] for line in ended.err.splitlines() if "deferred" in line]
     assert reasons == [
         f"secret file {tmp_path}/fifo: is not a regular file",
         f"secret file {tmp_path}/huge: is larger than 64 KiB",

@@ -122,8 +122,8 @@ def test_every_ban_is_in_exactly_one_digest_of_each_report(
             Path(folder, "bans.sqlite3"),
             {"a": daily, "b": web},
             {
-                "daily": Report(channels=("a",), quiet=quiet),
-                "web": Report(channels=("b",), jails=("*", "!sshd"), min_bans=min_bans),
+                "daily": Report(channels=("a",), quiet=quiet, addresses=50),
+                "web": Report(channels=("b",), jails=("*", "!sshd"), min_bans=min_bans, addresses=50),
             },
         )
         fill(here.path, [])

@@ -17,4 +17,7 @@ def main(folder: str, recipient: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[-1])
+    try:
+        main(sys.argv[1], sys.argv[-1])
+    except OSError as error:  # a fault struck it: a mailer says so in a line
+        sys.exit(f"mailbox: {error}")

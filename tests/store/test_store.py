@@ -362,7 +362,8 @@ def badness(bans: list[Stored]) -> tuple[int, int, float, str]:
 def shown(address: Address) -> tuple[object, ...]:
     """Return what a digest says of an address, with times as epoch seconds."""
     first, last = address.first.timestamp(), address.last.timestamp()
-    until = address.until.timestamp() if address.until else None
+    told = address.bantime is not None  # else `until` can only be when an unban came: tests/fail2ban/test_unban.py
+    until = address.until.timestamp() if address.until and told else None
     return (
         address.ip, address.bans, address.failures, first, last, address.bantime, until, address.users,
         address.more_users,

@@ -20,7 +20,7 @@ EVERYTHING = "everything"
 """What a worker of pytest-xdist is told: whether all tests were asked for, not a file or a test."""
 LEFT_OUT = "left out"
 """What a worker answers: how many slow tests a quick run leaves out."""
-FIRST = ("test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
+FIRST = ("test_a_month", "test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
 """The tests that take minutes: begun first, so that no worker ends with one of them while the others idle."""
 
 
@@ -74,6 +74,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s)",
     )
+    parser.addoption(
+        "--month",
+        type=float,
+        metavar="SECONDS",
+        help="lives in tests/system/month through months of random seeds for so long (default: one month, of seed 1)",
+    )
+    parser.addoption("--month-seed", type=int, metavar="N", help="the first month's seed, as a failed run names it")
     parser.addoption(
         "--usual-weeks",
         type=int,

@@ -6,14 +6,17 @@ Each command's module is imported when the command runs, so that `--help` and `r
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from f2b_digest import __version__, privileges, recorder
+from f2b_digest.cli import language
+from f2b_digest.cli.environment import local_language, local_zone
+from f2b_digest.cli.mistakes import in_the_language
 from f2b_digest.errors import ConfigurationError, F2bDigestError, hint
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ COMMANDS = {
 }
 SAMPLES = "samples"
 """Context key for running commands on sample bans."""
+NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+"""What French writes before a colon, and within numbers; str.isprintable() refuses it."""
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
 
 
@@ -61,6 +66,7 @@ class Program:
         self.asks_host = asks_host
         self.clock = time.time
         self.gathered: Gathered | None = None
+        language.speak(None)
 
     def configuration(self) -> "Configuration":
         """Load the configuration, and print its warnings. Raises ConfigurationError."""
@@ -86,6 +92,7 @@ class Program:
             language=local_language(os.environ),
             environment=os.environ,
         )
+        language.speak(loaded.language)
         privileges.refuse_changeable(loaded.templates, *(report.templates for report in loaded.reports.values()))
         return loaded
 
@@ -209,30 +216,6 @@ def languages_of(configuration: "Configuration") -> set[str]:
     return {configuration.language, *filter(None, (report.language for report in configuration.reports.values()))}
 
 
-def local_zone() -> str:
-    """Return the name of the system's time zone."""
-    from tzlocal import get_localzone_name
-
-    try:
-        return get_localzone_name() or "UTC"
-    except Exception:  # tzlocal fails if the machine's settings contradict each other
-        import logging
-
-        logging.getLogger(__name__).info("this system's time zone is unclear: UTC", exc_info=True)
-        return "UTC"
-
-
-def local_language(environment: Mapping[str, str]) -> str:
-    """Return the first supported language of an environment, in GNU gettext's order; else English."""
-    from f2b_digest.rendering.i18n import SOURCE, language_of
-
-    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
-    if locale.partition(".")[0] in ("C", "POSIX"):  # LANGUAGE alone does not count
-        return SOURCE
-    wanted = [*filter(None, environment.get("LANGUAGE", "").split(":")), locale]
-    return next(filter(None, map(language_of, wanted)), SOURCE)
-
-
 def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
 
@@ -262,16 +245,22 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse the global options. Raises UsageError, in the language."""
+        with in_the_language():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, context: click.Context) -> object:
-        """Run the command; explain a misplaced global option. Raises UsageError."""
-        try:
-            return super().invoke(context)
-        except click.NoSuchOption as error:
-            name = error.option_name
-            if any(name in parameter.opts for parameter in self.params):
-                right = f"{context.info_name} {name} … {context.invoked_subcommand}"
-                raise click.UsageError(f"{name} goes before the command: {right}", error.ctx) from None
-            raise
+        """Run the command; explain a misplaced global option. Raises UsageError, in the language."""
+        with in_the_language():
+            try:
+                return super().invoke(context)
+            except click.NoSuchOption as error:
+                name = error.option_name
+                if any(name in parameter.opts for parameter in self.params):
+                    right = f"{context.info_name} {name} … {context.invoked_subcommand}"
+                    raise click.UsageError(f"{name} goes before the command: {right}", error.ctx) from None
+                raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
@@ -313,9 +302,19 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 
 
 def complain(line: str) -> None:
-    """Print a one-line message on standard error, with control characters escaped."""
-    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    """Print a one-line message on standard error, in the language, with control characters escaped."""
+    complain_as_is(language.told(line))
+
+
+def complain_as_is(line: str) -> None:
+    """Print a one-line message on standard error, with control characters escaped; the log of -v is English."""
+    visible = "".join(c if c.isprintable() or c in NO_BREAK else repr(c)[1:-1] for c in line)
     click.echo(f"f2b-digest: {visible}", err=True)
+
+
+def say(line: str) -> None:
+    """Print a line in the language."""
+    click.echo(language.told(line))
 
 
 def report_named(configuration: "Configuration", name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, centre, complain, completion, console, report_named
+from f2b_digest.cli import Program, centre, complain, completion, console, report_named, say
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -205,7 +205,7 @@ def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
         where = f"{outcome.report}: {outcome.channel} to {outcome.recipient}"
         if outcome.status == "sent":
             if verbose:
-                click.echo(f"{where}: sent")
+                say(f"{where}: sent")
         elif outcome.status == "noted":
             complain(f"{outcome.report}: {outcome.channel}: {outcome.reason}")
         elif outcome.status == "deferred":

@@ -14,7 +14,7 @@ import click
 import psycopg
 
 from f2b_digest import __version__
-from f2b_digest.cli import Program
+from f2b_digest.cli import Program, say
 from f2b_digest.cli.console import plural
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import enrolment, schema
@@ -75,10 +75,10 @@ def init_command(centre: str, address: str | None, ca: Path | None) -> None:
     with _administering(centre) as connection:
         done = enrolment.set_up(connection, address, _authority(ca), default)
         todo = enrolment.missing(connection)
-    click.echo(f"the centre is {'at' if done else 'already at'} schema {schema.steps()[-1].number}")
+    say(f"the centre is {'at' if done else 'already at'} schema {schema.steps()[-1].number}")
     for line in todo:
-        click.echo(f"to do: {line}")
-    click.echo("next: f2b-digest fleet add HOST, for each host")
+        say(f"to do: {line}")
+    say("next: f2b-digest fleet add HOST, for each host")
 
 
 def _authority(file: Path | None) -> str | None:
@@ -129,9 +129,11 @@ def rotate_command(host: str, centre: str) -> None:
 
 
 def _print(enrolled: Enrolled) -> None:
-    click.echo(f"On {enrolled.host}, as root:\n")
+    say(f"On {enrolled.host}, as root:")
+    click.echo()
     click.echo(f"    f2b-digest fleet join {shlex.quote(enrolled.address)}\n")
-    click.echo("It asks for this credential, which is not shown again:\n")
+    say("It asks for this credential, which is not shown again:")
+    click.echo()
     click.echo(f"    {pasted(enrolled.password, enrolled.ca)}\n")
 
 
@@ -176,7 +178,7 @@ def list_command(program: Program, as_json: bool, centre: str) -> None:
     else:
         for host in sorted(hosts, key=lambda host: (not troubles[host], host)):
             for line in _host_lines(hosts[host], troubles[host], now):
-                click.echo(line)
+                say(line)
     sys.exit(3 if any(troubles.values()) else 0)
 
 

@@ -10,7 +10,7 @@ from typing import get_args
 import click
 
 from f2b_digest import privileges, recorder
-from f2b_digest.cli import Program, complain
+from f2b_digest.cli import Program, complain, language, say
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, upload
 from f2b_digest.cli.record import settings
@@ -70,7 +70,7 @@ def join_command(
 
 def _read(source: Path | None) -> str:
     if source is None:
-        return str(click.prompt("Credential", hide_input=True, err=True))
+        return str(click.prompt(language.told("Credential"), hide_input=True, err=True))
     return sys.stdin.readline() if str(source) == "-" else source.read_text(encoding="utf-8")
 
 
@@ -87,7 +87,7 @@ def _join(program: Program, kept: Credential) -> None:
         else:
             place.unlink(missing_ok=True)
         sys.exit(status)
-    click.echo("next: f2b-digest setup, which has cron upload every five minutes")
+    say("next: f2b-digest setup, which has cron upload every five minutes")
 
 
 def _first_upload(program: Program, kept: Credential, path: Path) -> None:
@@ -96,7 +96,7 @@ def _first_upload(program: Program, kept: Credential, path: Path) -> None:
         raise StoreError(f"another upload of {path} is running: try again")
     for note in result.notes:
         complain(note)
-    click.echo(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")
+    say(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")
 
 
 def _in_child(work: Callable[[], None]) -> int:

@@ -66,7 +66,6 @@ class Program:
         self.asks_host = asks_host
         self.clock = time.time
         self.gathered: Gathered | None = None
-        language.speak(None)
 
     def configuration(self) -> "Configuration":
         """Load the configuration, and print its warnings. Raises ConfigurationError."""
@@ -291,14 +290,23 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
     Exit status: 0 done, or nothing to do; 1 failed; 2 usage; 75 deferred,
     will be retried; 78 configuration.
     """  # noqa: D301 - click wants the character, not its name
-    if config is None and SYSTEM_CONFIGURATION.exists():
-        config = SYSTEM_CONFIGURATION
     if verbose:
         from f2b_digest.cli import logs
 
         logs.begin(verbose)
         context.call_on_close(logs.end)
-    context.obj = Program(config, store, verbose=bool(verbose), asks_host=context.obj is not SAMPLES)
+    context.obj = Program(
+        config or system_configuration(), store, verbose=bool(verbose), asks_host=context.obj is not SAMPLES
+    )
+
+
+def system_configuration() -> Path | None:
+    """Return the system's configuration where there is one, or where this user may not see: reading it says so."""
+    try:
+        there = SYSTEM_CONFIGURATION.exists()
+    except PermissionError:
+        there = True
+    return SYSTEM_CONFIGURATION if there else None
 
 
 def complain(line: str) -> None:
@@ -333,6 +341,7 @@ def zone_of(configuration: "Configuration", report: str) -> "ZoneInfo":
 
 def main() -> None:
     """Run the program; expected errors become one line and an exit status."""
+    language.speak(None)
     try:
         cli(prog_name="f2b-digest")
     except F2bDigestError as error:

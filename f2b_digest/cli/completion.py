@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli import Program, system_configuration
 
 log = logging.getLogger(__name__)
 VARIABLE = "_F2B_DIGEST_COMPLETE"
@@ -45,9 +45,7 @@ def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], 
 
     def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
         given = context.find_root().params
-        config = given.get("config") or os.environ.get("F2B_DIGEST_CONFIG") or None
-        if config is None and SYSTEM_CONFIGURATION.exists():
-            config = SYSTEM_CONFIGURATION
+        config = given.get("config") or os.environ.get("F2B_DIGEST_CONFIG") or system_configuration()
         program = Program(config and Path(config), given.get("store"), verbose=False, asks_host=False)
         found: list[CompletionItem] = []
         for names in kinds:

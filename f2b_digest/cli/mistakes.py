@@ -40,5 +40,5 @@ def in_the_language() -> Iterator[None]:
         is_help = not error.format_message() or type(error).__name__ == "NoArgsIsHelpError"
         if is_help or isinstance(error, (Failure, Mistake)) or language.code() == language.SOURCE:
             raise
-        text = language.told(error.format_message())
+        text = language.told(" ".join(error.format_message().split()))
         raise (Mistake(text, error.ctx) if isinstance(error, click.UsageError) else Failure(text)) from error

@@ -220,7 +220,10 @@ def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
 
 
 def _rows(state: _State, configuration: Configuration) -> Iterator[Row]:
-    yield _("store"), f"{state.store}, {language().number(round(state.bytes / 1e6, 1))} MB"
+    yield (
+        _("store"),
+        _("%(store)s, %(size)s MB", store=state.store, size=f"{language().number(round(state.bytes / 1e6, 1))}"),
+    )
     if state.damage:
         yield _("DAMAGED"), _("set aside: %(reason)s", reason=told(f"{state.damage}: {HOW_TO_RECOVER}"))
     if state.spooled:

@@ -8,8 +8,11 @@ from f2b_digest.rendering.i18n import PLACEHOLDER, SOURCE, Language
 
 INNER = frozenset({"reason", "words", "ago", "due", "rest"})
 """Placeholders whose values may be sentences themselves."""
-FORMS = {"num": r"\d[\d,]*(?:\.\d+)?", "date": r"\d{4}-\d\d-\d\d"}
-"""Placeholders whose values have a form; of any other, a value is any text without ": "."""
+NUMBER = r"\d[\d,]*(?:\.\d+)?"
+FORMS = {"num": NUMBER, "date": r"\d{4}-\d\d-\d\d"}
+"""Placeholders whose values have a form."""
+VALUE = """(?:'[^']*'|"[^"]*"|(?:(?!: ).)+?)"""
+"""Any other value: a text in quotes, or without ": "."""
 DEEPEST = 8
 """Maximum nesting depth."""
 LONGEST = 1000
@@ -51,7 +54,7 @@ class Phrasebook:
         return text if parts == (head, tail) else f"{parts[0]}{language.gettext(':')} {parts[1]}"
 
     def _value(self, language: Language, name: str, value: str, deep: int) -> str:
-        if name == "num":
+        if name in ("num", "size") and re.fullmatch(NUMBER, value):
             return language.number(float(value.replace(",", "")))
         return self.told(language, value, deep) if name in INNER else value
 
@@ -77,7 +80,7 @@ class _Entry:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile("".join(
-            f"(?P<{part}>{FORMS.get(part) or ('.+?' if part in INNER else '(?:(?!: ).)+?')})"
+            f"(?P<{part}>{FORMS.get(part) or ('.+?' if part in INNER else VALUE)})"
             if number % 2 else re.escape(part)
             for number, part in enumerate(self._parts)
         ))  # fmt: skip

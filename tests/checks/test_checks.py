@@ -347,7 +347,7 @@ def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> No
     then = time.time() - 3 * 86400
     fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
     (line,) = lines(check(), "error")
-    assert "was never sent, but is due every 24 h; 2 bans pending, the oldest 3 days ago" in line
+    assert "was never sent, but is due daily; 2 bans pending, the oldest 3 days ago" in line
 
 
 def test_a_timer_of_systemd(check: Check, root: Path) -> None:
@@ -414,15 +414,15 @@ DAYS = 86400.0
     ("name", "ago", "words"),
     [
         ("daily", [3, 2, 1], ""),
-        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due every 24 h"),
+        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due daily"),
         ("weekly", [9], ""),  # a quiet report seals nothing, and is sent
-        ("weekly", [11], "was last sent 11 days ago, but is due every 7 days"),
+        ("weekly", [11], "was last sent 11 days ago, but is due weekly"),
         ("paris", [14, 7, 0.1], ""),  # nobody knows yet
         ("paris", [29, 22, 15, 8], ""),
-        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due every 7 days"),
+        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due weekly"),
         # Working days only: on a Monday morning the last run is three days ago.
         ("paris", [17, 16, 15, 14, 13, 10, 9, 8, 7, 6, 3], ""),
-        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due every 1 h"),
+        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due hourly"),
         ("paris", [1.2 - hour / 24 for hour in range(5)], ""),  # somebody tried it, a day ago
     ],
 )

@@ -44,6 +44,7 @@ def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], 
     """Return click's completion callback for a parameter."""
 
     def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+        """Return the names that begin as the word does; none where nothing can be read."""
         given = context.find_root().params
         config = given.get("config") or os.environ.get("F2B_DIGEST_CONFIG") or system_configuration()
         program = Program(config and Path(config), given.get("store"), verbose=False, asks_host=False)

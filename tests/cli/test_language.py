@@ -17,8 +17,8 @@ from f2b_digest.rendering import spoken
 from f2b_digest.rendering.i18n import Language, load_language
 from f2b_digest.rendering.phrasebook import LONGEST, Phrasebook
 from tests import ROOT
-from tests.rendering.test_untranslated import LATIN, Veiled
 from tests.support.program import Command, program
+from tests.support.veil import LATIN, Veiled
 
 PACKAGE = ROOT / "f2b_digest"
 SAYING = frozenset({"complain", "say", "ok", "warning", "error", "Health", "working", "confirm", "agreed", "prompt"})

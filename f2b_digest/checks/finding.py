@@ -46,6 +46,7 @@ def ago(seconds: float) -> str:
 
 def due(seconds: float) -> str:
     """Return an interval as one says when a digest is due: "daily", "every 2 h"."""
+    seconds = round(seconds / 60) * 60.0  # what was measured is not exact
     named = {DAY: "daily", 7 * DAY: "weekly", HOUR: "hourly"}
     return "monthly" if 28 * DAY <= seconds <= 31 * DAY else named.get(seconds) or f"every {span(seconds)}"
 

@@ -50,6 +50,6 @@ def examine(configuration: Configuration, store: Store, name: str, run: Run, now
     if since is None or every is None or now - since <= LATE * max(every, DAY) + HOUR:
         return
     what = "was never sent" if run.last is None else f"was last sent {ago(now - run.last)}"
-    wait = f"; {waiting.bans} bans pending, the oldest {ago(now - waiting.since)}" if waiting.since else ""
+    wait = f"; bans pending: {waiting.bans}, the oldest {ago(now - waiting.since)}" if waiting.since else ""
     todo = "run f2b-digest send by hand, and check the log of cron or systemd"
     yield error(f"report {name}", f"{what}, but is due {due(every)}{wait}", todo)

@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_even_be_seen_is_no_bug(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     channel = File.model_validate({"kind": "file", "folder": str(closed / "digests/new")})
-    with pytest.raises(DeliveryError, match=f"{closed}: not writable by this user"):
+    with pytest.raises(DeliveryError, match="not writable by this user"):
         as_nobody(channel.check)
 
 

@@ -47,7 +47,7 @@ def join_command(
 
     \b
     Examples:  f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest
-               f2b-digest fleet join ssh://f2b-digest@hub.example.org
+               f2b-digest fleet join ssh://root@hub.example.org
     """  # noqa: D301 - click wants the character, not its name
     if address.startswith("ssh://"):
         if ca or certificate or key:

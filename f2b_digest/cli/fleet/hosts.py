@@ -80,7 +80,7 @@ def _in_postgresql(url: str) -> Administration:
 @click.option("--ssh", "by_ssh", is_flag=True, help="Let the host upload into this host's own store, by ssh: needs no "
               "database server.")  # fmt: skip
 @click.option("--address", metavar="[USER@]HOST[:PORT]", help="With --ssh: this host, as the other one reaches it. "
-              "Default: the store's owner, and this host's name.")  # fmt: skip
+              "Default: the user who runs this, and this host's name.")  # fmt: skip
 @_centre
 @click.pass_obj
 def add_command(program: Program, host: str, by_ssh: bool, address: str | None, centre: str | None) -> None:
@@ -91,7 +91,7 @@ def add_command(program: Program, host: str, by_ssh: bool, address: str | None, 
     else.
 
     \b
-    Example:   f2b-digest fleet add web2 --ssh --address f2b-digest@hub.example.org
+    Example:   f2b-digest fleet add web2 --ssh --address root@hub.example.org
     """  # noqa: D301 - click wants the character, not its name
     if address and not by_ssh:
         raise click.UsageError("--address is for --ssh; of a centre in PostgreSQL it is set by fleet init")

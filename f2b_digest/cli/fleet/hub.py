@@ -66,7 +66,7 @@ class Administration:
         """Prepare; as root this process then becomes the store's owner."""
         self._program = program
         self._path = path
-        self._address = _address(path, address)
+        self._address = _address(address)
 
     def add(self, host: str, now: float) -> Joining:
         """Enrol a host, with a new key."""
@@ -107,16 +107,14 @@ class Administration:
         key = _new_key(host)
         command = _command(self._program, host)
         line = f'restrict,command="{command}" {key.public}'
-        where = f"Here, in ~{user}/.ssh/authorized_keys (that user has a shell, and owns the store or is root)"
+        where = f"Here, in ~{user}/.ssh/authorized_keys (of root, or of a user with a shell who owns the store)"
         before = (where, f"{what}:\n", f"    {line}\n")
         return Joining(host, self._address, pasted_for_ssh(key.private, _host_key()), before)
 
 
-def _address(path: Path, given: str | None) -> str:
+def _address(given: str | None) -> str:
     """Return how hosts reach this one. Raises ConfigurationError."""
-    owner = privileges.owner_of(path) if os.geteuid() == 0 else None
-    user = owner.name if owner else privileges.user(os.geteuid())
-    text = given or os.uname().nodename
+    user, text = privileges.user(os.geteuid()), given or os.uname().nodename
     found = f"ssh://{text if '@' in text else f'{user}@{text}'}"
     by_ssh.address(found)
     return found

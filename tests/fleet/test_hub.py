@@ -27,6 +27,7 @@ from f2b_digest.store import NOTHING, Received, Store, Uploads, lives
 from tests.fleet.hosts import Host, restore
 from tests.support.ssh_server import SshServer
 
+pytestmark = pytest.mark.slow
 ADDRESSES = [f"198.51.100.{number}" for number in range(1, 30)]
 LIFE, BATCH = (f"{number:032x}" for number in (1, 2))
 
@@ -309,8 +310,8 @@ def test_a_host_cannot_write_as_another(hub: Hub, host: Host) -> None:
     """The name is the hub's; keys of a row that name another are passed over."""
     hub.add("web2")
     row = {
-        "seq": 1, "kind": "ban", "jail": "sshd", "ip": "198.51.100.1", "at": 1e9, "recorded_at": 1e9, "source": "action",
-        "host": "web2",
+        "seq": 1, "kind": "ban", "jail": "sshd", "ip": "198.51.100.1", "at": 1e9, "recorded_at": 1e9,
+        "source": "action", "host": "web2",
     }  # fmt: skip
     calls = [
         {"hello": {"life": LIFE, "chain": [], "state": {}, "host": "web2"}},

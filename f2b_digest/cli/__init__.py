@@ -321,8 +321,9 @@ def complain_as_is(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line in the language."""
-    click.echo(language.told(line))
+    """Print a line in the language, and empty ones after it as they are."""
+    text = line.rstrip("\n")
+    click.echo(language.told(text) + line[len(text) :])
 
 
 def report_named(configuration: "Configuration", name: str) -> str:

@@ -29,7 +29,7 @@ NO_PERSON_READS = frozenset({
 SILENT = ("rendering/filters.py", "rendering/renderer.py", "isolation.py", "cli/reference.py")
 """Modules that other programs load, or whose errors become a line of another module's."""
 LISTED = re.compile(r"(?:tally\.)?(?:mistakes|todo|notes|lines|torn)\.append")
-YIELDING = ("cli/trouble.py", "cli/fleet/centre.py", "checks/templates.py")
+YIELDING = ("cli/trouble.py", "cli/fleet/hosts.py", "checks/templates.py")
 """Modules that yield lines as they are printed."""
 MOST = 64
 """Alternatives of one text that are looked at."""
@@ -163,7 +163,7 @@ KEPT = re.compile(
     r"|pip install \S+"
     r"|7[/.](?:bans.sqlite3|outbox|jail.conf|spool.torn|kind|name)|`7 status`|setup --user|apt install [\w:.= -]+"
     r"|fail2ban-client[\w -]*|\b(?:matches|centre|spool|fail2ban):"
-    r"|apt purge|rm -r \S+ \S+|yesterday, monday|ssl_\w+|listen_addresses|hostssl 7 \S+ all scram-sha-256"
+    r"|apt purge|ssh-keygen|\bssh\b|rm -r \S+ \S+|yesterday, monday|ssl_\w+|listen_addresses|hostssl 7 \S+ all scram-sha-256"
 )
 """What is the same in any language: commands, options, keys."""
 

@@ -163,7 +163,8 @@ KEPT = re.compile(
     r"|pip install \S+"
     r"|7[/.](?:bans.sqlite3|outbox|jail.conf|spool.torn|kind|name)|`7 status`|setup --user|apt install [\w:.= -]+"
     r"|fail2ban-client[\w -]*|\b(?:matches|centre|spool|fail2ban):"
-    r"|apt purge|ssh-keygen|\bssh\b|rm -r \S+ \S+|yesterday, monday|ssl_\w+|listen_addresses|hostssl 7 \S+ all scram-sha-256"
+    r"|apt purge|ssh-keygen|\bssh\b"
+    r"|rm -r \S+ \S+|yesterday, monday|ssl_\w+|listen_addresses|hostssl 7 \S+ all scram-sha-256"
 )
 """What is the same in any language: commands, options, keys."""
 

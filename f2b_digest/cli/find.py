@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from f2b_digest import geoip, inquiry, rdap
-from f2b_digest.cli import Program, complain, completion, console, times
+from f2b_digest.cli import completion, console, times
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.fail2ban import server

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from f2b_digest import privileges, recorder, resources
-from f2b_digest.cli import Program, complain
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.store import Uploads, only_upload

@@ -7,8 +7,9 @@ import json
 import math
 import socket
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
+from functools import cache
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -134,32 +135,49 @@ def before(
     ordered = sorted(windows)
     if not ordered or not (networks or numbers):
         return {}
-    starts = [since for since, _ in ordered]
-    values = {"first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns))}
-    limits = {"since": starts[0], "until": ordered[-1][1]}
-    oldest = connection.execute(sa.text(_OLDEST), values | limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
+    limits = {
+        "first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns)),
+        "since": ordered[0][0], "until": ordered[-1][1],
+    }  # fmt: skip
+    oldest = connection.execute(sa.text(_OLDEST), limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
+    known = [place for place, (since, _) in enumerate(ordered) if since >= oldest]
+    keys = [key_of(each) for each in campaigns]
+
+    @cache
+    def keys_of(ip: str) -> list[NetworkKey]:
+        of_ip = (network_of(ip.encode("utf-8", "replace")), None), (None, geo.find(ip).asn if numbers else None)
+        return [key for key in of_ip if key in keys]
+
+    seen = _by_window(_bans_before(connection, networks, numbers, limits), ordered, keys_of)
+    none: list[set[str]] = [set() for _ in ordered]
+    return {key: tuple(len(seen.get(key, none)[place]) for place in reversed(known)) for key in keys}
+
+
+def _bans_before(
+    connection: sa.Connection, networks: set[str], numbers: set[int | None], limits: dict[str, Any]
+) -> Iterator[tuple[str, float]]:
+    """Yield the address and the UTC epoch seconds of each ban that may be of the networks or network numbers."""
     if numbers or any(":" in network for network in networks):  # the text of an address does not tell its network
-        rows = connection.execute(sa.text(_BEFORE), values | limits).all()
-    else:
-        ranges = [{"low": network[:-4], "high": network[:-4].removesuffix(".") + "/"} for network in networks]
-        rows = [row for each in ranges for row in connection.execute(sa.text(_IN_NETWORK), values | limits | each)]
+        yield from connection.execute(sa.text(_BEFORE), limits)
+        return
+    for network in networks:
+        low, high = network[:-4], network[:-4].removesuffix(".") + "/"
+        yield from connection.execute(sa.text(_IN_NETWORK), limits | {"low": low, "high": high})
+
+
+def _by_window(
+    bans: Iterable[tuple[str, float]], ordered: Sequence[Window], keys_of: Callable[[str], Iterable[NetworkKey]]
+) -> dict[NetworkKey, list[set[str]]]:
+    """Return the banned addresses of each network, in each of the windows; these do not overlap."""
+    starts = [since for since, _ in ordered]
     seen: dict[NetworkKey, list[set[str]]] = {}
-    placed: dict[str, tuple[NetworkKey, ...]] = {}
-    for ip, at in rows:
+    for ip, at in bans:
         place = bisect_right(starts, at) - 1
         if place < 0 or at >= ordered[place][1]:
             continue
-        if ip not in placed:
-            network, number = network_of(ip.encode("utf-8", "replace")), geo.find(ip).asn if numbers else None
-            keys: tuple[NetworkKey, NetworkKey] = (network, None), (None, number)
-            placed[ip] = tuple(key for key in keys if key[0] in networks or key[1] in numbers)
-        for key in placed[ip]:
+        for key in keys_of(ip):
             seen.setdefault(key, [set() for _ in ordered])[place].add(ip)
-    known = [place for place, since in enumerate(starts) if since >= oldest]
-    return {
-        key: tuple(len(seen[key][place]) if key in seen else 0 for place in reversed(known))
-        for key in (key_of(each) for each in campaigns)
-    }
+    return seen
 
 
 _OLDEST = """

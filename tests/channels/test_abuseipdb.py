@@ -18,7 +18,8 @@ import pytest
 from pydantic import ValidationError
 
 from f2b_digest import delivery, resources
-from f2b_digest.channels.abuseipdb import BULK_BYTES, BULK_LINES, CATEGORIES, AbuseIPDB, pieces, redacted, to_csv
+from f2b_digest.channels.abuse_rows import BULK_BYTES, BULK_LINES, CATEGORIES, pieces, redacted, to_csv
+from f2b_digest.channels.abuseipdb import AbuseIPDB
 from f2b_digest.channels.base import Overdue
 from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery.attempts import Outcome

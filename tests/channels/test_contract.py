@@ -18,7 +18,7 @@ from tests.support.program import Command
 from tests.support.store_making import event, fill, query
 
 PACKAGE = ROOT / "f2b_digest"
-DEFAULTS = {"cli/preview.py": {"email", "ntfy"}, "cli/show.py": {"ntfy"}, "rdap.py": {"email"}}
+DEFAULTS = {"cli/output.py": {"email", "ntfy"}, "cli/show.py": {"ntfy"}, "rdap.py": {"email"}}
 """`--format` of `preview` and `show` is what these two would send with their defaults; RDAP has a field `email`."""
 
 

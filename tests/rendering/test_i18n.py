@@ -16,13 +16,14 @@ from babel.messages.catalog import Catalog
 from f2b_digest import config, delivery, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.free_mobile import to_gsm_7
-from f2b_digest.cli import local_language
-from f2b_digest.cli.preview import renderer_for
+from f2b_digest.cli.output import renderer_for
+from f2b_digest.cli.program import local_language
 from f2b_digest.model.document import document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering import i18n
 from f2b_digest.rendering.i18n import Language, language_of, load_language
-from f2b_digest.rendering.renderer import Renderer, visible
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.text.visible import visible
 from tests import ROOT
 from tests.support import samples
 from tests.tools import catalogues

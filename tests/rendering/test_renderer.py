@@ -27,7 +27,8 @@ from f2b_digest.model.inquiry import Answer
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering.filters import nolink
 from f2b_digest.rendering.layout import Layout
-from f2b_digest.rendering.renderer import HIDDEN, Renderer
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.text.visible import HIDDEN
 from tests.support import samples
 from tests.support.hostile import HOSTILE, Page
 from tests.support.store_making import NOON

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import resources
-from f2b_digest.cli.preview import show
+from f2b_digest.cli.output import show
 from f2b_digest.model.digest import Digest
 from f2b_digest.rendering.renderer import Renderer
 from tests.support import parts, samples

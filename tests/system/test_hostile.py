@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.rendering.renderer import HIDDEN
+from f2b_digest.text.visible import HIDDEN
 from tests.support.hostile import HOSTILE, Page
 from tests.support.program import Command
 from tests.support.raw_server import WebServer, says

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import click
 
 from f2b_digest import __version__, recorder
-from f2b_digest.cli import COMMANDS, SYSTEM_CONFIGURATION, cli
+from f2b_digest.cli import COMMANDS, cli
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION
 from tests import ROOT
 
 PAGE = ROOT / "f2b_digest/man/f2b-digest.1"

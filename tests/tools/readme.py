@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from f2b_digest import composition, recorder, resources
 from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.cli.demo import sample_week
-from f2b_digest.cli.preview import show
+from f2b_digest.cli.output import show
 from f2b_digest.config import Report, load
 from f2b_digest.model.digest import Digest, Reconciliation
 from f2b_digest.rendering.renderer import Renderer

@@ -14,14 +14,14 @@ import click
 import psycopg
 
 from f2b_digest import __version__
-from f2b_digest.cli import Program
 from f2b_digest.cli.console import plural
+from f2b_digest.cli.program import Program
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import enrolment, schema
 from f2b_digest.fleet.connection import connect, is_local, parameters
 from f2b_digest.fleet.credential import pasted
 from f2b_digest.fleet.enrolment import Enrolled, Life
-from f2b_digest.rendering.renderer import visible
+from f2b_digest.text.visible import visible
 
 DEFAULT = "postgresql:///f2b_digest"
 SILENT = 15 * 60.0

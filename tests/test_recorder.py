@@ -707,8 +707,8 @@ def test_no_option_keeps_fail2ban_from_loading_us(options: dict[str, Any]) -> No
 # ---- any Python that fail2ban runs on
 
 
-def test_it_is_python_3_7_and_standard_library() -> None:
-    """fail2ban's own Python loads the file: Python 3.7 or later, with no package of ours beside it."""
+def test_it_imports_the_standard_library_only() -> None:
+    """fail2ban's own Python loads the file, with no package of ours beside it; that it is 3.7 is the linters' part."""
     tree = ast.parse(FILE.read_text(encoding="utf-8"), feature_version=(3, 7))
     imported = {
         name.split(".")[0]
@@ -722,9 +722,6 @@ def test_it_is_python_3_7_and_standard_library() -> None:
         )
     }
     assert imported <= sys.stdlib_module_names
-    vermin = [sys.executable, "-c", "import vermin; vermin.main()", "-t=3.7-", "--violations", "--no-tips", str(FILE)]
-    result = subprocess.run(vermin, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_a_python_without_sqlite_spools(store: str) -> None:

@@ -1,4 +1,4 @@
-"""Statistics: medians, and deviations beyond chance. Numbers only; no facts, no jails, no times."""
+"""Statistics: medians, and deviations beyond chance. Plain numbers only: no facts, jails or times."""
 
 import math
 from collections.abc import Iterable, Sequence

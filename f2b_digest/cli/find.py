@@ -96,7 +96,7 @@ def _answers(
     with Store(path, read_only=True) as store:
         asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
         if geography is None and any(each.kind == "asn" for each in asked):
-            raise F2bDigestError("an AS number needs an address database on this host: see the key geoip")
+            raise F2bDigestError("an AS number needs an address database on this host: see the key geography")
         with console.working("Looking up"):
             return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
 

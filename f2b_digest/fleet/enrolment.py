@@ -28,7 +28,7 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Life:
-    """A host and one of its stores; a host that was never in contact has one without `life`."""
+    """A host and one of its stores; a host that never uploaded has one entry without `life`."""
 
     host: str
     enrolled_at: float
@@ -51,7 +51,7 @@ FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DE
 
 
 def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
-    """Bring the centre's schema to this version; return the numbers of the files that were applied.
+    """Upgrade the centre's schema to this version; return the numbers of the applied files.
 
     `address` (host:port) and `ca` (PEM) are given to hosts; None keeps the centre's value, or else takes
     `default` and the authorities that systems know.

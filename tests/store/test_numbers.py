@@ -132,7 +132,7 @@ def make(folder: Path, seed: int) -> Case:
 
 
 def place(ip: str) -> Place | None:
-    """Return where an id is registered: 198.51 has one network number, as has a network that attacks by itself."""
+    """Return where an id is registered: 198.51 has one AS number, as has a network that attacks by itself."""
     if ip.startswith(("198.51.", "192.0.1.")):
         return Place("FR", 64500, "Réseau")
     return Place("DE", 64501, None) if ip.startswith("192.0.") else None
@@ -327,7 +327,7 @@ def test_the_bars_and_the_heat(case: Case) -> None:
 
 
 def test_the_places(case: Case) -> None:
-    """Addresses and bans by country and by network number."""
+    """Addresses and bans by country and by AS number."""
     where = case.digest.where
     assert where is not None
     known = f"SELECT count(DISTINCT ip), count(DISTINCT ip) - count(DISTINCT CASE WHEN {NUMBER} THEN ip END) FROM ban"

@@ -120,7 +120,7 @@ def test_absurd_numbers_do_not_stop_a_digest(
 
 
 def digest_of(counts: list[list[int]]) -> Digest:
-    """Return a digest of jails whose addresses have so many bans each."""
+    """Return a digest of jails whose addresses have this many bans each."""
     moment = datetime(2026, 11, 19, tzinfo=UTC)
     jails = [
         Jail(
@@ -319,7 +319,7 @@ def test_a_broken_database_of_addresses_costs_no_digest(path: Path) -> None:
 
 
 def test_text_that_no_recorder_writes_does_not_stop_a_digest(f2b_digest: Command, config: Path, path: Path) -> None:
-    """Bytes that are no UTF-8, and names that are no list, in a store that somebody else wrote to."""
+    """Bytes that are not UTF-8, and names that are not lists, in a store that somebody else wrote to."""
     fill(path, [event(ip=f"192.0.2.{n}", users=["root"]) for n in range(4)])
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE event SET ip = CAST(x'ff2e31' AS TEXT), jail = CAST(x'fe' AS TEXT) WHERE id = 1")

@@ -19,7 +19,7 @@ FIRST, LAST = datetime(1970, 1, 8, tzinfo=UTC).timestamp(), datetime(2037, 12, 1
 STEP = 4 * DAY
 """Between two looks for a change of clocks: Morocco changes back within a month."""
 SAMPLE = 11
-"""One change of so many without --all-zones: no divisor of the two of each year, so that both seasons are met."""
+"""One change of this many without --all-zones: no divisor of the two of each year, so that both seasons are met."""
 EPOCH = date(1970, 1, 1).toordinal()
 
 

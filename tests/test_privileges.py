@@ -58,7 +58,7 @@ SECRETS = ("hunter2-inline", "hunter2-in-a-file", "tk_inline_secret", "tk_secret
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """Give a folder that everybody may enter; pytest's own are closed."""
+    """Provide a folder that everybody may enter; pytest's own are closed."""
     if os.geteuid():
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:
@@ -68,7 +68,7 @@ def shared() -> Iterator[Path]:
 
 @pytest.fixture(params=[0o2750, 0o750], ids=oct)
 def folder(shared: Path, request: pytest.FixtureRequest) -> Path:
-    """Give the store's folder, which belongs to nobody, with a configuration of nobody's."""
+    """Provide the store's folder, which belongs to nobody, with a configuration of nobody's."""
     folder = shared / "f2b-digest"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
@@ -175,7 +175,7 @@ def test_a_store_that_roots_send_set_aside_is_explained_to_its_owner(folder: Pat
 
 @pytest.fixture
 def trap(shared: Path) -> Path:
-    """Give a folder of nobody's, beside a folder of root's."""
+    """Provide a folder of nobody's, beside a folder of root's."""
     (shared / "root").mkdir(mode=0o700)
     folder = shared / "f2b-digest"
     folder.mkdir(mode=0o750)
@@ -245,7 +245,7 @@ def test_a_link_that_root_made_is_followed(trap: Path) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize("name", ["", ".spool"])
 def test_no_pipe_holds_an_append_up(trap: Path, name: str) -> None:
-    """A pipe that nobody reads from is refused like any other file that is no store."""
+    """A pipe that nobody reads from is refused like any other file that is not a store."""
     os.mkfifo(trap / f"bans.sqlite3{name}")
     started = time.monotonic()
     refused = recorder.append(str(trap / "bans.sqlite3"), event(), 0.1)
@@ -267,7 +267,7 @@ def test_a_store_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 @pytest.fixture
 def secretive(path: Path, tmp_path: Path) -> Iterator[Path]:
-    """Give a configuration with four secrets, whose servers refuse them, and repeat what they can."""
+    """Provide a configuration with four secrets, whose servers refuse them, and repeat what they can."""
     (tmp_path / "password").write_text(SECRETS[1] + "\n")
     (tmp_path / "token").write_text(SECRETS[3] + "\n")
     for name in ("password", "token"):
@@ -359,7 +359,7 @@ def test_a_bug_shows_no_secret(
 def test_no_mistake_in_the_configuration_shows_a_secret(
     f2b_digest: Command, secretive: Path, old: str, new: str
 ) -> None:
-    """The lines name the place, never what stands there."""
+    """The lines name the place, never what is there."""
     text = secretive.read_text()
     assert old in text
     secretive.write_text(text.replace(old, new))

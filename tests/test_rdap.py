@@ -93,7 +93,7 @@ class Drip(threading.Thread):
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give the authority of the registry's certificate."""
+    """Provide the authority of the registry's certificate."""
     return trustme.CA()
 
 
@@ -105,7 +105,7 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def registry(authority: trustme.CA, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """Give what starts IANA's directory and a registry, in one server; it ends with the test."""
+    """Provide what starts IANA's directory and a registry, in one server; it ends with the test."""
     begun: list[HttpService] = []
 
     def begin(script: Script) -> HttpService:

@@ -38,7 +38,7 @@ any_value = st.one_of(
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """Give the path of a store that is not there yet, in a folder that is."""
+    """Provide the path of a store that is not there yet, in a folder that is."""
     (tmp_path / "store").mkdir()
     return str(tmp_path / "store" / "bans.sqlite3")
 
@@ -84,7 +84,7 @@ one_store = settings(deadline=None, max_examples=60, suppress_health_check=[Heal
 @example(fields=dict.fromkeys(FIELDS, "\0\udcff") | {"users": ["\0\udcff"]})
 @example(fields=dict.fromkeys(FIELDS, 2**63) | {"users": [2**63]})
 def test_any_value_is_stored_and_comes_back_from_the_spool_the_same(fields: dict[str, Any], store: str) -> None:
-    """Whatever stands in any field, the event is in the store, and had it gone through the spool it were the same."""
+    """Whatever is in any field, the event is in the store, and had it gone through the spool it were the same."""
     row = recorder.event(**fields)
     empty(store)
     assert recorder.append(store, row) == ""
@@ -343,7 +343,7 @@ def test_a_torn_line_is_kept_aside_and_costs_no_other(store: str) -> None:
 
 
 def test_the_reserve_takes_events_and_is_set_aside_again(store: str) -> None:
-    """The reserved bytes are really the spool's, events stand in them without a trace, and take_in renews them."""
+    """The reserved bytes are really the spool's, events are in them without a trace, and take_in renews them."""
     recorder.connect(store).close()
     for _ in range(2):
         recorder.reserve_spool(store)
@@ -496,7 +496,7 @@ def test_the_defaults_folder_is_made_and_closed_to_others(tmp_path: Path, monkey
 
 
 def test_any_other_folder_must_be_there(tmp_path: Path) -> None:
-    """A store's path that was mistyped is told, and makes nothing."""
+    """A store's path that was mistyped is reported, and makes nothing."""
     with pytest.raises(recorder.NotStored, match=r"no folder .*/mistyped: create it, or correct"):
         recorder.append(str(tmp_path / "mistyped" / "bans.sqlite3"), ban())
     assert list(tmp_path.iterdir()) == []
@@ -586,7 +586,7 @@ def swap(path: str, victim: str, writing: int) -> NoReturn:
     os._exit(0)
 
 
-# ---- fail2ban's door
+# ---- fail2ban's Python action
 
 
 ACTION: Any = recorder.Action
@@ -740,7 +740,7 @@ def test_a_python_without_sqlite_spools(store: str) -> None:
     assert [row[3] for row in stored(store)] == ["", "192.0.2.1"]
 
 
-# ---- the shell's door
+# ---- the shell action
 
 
 def door(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The configuration: what loads, what is refused, and how every mistake is told with its place and without secrets."""
+"""The configuration: what loads, what is refused, and that mistakes are reported with their place, without secrets."""
 
 import json
 import os
@@ -63,13 +63,13 @@ Load = Callable[[str], Configuration]
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give the path of the configuration."""
+    """Provide the path of the configuration."""
     return tmp_path / "config.toml"
 
 
 @pytest.fixture
 def load(file: Path) -> Load:
-    """Give a function that loads a configuration from its text, as the owner alone may read it."""
+    """Provide a function that loads a configuration from its text, as the owner alone may read it."""
 
     def from_text(text: str) -> Configuration:
         file.write_text(text)
@@ -165,7 +165,7 @@ folder = "x"
 
 
 def test_every_mistake_is_listed_at_once_with_its_place(load: Load) -> None:
-    """The admin mends a file in one go."""
+    """The admin can fix all of them at once."""
     places = [mistake.partition(":")[0] for mistake in mistakes(load, EVERYTHING_WRONG)]
     assert sorted(places) == sorted([
         "hots", "timezone", "store", "reports.daily.quiet", "reports.daily.min_bans", "reports.daily.jail",
@@ -330,7 +330,7 @@ def test_names_that_could_not_stand_in_a_file_name_or_a_message_id_are_refused(
 
 @pytest.mark.parametrize("value", ["5", '"out"', '[["out"]]', "[5]", "[{}]", "true", "1979-05-27"])
 def test_a_value_of_another_type_is_a_mistake_and_no_crash(load: Load, value: str) -> None:
-    """Whatever TOML can hold, the place of the mistake is told."""
+    """Whatever TOML can hold, the place of the mistake is reported."""
     for text in (f"[reports.r]\nchannels = {value}", f"[reports.r]\njails = {value}", f"timezone = {value}"):
         assert mistakes(load, text)
 
@@ -423,7 +423,7 @@ topic = "alerts"
 def test_a_secret_that_everybody_can_read_draws_a_warning(
     f2b_digest: Command, file: Path, path: Path, mode: int, warned: bool, inline: bool
 ) -> None:
-    """One line names the file and the command that mends it, and the command goes on."""
+    """One line names the file and the command that fixes it, and the command goes on."""
     fill(path, [event()])
     token = file.parent / "ntfy.token"
     token.write_text("tk_hunter2\n")

@@ -163,7 +163,7 @@ def test_what_the_observer_finds_again_is_no_other_failure(tmp_path: Path) -> No
 
 
 def lasting(seconds: float, number: int = 7) -> list[str]:
-    """Return a ban and its unban after so many seconds, from a time that the number tells."""
+    """Return a ban and its unban after this many seconds, from a time that the number tells."""
     start = 1_795_000_000.0 + number * 100_000
     stamps = [datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S,%f")[:-3] for at in (start, start + seconds)]
     return [f"{stamps[0]} {TAIL} Ban 192.0.2.{number}", f"{stamps[1]} {TAIL} Unban 192.0.2.{number}"]

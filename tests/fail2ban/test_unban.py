@@ -131,7 +131,7 @@ def test_who_is_banned_again_within_a_second_is_banned(f2b_digest: Command, conf
 
 
 def test_our_scratch_jail_is_in_no_digest(f2b_digest: Command, config: Path, path: Path) -> None:
-    """An earlier version imported it from fail2ban's log: neither its ban nor its stop is told any more."""
+    """An earlier version imported it from fail2ban's log: neither its ban nor its stop is reported any more."""
     scratch = recorder.SCRATCH_JAIL
     fill(path, [event("start", "sshd", "", NOON - 9e4), event(failures=5, bantime=600)])
     fill(path, [event("start", scratch, "", NOON), event(jail=scratch), event("stop", scratch, "", NOON + 1)])

@@ -65,14 +65,14 @@ def tor() -> list[Path]:
 
 @pytest.fixture
 def maxmind() -> Path:
-    """Give the folder of MaxMind's own test databases, which the source of maxminddb carries."""
+    """Provide the folder of MaxMind's own test databases, which the source of maxminddb carries."""
     folder = PARTS / "maxminddb-source/tests/data"
     return folder if folder.is_dir() else missing("the source of maxminddb", CI_FETCHES)
 
 
 @pytest.fixture
 def dbip() -> Path:
-    """Give a folder with DB-IP's databases of countries."""
+    """Provide a folder with DB-IP's databases of countries."""
     folder = PARTS / "dbip-country"
     return folder if folder.is_dir() else missing("DB-IP's database", CI_FETCHES)
 
@@ -343,7 +343,7 @@ def test_numbers_that_are_no_networks_are_unknown() -> None:
 
 
 def test_a_hostile_name_is_one_short_printable_line(tmp_path: Path) -> None:
-    """A name stands in a mail beside others: it does not break its line, colour a terminal or fill the page."""
+    """A name is in a mail beside others: it does not break its line, colour a terminal or fill the page."""
     record = {"autonomous_system_number": 7, "autonomous_system_organization": "A\r\nB\x1b[2J\u202e\0" + "x" * 9000}
     place = known(made(tmp_path / "x.mmdb", {"2.2.0.0/16": record})).find("2.2.2.2")
     assert place is not None

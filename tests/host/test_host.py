@@ -83,7 +83,7 @@ def client_of(running: Fail2ban, *before: str) -> Client:
 
 @pytest.fixture(params=VERSIONS)
 def fail2ban(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a server of each version with two jails, not started."""
+    """Provide a server of each version with two jails, not started."""
     with Fail2ban(request.param) as running:
         running.jail("sshd")
         running.jail("web", ignoreip="127.0.0.0/8 ::1 192.0.2.7 fd00::/8 host.invalid")
@@ -399,7 +399,7 @@ kill $journald; wait || true
 
 @contextmanager
 def journal(folder: Path, root: str, nobody: str) -> Iterator[Path]:
-    """Give the folder of a journal, written by a journald of its own, of what root and nobody logged."""
+    """Provide the folder of a journal, written by its own journald, of what root and nobody logged."""
     if os.geteuid() or not Path("/lib/systemd/systemd-journald").exists():
         missing("journald, and the right to run one in a namespace", "run as root, apt install systemd")
     for name in ("unshare", "journalctl", "setpriv"):

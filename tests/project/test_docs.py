@@ -191,7 +191,7 @@ def test_what_is_added_is_described_file_by_file(what: str) -> None:
 
 
 def test_the_list_of_rooms_is_that_of_the_package() -> None:
-    """Every file and folder of the package stands in one row, and none that is gone."""
+    """Every file and folder of the package is in one row, and none that is gone."""
     package = ROOT / "f2b_digest"
     present = {
         path.stem

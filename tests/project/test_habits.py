@@ -126,7 +126,7 @@ PACKAGE = ROOT / "f2b_digest"
 def test_sql_stands_in_the_store_only() -> None:
     """Beside it in the recorder, which has the INSERT, for fail2ban's own database, and for a fleet's centre.
 
-    And where fail2ban's log is counted, in a temporary database of its own.
+    And where fail2ban's log is counted, in its own temporary database.
     """
     statement = re.compile(r"\b(SELECT\s|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w)|\.execute\w*\(")
     found = {
@@ -148,7 +148,7 @@ def test_a_column_of_events_is_listed_in_three_files() -> None:
 
 
 def test_no_event_is_read_by_number() -> None:
-    """A column that is put in between must not move what others read; rows of a channel are no events."""
+    """A column that is put in between must not move what others read; rows of a channel are not events."""
     by_number = re.compile(r"\b(row|event|ban)\[\d")
     found = [
         path.name

@@ -187,7 +187,7 @@ def test_hostile_text_adds_nothing_to_any_section(text: str) -> None:
 
 
 def urgent_half(digest: Digest) -> Digest:
-    """Return the digest without its first facts, so that the last of what needs somebody are shown."""
+    """Return the digest without its first facts, so that the last of what needs attention are shown."""
     return replace(digest, facts=digest.facts[6:])
 
 
@@ -243,7 +243,7 @@ def test_an_address_can_be_copied_from_the_page(ip: str) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """Give a folder for the admin's own templates."""
+    """Provide a folder for the admin's own templates."""
     (tmp_path / "email").mkdir()
     return tmp_path
 

@@ -34,7 +34,7 @@ PEAK = 200
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """Give a folder for the admin's own templates."""
+    """Provide a folder for the admin's own templates."""
     (tmp_path / "own/email").mkdir(parents=True)
     return tmp_path / "own"
 
@@ -135,7 +135,7 @@ def test_all_templates_together_have_a_limit(own: Path) -> None:
 def test_a_send_with_such_a_template_seals_and_delivers(
     f2b_digest: Command, config: Path, path: Path, tmp_path: Path, content: bytes | None
 ) -> None:
-    """As cron runs it: the ban is told, once, and the line names the file."""
+    """As cron runs it: the ban is reported, once, and the line names the file."""
     fill(path, [event()])
     body = tmp_path / "own" / BODY
     body.parent.mkdir(parents=True)
@@ -247,7 +247,7 @@ def test_a_template_cannot_take_a_machine_s_memory(own: Path, source: str) -> No
 
 
 def test_no_rendering_takes_more_than_its_share_of_memory(own: Path) -> None:
-    """Measured from a process of its own: the peak of all that was rendered, before and after the limit.
+    """Measured from its own process: the peak of all that was rendered, before and after the limit.
 
     Its own peak is the kernel's VmHWM: RUSAGE_SELF keeps the peak of the process that started it, here all of pytest.
     """

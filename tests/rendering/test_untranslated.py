@@ -38,7 +38,7 @@ RAISED = ("DeliveryError", "_Result", "Overdue", "_InDoubt", "Stopped", "Overdue
 
 
 def veiled(text: str) -> str:
-    """Return a sentence without a letter of its own: what stays readable is a value or was never translated."""
+    """Return a sentence without its own letter: what stays readable is a value or was never translated."""
     parts = PLACEHOLDER.split(text)
     return "".join(f"%({part})s" if number % 2 else re.sub(r"[^\W\d_]", "ж", part) for number, part in enumerate(parts))
 

@@ -123,7 +123,7 @@ def test_an_urgent_report_tells_an_unban_if_it_is_to(
 
 @pytest.fixture(scope="module")
 def ntfy() -> Iterator[NtfyServer]:
-    """Give a real ntfy server."""
+    """Provide a real ntfy server."""
     with NtfyServer("new") as server:
         yield server
 

@@ -140,7 +140,7 @@ def place(ip: str) -> Place | None:
 
 @pytest.fixture(scope="module", params=range(16))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
-    """Give one case after the other, of few rows so that some are left out."""
+    """Provide one case after the other, of few rows so that some are left out."""
     yield make(tmp_path_factory.mktemp("numbers"), request.param)
 
 

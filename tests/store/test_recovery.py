@@ -40,7 +40,7 @@ DAMAGES = {"events": break_events, "index": break_index, "header": break_header,
 
 @pytest.fixture
 def full(path: Path, config: Path, f2b_digest: Command) -> Path:
-    """Give a store whose bans are all reported, and that nobody has open."""
+    """Provide a store whose bans are all reported, and that nobody has open."""
     line = "Failed password for root from 192.0.2.1 port 22 ssh2"
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches=line) for n in range(BANS)])
     assert f2b_digest("--config", config, "send").status == 0
@@ -177,7 +177,7 @@ def test_recover_brings_back_what_can_be_read(
     assert full.stat().st_mode & 0o777 == 0o640
     assert (full.parent / "bans.sqlite3.damaged-1/bans.sqlite3").exists()
     assert not Path(f"{full}.damaged").exists()
-    marks = 0 if damage is truncate else 1  # where the mark is lost, all is told again
+    marks = 0 if damage is truncate else 1  # where the mark is lost, all is reported again
     assert len(query(full, "SELECT id FROM digest")) == marks
     shutil.rmtree(config.parent / "out")
     ended = f2b_digest("--config", config, "send")

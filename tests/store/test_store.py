@@ -216,7 +216,7 @@ def test_one_sender_has_a_delivery_until_its_next_attempt(path: Path) -> None:
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """Give a folder that everybody may enter; pytest's own are closed."""
+    """Provide a folder that everybody may enter; pytest's own are closed."""
     if os.geteuid():
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""The certificates that the scripted servers show. No test stands here."""
+"""The certificates that the scripted servers show. No tests here."""
 
 import datetime as dt
 import ssl

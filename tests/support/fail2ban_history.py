@@ -1,6 +1,6 @@
 """What a real fail2ban leaves behind: the database and the log of a server that banned by sshd's own filter.
 
-No test stands here. A history takes some seconds to make, so that each version's is made once.
+No tests here. A history takes some seconds to make, so that each version's is made once.
 """
 
 import atexit

@@ -1,6 +1,6 @@
-"""A real fail2ban-server for the tests: unprivileged, in the foreground, with a configuration and a folder of its own.
+"""A real fail2ban-server for the tests: unprivileged, in the foreground, with a configuration and its own folder.
 
-No test stands here, and nothing of /etc/fail2ban is read.
+No tests here; /etc/fail2ban is not read.
 """
 
 import os
@@ -66,7 +66,7 @@ JAIL_DEFAULTS = {
 
 
 class Fail2ban:
-    """One fail2ban-server; `with` ends it and takes its folder away.
+    """One fail2ban-server; `with` stops it and removes its folder.
 
     Jails are added with `jail` before `start`; each reads its own log, written with `log`.
     """
@@ -207,7 +207,7 @@ class Fail2ban:
             time.sleep(0.02)
 
     def report(self) -> str:
-        """Return what the server wrote, for people."""
+        """Return what the server wrote, for failure messages."""
         output = self.folder / "output"
         return self.messages() + (output.read_text(errors="replace") if output.exists() else "")
 
@@ -224,7 +224,7 @@ class Fail2ban:
     # ---- what a jail reads, and what was recorded
 
     def log(self, jail: str, *lines: str | bytes, ago: int = 0) -> int:
-        """Write lines to a jail's log, each with the second before it that is so many seconds ago; return that."""
+        """Write lines to a jail's log, each with the second before it that is this many seconds ago; return that."""
         second = int(time.time()) - ago
         raw = [line.encode() if isinstance(line, str) else line for line in lines]
         self.append_log(jail, *(b"%d %s" % (second, line) for line in raw))
@@ -296,7 +296,7 @@ def as_the_server() -> Iterator[None]:
 
 
 def _give(folder: Path) -> None:
-    """Give a folder with all that is in it to nobody, where the tests run as root."""
+    """Make nobody the owner of a folder and its content, where the tests run as root."""
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         for path in (folder, *folder.rglob("*")):

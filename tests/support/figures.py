@@ -1,4 +1,4 @@
-"""What tests measured, printed at the end of the run, also of a run with several processes. No test stands here."""
+"""What tests measured, printed at the end of the run, also of a run with several processes. No tests here."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Keep = Callable[..., None]
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Keep:
-    """Give the function that attaches figures to a test's report: in a run with workers, reports are what arrives."""
+    """Provide the function that attaches figures to a test's report, which is all that workers send back."""
 
     def keep(title: str, line: str = "", counts: Mapping[str, int] | None = None) -> None:
         request.node.user_properties.append((PROPERTY, [title, line, dict(counts or {})]))

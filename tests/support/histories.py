@@ -103,7 +103,7 @@ class Issue:
 
 @dataclass
 class Replay:
-    """A host that lives through a history, in a folder of its own, with a daily and a weekly report."""
+    """A host that lives through a history, in its own folder, with a daily and a weekly report."""
 
     history: History
     folder: Path

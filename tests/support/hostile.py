@@ -26,7 +26,7 @@ HOSTILE = {
 class Page(HTMLParser):
     """A page's elements with their attributes, and its text outside of <title> and <style>.
 
-    <wbr>, which parts a name so that no mail program links it, is no element here: only `parted` tells of it.
+    <wbr>, which parts a name so that no mail program links it, is not an element here: only `parted` tells of it.
     """
 
     def __init__(self, html: str) -> None:

@@ -1,7 +1,7 @@
 """A machine for the tests of `setup`: this one, with /etc, /run and fail2ban's folders of its own and no network.
 
 It is a namespace of the kernel's, entered for each command: what is changed there is below `folder`, and this machine's
-own files and servers are never touched. No test stands here.
+own files and servers are never touched. No tests here.
 """
 
 import os
@@ -39,7 +39,7 @@ action = dummy[actname=first]
 
 
 class Machine:
-    """A machine with a fail2ban of some version and two jails, which bans nobody; `with` takes it away."""
+    """A machine with a fail2ban of some version and two jails, which bans nobody; `with` removes it."""
 
     def __init__(self, version: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="f2b-digest-machine-"))

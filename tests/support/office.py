@@ -27,7 +27,7 @@ TEMPLATE = """{# Every address: jails. #}
 
 
 class Recording(Channel):
-    """A way out that keeps what was tried and what arrived, and fails as it is told to.
+    """A channel that keeps what was tried and what arrived, and fails as it is told to.
 
     It keeps them in memory that processes share, because each attempt is one of its own.
     """

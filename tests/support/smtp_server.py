@@ -1,6 +1,6 @@
 """A mail server for the tests: aiosmtpd on loopback, with TLS, a login, and refusals on request.
 
-No test stands here. What it accepted stands in `received`, what clients said in `wire`.
+No tests here. What it accepted is in `received`, what clients said in `wire`.
 """
 
 import asyncio

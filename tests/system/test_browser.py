@@ -62,7 +62,7 @@ onload = async () => {
 
 
 def all_said() -> Digest:
-    """Return a digest with all that needs somebody, and with names that leave no room to break a line."""
+    """Return a digest with all that needs attention, and with names that leave no room to break a line."""
     jails = tuple(replace(jail, name=jail.name * 9) for jail in samples.telling().jails)
     return replace(samples.telling(), facts=samples.every_fact(), advice=samples.every_advice(), jails=jails)
 

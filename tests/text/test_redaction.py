@@ -132,7 +132,7 @@ def test_what_looks_like_a_token_is_masked_wherever_it_stands(token: str) -> Non
 
 
 def test_a_name_that_nobody_is_known_to_have_tried_is_masked() -> None:
-    """A filter tells the names; what is no name of theirs may be anything."""
+    """A filter tells the names; what is not a name of theirs may be anything."""
     assert sample("Invalid user hunter2 from 203.0.113.5", "root") == "Invalid user […] from 203.0.113.5"
     assert sample("RCPT to=<victim@example.org> from=<x@example.net>") == "RCPT to=<[…]> from=<[…]>"
 
@@ -160,7 +160,7 @@ def test_an_address_of_ones_own_is_masked(own: str) -> None:
 
 @pytest.mark.slow
 def test_a_megabyte_is_masked_at_once() -> None:
-    """An attacker chooses what stands in a log line, and as which user."""
+    """An attacker chooses what is in a log line, and as which user."""
     started = time.monotonic()
     for text in ("a" * 10**6, "a@" * 500_000, "1.1." * 250_000, "::" * 500_000, "user=" * 200_000, "a.b " * 250_000,
                  '"' * 10**6, "for from " * 100_000, "?" * 10**6, 'user "' * 100_000, "key=\\" * 200_000):  # fmt: skip

@@ -1,4 +1,4 @@
-"""The product between hooks: a store, channels and senders that a test can interrupt at any point. No test stands here.
+"""The product between hooks: a store, channels and senders that a test can interrupt at any point. No tests here.
 
 Whatever is delivered, claimed or sealed is compared at once with the model.
 """
@@ -230,7 +230,7 @@ class Simulation:
         self.database.close()
 
     def query(self, sql: str, *values: object) -> list[Any]:
-        """Return the rows of a query, as somebody else sees them."""
+        """Return the rows of a query, from another connection."""
         return self.database.execute(sql, values).fetchall()
 
     @property
@@ -294,7 +294,7 @@ class Simulation:
     # ---- recording
 
     def record(self, events: Iterable[Event]) -> None:
-        """Record events as a door does."""
+        """Record events as the action does."""
         with closing(recorder.connect(str(self.path))) as connection:
             for one in events:
                 connection.execute(recorder.INSERT, row(one))

@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(keep=st.sampled_from((0.0, 1.0, 30.0)), plan=plans("prune", *spooling))
     def prune(self, keep: float, plan: Plan | None) -> None:
-        """Drop what is older than so many days."""
+        """Drop what is older than this many days."""
         self.simulation.prune(keep * DAY, without(plan, "second_send"))
 
     # ---- time and surroundings

@@ -158,7 +158,7 @@ def test_child_of_a_dead_parent_dies(tmp_path: Path) -> None:
 
 
 def test_no_descriptors_left() -> None:
-    """Where no pipe can be made, that is its own error."""
+    """Failing to create a pipe has its own error."""
     program = (
         "import os, resource; from f2b_digest import isolation\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\n"

@@ -193,7 +193,7 @@ def test_a_growing_ban_time_ends_with_its_final_value(server: Fail2ban) -> None:
         return [(event["bantime"], event["bancount"]) for event in events][-1:]
 
     server.wait_until(lambda: newest() == [(10, 2)], "the final ban time")
-    # The observer's thread may tell the prolongation before the jail's thread has told the ban.
+    # The observer's thread may report the prolongation before the jail's thread has reported the ban.
     server.wait_until(lambda: len(server.events("ban", jail="web")) == 1, "the ban itself, once")
     assert server.known_bans("web") == newest()
 

@@ -123,7 +123,7 @@ def test_sentences_of_templates_are_found(tmp_path: Path) -> None:
 def test_the_tool_keeps_translations_and_drops_what_nobody_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whoever changes a sentence loses no other one; the head stays as the translator wrote it."""
+    """Changing a sentence keeps the others, and the header as the translator wrote it."""
     monkeypatch.setattr(i18n, "FOLDER", tmp_path)
     (tmp_path / "fr").mkdir()
     head = '# By Zoé.\nmsgid ""\nmsgstr ""\n"Language: fr\\n"\n"Plural-Forms: nplurals=2; plural=(n > 1);\\n"\n'

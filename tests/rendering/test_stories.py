@@ -1,4 +1,4 @@
-"""Seventeen stories as their mail tells them: read by eye before they were committed, and short enough.
+"""Seventeen stories as mails, reviewed by eye before they were committed, and short enough.
 
 `python -m tests.tools.golden` writes tests/golden/stories anew; tests/system/test_browser.py measures the pages.
 """

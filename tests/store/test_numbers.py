@@ -165,7 +165,7 @@ def test_the_totals(case: Case) -> None:
 
 
 def test_the_jails_and_what_is_left_out(case: Case) -> None:
-    """Each jail's sums, in the order of their bans; the sums of what is beyond the limits."""
+    """Each jail's totals, most bans first, and the totals beyond the limits."""
     jails = case.all(f"SELECT jail, {SUMS} FROM ban GROUP BY jail ORDER BY 2 DESC, jail LIMIT :jails", **MOST)
     seen = [(jail.name, jail.bans, jail.addresses, jail.failures, jail.uncounted) for jail in case.digest.jails]
     assert seen == jails

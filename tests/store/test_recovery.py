@@ -1,4 +1,4 @@
-"""A damaged store is left alone, what it holds comes back by `recover`, and an upgrade is whole or not."""
+"""A damaged store is left alone, `recover` restores its content, and upgrades are atomic."""
 
 import errno
 import json
@@ -60,7 +60,7 @@ def digests(config: Path) -> str:
 def test_a_damaged_store_is_set_aside_and_never_written_to_again(
     f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None]
 ) -> None:
-    """One line and status 1 from whoever wants to write, bans go to the spool, and status tells why and what to do."""
+    """Writers print one line and exit with 1, bans go to the spool, and status says why and what to do."""
     damage(full)
     before = fingerprint(full)
     for command in ("send", "send", "retry", "prune"):
@@ -106,7 +106,7 @@ def test_damage_that_is_met_on_the_way_sets_the_store_aside(f2b_digest: Command,
 
 
 def test_a_store_that_cannot_be_marked_is_one_line(f2b_digest: Command, config: Path, full: Path) -> None:
-    """A link that somebody laid where the mark goes is not followed, and no traceback tells of it."""
+    """A symlink in place of the marker is not followed, without a traceback."""
     break_events(full)
     Path(f"{full}.damaged").symlink_to(config.parent / "victim")
     ended = f2b_digest("--config", config, "send")
@@ -164,7 +164,7 @@ def recover(f2b_digest: Command, path: Path) -> str:
 def test_recover_brings_back_what_can_be_read(
     f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None], lost: int
 ) -> None:
-    """Events, marks and archive; the next send takes the spool in, and tells nothing twice."""
+    """Events, marks and archive; the next send imports the spool, and reports nothing twice."""
     damage(full)
     assert f2b_digest("--config", config, "send").status == 1
     f2b_digest("--config", config, *RECORD)
@@ -265,7 +265,7 @@ def test_a_recovery_that_is_interrupted_can_be_run_again(
 
 
 def test_a_mark_that_is_no_file_does_not_stop_a_recovery(f2b_digest: Command, config: Path, full: Path) -> None:
-    """A pipe with the mark's name holds no reason, and goes."""
+    """A FIFO with the marker's name has no reason, and is removed."""
     break_events(full)
     os.mkfifo(f"{full}.damaged")
     recover(f2b_digest, full)
@@ -407,7 +407,7 @@ def test_an_upgrade_that_is_interrupted_goes_on_where_it_was(
 
 
 def test_an_upgraded_store_delivers_what_was_pending(f2b_digest: Command, config: Path, path: Path) -> None:
-    """The first send makes it a store of this version, sends the old bytes, and goes on from the old mark."""
+    """The first send upgrades it, sends the stored bytes, and continues from the old mark."""
     make_version_3(path)
     assert f2b_digest("--config", config, "send").status == 0
     assert query(path, "PRAGMA user_version") == [(recorder.SCHEMA_VERSION,)]

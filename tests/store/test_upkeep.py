@@ -69,7 +69,7 @@ def test_a_large_store_with_a_wrong_length_is_found_at_once(
 def test_a_pending_ban_that_the_index_lacks_is_found_before_it_is_sealed(
     f2b_digest: Command, config: Path, large: Path
 ) -> None:
-    """What is reported next is compared with the index at each send, whatever the week says."""
+    """Each send compares the pending events with the index, however recent the weekly check."""
     fill(large, [event(ip="203.0.113.1"), event(ip="203.0.113.2")])
     with Store(large, read_only=False) as store:
         store.verify_pending()
@@ -194,7 +194,7 @@ def test_a_retry_with_nothing_due_loads_nothing(path: Path, config: Path, f2b_di
 
 
 def test_what_is_due_is_no_idle_store(path: Path, config: Path, f2b_digest: Command) -> None:
-    """Whatever is pending, deferred, older or strange is for the whole program."""
+    """Anything pending, deferred, older or unexpected is left to the full program."""
     assert idle.is_idle(path, NOON)
     fill(path, [event()])
     assert not idle.is_idle(path, NOON), "no archive yet"

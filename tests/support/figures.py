@@ -1,4 +1,4 @@
-"""What tests measured, printed at the end of the run, also of a run with several processes. No tests here."""
+"""Figures measured by tests, printed at the end of the run, also with several processes. No tests here."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import pytest
 PROPERTY = "figures"
 Figure = tuple[str, str, dict[str, int]]
 Keep = Callable[..., None]
-"""Called with a title and a line, or with a title and numbers by name, which are added up over all tests."""
+"""Called with a title and a line, or with a title and counts by name, which are summed over all tests."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Texts that an attacker may choose, and a reader of HTML that shows whether one became more than text."""
+"""Texts that an attacker may choose, and an HTML parser that shows whether one became more than text."""
 
 from html.parser import HTMLParser
 
@@ -55,7 +55,7 @@ class Page(HTMLParser):
             pass
 
     def handle_comment(self, data: str) -> None:
-        """Keep a comment: there should be none."""
+        """Record a comment: there should be none."""
         self.shape.append(f"comment {data}")
 
     def handle_data(self, data: str) -> None:

@@ -71,7 +71,7 @@ class Machine:
             missing("a machine", f"run as root, who may mount: {done.stderr}")
 
     def _open_python(self) -> None:
-        """Let every user run this Python, wherever it stands (root's own folder is closed to others)."""
+        """Let every user run this Python, wherever it is installed (root's home is closed to others)."""
         needed = dict.fromkeys([Path(sys.base_prefix), Path(sys.prefix), ROOT])
         for number, path in enumerate(needed):
             closed = next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001), None)

@@ -64,7 +64,7 @@ class NtfyServer:
         self._cleaning.close()
 
     def poll(self, topic: str) -> list[dict[str, Any]]:
-        """Return the messages of a topic as a phone gets them, oldest first."""
+        """Return a topic's messages, as a phone receives them, oldest first."""
         request = urllib.request.Request(
             f"{self.url}/{topic}/json?poll=1&since=all", headers={"Authorization": f"Bearer {self.token}"}
         )
@@ -134,7 +134,7 @@ class NtfyServer:
             process.wait()
             raise
 
-    # ---- users, where they cannot be in the configuration
+    # ---- users, for versions without users in the configuration
 
     def _admit(self) -> None:
         for name, permission in ((USER, "read-write"), (READER, "read-only")):

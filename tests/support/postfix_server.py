@@ -1,4 +1,4 @@
-"""A real Postfix for the tests: with a configuration and its own queue, and one relay on loopback to send to.
+"""A real Postfix for the tests, with its own configuration and queue, and a relay on loopback.
 
 No tests here, and neither /etc/postfix nor the system's queue is read. Postfix starts for root only.
 """

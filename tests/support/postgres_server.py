@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests, with TLS, in its own folder; and what each test asks of it.
+"""A real PostgreSQL for the tests, with TLS, in its own folder.
 
 No tests here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It
 is the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries.
@@ -62,7 +62,7 @@ def programs() -> Path:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,6 +1,6 @@
 """A mail server for the tests: aiosmtpd on loopback, with TLS, a login, and refusals on request.
 
-No tests here. What it accepted is in `received`, what clients said in `wire`.
+No tests here. `received` has the accepted mails, `wire` the clients' lines.
 """
 
 import asyncio

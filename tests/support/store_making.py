@@ -1,4 +1,4 @@
-"""Stores for the tests, made as fail2ban makes them: by the recorder. No tests here."""
+"""Makes stores for the tests with the recorder, as fail2ban does. No tests here."""
 
 import shutil
 import sqlite3

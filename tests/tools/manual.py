@@ -1,4 +1,4 @@
-"""The manual page, f2b_digest/man/f2b-digest.1: made of what the commands say of themselves.
+"""The manual page, f2b_digest/man/f2b-digest.1, made from the commands' help.
 
 `python -m tests.tools.manual` writes it anew; a test holds it true.
 """

@@ -42,7 +42,7 @@ def sample_digest() -> Digest:
 
 
 def sample_text() -> str:
-    """Return the beginning of a digest in which there is something to tell, as its mail has it."""
+    """Return the start of a digest with findings, as in its mail."""
     text, _ = show(samples.telling(), "text", Renderer(resources.folder("templates")))
     return text.partition("\n\nWhen")[0].rstrip("\n")
 
@@ -58,7 +58,7 @@ def helps() -> str:
 
 
 def commands() -> Iterator[list[str]]:
-    """Yield the words of each command, those of a group after the group."""
+    """Yield the words of each command; subcommands follow their group."""
     for name in COMMANDS:
         yield [name]
         command = cli.get_command(click.Context(cli), name)

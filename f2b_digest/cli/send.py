@@ -34,8 +34,9 @@ from f2b_digest.store import (
 
 TRY_AGAIN = 75
 FAILED = 1
+# `send weekly` must not be skipped because cron starts it together with `send daily`.
 PATIENCE = 15 * 60
-"""Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
+"""Seconds that a send waits for another to end."""
 
 
 LONGEST_SILENCE = 30 * 86400.0

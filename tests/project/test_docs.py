@@ -176,7 +176,7 @@ def test_the_sample_digest_says_what_is_worth_telling() -> None:
 def test_the_files_that_contributors_are_sent_to_are_there() -> None:
     """Each path in CONTRIBUTING.md exists, with a real kind and language filled in."""
     paths = set(re.findall(r"`([\w./-]+/[\w./-]*|[\w-]+\.(?:md|yml))(?: --[^`]*)?`", CONTRIBUTING))
-    known = {path.replace("KIND.py", "ntfy.py").replace("KIND", "ntfy").replace("/de/", "/fr/") for path in paths}
+    known = {path.replace("KIND.py", "ntfy.py").replace("KIND", "ntfy").replace("/it/", "/fr/") for path in paths}
     missing = {path for path in known - {".venv/bin/pytest", ".venv/bin/nox"} if not (ROOT / path).exists()}
     assert missing == set()
     assert len(known) > 25

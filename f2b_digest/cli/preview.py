@@ -25,7 +25,7 @@ from f2b_digest.model.document import schema
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import HOW_TO_RECOVER, Source, Store, damage
+from f2b_digest.store import HOW_TO_RECOVER, Outbox, Source, Store, damage
 
 NO_ID = "0" * 32
 """Placeholder of the same length as the id that a digest gets when it is sealed."""
@@ -121,6 +121,13 @@ class _Asked(NamedTuple):
     def is_past(self) -> bool:
         return self.since is not None or self.until is not None
 
+    @property
+    def oldest(self) -> float:
+        if self.since is None:
+            return self.now
+        zone = composition.zone_of(self.configuration, self.report)
+        return 0.0 if self.since == "all" else times.moment_of(self.since, self.now, zone)
+
 
 class _Bans(NamedTuple):
     """The bans to show, in a store that is open, and what a digest is composed of beside them."""
@@ -153,14 +160,14 @@ def _from_files(stack: contextlib.ExitStack, program: Program, asked: _Asked, fi
 
 
 def _from_store(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> _Bans:
-    """Open this host's store, or what a fleet's centre has of the report, as long as the stack lives."""
+    """Open the report's store, as long as the stack lives."""
     path, context = _place(stack, program, asked)
     store = stack.enter_context(Store(path, read_only=True))
     if asked.is_past:
         selection, end = _past(asked, asked.now, None), asked.now
     else:
         selection, end = _open(asked.configuration, store, asked.report, asked.now)
-    host_context, known = context(), None
+    host_context, known = context(selection.first_id), None
     if selection.since is None and selection.until is None:  # it may be what the next `send` takes
         known, host_context = compared(program, asked.configuration, store, host_context, reconcile.foresee)
         _tell_missing(known, asked.configuration.reports[asked.report].jails)
@@ -206,16 +213,22 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     return name, () if source is None else (source, *map(Path, words))
 
 
-def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tuple[Path, Callable[[], HostContext]]:
-    """Return the store to read, and the host context; for a fleet a scratch store, which lives as long as the stack."""
+def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tuple[Path, Callable[[int], HostContext]]:
+    """Return the store to read, and the host context of the bans from an id on.
+
+    For a fleet, and for a report of some hosts, the store is a scratch copy that lives as long as the stack.
+    """
     configuration, name = asked.configuration, asked.report
-    if not program.is_centre(configuration.store):
-        return program.begin(configuration, looks=True), lambda: program.host_context(configuration)
-    fleet = stack.enter_context(centre.opened(program, configuration))
-    report, zone = configuration.reports[name], composition.zone_of(configuration, name)
-    oldest = asked.now if asked.since is None else times.moment_of(asked.since, asked.now, zone)
-    store = stack.enter_context(fleet.about(name, report.hosts, report.every, oldest))
-    return store.path, lambda: replace(centre.host_context(configuration), judged=store.judged())
+    outbox: Outbox
+    if program.is_centre(configuration.store):
+        outbox = stack.enter_context(centre.opened(program, configuration))
+        known = centre.host_context
+    else:
+        path = program.begin(configuration, looks=True)
+        outbox, known = stack.enter_context(Store(path, read_only=True)), program.host_context
+    report = configuration.reports[name]
+    store = stack.enter_context(outbox.about(name, report.hosts, report.every, asked.oldest))
+    return store.path, lambda first_id: replace(known(configuration), judged=store.judged(first_id))
 
 
 def _tell_of_store(path: Path) -> None:

@@ -28,7 +28,13 @@ class Program:
 
     # A plain class: importing dataclasses would be a fifth of `record`'s start-up.
     def __init__(
-        self, config: Path | None, store: str | None, *, clock: Callable[[], float], verbose: bool, asks_host: bool
+        self,
+        config: Path | None,
+        store: str | None,
+        *,
+        clock: Callable[[], float],
+        verbose: bool = False,
+        asks_host: bool = True,
     ) -> None:
         """Take the options; `clock` returns UTC epoch seconds, and with `asks_host` commands may query this machine."""
         self.config = config

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import click
 
-from f2b_digest.cli import complain, language, times, zone_of
+from f2b_digest.cli import language, times
+from f2b_digest.cli.program import complain, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Outbox, Sealed

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import SAMPLES, Program, cli, say, scratch
+from f2b_digest.cli import SAMPLES, cli, scratch
 from f2b_digest.cli.environment import local_language
+from f2b_digest.cli.program import Program, say
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.model.event import Event
 

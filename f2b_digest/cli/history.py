@@ -7,13 +7,14 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest.cli import Program, completion, report_named, zone_of
+from f2b_digest.cli import completion
 from f2b_digest.cli.centre import archive
 from f2b_digest.cli.language import gettext as _
 from f2b_digest.cli.language import moment, ngettext, status, told
+from f2b_digest.cli.program import Program, report_named, zone_of
 from f2b_digest.config import Configuration
-from f2b_digest.rendering.renderer import visible
 from f2b_digest.store import Delivery, Sealed
+from f2b_digest.text.visible import visible
 
 MARK = "!"
 

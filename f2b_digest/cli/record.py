@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from f2b_digest import privileges, recorder
-from f2b_digest.cli import Program, complain, language
+from f2b_digest.cli import language
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, centre, complain, complain_as_is, completion, console, report_named
+from f2b_digest.cli import centre, completion, console
 from f2b_digest.cli.language import gettext as _
 from f2b_digest.cli.language import status, told
+from f2b_digest.cli.program import Program, complain, complain_as_is, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -38,8 +39,9 @@ from f2b_digest.store import (
 
 TRY_AGAIN = 75
 FAILED = 1
+# `send weekly` must not be skipped because cron starts it together with `send daily`.
 PATIENCE = 15 * 60
-"""Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
+"""Seconds that a send waits for another to end."""
 
 
 DAY = 86400.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import psycopg
 
-from f2b_digest.cli import say
 from f2b_digest.cli.fleet.hosts import DEFAULT, Joining
+from f2b_digest.cli.program import say
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import enrolment, schema
 from f2b_digest.fleet.connection import connect, is_local, parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from f2b_digest import installation, recorder
 from f2b_digest.checks import schedule
-from f2b_digest.cli import complain, say
+from f2b_digest.cli.program import complain, say
 from f2b_digest.cli.setup.job import UNITS, Job, has
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails

@@ -66,7 +66,7 @@ SENTENCES = (
     N_("Sending"),
     N_("Importing"),
     N_("Examining"),
-    N_("an AS number needs an address database on this host: see the key geoip"),
+    N_("an AS number needs an address database on this host: see the key geography"),
     N_("registries are asked about addresses and networks only"),
     N_("showing the last day of the input, from %(day)s; use --since all for everything"),
     N_("showing the last week of the input, from %(day)s; use --since all for everything"),

@@ -207,7 +207,7 @@ def test_a_quiet_send_loads_no_other_channel_and_no_other_command(path: Path, co
         f"try: main()\nexcept SystemExit: pass\n{afterwards}\n"
         f"sys.stderr.write(' '.join(name for name in {sorted(SPARED)} if name in sys.modules))"
     )
-    command = [sys.executable, "-c", code, "--config", config, "send"]
+    command = [sys.executable, "-c", code, "--config", str(config), "send"]
     done = subprocess.run(command, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 

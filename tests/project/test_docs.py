@@ -15,7 +15,11 @@ from f2b_digest.cli import COMMANDS, reference
 from f2b_digest.config import load
 from noxfile import GENERATED
 from tests import ROOT
+from tests.support import parts
+from tests.support.browser import Browser
+from tests.support.stories import STORIES
 from tests.tools import readme
+from tests.tools.site import KINDS as PICTURES
 
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
@@ -53,26 +57,61 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def built(site: Path) -> list[Path]:
+    """Return the site's pages, without the digests that it shows."""
+    return [path for path in sorted(site.rglob("*.html")) if path.name != "404.html" and path.parent.name != "pictures"]
+
+
 @pytest.mark.slow
 def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
     """To a page that there is, and to a heading that it has; links to elsewhere are not followed."""
-    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    pages = {path: Page(path) for path in built(site)}
     assert len(pages) == len(PAGES) - 1
     for path, page in pages.items():
-        for link in filter(None, page.links):
-            parts = urlsplit(link)
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not parts.scheme:
+        for link in filter(None, [*page.links, *page.fetched]):
+            place = urlsplit(link)
+            target = (path.parent / unquote(place.path)).resolve() if place.path else path
+            if not place.scheme:
                 assert target.exists(), f"{path}: {link}"
-                assert not parts.fragment or parts.fragment in pages[target].anchors, f"{path}: {link}"
+                assert target not in pages or not place.fragment or place.fragment in pages[target].anchors, (
+                    f"{path}: {link}"
+                )
 
 
 @pytest.mark.slow
 def test_the_site_fetches_nothing_from_elsewhere(site: Path) -> None:
     """It can be read from a disk, and behind a firewall."""
-    for path in site.rglob("*.html"):
-        if path.name != "404.html":
-            assert [file for file in Page(path).fetched if urlsplit(file).netloc] == []
+    for path in built(site):
+        assert [file for file in Page(path).fetched if urlsplit(file).netloc] == []
+
+
+@pytest.mark.slow
+def test_the_site_can_be_read_on_a_phone(site: Path) -> None:
+    """No page is wider than a screen of 360 pixels: tables and code scroll by themselves."""
+    beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    with Browser(parts.program("chromium", "apt-get install chromium")) as browser:
+        for path in built(site):
+            browser.open(path, 360)
+            assert browser.value(beyond) == 0, path.relative_to(site)
+
+
+@pytest.mark.slow
+def test_every_story_is_shown_with_its_pictures(site: Path) -> None:
+    """In light and dark, as mail and on a phone; whole: a phone's picture is as high as its page."""
+    parts.program("chromium", "apt-get install chromium")
+    page = Page(site / "digests.html")
+    shown = {urlsplit(image).path for image in page.fetched if image.startswith("pictures/")}
+    assert shown == {f"pictures/{story}{end}.webp" for story in STORIES for end in PICTURES}
+    sizes = [size(site / f"pictures/busy{end}.webp") for end in ("", "-phone")]
+    assert [width for width, _ in sizes] == [640, 360]
+    assert sizes[1][1] > sizes[0][1]
+
+
+def size(picture: Path) -> tuple[int, int]:
+    """Return the width and height of a WebP picture, of the extended kind that Chromium makes."""
+    head = picture.read_bytes()[:30]
+    assert head[12:16] == b"VP8X"
+    return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
 
 
 @pytest.mark.slow

@@ -243,3 +243,12 @@ def test_the_list_of_rooms_is_that_of_the_package() -> None:
     assert sorted(rooms) == sorted(present)
     drawing = ARCHITECTURE.partition("## Layers")[2].partition("## Rooms")[0]
     assert [room for room in rooms if room not in ("__main__", "man") and room not in drawing] == []
+
+
+def test_ten_questions_are_answered_by_the_file_that_one_opens_first() -> None:
+    """Each function stands in its file."""
+    section = ARCHITECTURE.partition("## Ten questions")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+\? \| `(.+?)` \| `(\w+)`.* \|$", section, re.MULTILINE)
+    assert len(rows) == 10
+    for file, function in rows:
+        assert re.search(rf"^ *def {function}\(", (ROOT / file).read_text(), re.MULTILINE), (file, function)

@@ -1,7 +1,8 @@
 """What MkDocs adds to the pages in docs/: pictures of digests, made of the golden pages that the tests hold true.
 
 mkdocs.yml names this file as a hook. `<!-- digest: busy -->` in a page becomes the pictures, the subject, the text and
-the notification of that story. Without Chromium, the pictures are left out.
+the notification of that story. Without Chromium, the pictures are left out. `<!-- recording -->` becomes the
+recording of a terminal.
 """
 
 import html
@@ -18,9 +19,11 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 from tests.support.browser import Browser  # noqa: E402 - MkDocs runs this file as it is
+from tests.tools import terminal  # noqa: E402
 
 log = logging.getLogger("mkdocs.hooks.digests")
 STORIES = ROOT / "tests/golden/stories"
+RECORDING = ROOT / "docs/recording.cast"
 KEPT = ROOT / ".cache/pictures"
 """Pictures stay here, so that `mkdocs serve` does not make them for each change of a page."""
 KINDS = {"": (640, False), "-dark": (640, True), "-phone": (360, False), "-phone-dark": (360, True)}
@@ -33,13 +36,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = sorted(STORIES.glob("*.html"))
     for file in (*pages, *_pictures(pages)):
         files.append(File.generated(config, f"pictures/{file.name}", abs_src_path=str(file)))
+    files.append(File.generated(config, "pictures/recording.svg", content=terminal.svg(RECORDING)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replace each mark by its digest."""
     pictured = files.get_file_from_path("pictures/quiet.webp") is not None
+    markdown = markdown.replace("<!-- recording -->", _recording())
     return MARK.sub(lambda found: _shown(found[1], pictured=pictured), markdown)
+
+
+def _recording() -> str:
+    shown = html.escape(terminal.text(RECORDING), quote=False)
+    return (
+        '<p><img alt="A terminal: the text is below" src="pictures/recording.svg"></p>'
+        f'<details class="digest"><summary>As text</summary><pre>{shown}</pre></details>'
+    )
 
 
 def _pictures(pages: list[Path]) -> list[Path]:

@@ -1,6 +1,7 @@
 """README.md, docs/ and CONTRIBUTING.md are true: they show what the program says, and what they name is there."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,10 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import click
 import pytest
 
 from f2b_digest.channels import KINDS
-from f2b_digest.cli import COMMANDS, reference
+from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.config import load
 from noxfile import GENERATED
 from tests import ROOT
@@ -252,3 +254,45 @@ def test_ten_questions_are_answered_by_the_file_that_one_opens_first() -> None:
     assert len(rows) == 10
     for file, function in rows:
         assert re.search(rf"^ *def {function}\(", (ROOT / file).read_text(), re.MULTILINE), (file, function)
+
+
+# ---- commands
+
+
+def commands_shown() -> list[tuple[str, str]]:
+    """Return each command line of our program in the pages, in blocks and within sentences, with its page."""
+    shown = []
+    for path in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        text = re.sub(r"\[\[\[cog.*?\[\[\[end\]\]\]", "", path.read_text(), flags=re.DOTALL)
+        lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]*\bf2b-digest [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        shown += [(str(path.relative_to(ROOT)), line.strip()) for line in lines if re.search(r"\bf2b-digest \S", line)]
+    return shown
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words after our program's name, up to what the shell does with its output."""
+    command = re.split(r"(?:^|[\s/])f2b-digest (?=[a-z-])", line, maxsplit=1)[1]
+    return shlex.split(re.split(r"\s[|>&#\\]|;|  |…", command)[0], comments=True)
+
+
+@pytest.mark.parametrize(("page", "line"), commands_shown())
+def test_a_command_that_is_shown_is_one_that_there_is(page: str, line: str) -> None:
+    """With options that it has; whether its values make sense is not looked at."""
+    if not re.search(r"(?:^|[\s/])f2b-digest (?=[a-z-])", line) or re.search(r"apt|useradd|install -m|systemctl", line):
+        return
+    group: click.Group = cli
+    words = words_of(line)
+    while True:
+        context = click.Context(group)
+        context.allow_interspersed_args = False
+        _, words, _ = group.make_parser(context).parse_args(list(words))
+        if not words:
+            return
+        command = group.get_command(context, words[0])
+        assert command is not None, words
+        words = words[1:]
+        if not isinstance(command, click.Group):
+            command.make_parser(click.Context(command)).parse_args([word.strip("[]") for word in words])
+            return
+        group = command

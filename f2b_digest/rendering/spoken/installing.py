@@ -87,4 +87,5 @@ SENTENCES = (
     N_("a test ban in a scratch jail did not reach %(path)s: see fail2ban's log"),
     N_("%(path)s is damaged: move it away; setup then treats existing files as yours"),
     N_("is not %(path)s, as --store says"),
+    N_("  the %(report)s digest is sent by %(file)s, when crond runs it"),
 )

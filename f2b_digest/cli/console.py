@@ -91,8 +91,8 @@ def working(what: str, share: Callable[[], float | None] = lambda: None) -> Iter
     finally:
         if teller:
             pipe, pid = teller
-            with suppress(BrokenPipeError):  # somebody ended it
-                os.write(pipe, b".")  # closing is not enough: whoever the work forked has it, too
+            with suppress(BrokenPipeError):  # the user quit it
+                os.write(pipe, b".")  # closing is not enough: forked children have it open, too
             os.close(pipe)
             os.waitpid(pid, 0)
 

@@ -45,7 +45,7 @@ PATIENCE = 15 * 60
 
 
 DAY = 86400.0
-"""Seconds without an upload after which a hub's host is told."""
+"""Seconds without an upload after which a hub's host is reported."""
 NAMED = 20
 """Number of silent hosts with their own line."""
 LONGEST_SILENCE = 30 * 86400.0

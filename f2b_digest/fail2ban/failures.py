@@ -43,7 +43,7 @@ class Log:
     files: tuple[Path, ...] = ()
     """The newest first."""
     reason: str = ""
-    """Why there are none, for people."""
+    """Why there are none, as a message."""
 
 
 def hold(told: LogTarget) -> Log:

@@ -144,7 +144,7 @@ def test_a_browser_prints_the_archive(full: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{"append": "x"}, {"folder": "x"}, {"folder": "x", "format": "text"}])
 def test_an_index_needs_pages(settings: dict[str, str]) -> None:
-    """Mails and texts are not looked at in a browser."""
+    """Mails and texts are not for a browser."""
     with pytest.raises(ValueError, match='index needs folder and format = "html"'):
         File.model_validate({"kind": "file", "index": True} | settings)
 

@@ -104,7 +104,7 @@ def test_a_retry_replaces_its_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_half_a_digest(tmp_path: Path) -> None:
-    """Whoever watches the folder finds a whole file under the name, at any time."""
+    """The file of that name is complete at any time."""
     channel = archive(tmp_path)
     digest = message(channel, "192.0.2.1 sshd\n" * 4000)
     seen: set[bytes] = set()
@@ -238,7 +238,7 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, str], 
 
 
 def test_digests_follow_each_other_in_a_file_that_grows(tmp_path: Path) -> None:
-    """Each goes to the end, what stood there stays, and a file that is made is closed to other users."""
+    """Each is appended, existing content stays, and a new file is closed to other users."""
     channel = channel_to(append=str(tmp_path / "log" / "digests.txt"))
     for text in ("first", "second"):
         channel.deliver(message(channel, text))
@@ -279,7 +279,7 @@ def test_a_full_disk_appends_nothing(tiny: Path) -> None:
 
 
 def test_an_append_that_does_not_reach_the_disk_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried again, and must not stand there twice."""
+    """It is tried again, and must not be there twice."""
     channel = channel_to(append=str(tmp_path / "digests"))
 
     def broken(_descriptor: int) -> None:
@@ -338,7 +338,7 @@ def test_a_full_disk_leaves_nothing_in_a_maildir(tiny: Path) -> None:
 
 
 def test_root_delivers_as_the_reader_and_follows_no_link_of_theirs(tmp_path: Path) -> None:
-    """The mail belongs to the Maildir's owner, who cannot turn root's pen elsewhere."""
+    """The mail belongs to the Maildir's owner, who cannot redirect root's writes."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     nobody = pwd.getpwnam("nobody").pw_uid

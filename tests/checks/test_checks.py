@@ -134,7 +134,7 @@ def test_fail2ban_down(check: Check) -> None:
 
 
 def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, config: Path) -> None:
-    """Asked over the socket: the jails with an action of ours are told from the one without, whatever its name."""
+    """Over the socket: jails with our action are distinguished from the one without, whatever its name."""
     config.write_text(
         config.read_text().replace("bans.sqlite3", "x").replace(str(config.parent / "x"), str(server.store))
     )
@@ -151,13 +151,13 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, 
 
 
 def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
-    """What nobody sends is not recorded for anybody."""
+    """Bans in a store that is never sent are as good as lost."""
     found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
     assert f"jail sshd: records to {server.store}, but this configuration reads {path}" in "\n".join(found)
 
 
 def test_a_store_that_cannot_be_read_says_nothing_of_jails(server: Fail2ban, check: Check, path: Path) -> None:
-    """After an upgrade, or a downgrade: what is not known is not told."""
+    """After an upgrade, or a downgrade: nothing unknown is claimed."""
     query(path, "PRAGMA user_version=99")
     ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
     assert "jail forgotten: bans without the f2b-digest action (add f2b-digest.py[" in ended.out
@@ -279,7 +279,7 @@ def test_a_store_that_everybody_reads(check: Check, path: Path) -> None:
 
 
 def test_what_is_undelivered(check: Check, config: Path, f2b_digest: Command, tmp_path: Path) -> None:
-    """A failed delivery is an error until somebody sees to it."""
+    """A failed delivery is an error until it is resolved."""
     add(config, 'kind = "command"\ncommand = ["/bin/false"]')
     f2b_digest("--config", config, "send")
     (line,) = lines(check(), "error")
@@ -363,7 +363,7 @@ def test_a_timer_of_systemd(check: Check, root: Path) -> None:
 
 
 def test_a_timer_of_a_package_counts_once_it_is_enabled(check: Check, root: Path) -> None:
-    """A package brings timers that nobody may want: cron does it here, and no timer is missed."""
+    """A package installs timers that may be unused: cron does it here, and no timer is missed."""
     shutil.copytree(resources.folder("cron"), root / "usr/lib/systemd/system")
     assert lines(check(), "error") == []
     wants = root / "etc/systemd/system/timers.target.wants"
@@ -402,7 +402,7 @@ def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytes
     ],
 )
 def test_no_time_of_a_cron_line_is_read(check: Check, root: Path, times: str, late: list[str]) -> None:
-    """They are the admin's."""
+    """The times are the admin's choice."""
     rewrite(root, "@daily", times)
     assert lines(check(), "error") == late
 
@@ -571,7 +571,7 @@ def test_a_sendmail_that_is_not_there(check: Check, config: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["ntfy", "webhook"])
 def test_an_expired_certificate(check: Check, config: Path, tmp_path: Path, kind: str) -> None:
-    """Named as what it is."""
+    """The error names the reason."""
     certificates = Certificates()
     certificates.authority.cert_pem.write_to_path(tmp_path / "ca.pem")
 
@@ -588,7 +588,7 @@ def test_an_expired_certificate(check: Check, config: Path, tmp_path: Path, kind
 
 
 def test_a_clock_that_the_server_contradicts(check: Check, config: Path) -> None:
-    """What ntfy answers tells the time."""
+    """The Date header of ntfy's response is compared."""
 
     class Hasty(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -672,7 +672,7 @@ def test_json_and_the_test_message(check: Check, config: Path, path: Path, tmp_p
 
 
 def test_a_test_message_speaks_the_configurations_language(check: Check, config: Path, tmp_path: Path) -> None:
-    """As the digests will."""
+    """As the digests do."""
     config.write_text('language = "fr"\n' + config.read_text())
     check("--send")
     (mail,) = (tmp_path / "out").glob("*.eml")

@@ -20,7 +20,7 @@ from f2b_digest.store import Life
 
 @contextmanager
 def _administering(centre: str) -> Iterator[psycopg.Connection]:
-    """Connect as the centre's administrator. Raises CentreError, with what to do where that is somebody else."""
+    """Connect as the centre's administrator. Raises CentreError, with what to do for another user."""
     try:
         with connect(centre) as connection:
             yield connection

@@ -187,7 +187,7 @@ def _host_lines(lives: list[Life], troubles: list[str], now: float) -> Iterator[
 
 
 def troubles_of(lives: list[Life], now: float) -> Iterator[str]:
-    """Yield what somebody should do about a host, whose stores are given, the last heard first."""
+    """Yield the problems of a host to act on, given its stores, the most recent contact first."""
     newest = lives[0]
     if newest.retired_at is not None:
         return

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from f2b_digest.channels import http, mime, process, smtp
+from f2b_digest.channels import mime, process, smtp, urls
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.channels.tls import trust
@@ -19,7 +19,7 @@ TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 
 
 def _check_link(url: str) -> str:
-    http.check_address(url)
+    urls.check_address(url)
     return url
 
 
@@ -71,7 +71,7 @@ class Email(Channel):
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
             raise ValueError("smtp must look like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
-        url.port  # noqa: B018 - raises ValueError where it is no port
+        url.port  # noqa: B018 - raises ValueError for an invalid port
         if url.password is not None:
             raise ValueError("smtp must not contain a password: use password_file or password")
         if url.username and not self.password:

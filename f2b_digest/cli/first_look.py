@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from f2b_digest import composition, periods
-from f2b_digest.cli import complain, scratch
+from f2b_digest.cli import scratch
 from f2b_digest.cli.importing import fill
+from f2b_digest.cli.program import complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
 from f2b_digest.fail2ban.files import Tally
@@ -19,7 +20,7 @@ FEWEST = 3
 
 
 def fill_scratch(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
-    """Make a store of the bans in files. Raises SourceError, or F2bDigestError if there is no space for it."""
+    """Create a store of the bans in files. Raises SourceError, or F2bDigestError if there is no space for it."""
     try:
         return fill(path, sources, configuration)
     except StoreError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from f2b_digest import privileges, recorder, resources
-from f2b_digest.cli import Program, complain
+from f2b_digest.cli.program import Program, complain, say
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.store import Uploads, only_upload
@@ -26,8 +26,9 @@ SPREAD = 240
 """Seconds over which the uploads of a fleet's hosts are spread."""
 FIRST_WAIT, LONGEST_WAIT = 300.0, 3600.0
 """Seconds between scheduled attempts while the centre is unreachable; doubled after each."""
+# A restart of the centre must not cause a mail from every host.
 PATIENCE = 3600.0
-"""Seconds after which a scheduled run reports an unreachable centre: a restart must not mail from every host."""
+"""Seconds after which a scheduled run reports an unreachable centre."""
 AGAIN = 86400.0
 """Seconds after which that is reported again."""
 LOOK_AGAIN = 3600.0
@@ -53,13 +54,14 @@ def command(program: Program, scheduled: bool) -> None:
     today: the next run continues; 1 it refuses this host.
     Example:   f2b-digest forward
     """  # noqa: D301 - click wants the character, not its name
-    need_psycopg()
     from f2b_digest.fleet import credential
 
     file = credential_file(program)
     kept = credential.read(file)
     if kept is None:
         raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
+    if not kept.by_ssh:
+        need_psycopg()
     path = program.store_path(settings(program.config).get("store"))
     if scheduled:
         time.sleep(zlib.crc32(os.uname().nodename.encode()) % SPREAD)
@@ -71,7 +73,7 @@ def command(program: Program, scheduled: bool) -> None:
     for note in result.notes if result else ():
         complain(f"{path}: {note}")
     if program.verbose and result:
-        click.echo(f"{result.events} events uploaded")
+        say(f"{result.events} events uploaded")
 
 
 def need_psycopg() -> None:

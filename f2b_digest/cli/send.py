@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, centre, complain, completion, console, report_named
+from f2b_digest.cli import centre, completion, console
+from f2b_digest.cli.language import gettext as _
+from f2b_digest.cli.language import status, told
+from f2b_digest.cli.program import Program, complain, complain_as_is, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -20,11 +23,14 @@ from f2b_digest.reconcile import Known
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import (
     OVERDUE,
+    Life,
     Outbox,
     Store,
     begin_week,
     is_due,
+    is_hub,
     is_there,
+    lives,
     sender_lock,
     take_spool_in,
     verify,
@@ -33,10 +39,15 @@ from f2b_digest.store import (
 
 TRY_AGAIN = 75
 FAILED = 1
+# `send weekly` must not be skipped because cron starts it together with `send daily`.
 PATIENCE = 15 * 60
-"""Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
+"""Seconds that a send waits for another to end."""
 
 
+DAY = 86400.0
+"""Seconds without an upload after which a hub's host is reported."""
+NAMED = 20
+"""Number of silent hosts with their own line."""
 LONGEST_SILENCE = 30 * 86400.0
 """Seconds without any event or digest before the boot that suggest a wrong clock."""
 
@@ -72,6 +83,8 @@ def _send(
     with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
+        for line in silences(path, program.clock()):
+            complain(line)
         with console.working("Sending"):
             outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
             tidy(store, configuration, program.clock())
@@ -89,6 +102,21 @@ def _send_of_fleet(
             outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
         fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
         return outcomes, waiting(fleet)
+
+
+def silences(path: Path, now: float) -> Iterator[str]:
+    """Yield a line for each host of a hub that has been silent for a day, or since it was enrolled."""
+    newest = {life.host: life for life in reversed(lives(path))} if is_hub(path) else {}
+    silent = [life for life in newest.values() if life.retired_at is None and now - _heard(life) > DAY]
+    for life in sorted(silent, key=lambda life: life.host)[:NAMED]:
+        days = f"silent for {(now - _heard(life)) / DAY:.0f} days"
+        yield f"{life.host}: {days if life.seen_at else 'never heard'}"
+    if len(silent) > NAMED:
+        yield f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list"
+
+
+def _heard(life: Life) -> float:
+    return life.seen_at or life.enrolled_at
 
 
 @contextmanager
@@ -138,7 +166,7 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
             f"system's boot, so the clock may be wrong; check date(1); if it is right, pruning resumes after a reboot"
         )
         return 0
-    return store.prune(before, configuration.jails, time.sleep)
+    return store.prune(before, configuration.jails, time.sleep, configuration.hosts)
 
 
 def uptime() -> float:
@@ -197,19 +225,29 @@ def open_store(path: Path) -> Store:
     return store
 
 
+def _line(outcome: Outcome) -> str:
+    """Return an outcome in the language; the report's name is that of the configuration."""
+    reason = told(outcome.reason)
+    if outcome.status == "noted":
+        return f"{outcome.report}{_(':')} {outcome.channel}{_(':')} {reason}"
+    to = _("%(channel)s to %(recipient)s", channel=outcome.channel, recipient=outcome.recipient)
+    if outcome.status == "sent":
+        ended = status("sent")
+    elif outcome.status == "deferred":
+        ended = _("deferred, will be retried: %(reason)s", reason=reason)
+    else:
+        ended = _("FAILED, will not be retried: %(reason)s", reason=reason)
+    return f"{outcome.report}{_(':')} {to}{_(':')} {ended}"
+
+
 def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
     """Print a line for each failed delivery (for all if `verbose`), and exit with the status."""
     statuses = set()
     for outcome in outcomes:
         statuses.add(outcome.status)
-        where = f"{outcome.report}: {outcome.channel} to {outcome.recipient}"
-        if outcome.status == "sent":
-            if verbose:
-                click.echo(f"{where}: sent")
-        elif outcome.status == "noted":
-            complain(f"{outcome.report}: {outcome.channel}: {outcome.reason}")
-        elif outcome.status == "deferred":
-            complain(f"{where}: deferred, will be retried: {outcome.reason}")
-        else:
-            complain(f"{where}: FAILED, will not be retried: {outcome.reason}")
+        line = _line(outcome)
+        if outcome.status != "sent":
+            complain_as_is(line)
+        elif verbose:
+            click.echo(line)
     sys.exit(FAILED if "failed" in statuses else TRY_AGAIN if "deferred" in statuses else 0)

@@ -1,4 +1,4 @@
-"""The keys of a configuration: those outside of tables, and a report's. A channel's stand in f2b_digest.channels."""
+"""The top-level keys of the configuration, and those of a report. Channels define their own in f2b_digest.channels."""
 
 import re
 from ipaddress import ip_network
@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from f2b_digest.channels.http import check_server
 from f2b_digest.channels.keys import ConfiguredPath, Secret, WithSecrets
+from f2b_digest.channels.urls import check_server
 from f2b_digest.periods import PACES
 
 EVERY = re.compile(r"[1-9][0-9]{0,3}[mh]")
@@ -18,7 +18,7 @@ AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
+    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, or not a name
         raise ValueError(f"{name!r} is not a time zone (e.g. Europe/Paris)") from None
     return name
 
@@ -65,7 +65,8 @@ class Report(WithSecrets):
     jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
     """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
     hosts: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
-    """Hosts in this report, as shell patterns, where the store is a fleet's centre; "!" excludes, too.
+    """Hosts in this report, as shell patterns, where the store has bans of several hosts (a fleet's centre or hub); "!"
+    excludes, too.
     Example: ["web*", "!web9*"]."""
     quiet: Literal["skip", "send"] = "skip"
     """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""
@@ -128,7 +129,7 @@ class Top(BaseModel):
     known_quiet: tuple[str, ...] = ()
     """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str
-    """Language of digests: "en", "de" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
+    """Of digests and commands: "en", "de" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
     geography: tuple[ConfiguredPath, ...] = ()
     """Databases of countries and networks to use, instead of those found on this host.
     Example: ["/var/lib/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-ASN.mmdb"].

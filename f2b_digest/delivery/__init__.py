@@ -176,7 +176,7 @@ def _seal(
         taken = composition.due(configuration, store, name, now)
         if taken is None:
             return []
-        host_context = replace(host_context, judged=store.judged())
+        host_context = replace(host_context, judged=store.judged(taken[0].first_id))
         return _seal_taken(configuration, store, renderer, name, now, taken, known, host_context)
 
 

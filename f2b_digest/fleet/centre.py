@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import psycopg
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill,
 from f2b_digest.model.host_context import Belonging
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store
+from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store, judged
 
 DAY = 86400.0
 SENT_LATELY = 3600.0
@@ -93,11 +93,11 @@ class Centre(Outbox):
         with self._transaction("READ COMMITTED") as connection:
             yield connection
 
-    # ---- for people
+    # ---- status
 
     @property
     def name(self) -> str:
-        """Return which database this is, without secrets."""
+        """Return the database's address without secrets."""
         with self._reading() as connection:
             query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
             database, server = connection.execute(sa.text(query)).one()
@@ -122,7 +122,7 @@ class Centre(Outbox):
         return lines
 
     def size(self) -> int:
-        """Return how many bytes the database has on disk."""
+        """Return the size of the database on disk, in bytes."""
         with self._reading() as connection:
             return int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
 
@@ -221,17 +221,6 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
 
 
-def _belonging(text: str) -> Belonging | None:
-    try:
-        said = json.loads(text)
-        why, near, user = said["why"], said.get("near"), said.get("user")
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    if why not in get_args(Belonging.__annotations__["why"]):
-        return None
-    return Belonging(why, None if near is None else str(near), None if user is None else str(user))
-
-
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
         raise CentreError("the centre's schema is older than this program: run f2b-digest fleet init", away=False)
@@ -246,9 +235,9 @@ class ReportStore(Store):
         self._centre = centre
         self._ends = ends
 
-    def judged(self) -> dict[str, Belonging]:
+    def judged(self, first_id: int) -> dict[str, Belonging]:
         """Return the pending ids that hosts classified as own, and why; the host's data is untrusted."""
-        return {ip: said for ip, own in verdicts(self.path) if (said := _belonging(own))}
+        return judged(verdicts(self.path))
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,

@@ -2,7 +2,6 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -10,6 +9,7 @@ from psycopg.rows import class_row
 
 from f2b_digest.errors import CentreError, hint
 from f2b_digest.fleet import schema
+from f2b_digest.store import Life
 
 CONNECTIONS = 3
 """Connections per host: a hanging upload must not block the next."""
@@ -26,22 +26,6 @@ class Enrolled:
     ca: str | None
 
 
-@dataclass(frozen=True)
-class Life:
-    """A host and one of its stores; a host that was never in contact has one without `life`."""
-
-    host: str
-    enrolled_at: float
-    retired_at: float | None
-    life: str | None
-    began_at: float | None
-    seen_at: float | None
-    """UTC epoch seconds by the centre's clock, as the two before."""
-    skew: float | None
-    """Seconds by which the host's clock is ahead."""
-    state: dict[str, Any] | None
-
-
 _LIVES = """
 SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled_at,
        extract(epoch FROM h.retired_at)::float8 AS retired_at, s.life::text, s.state, s.skew,
@@ -51,7 +35,7 @@ FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DE
 
 
 def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
-    """Bring the centre's schema to this version; return the numbers of the files that were applied.
+    """Upgrade the centre's schema to this version; return the numbers of the applied files.
 
     `address` (host:port) and `ca` (PEM) are given to hosts; None keeps the centre's value, or else takes
     `default` and the authorities that systems know.

@@ -16,7 +16,7 @@ the period had far more bans than usual; neither."""
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A fact that leads to something: all but what is told in passing."""
+    """A fact to act on: every kind except those that only inform."""
 
     commands: tuple[str, ...] = ()
     """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""
@@ -214,7 +214,7 @@ class Concerted(Finding):
     """A campaign that is unusual for its network, concentrated in time, or tried accounts of this host."""
 
     network: str | None
-    """A /24 or /48; None for a campaign of a network number."""
+    """A /24 or /48; None for a campaign of an AS number."""
     asn: int | None
     name: str | None
     addresses: int

@@ -114,7 +114,7 @@ class Asked(Bans):
     def __init__(
         self, path: Path, connection: sa.Connection, inquiry: Inquiry, most: Most, asn_of: Callable[[str], int | None]
     ) -> None:
-        """Find and group the bans. `asn_of` returns the network number of an id."""
+        """Find and group the bans. `asn_of` returns the AS number of an id."""
         super().__init__(path, connection, asked.gather(connection, inquiry, asn_of), most)
 
     def ends(self, now: float) -> list[End]:
@@ -134,7 +134,7 @@ class Asked(Bans):
         return asked.neighbours(self._connection, network)
 
     def members(self, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
-        """Return the worst other addresses of a campaign that a digest told, and their bans in it."""
+        """Return the worst other addresses of a campaign in a digest, as (address, bans)."""
         return asked.members(self._connection, sealed, campaign, besides)
 
     def oldest(self) -> float | None:

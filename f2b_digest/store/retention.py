@@ -14,13 +14,14 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from f2b_digest.store.reads import OPEN
+from f2b_digest.store.received import OWN
 from f2b_digest.store.tables import delivery, digest, event
 from f2b_digest.store.uploads import UPLOAD
 
 STEP = 2000
 """Events of one transaction: some 20 ms."""
 HIGHEST = 2**63 - 1
-"""Id that SQLite gives."""
+"""The highest id that SQLite assigns."""
 DIGESTS = 20
 """Digests of one transaction."""
 PAGES = 200
@@ -56,7 +57,7 @@ def old_events(connection: sa.Connection, before: float, needed: int) -> list[in
 
 
 def _uploaded(connection: sa.Connection) -> int:
-    """Return up to which id a fleet's centre has the events; the highest of all where there is no fleet."""
+    """Return the last event id that a fleet's centre has; the highest possible one without a fleet."""
     if not sa.inspect(connection).has_table(UPLOAD):
         return HIGHEST
     found = connection.exec_driver_sql(f"SELECT acked_seq FROM {UPLOAD}").scalar()
@@ -66,6 +67,8 @@ def _uploaded(connection: sa.Connection) -> int:
 def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Drop events."""
     connection.execute(sa.delete(event).where(event.c.id.in_(ids)))
+    if sa.inspect(connection).has_table(OWN):
+        connection.execute(sa.delete(sa.table(OWN, sa.column("id"))).where(sa.column("id").in_(ids)))
 
 
 def old_digests(connection: sa.Connection, before: float) -> list[int]:

@@ -50,23 +50,36 @@ def condition(
         conditions.append(event.c.at < selection.until)
     if selection.jails != ("*",):
         conditions.append(event.c.jail.in_(jails(connection, selection.jails)))
+    if selection.hosts != ("*",):
+        conditions.append(of_hosts(selection.hosts))
     return sa.and_(*conditions)
+
+
+def of_hosts(patterns: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition for the events of hosts that match a report's patterns, as `matches` does."""
+
+    def like(pattern: str) -> sa.ColumnElement[bool]:
+        return event.c.host.op("GLOB")(pattern.replace("[!", "[^"))
+
+    taken_in = [like(pattern) for pattern in patterns if not pattern.startswith("!")]
+    out = [like(pattern[1:]) for pattern in patterns if pattern.startswith("!")]
+    return sa.and_(sa.or_(sa.false(), *taken_in), *(~each for each in out))
 
 
 class Wanted(NamedTuple):
     """A condition for events."""
 
     where: str
-    """Of SQLite's SQL."""
+    """A condition in SQLite's SQL."""
     values: dict[str, Any]
-    """By the names that `where` binds."""
+    """Bound values, by name."""
 
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
 
 def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong", "unban"] = "ban") -> Wanted:
-    """Return the same condition as text of SQLite's SQL, and the values in it."""
+    """Return the same condition as SQLite's SQL, with its values to bind."""
     made = condition(connection, selection, kind).compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return Wanted(str(made), dict(made.params))
 

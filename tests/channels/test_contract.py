@@ -1,4 +1,4 @@
-"""Adding a channel touches nothing else in the house, and what every channel gets for nothing: a weight, templates."""
+"""Adding a channel touches nothing else, and features that every channel gets: a priority, templates."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ from tests.support.program import Command
 from tests.support.store_making import event, fill, query
 
 PACKAGE = ROOT / "f2b_digest"
-DEFAULTS = {"cli/preview.py": {"email", "ntfy"}, "cli/show.py": {"ntfy"}, "rdap.py": {"email"}}
+DEFAULTS = {"cli/output.py": {"email", "ntfy"}, "cli/show.py": {"ntfy"}, "rdap.py": {"email"}}
 """`--format` of `preview` and `show` is what these two would send with their defaults; RDAP has a field `email`."""
 
 
@@ -26,7 +26,7 @@ class Pigeon(Channel):
     """A kind that only this test knows."""
 
     flight: ClassVar[Path]
-    """Where the notes are kept that arrived: each flight is a process of its own."""
+    """Where the notes are kept that arrived: each flight is its own process."""
     kind: Literal["pigeon"]
     loft: str
     tired: bool = False
@@ -93,7 +93,7 @@ def configure(path: Path, channels: Mapping[str, Any], **reports: Any) -> Path:
 
 
 def ban(path: Path, count: int, *, first: int = 1, jail: str = "sshd") -> None:
-    """Ban so many addresses."""
+    """Ban this many addresses."""
     fill(path, [event(ip=f"192.0.2.{number}", jail=jail) for number in range(first, first + count)])
 
 
@@ -101,7 +101,7 @@ def ban(path: Path, count: int, *, first: int = 1, jail: str = "sshd") -> None:
 
 
 def test_a_new_kind_works_everywhere(pigeon: type[Pigeon], f2b_digest: Command, path: Path) -> None:
-    """Configuration, preview, send, retry, status, history and show know it, and no file of the house was touched."""
+    """Configuration, preview, send, retry, status, history and show know it, and no other file was touched."""
     ban(path, 3)
     config = configure(path, {"out": {"kind": "pigeon", "loft": "roof", "tired": True}})
     out = path.parent / "previewed"
@@ -137,7 +137,7 @@ def test_a_new_kinds_limits_leave_rows_out(pigeon: type[Pigeon], f2b_digest: Com
 
 
 def test_no_other_module_names_a_kind() -> None:
-    """Neither as a text nor by an import: or adding one would mean to change it too."""
+    """Neither as a string nor by an import: otherwise adding a kind would mean changing that module."""
     files = {name.replace("-", "_") for name in KINDS}
     for module in PACKAGE.rglob("*.py"):
         place = str(module.relative_to(PACKAGE))

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from f2b_digest.fleet import forward as forwarding
+from f2b_digest.fleet import by_sql
 from f2b_digest.fleet.connection import ask
 from tests.fleet.hosts import Host, restore, seal, told_by_digests
 from tests.support.postgres_server import Centre, PostgreSQL
@@ -61,7 +61,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(data=st.data(), count=st.integers(1, 4))
     def record(self, data: Any, count: int) -> None:
-        """Each ban is another: what is told twice shows."""
+        """Each ban is another: what is reported twice shows."""
         self.machines[self._machine(data)].bans([f"ban-{self.count + number}" for number in range(count)])
         self.count += count
 
@@ -82,7 +82,7 @@ class Fleet(RuleBasedStateMachine):
             raise Died
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(forwarding, "ask", dying)
+            patch.setattr(by_sql, "ask", dying)
             with suppress(Died):
                 self.machines[self._machine(data)].forward()
 
@@ -142,7 +142,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule()
     def nothing_is_lost(self) -> None:
-        """Once all machines have uploaded and a digest was sealed, every ban that was ever recorded is told."""
+        """Once all machines have uploaded and a digest was sealed, every ban that was ever recorded is reported."""
         for machine in self.machines:
             machine.forward()
         seal(self.centre)

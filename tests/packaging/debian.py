@@ -1,4 +1,4 @@
-"""A Debian that is booted for a test: systemd as its first process, a network of its own, gone afterwards.
+"""A Debian that is booted for a test: systemd as its first process, its own network, gone afterwards.
 
 Its files are those of a tree that `.ci/run` made, which stay as they were: what the test changes is in `changed`. No
 test stands here.
@@ -36,7 +36,7 @@ BOOT = 60.0
 
 
 class Debian:
-    """A booted system with a running fail2ban that bans nobody; `with` takes it away."""
+    """A booted system with a running fail2ban that bans nobody; `with` removes it."""
 
     def __init__(self, suite: str, repository: Path) -> None:
         nspawn = program("systemd-nspawn", NSPAWN)
@@ -62,7 +62,7 @@ class Debian:
             [nspawn, *options, f"--bind-ro={repository}:/repository", "-D", self.root, "--boot"],
             stdin=subprocess.DEVNULL, stdout=self._console, stderr=self._console,
         )  # fmt: skip
-        self._leader = self._booted()
+        self.leader = self._booted()
 
     def _booted(self) -> str:
         """Return the number of the machine's first process, once its units are started."""
@@ -106,7 +106,7 @@ class Debian:
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a script of the shell there, as root."""
-        command = ["nsenter", "-t", self._leader, "-a", *ENVIRONMENT, "sh", "-c", script]
+        command = ["nsenter", "-t", self.leader, "-a", *ENVIRONMENT, "sh", "-c", script]
         return subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", timeout=180,

@@ -1,6 +1,7 @@
 """README.md, docs/ and CONTRIBUTING.md are true: they show what the program says, and what they name is there."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,14 +9,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import click
 import pytest
 
 from f2b_digest.channels import KINDS
-from f2b_digest.cli import COMMANDS, reference
+from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.config import load
 from noxfile import GENERATED
 from tests import ROOT
+from tests.support import parts
+from tests.support.browser import Browser
+from tests.support.stories import STORIES
 from tests.tools import readme
+from tests.tools.site import KINDS as PICTURES
 
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
@@ -53,26 +59,61 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def built(site: Path) -> list[Path]:
+    """Return the pages of the site, without the digests that it shows."""
+    return [path for path in sorted(site.rglob("*.html")) if path.name != "404.html" and path.parent.name != "pictures"]
+
+
 @pytest.mark.slow
 def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
-    """To a page that there is, and to a heading that it has; links to elsewhere are not followed."""
-    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    """To an existing page and heading; external links are not followed."""
+    pages = {path: Page(path) for path in built(site)}
     assert len(pages) == len(PAGES) - 1
     for path, page in pages.items():
-        for link in filter(None, page.links):
-            parts = urlsplit(link)
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not parts.scheme:
+        for link in filter(None, [*page.links, *page.fetched]):
+            place = urlsplit(link)
+            target = (path.parent / unquote(place.path)).resolve() if place.path else path
+            if not place.scheme:
                 assert target.exists(), f"{path}: {link}"
-                assert not parts.fragment or parts.fragment in pages[target].anchors, f"{path}: {link}"
+                assert target not in pages or not place.fragment or place.fragment in pages[target].anchors, (
+                    f"{path}: {link}"
+                )
 
 
 @pytest.mark.slow
 def test_the_site_fetches_nothing_from_elsewhere(site: Path) -> None:
     """It can be read from a disk, and behind a firewall."""
-    for path in site.rglob("*.html"):
-        if path.name != "404.html":
-            assert [file for file in Page(path).fetched if urlsplit(file).netloc] == []
+    for path in built(site):
+        assert [file for file in Page(path).fetched if urlsplit(file).netloc] == []
+
+
+@pytest.mark.slow
+def test_the_site_can_be_read_on_a_phone(site: Path) -> None:
+    """No page is wider than a screen of 360 pixels: tables and code scroll by themselves."""
+    beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    with Browser(parts.program("chromium", "apt-get install chromium")) as browser:
+        for path in built(site):
+            browser.open(path, 360)
+            assert browser.value(beyond) == 0, path.relative_to(site)
+
+
+@pytest.mark.slow
+def test_every_story_is_shown_with_its_pictures(site: Path) -> None:
+    """In light and dark, as mail and on a phone; whole: a phone's picture is as high as its page."""
+    parts.program("chromium", "apt-get install chromium")
+    page = Page(site / "digests.html")
+    shown = {urlsplit(image).path for image in page.fetched if image.startswith("pictures/")}
+    assert shown == {f"pictures/{story}{end}.webp" for story in STORIES for end in PICTURES}
+    sizes = [size(site / f"pictures/busy{end}.webp") for end in ("", "-phone")]
+    assert [width for width, _ in sizes] == [640, 360]
+    assert sizes[1][1] > sizes[0][1]
+
+
+def size(picture: Path) -> tuple[int, int]:
+    """Return the width and height of a WebP picture, of the extended kind that Chromium makes."""
+    head = picture.read_bytes()[:30]
+    assert head[12:16] == b"VP8X"
+    return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
 
 
 @pytest.mark.slow
@@ -89,7 +130,7 @@ def test_every_page_with_a_generator_is_renewed() -> None:
 
 
 def test_every_command_and_every_key_is_documented() -> None:
-    """What the documentation does not show does not exist for its reader."""
+    """An undocumented command or key does not exist for users."""
     commands, configuration = (DOCS / "commands.md").read_text(), (DOCS / "configuration.md").read_text()
     assert all(f"$ f2b-digest {name} --help" in commands for name in COMMANDS)
     sections = configuration.split("\n### ")
@@ -121,7 +162,7 @@ def whole(text: str) -> str:
 
 @pytest.mark.parametrize(("place", "text"), examples(), ids=[place for place, _ in examples()])
 def test_an_example_loads(place: str, text: str, tmp_path: Path) -> None:
-    """Whoever copies it has no mistake in it."""
+    """It can be copied without a mistake."""
     path = tmp_path / "config.toml"
     path.write_text(whole(text))
     assert load(path, host="web1.example.org", timezone="UTC").reports
@@ -174,9 +215,9 @@ def test_the_sample_digest_says_what_is_worth_telling() -> None:
 
 
 def test_the_files_that_contributors_are_sent_to_are_there() -> None:
-    """Each path in CONTRIBUTING.md, with a kind and a language that there are."""
+    """Each path in CONTRIBUTING.md exists, with a real kind and language filled in."""
     paths = set(re.findall(r"`([\w./-]+/[\w./-]*|[\w-]+\.(?:md|yml))(?: --[^`]*)?`", CONTRIBUTING))
-    known = {path.replace("KIND.py", "ntfy.py").replace("KIND", "ntfy").replace("/de/", "/fr/") for path in paths}
+    known = {path.replace("KIND.py", "ntfy.py").replace("KIND", "ntfy").replace("/it/", "/fr/") for path in paths}
     missing = {path for path in known - {".venv/bin/pytest", ".venv/bin/nox"} if not (ROOT / path).exists()}
     assert missing == set()
     assert len(known) > 25
@@ -184,23 +225,76 @@ def test_the_files_that_contributors_are_sent_to_are_there() -> None:
 
 @pytest.mark.parametrize("what", ["channel", "fact", "column on `event`", "language"])
 def test_what_is_added_is_described_file_by_file(what: str) -> None:
-    """A numbered list, each point of which begins with a file or a command."""
+    """A numbered list of files or commands."""
     section = re.search(rf"## Adding a {what}\n(.*?)\n## ", CONTRIBUTING, re.DOTALL)
     assert section
     assert len(re.findall(r"^\d\. .*(`[\w./-]+/|`python|`LC_ALL)", section[1], re.MULTILINE)) >= 3
 
 
 def test_the_list_of_rooms_is_that_of_the_package() -> None:
-    """Every file and folder of the package stands in one row, and none that is gone."""
+    """Every file and folder of the package has one row, and no row is stale."""
     package = ROOT / "f2b_digest"
     present = {
         path.stem
         for path in package.iterdir()
         if path.name not in ("__init__.py", "__pycache__", "data") and not path.name.endswith(".json")
     }
-    rooms = [
-        name for row in re.findall(r"^\| (`.*?) \|", ARCHITECTURE, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
-    ]
+    listed = ARCHITECTURE.partition("\n## Rooms")[2].partition("\n## ")[0]
+    rooms = [name for row in re.findall(r"^\| (`.*?) \|", listed, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
     assert sorted(rooms) == sorted(present)
     drawing = ARCHITECTURE.partition("## Layers")[2].partition("## Rooms")[0]
     assert [room for room in rooms if room not in ("__main__", "man") and room not in drawing] == []
+
+
+def test_ten_questions_are_answered_by_the_file_that_one_opens_first() -> None:
+    """Each function stands in its file."""
+    section = ARCHITECTURE.partition("## Ten questions")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+\? \| `(.+?)` \| `(\w+)`.* \|$", section, re.MULTILINE)
+    assert len(rows) == 10
+    for file, function in rows:
+        assert re.search(rf"^ *def {function}\(", (ROOT / file).read_text(), re.MULTILINE), (file, function)
+
+
+# ---- commands
+
+
+def commands_shown() -> list[tuple[str, str]]:
+    """Return each command line of our program in the pages, in blocks and within sentences, with its page."""
+    shown = []
+    for path in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        text = re.sub(r"\[\[\[cog.*?\[\[\[end\]\]\]", "", path.read_text(), flags=re.DOTALL)
+        lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]*\bf2b-digest [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        shown += [(str(path.relative_to(ROOT)), line.strip()) for line in lines if re.search(r"\bf2b-digest \S", line)]
+    return shown
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words after our program's name, up to what the shell does with its output."""
+    command = re.split(r"(?:^|[\s/])f2b-digest (?=[a-z-])", line, maxsplit=1)[1]
+    return shlex.split(re.split(r"\s[|>&#\\]|;|  |…", command)[0], comments=True)
+
+
+@pytest.mark.parametrize(("page", "line"), commands_shown())
+def test_a_command_that_is_shown_is_one_that_there_is(page: str, line: str) -> None:
+    """With options that it has; whether its values make sense is not looked at."""
+    if not re.search(r"(?:^|[\s/])f2b-digest (?=[a-z-])", line) or re.search(
+        r"apt|user(add|mod)|install -m|systemctl", line
+    ):
+        return
+    group: click.Group = cli
+    context, words = None, words_of(line)
+    while True:  # with the settings of each: click remembers the help option of the first context
+        context = click.Context(group, context, **group.context_settings)
+        context.allow_interspersed_args = False
+        _, words, _ = group.make_parser(context).parse_args(list(words))
+        if not words:
+            return
+        command = group.get_command(context, words[0])
+        assert command is not None, words
+        words = words[1:]
+        if not isinstance(command, click.Group):
+            context = click.Context(command, context, **command.context_settings)
+            command.make_parser(context).parse_args([word.strip("[]") for word in words])
+            return
+        group = command

@@ -4,7 +4,6 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import NotDelivered
 from f2b_digest.rendering import recorded, renderer
-from f2b_digest.rendering.i18n import PLACEHOLDER, Language, load_language
+from f2b_digest.rendering.i18n import Language, load_language
 from f2b_digest.rendering.renderer import Renderer
 from tests import ROOT
 from tests.support import samples
+from tests.support.veil import LATIN, Veiled
 
-LATIN = re.compile(r"[A-Za-z]{2,}")
 TEMPLATES = (
     "email/subject.txt", "email/body.txt", "email/body.html", "ntfy/title.txt", "ntfy/message.txt",
     "free-mobile/sms.txt", "syslog/lines.txt",
@@ -37,35 +36,9 @@ RAISED = ("DeliveryError", "_Result", "Overdue", "_InDoubt", "Stopped", "Overdue
 """What is made of a text that ends as a delivery's reason."""
 
 
-def veiled(text: str) -> str:
-    """Return a sentence without a letter of its own: what stays readable is a value or was never translated."""
-    parts = PLACEHOLDER.split(text)
-    return "".join(f"%({part})s" if number % 2 else re.sub(r"[^\W\d_]", "ж", part) for number, part in enumerate(parts))
-
-
-class Veiled(NullTranslations):
-    """A catalogue in which each sentence is veiled."""
-
-    def gettext(self, message: str) -> str:
-        """Return it veiled."""
-        return veiled(message)
-
-    def pgettext(self, context: str, message: str) -> str:
-        """Return it veiled."""
-        return veiled(message)
-
-    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        """Return it veiled."""
-        return veiled(msgid1 if n == 1 else msgid2)
-
-    def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:
-        """Return it veiled."""
-        return veiled(msgid1 if n == 1 else msgid2)
-
-
 @pytest.fixture
 def veil(monkeypatch: pytest.MonkeyPatch) -> Language:
-    """A language all of whose own words are veiled, names of days, months and countries in Russian."""
+    """A language whose sentences are masked, with names of days, months and countries in Russian."""
     language = Language("ru", Veiled())
     monkeypatch.setattr(renderer, "load_language", lambda name: language)
     return language
@@ -97,7 +70,7 @@ def left_in(digest: Digest) -> set[str]:
 
 
 def with_our_own_words(digest: Digest) -> Digest:
-    """Return a digest whose reasons and notes are all ours, and quote nobody."""
+    """Return a digest whose reasons and notes are all our own sentences, without quotes of others."""
     reason = "given up after 5 days: 192.0.2.1: HTTP status 503: (no output)"
     note = "the analysis failed: a bug in f2b-digest: 7 at 7.7, line 7; please report it"
     return replace(
@@ -141,7 +114,7 @@ def written(text: ast.expr) -> str:
 
 
 def reasons_of(file: Path) -> Iterator[str]:
-    """Yield the reasons that a module gives, as far as they stand there as a text."""
+    """Yield the reasons in a module that are string literals."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED:
             yield from map(written, node.args)

@@ -43,6 +43,13 @@ REMEMBERED, A_MONTH = 4.0, 35 * 86400.0
 """Times the time that a period is compared with, and seconds at the least, for which it is known what was told."""
 
 
+_OUTAGES = (
+    "down", "stopped", "silent", "proxy", "hosts_silent", "hosts_unheard", "hosts_lacking", "hosts_copied",
+    "hosts_behind",
+)  # fmt: skip
+"""Kinds of facts for which a digest of a day is sent whatever its number of bans."""
+
+
 def pending(store: Reads, name: str, report: Report) -> Selection:
     """Return the selection of a report's pending events, up to the newest one."""
     last = store.last_digest(name)
@@ -138,7 +145,7 @@ def compose(
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
         users=counts.users, when=counts.when, where=counts.where, never_banned=never_banned, lifted=lifted,
-        lifted_in_all=lifted_in_all, advice=judged.advice, shown=report.addresses,
+        lifted_in_all=lifted_in_all, advice=judged.advice, shown=report.addresses, fleet=judged.fleet,
     )  # fmt: skip
 
 
@@ -191,7 +198,7 @@ def is_alarming(digest: Digest) -> bool:
     """
     kinds = {fact.kind for fact in digest.facts}
     daily = (digest.end - digest.start).total_seconds() >= A_DAY
-    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent", "proxy")))
+    return "own" in kinds or (daily and not kinds.isdisjoint(_OUTAGES))
 
 
 def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:
@@ -222,6 +229,8 @@ def _inputs(
     lost = max((sum(until - since for since, until in each.items()) + A_WEEK for each in down.values()), default=0.0)
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
+    fleet = host_context.fleet is not None
+    by_host = source.by_host() if fleet else {}
     return Inputs(
         baseline=source.baseline(
             periods.previous(start, end, report.every, zone, calendar, more=lost), report.jails, before=start, end=end,
@@ -232,7 +241,7 @@ def _inputs(
         rebans=source.rebans(FREQUENT),
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),
-        own_bans=source.chosen(OwnAddresses(host_context, start, end).holds),
+        own_bans=source.chosen(OwnAddresses(host_context, start, end).holds, by_host=fleet),
         proxy_bans=source.chosen(Proxies(host_context).holds) if host_context.proxies else (),
         waits_since=None if on_purpose else _waits_since(source, start),
         every=periods.pace(report.every, [each.period_end for each in source.digests(name, most=11)]),
@@ -242,6 +251,7 @@ def _inputs(
         report=name,
         told=told,
         known_quiet=frozenset(configuration.known_quiet),
+        by_host=by_host,
     )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ raised by chance in one of a hundred digests.
 
 from collections.abc import Iterator
 
+from f2b_digest import __version__
+from f2b_digest.analysis import hosts
 from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.inputs import Inputs
@@ -50,6 +52,7 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
         facts=facts,
         verdict=verdict(facts, counts.totals.bans, compared),
         advice=tuple(advised(counts, inputs, own)),
+        fleet=hosts.fleet(counts, inputs, facts, __version__) if inputs.complete else None,
     )
 
 
@@ -66,6 +69,8 @@ def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iter
     yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if fact.needs_you)
     context = inputs.host_context
     yield from proxy_banned(counts, Proxies(context), inputs.proxy_bans, context.ignored)
+    if inputs.complete:
+        yield from hosts.needing_somebody(counts, inputs)
     yield from at_work(counts, inputs)
     yield from only(_unrecorded(inputs))
     if inputs.complete:
@@ -74,6 +79,8 @@ def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iter
 
 def _news(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
     yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if not fact.needs_you)
+    if inputs.complete:
+        yield from hosts.news(counts, inputs)
     yield from surges(counts, inputs)
     yield from concerted(counts, inputs)
     yield from only(targeted(counts, inputs))

@@ -94,7 +94,9 @@ def command(
     sources = hold(sources, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        path, context = _place(stack, program, configuration, name, since, now, at_centre=not sources)
+        path, context = _place(
+            stack, program, configuration, name, since, now, at_centre=not sources, past=bool(since or until)
+        )
         tally = None
         if sources:
             path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
@@ -163,7 +165,7 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
 
 def _place(
     stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
-    now: float, *, at_centre: bool,
+    now: float, *, at_centre: bool, past: bool,
 ) -> tuple[Path, Callable[[], HostContext]]:  # fmt: skip
     """Return the store to read, and the host context; for a fleet a scratch store, which lives as long as the stack."""
     if not at_centre or not program.is_centre(configuration.store):
@@ -171,8 +173,8 @@ def _place(
     fleet = stack.enter_context(centre.opened(program, configuration))
     report = configuration.reports[name]
     oldest = now if since is None else times.moment_of(since, now, composition.zone_of(configuration, name))
-    store = stack.enter_context(fleet.about(name, report.hosts, report.every, oldest))
-    return store.path, lambda: replace(centre.host_context(configuration), judged=store.judged())
+    store = stack.enter_context(fleet.about(name, report.hosts, report.every, oldest, past=past))
+    return store.path, lambda: store.informed(centre.host_context(configuration))
 
 
 def _tell_of_store(path: Path) -> None:

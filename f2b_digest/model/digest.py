@@ -5,6 +5,7 @@ from datetime import UTC, datetime, tzinfo
 
 from f2b_digest.model.advice import Advice
 from f2b_digest.model.facts import Fact, Verdict
+from f2b_digest.model.fleet import Fleet
 
 PERMANENT = -1
 """fail2ban's ban time for a ban without an end."""
@@ -342,6 +343,8 @@ class Digest:
     """Bans that were lifted manually in this period, the latest first."""
     lifted_in_all: int = 0
     advice: tuple[Advice, ...] = ()
+    fleet: Fleet | None = None
+    """The hosts, at a fleet's centre; None on a host."""
 
 
 def moment(at: float, zone: tzinfo) -> datetime:

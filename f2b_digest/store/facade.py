@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.counts import SHOWN, Most
-from f2b_digest.model.host_context import Belonging
+from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import asked, examined, migrations, retention, selected
@@ -173,13 +173,15 @@ class Store(Outbox):
             return asked.is_there(connection, kind, text)
 
     @contextmanager
-    def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["Store"]:
+    def about(
+        self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
+    ) -> Iterator["Store"]:
         """Yield this store itself: a host has one for all reports."""
         yield self
 
-    def judged(self) -> Mapping[str, Belonging]:
-        """Return the ids that were classified as own addresses before the upload: none on a host."""
-        return {}
+    def informed(self, host_context: HostContext) -> HostContext:
+        """Return what is known of this host with what a fleet's hosts uploaded: nothing on a host."""
+        return host_context
 
     # ---- for `check` only
 

@@ -160,7 +160,7 @@ def _usual(counts: Counts, inputs: Inputs, what: str) -> Iterator[tuple[Jail, fl
     for jail in counts.jails:
         windows = _windows(inputs, jail)
         median = usual(windows)
-        if median is not None and unusual(jail.bans, windows) == what:
+        if median is not None and unusual(jail.bans, windows, inputs.judged) == what:
             yield jail, median
 
 

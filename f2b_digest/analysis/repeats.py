@@ -73,12 +73,15 @@ def _is_due(times: Sequence[float], end: float) -> bool:
     return not times or end - max(times) >= (A_DAY if len(times) < DAILY else A_WEEK)
 
 
-def outages(told: Sequence[Told]) -> dict[str, dict[float, float]]:
-    """Return by jail when reported outages began, and when they were last reported, in UTC epoch seconds."""
+def outages(told: Sequence[Told], host: str | None = None) -> dict[str, dict[float, float]]:
+    """Return by jail when reported outages began, and when they were last reported, in UTC epoch seconds.
+
+    Those of a fleet's host; without one, those of a single host, and of all hosts of a fleet together.
+    """
     found: dict[str, dict[float, float]] = {}
     for each in reversed(told):
         for fact in each.facts:
-            for jail, begun in _outages(fact):
+            for jail, begun in _outages(fact) if fact.get("host") == host else ():
                 found.setdefault(jail, {})[begun] = each.at
     return found
 
@@ -88,7 +91,7 @@ def came_back(inputs: Inputs) -> frozenset[str]:
     last = inputs.baseline.last
     return frozenset(
         jail
-        for jail, times in outages(inputs.told).items()
+        for jail, times in outages(inputs.told, inputs.host).items()
         if any(jail in last and abs(last[jail] - begun) < SAME for begun in times)
     )
 

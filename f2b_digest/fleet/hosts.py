@@ -48,6 +48,7 @@ def _state(host: str, stores: Sequence[sa.Row[Any]]) -> HostState:
         oldest=_by_our_clock(said.get("oldest"), skew),
         version=_text(said.get("version")) or None,
         silence=_text(jails.get("silence")),
+        answered=isinstance(jails.get("jails"), int) and not jails.get("silence"),
         lacking=tuple(map(_text, lacking)) if isinstance(lacking, list) else (),
         lacking_more=int(_number(jails.get("lacking_more")) or 0),
         line=_text(jails.get("line")),

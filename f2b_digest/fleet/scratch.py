@@ -24,6 +24,8 @@ _TABLES = (
     "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
 )
+_INDEX = "CREATE INDEX event_host ON event (host, jail, at) WHERE kind = 'ban'"
+"""For the baseline of one host."""
 _KIND, _AT, _HISTORY = (recorder.COLUMNS.index(name) for name in ("kind", "at", "history"))
 _FIELDS = ", ".join("h.host" if name == "host" else f"e.{name}" for name in recorder.COLUMNS)
 _NEEDED = {
@@ -109,6 +111,7 @@ def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: floa
                     scratch.execute("INSERT INTO origin VALUES (last_insert_rowid(), ?, ?, ?)", origin)
                     if late:
                         scratch.execute("INSERT INTO late SELECT max(id) FROM origin")
+        scratch.execute(_INDEX)
         scratch.execute("COMMIT")
         return int(before)
 

@@ -63,6 +63,8 @@ class HostActivity:
 
     jails: Mapping[str, int] = field(default_factory=dict)
     """Bans of the digest, by jail."""
+    last: Mapping[str, float] = field(default_factory=dict)
+    """The last of these, in UTC epoch seconds."""
     baseline: Baseline | None = None
     """Of its own jails; None if it was not asked for."""
     late: LateOfHost | None = None

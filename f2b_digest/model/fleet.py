@@ -27,7 +27,9 @@ class HostState:
     """When the first of these was recorded."""
     version: str | None = None
     silence: str = ""
-    """Why fail2ban did not answer there; empty if it did."""
+    """Why fail2ban did not answer there; empty if it did, or was not asked."""
+    answered: bool = False
+    """Whether it answered."""
     lacking: tuple[str, ...] = ()
     """Jails without the f2b-digest action."""
     lacking_more: int = 0

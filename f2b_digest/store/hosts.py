@@ -25,16 +25,36 @@ SELECT host, jail, ip, count(*) AS bans, max(at) AS last FROM event WHERE {where
 """
 
 
+def hosts(connection: sa.Connection) -> list[str]:
+    """Return the hosts of any ban, in order; a skip scan of the index that `fleet.scratch` makes."""
+    return list(connection.scalars(sa.text(_HOSTS)))
+
+
+_HOSTS = """
+WITH RECURSIVE each (host) AS (
+    SELECT min(host) FROM event WHERE kind = 'ban'
+    UNION ALL
+    SELECT (SELECT min(host) FROM event WHERE kind = 'ban' AND event.host > each.host) FROM each
+    WHERE each.host IS NOT NULL
+)
+SELECT host FROM each WHERE host IS NOT NULL
+"""
+
+
 def activity(connection: sa.Connection, selection: Selection) -> dict[str, HostActivity]:
     """Return what each host banned, of those that banned somebody. Needs `at_host`."""
     bans: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for host, jail, count in connection.execute(sa.text(_BANS)):
-        bans[host][jail] = count
+    newest: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for host, jail, count, last in connection.execute(sa.text(_BANS)):
+        bans[host][jail], newest[host][jail] = count, last
     late = _late(connection, selection)
-    return {host: HostActivity(bans.get(host, {}), late=late.get(host)) for host in sorted({*bans, *late})}
+    return {
+        host: HostActivity(bans.get(host, {}), newest.get(host, {}), late=late.get(host))
+        for host in sorted({*bans, *late})
+    }
 
 
-_BANS = "SELECT host, jail, sum(bans) FROM temp.at_host GROUP BY host, jail"
+_BANS = "SELECT host, jail, sum(bans), max(last) FROM temp.at_host GROUP BY host, jail"
 
 
 def _late(connection: sa.Connection, selection: Selection) -> dict[str, LateOfHost]:

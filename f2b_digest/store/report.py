@@ -81,6 +81,10 @@ class Source(Bans):
         hosts.group(self._connection, self._wanted)
         return hosts.activity(self._connection, self.selection)
 
+    def hosts(self) -> list[str]:
+        """Return the hosts of any ban, in order."""
+        return hosts.hosts(self._connection)
+
     def rebans(self, frequent_from: int) -> Rebans:
         """Return how often addresses were banned again; frequent are those with so many bans."""
         prolongs = wanted(self._connection, self.selection, kind="prolong")
@@ -102,14 +106,17 @@ class Source(Bans):
     def baseline(
         self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,
         quiet_for: float, outages: Mapping[str, Sequence[float]] | None = None, most: int | None = None,
+        host: str | None = None,
     ) -> Baseline:  # fmt: skip
         """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
+
+        Of one host with `host`, in a fleet's scratch store.
 
         See `store.baseline`.
         """
         return baseline.baseline(
             self._connection, windows, patterns, before, end=end, until=until, quiet_for=quiet_for, outages=outages,
-            most=most,
+            most=most, host=host,
         )  # fmt: skip
 
 

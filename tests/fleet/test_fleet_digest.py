@@ -2,12 +2,13 @@
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from f2b_digest import composition, config, delivery
+from f2b_digest import composition, config, delivery, recorder
 from f2b_digest.config import Configuration
 from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.model.digest import Digest
@@ -280,3 +281,88 @@ def test_only_late_bans_are_news_enough_to_send(centre: Centre, host: Host, conf
     digest = send(centre, configuration, now + DAY)
     assert digest is not None
     assert (digest.totals.bans, kinds(digest)) == (0, ["late_bans"])
+
+
+def plant(host: Host, jail: str, first: float, last: float, each: float) -> None:
+    """Record a ban of another address in every so many seconds from a time to another."""
+    times = [first + number * each for number in range(int((last - first) / each) + 1)]
+    rows = [
+        recorder.event("ban", jail, f"10.{number >> 8 & 255}.{number & 255}.1", at, "local", "action", recorded_at=at)
+        for number, at in enumerate(times)
+    ]
+    with closing(recorder.connect(str(host.store))) as connection:
+        connection.execute("BEGIN")
+        connection.executemany(recorder.INSERT, rows)
+        connection.execute("COMMIT")
+
+
+def test_a_jail_that_died_on_one_host_of_three_is_told_with_its_host(
+    centre: Centre, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """The merged counts hardly show it. Of a host that is silent, no jail is told."""
+    hosts = {name: Host(tmp_path / f"{name}.sqlite3", centre.add(name)) for name in ("web2", "web3", "web4")}
+    now = time.time()
+    for name, each in {"web1": host, **hosts}.items():
+        dead = 2 * DAY if name in ("web2", "web4") else 60.0
+        plant(each, "sshd", now - 28 * DAY, now - dead, 1800.0)
+        plant(each, "nginx", now - 28 * DAY, now - 60.0, 3600.0)
+        each.forward()
+    state = json.dumps({"fail2ban": {"jails": 2, "silence": ""}})
+    centre.do(f"UPDATE f2b.store SET state = '{state}'")
+    back(centre, "web4", 3 * DAY)
+    centre.do("UPDATE f2b.store SET complete_until = complete_until - 3 * 86400 WHERE host = 'web4'")
+    digest = look(centre, configuration)
+    silent = [(fact.host, fact.jail) for fact in digest.facts if fact.kind == "silent"]
+    assert (silent, kinds(digest)) == ([("web2", "sshd")], ["hosts_silent"])
+    assert hosts_of(digest)["web2"].silent_jails == ("sshd",)
+    told = send(centre, configuration, now)
+    assert told is not None
+    assert [fact.kind for fact in told.facts if fact.needs_you] == ["hosts_silent", "silent"]
+    again = look(centre, configuration, now=now + HOUR)
+    assert [fact.kind for fact in again.facts if fact.needs_you] == []  # told an hour ago
+
+
+def test_a_jail_that_died_on_all_hosts_is_told_once(
+    centre: Centre, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """A filter that was broken everywhere is one fact."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    now = time.time()
+    for each in (host, other):
+        plant(each, "sshd", now - 28 * DAY, now - 3 * DAY, 1800.0)
+        plant(each, "nginx", now - 28 * DAY, now - 60.0, 3600.0)
+        each.forward()
+    silent = [(fact.host, fact.jail) for fact in look(centre, configuration).facts if fact.kind == "silent"]
+    assert silent == [(None, "sshd")]
+
+
+def test_a_surge_is_that_of_its_host_and_a_new_host_is_none(
+    centre: Centre, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """What one host explains is told with its name; a host without a past is compared with nothing."""
+    others = [Host(tmp_path / f"web{number}.sqlite3", centre.add(f"web{number}")) for number in (2, 3)]
+    now = time.time()
+    for each in (host, others[0]):
+        plant(each, "sshd", now - 30 * DAY, now - 60.0, 1800.0)
+    plant(host, "sshd", now - 6 * HOUR, now - 30.0, 40.0)
+    plant(others[1], "sshd", now - 10 * HOUR, now - 30.0, 60.0)
+    for each in (host, *others):
+        each.forward()
+    digest = look(centre, configuration)
+    assert [(fact.kind, fact.host, fact.jail) for fact in digest.facts if fact.kind in ("surge", "drop")] == [
+        ("surge", "web1", "sshd")
+    ]
+
+
+def test_fail2ban_that_does_not_answer_is_told_with_its_host(
+    centre: Centre, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """By what the host says of it, when nobody was banned for an hour."""
+    now = time.time()
+    plant(host, "sshd", now - 9 * DAY, now - 2 * HOUR, 7200.0)
+    host.forward()
+    state = json.dumps({"fail2ban": {"jails": 0, "silence": "fail2ban does not answer"}})
+    centre.do(f"UPDATE f2b.store SET state = '{state}'")
+    digest = look(centre, configuration)
+    assert [(fact.kind, getattr(fact, "host", None)) for fact in digest.facts if fact.needs_you] == [("down", "web1")]
+    assert hosts_of(digest)["web1"].down

@@ -31,6 +31,7 @@ STORE_NAP = 0.02  # maximum seconds between two attempts
 SPOOL_WAIT = 0.2  # seconds to wait for the spool's lock, after the store failed
 PATIENCE = 30.0  # seconds to wait for the spool's lock if the jail does not wait
 DISK_WAIT = 1.0  # seconds until a jail goes on while a hanging disk blocks the append
+BURST = 0.1  # seconds that fail2ban's action keeps the store open after an event, for the next one
 SPOOL_RESERVE = 256 * 1024  # bytes reserved in the spool for a full disk: about 800 bans
 TEXT_LIMIT = 65536  # maximum characters of a text: an attacker can choose its length
 LINE_LIMIT = 6 * 1024 * 1024  # maximum bytes of a spool line; an event with all texts at their limit needs 5 MB
@@ -114,7 +115,7 @@ def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
     try:
         connection = connect(path, wait)
         try:
-            _insert(connection, row, until)
+            _insert(connection, [row], until)
         finally:
             connection.close()
         return ""
@@ -129,17 +130,17 @@ def append(path, row, wait=STORE_WAIT, spool_wait=SPOOL_WAIT):
     return reason
 
 
-def _insert(connection, row, until):
-    """Insert one event. Raises sqlite3.OperationalError if the store stays locked until then, by the monotonic clock.
+def _insert(connection, rows, until):
+    """Insert events in one transaction. Raises sqlite3.OperationalError if the store stays locked until then.
 
-    SQLite's own busy handler sleeps longer and longer, so that with many writers the last to come is first, and one
-    starves. Short random sleeps give all the same chance: of 6400 events of 16 processes without a pause,
-    0 to 2 and not 26 to 68 went to the spool.
+    `until` is a time of the monotonic clock. SQLite's own busy handler sleeps longer and longer, so that with many
+    writers the last to come is first, and one starves. Short random sleeps give all the same chance: of 6400 events
+    of 16 processes without a pause, 0 to 2 and not 26 to 68 went to the spool.
     """
     connection.execute("PRAGMA busy_timeout=0")
     while True:
         try:
-            connection.execute(INSERT, row)
+            _transaction(connection, rows)
             return
         except Exception as refusal:
             if "is locked" not in str(refusal) or time.monotonic() > until:
@@ -147,11 +148,30 @@ def _insert(connection, row, until):
         time.sleep(os.urandom(1)[0] / 255 * STORE_NAP)
 
 
+def _transaction(connection, rows):
+    if len(rows) == 1:
+        connection.execute(INSERT, rows[0])
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany(INSERT, rows)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors have rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+
+
 def connect(path, wait=STORE_WAIT):
     """Open the store for appending, in autocommit mode; create it if there is none.
 
     Raises ForeignStore, NoFolder, OSError or sqlite3.Error.
     """
+    return _connect(path, wait)[0]
+
+
+def _connect(path, wait):
+    """Open the store as `connect` does; return also what `look` saw of its file."""
     if is_there(damage_mark(path)):
         raise ForeignStore("{} was set aside as damaged".format(path))
     import _sqlite3 as sqlite3  # without sqlite3's date adapters, to keep the shell action fast
@@ -177,7 +197,7 @@ def connect(path, wait=STORE_WAIT):
         except sqlite3.OperationalError:  # another process is just doing it; a row is as durable without
             pass
         connection.execute("PRAGMA synchronous=FULL")  # an acknowledged event survives a power cut
-        return connection
+        return connection, seen
     except BaseException:
         connection.close()
         raise
@@ -666,6 +686,136 @@ def _reason(error):
     return "{}: {}".format(type(error).__name__, error)
 
 
+# ---- a burst of events in fail2ban's server
+
+
+class _Burst:
+    """The store at one path, kept open while events follow each other; a thread of its own appends them.
+
+    All jails of a server share it, and what they record at the same moment is one transaction with one sync. Thread and
+    connection end when nothing has come for `BURST`. At rest the store is thus one file that nobody has open: it can be copied,
+    replaced or unmounted, and an upgraded recorder takes over.
+    """
+
+    def __init__(self, path):
+        import threading
+
+        self._path = path
+        self._process = os.getpid()
+        self._arrival = threading.Condition()
+        self._waiting = []  # entries: the event, when it came (monotonic clock), and a lock that is released when it is done
+        self._running = False
+        self._late = None  # the lock of the last event that a jail did not wait for
+        self._connection = self._seen = None
+
+    def record(self, row):
+        """Append one event, or log why not; return False if the disk hangs and it is only appended later."""
+        import threading
+
+        if self._process != os.getpid():  # a child that was forked during the burst: SQLite's locks are not its own
+            _spool(self._path, row, PATIENCE)
+            return True
+        done = threading.Lock()
+        done.acquire()
+        with self._arrival:
+            self._waiting.append((row, time.monotonic(), done))
+            self._arrival.notify()
+            if not self._running:
+                try:
+                    threading.Thread(target=self._run, daemon=True).start()
+                    self._running = True
+                except RuntimeError:  # no more threads: the jail's own appends, without a limit for a hanging disk
+                    self._append([self._waiting.pop()])
+                    self._close()
+        # No second event waits for a disk known to hang.
+        if done.acquire(timeout=0 if self._late and self._late.locked() else DISK_WAIT):
+            return True
+        self._late = done
+        return False
+
+    def _run(self):
+        while True:
+            with self._arrival:
+                if self._connection and not self._waiting:
+                    self._arrival.wait(BURST)
+                entries, self._waiting = self._waiting, []
+                if not entries and not self._connection:
+                    self._running = False
+                    _bursts().pop(self._path, None)
+                    return
+            if entries:
+                self._append(entries)
+            else:
+                self._close()
+
+    def _append(self, entries):
+        until = entries[0][1] + STORE_WAIT
+        try:
+            self._open()
+            _insert(self._connection, [row for row, _, _ in entries], until)
+            stored = True
+        except Exception:  # whatever it is: each event by itself, with a new connection, else to the spool
+            stored = False
+        if not stored or any(row[0] == "stop" for row, _, _ in entries):  # fail2ban may end now
+            self._close()
+        for row, arrived, done in entries:
+            if not stored:
+                _log_append(self._path, row, max(0.0, arrived + STORE_WAIT - time.monotonic()))
+            if row[0] == "start":
+                _log_reserve(self._path)
+            done.release()
+
+    def _open(self):
+        """Open the store, or open it anew where its path leads to another file by now, or must not be followed."""
+        if self._connection and (is_there(damage_mark(self._path)) or self._is_elsewhere(look(self._path))):
+            self._close()
+        if not self._connection:
+            self._connection, self._seen = _connect(self._path, STORE_WAIT)
+
+    def _is_elsewhere(self, now):
+        return now is None or not os.path.samestat(now, self._seen)
+
+    def _close(self):
+        connection, self._connection = self._connection, None
+        if not connection:
+            return
+        try:
+            if self._is_elsewhere(os.stat(self._path) if is_there(self._path) else None):
+                # SQLite would leave the log of a file that was moved or removed beside the one that is there now.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+        except Exception as error:  # all events are stored; the next process that opens the store tidies up
+            _logger().debug("closing %s: %s", self._path, _reason(error))
+
+
+def _bursts():
+    """Return this process's bursts by path. fail2ban executes this file once for each jail, so no global is shared."""
+    return sys.modules.setdefault("f2b-digest-bursts", type(sys)("f2b-digest-bursts")).__dict__
+
+
+def _logger():
+    import logging
+
+    return logging.getLogger("fail2ban.f2b-digest")
+
+
+def _log_append(path, row, wait):
+    """Append one event by itself; fail2ban's log gets what did not go into the store."""
+    try:
+        reason = append(path, row, wait, PATIENCE)  # after DISK_WAIT the jail goes on, without losing the ban
+        if reason:
+            _logger().warning("%s of %r is in %s: %s", row[0], row[3], spool_path(path), reason)
+    except Exception as error:
+        _logger().error("NOT RECORDED: %r: %s", dict(zip(COLUMNS, row)), _reason(error))
+
+
+def _log_reserve(path):
+    try:
+        reserve_spool(path)
+    except Exception as refusal:
+        _logger().warning("no reserve for a full disk beside %s: %s", path, _reason(refusal))
+
+
 # ---- fail2ban's Python action
 
 
@@ -684,10 +834,7 @@ class Action:
     # fail2ban from starting any jail.
     def __init__(*arguments, **options):
         self, self._jail, self._name = (arguments + (None, None))[:3]
-        import logging
-
-        self._log = logging.getLogger("fail2ban.f2b-digest")
-        self._stuck = None
+        self._log = _logger()
         self._set(options)
 
     def _set(self, options):
@@ -745,37 +892,14 @@ class Action:
 
     def _record(self, kind, aInfo):
         try:
-            import threading
-
             row = self._event(kind, aInfo)
-            # Locks have timeouts, a hanging disk has none, so the append runs in its own thread.
+            # Locks have timeouts, a hanging disk has none, so a thread of its own appends.
             # fail2ban calls from several threads at once (the jail's, the observer's, the main one).
-            thread = threading.Thread(target=self._append, args=(row,), daemon=True)
-            thread.start()
-            stuck = self._stuck is not None and self._stuck.is_alive()
-            thread.join(0.0 if stuck else DISK_WAIT)  # no second ban waits for a disk known to hang
-            if thread.is_alive():
-                self._stuck = thread
+            bursts = _bursts()
+            if not (bursts.get(self.dbpath) or bursts.setdefault(self.dbpath, _Burst(self.dbpath))).record(row):
                 self._log.warning("%s keeps the %s of %r waiting: the disk is slow", self.dbpath, kind, row[3])
         except Exception as error:
             self._log.error("cannot record a %s: %s", kind, _reason(error))
-
-    def _append(self, row):
-        try:
-            # In its own thread: after DISK_WAIT the jail goes on, without losing the ban.
-            reason = append(self.dbpath, row, spool_wait=PATIENCE)
-            if reason:
-                self._log.warning("%s of %r is in %s: %s", row[0], row[3], spool_path(self.dbpath), reason)
-        except Exception as error:
-            self._log.error("NOT RECORDED: %r: %s", dict(zip(COLUMNS, row)), _reason(error))
-        if row[0] == "start":
-            self._reserve()
-
-    def _reserve(self):
-        try:
-            reserve_spool(self.dbpath)
-        except Exception as refusal:
-            self._log.warning("no reserve for a full disk beside %s: %s", self.dbpath, _reason(refusal))
 
     def _event(self, kind, aInfo):
         """Return the event of fail2ban's action info; its values are computed lazily, and may fail, one by one."""

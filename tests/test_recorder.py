@@ -612,14 +612,13 @@ def test_a_disk_that_hangs_holds_no_jail_up(
 ) -> None:
     """The first ban goes on after a second, the next ones at once, and each is stored when the disk comes back."""
     back = threading.Event()
-    genuine: Any = recorder.append
+    genuine: Any = recorder._connect
 
-    def hanging(path: str, row: tuple[Any, ...], **more: Any) -> str:
+    def hanging(*arguments: Any) -> Any:
         back.wait(30)
-        reason: str = genuine(path, row, **more)
-        return reason
+        return genuine(*arguments)
 
-    monkeypatch.setattr(recorder, "append", hanging)
+    monkeypatch.setattr(recorder, "_connect", hanging)
     door = action(store)
     took = []
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):

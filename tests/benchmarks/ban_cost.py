@@ -18,7 +18,7 @@ from f2b_digest import recorder
 from tests.support.fail2ban_server import ACTIONS, Fail2ban
 
 PYTHON = "/usr/bin/python3"
-BAN_TARGET = 0.25
+BAN_TARGET = 0.15
 COMMAND_TARGET = 2.5
 JAILS = ("none", "ours", "buffered")
 

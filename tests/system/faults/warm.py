@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -178,9 +179,18 @@ def _ban(store: str, before: list[str], traced: list[str]) -> None:
     action = module.Action(SimpleNamespace(name="sshd"), name, dbpath=store, host="web1")
     for ip in before:
         _acknowledged(action, ip, log)
+    _end_of_burst()
     _wait()
     for ip in traced:
         _acknowledged(action, ip, log)
+    _end_of_burst()
+
+
+def _end_of_burst() -> None:
+    """Wait until the recorder has closed the store."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(30)
 
 
 def _acknowledged(action: Any, ip: str, log: _Log) -> None:

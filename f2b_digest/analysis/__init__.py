@@ -12,6 +12,7 @@ from f2b_digest.analysis import hosts
 from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.host_bans import at_work_by_host, drops_of_fleet, host_jails, known_until, surges_of_fleet
+from f2b_digest.analysis.hosts import MANY_HOSTS
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
 from f2b_digest.analysis.next_steps import with_commands
@@ -26,7 +27,7 @@ from f2b_digest.model.digest import Compared, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
 __all__ = [
-    "FREQUENT", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual", "analyse",
+    "FREQUENT", "MANY_HOSTS", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual", "analyse",
     "campaign_rule", "host_jails", "known_until", "outages",
 ]  # fmt: skip
 
@@ -53,7 +54,7 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
         facts=facts,
         verdict=verdict(facts, counts.totals.bans, compared),
         advice=tuple(advised(counts, inputs, own)),
-        fleet=hosts.fleet(counts, inputs, facts, __version__) if inputs.complete else None,
+        fleet=hosts.fleet(counts, inputs, own, facts, __version__) if inputs.complete else None,
     )
 
 

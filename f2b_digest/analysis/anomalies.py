@@ -110,6 +110,7 @@ def concerted(counts: Counts, inputs: Inputs) -> Iterator[Concerted]:
             tight_from=campaign.tight_from,
             on_accounts=campaign.on_accounts,
             usual=usual(inputs.networks.get(key_of(campaign), ())),
+            hosts=campaign.hosts,
         )
 
 
@@ -138,7 +139,7 @@ def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
     if not found:
         return None
     most = max(found, key=lambda user: (user.addresses, user.bans))
-    return Targeted(most.name, most.addresses, most.bans, most.exists)
+    return Targeted(most.name, most.addresses, most.bans, most.exists, hosts=most.hosts)
 
 
 def roaming(counts: Counts) -> Roaming | None:

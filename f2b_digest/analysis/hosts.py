@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from f2b_digest.analysis.inputs import Inputs
+from f2b_digest.analysis.own_addresses import OwnAddresses
 from f2b_digest.analysis.repeats import host_is_due
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import moment
 from f2b_digest.model.facts import Fact, Fail2banDown, JailSilent, OwnBanned
-from f2b_digest.model.fleet import Fleet, FleetHost, HostBans, HostState, Late, Version
+from f2b_digest.model.fleet import Everywhere, Fleet, FleetHost, HostBans, HostState, Late, Version
 from f2b_digest.model.fleet_facts import (
     ClocksOff,
     HostClock,
@@ -39,6 +40,8 @@ BEHIND = 2 * 3600.0
 """Seconds for which an event may wait on a host that is heard: a new host uploads its history for a while."""
 SKEWED = 60.0
 """Seconds by which a clock may be off."""
+MANY_HOSTS, SHOWN_EVERYWHERE = 3, 3
+"""Hosts on which an id is worth a line; such ids in a digest."""
 LISTED, BUSIEST = 40, 3
 """Hosts in a digest's list: those with something to tell, and of the others those with the most bans."""
 
@@ -109,7 +112,7 @@ def news(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
         yield LateBans(sum(each.bans for each in late), tuple(late))
 
 
-def fleet(counts: Counts, inputs: Inputs, facts: Sequence[Fact], version: str) -> Fleet | None:
+def fleet(counts: Counts, inputs: Inputs, own: OwnAddresses, facts: Sequence[Fact], version: str) -> Fleet | None:
     """Return the hosts of a digest with these facts, the worst first; None on a host. `version` is the centre's."""
     states = inputs.host_context.fleet
     if states is None:
@@ -118,6 +121,8 @@ def fleet(counts: Counts, inputs: Inputs, facts: Sequence[Fact], version: str) -
     told = [host for host in hosts if _rank(host)[0]]
     others = [host for host in hosts if not _rank(host)[0]]
     busy = sorted((host for host in others if host.bans), key=lambda host: (-host.bans, host.name))
+    strangers = tuple(each for each in counts.everywhere if not own.holds(each.ip))
+    everywhere = strangers[:SHOWN_EVERYWHERE]
     versions = Counter(state.version for state in states if state.version not in (None, version))
     return Fleet(
         in_all=len(states),
@@ -128,7 +133,20 @@ def fleet(counts: Counts, inputs: Inputs, facts: Sequence[Fact], version: str) -
         quiet=len(others) - len(busy),
         behind=tuple(Version(str(name), hosts) for name, hosts in versions.most_common(BUSIEST)),
         version=version,
+        everywhere=everywhere,
+        everywhere_in_all=counts.everywhere_in_all - (len(counts.everywhere) - len(strangers)),
+        lines=_banned_everywhere(everywhere),
     )
+
+
+def _banned_everywhere(everywhere: Sequence[Everywhere]) -> tuple[str, ...]:
+    """Return the line that bans ids on a host, in the jail that banned the first of them."""
+    words = (
+        ("fail2ban-client", "set", everywhere[0].jails[0], "banip", *(each.ip for each in everywhere))
+        if everywhere
+        else ()
+    )
+    return (shlex.join(words),) if words else ()
 
 
 def _host(state: HostState, counts: Counts, inputs: Inputs, facts: Sequence[Fact]) -> FleetHost:

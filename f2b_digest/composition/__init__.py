@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from f2b_digest import periods
 from f2b_digest.analysis import (
     FREQUENT,
+    MANY_HOSTS,
     Inputs,
     Judgement,
     OwnAddresses,
@@ -125,6 +126,8 @@ def compose(
         users=host_context.users,
         geography=host_context.geography,
     )
+    if host_context.fleet is not None:
+        counts = source.spread(counts, MANY_HOSTS)
     undelivered = () if past else _undelivered(configuration, source, name, last)
     reconciliation = known.of(selection, counts.totals.bans) if known and not past else None
 

@@ -68,6 +68,8 @@ class Address:
     """Bans whose failures are unknown."""
     lifted: bool = False
     """Whether it was unbanned early: `until` says when."""
+    hosts: int | None = None
+    """Of a fleet: how many hosts banned it in this jail; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Jail:
     """Log lines that led to the last bans of the worst addresses, shortened and redacted."""
     uncounted: int = 0
     """Bans whose failures are unknown."""
+    hosts: int | None = None
+    """Of a fleet: how many hosts banned in it; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ class Campaign:
     """When these hours began."""
     on_accounts: int = 0
     """Addresses that tried an account, other than root, that can log in here."""
+    hosts: int | None = None
+    """Of a fleet: how many hosts banned its addresses; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,8 @@ class User:
     addresses: int
     exists: bool
     """Whether this host has such a user."""
+    hosts: int | None = None
+    """Of a fleet: on how many hosts it was tried; None on a single host."""
 
 
 @dataclass(frozen=True)

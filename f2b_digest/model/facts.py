@@ -248,6 +248,8 @@ class Concerted(Finding):
     """Addresses that tried an account, other than root, that can log in here."""
     usual: float | None = None
     """Addresses: the network's median in earlier periods; None where too few are known."""
+    hosts: int | None = None
+    """Of a fleet: on how many hosts; None on a single host."""
     kind: Literal["campaign"] = "campaign"
     needs_you: Literal[False] = False
 
@@ -261,6 +263,8 @@ class Targeted(Finding):
     bans: int
     exists: bool
     """Whether this host has such a user."""
+    hosts: int | None = None
+    """Of a fleet: on how many hosts; None on a single host."""
     kind: Literal["target"] = "target"
     needs_you: Literal[False] = False
 

@@ -103,6 +103,17 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Everywhere:
+    """An id that was banned on many hosts."""
+
+    ip: str
+    hosts: int
+    bans: int
+    jails: tuple[str, ...]
+    """The one with the most bans first."""
+
+
+@dataclass(frozen=True)
 class Fleet:
     """The hosts of a centre's report."""
 
@@ -122,3 +133,8 @@ class Fleet:
     """Other versions than the centre's, the one of the most hosts first."""
     version: str = ""
     """The centre's."""
+    everywhere: tuple[Everywhere, ...] = ()
+    """Ids that were banned on the most hosts, of those on three or more."""
+    everywhere_in_all: int = 0
+    lines: tuple[str, ...] = ()
+    """For a shell of each host: what bans these there."""

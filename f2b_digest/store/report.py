@@ -73,12 +73,19 @@ class Source(Bans):
         return bans.samples(self._connection, self._wanted, worst)
 
     def chosen(self, holds: Callable[[str], bool], *, by_host: bool = False) -> list[Chosen]:
-        """Return the bans of those ids that a function chooses; of a fleet by host, after `by_host`."""
+        """Return the bans of those ids that a function chooses; of a fleet by host, after `spread`."""
         return bans.chosen(self._connection, self._wanted, holds, by_host=by_host)
 
-    def by_host(self) -> dict[str, HostActivity]:
-        """Return what each host of a fleet banned. Once, and only in a fleet's scratch store."""
+    def spread(self, counts: Counts, least: int) -> Counts:
+        """Return this selection's counts with on how many hosts each was; and the ids that were on `least` or more.
+
+        Once, after `counts`, and only in a fleet's scratch store.
+        """
         hosts.group(self._connection, self._wanted)
+        return hosts.spread(self._connection, self._wanted, counts, least)
+
+    def by_host(self) -> dict[str, HostActivity]:
+        """Return what each host of a fleet banned, after `spread`."""
         return hosts.activity(self._connection, self.selection)
 
     def hosts(self) -> list[str]:

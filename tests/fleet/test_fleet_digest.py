@@ -1,5 +1,6 @@
 """What a centre's digest says of its hosts: which are silent, behind, copied, off, and what came late."""
 
+import csv
 import json
 import time
 from contextlib import closing
@@ -366,3 +367,61 @@ def test_fail2ban_that_does_not_answer_is_told_with_its_host(
     digest = look(centre, configuration)
     assert [(fact.kind, getattr(fact, "host", None)) for fact in digest.facts if fact.needs_you] == [("down", "web1")]
     assert hosts_of(digest)["web1"].down
+
+
+def test_what_only_a_fleet_sees_is_told_with_the_number_of_hosts(
+    centre: Centre, configuration: Configuration, tmp_path: Path
+) -> None:
+    """Addresses, networks, jails and names; an own address is not to be banned everywhere."""
+    hosts = [Host(tmp_path / f"web{number}.sqlite3", centre.add(f"web{number}")) for number in range(4)]
+    said = {"192.0.2.7": '{"why": "friend", "near": "192.0.2.7", "user": null}'}
+    for number, each in enumerate(hosts):
+        each.ban("203.0.113.59", users=("oracle", "root"), bantime=600)
+        each.ban("192.0.2.7", bantime=600)
+        each.ban(f"198.51.100.{number}", jail="nginx", bantime=600)
+        if number:
+            each.ban("203.0.113.60", jail="nginx", bantime=600)
+        for last in (1, 2):
+            each.ban(f"198.51.100.{10 * number + 10 + last}", jail=f"only{number}", users=("root",), bantime=600)
+        each.forward(own=lambda event: said.get(event["ip"]))
+    digest = look(centre, configuration)
+    assert digest.fleet is not None
+    assert [(each.ip, each.hosts, each.bans, each.jails) for each in digest.fleet.everywhere] == [
+        ("203.0.113.59", 4, 4, ("sshd",)), ("203.0.113.60", 3, 3, ("nginx",)),
+    ]  # fmt: skip
+    assert digest.fleet.everywhere_in_all == 2
+    assert digest.fleet.lines == ("fail2ban-client set sshd banip 203.0.113.59 203.0.113.60",)
+    assert {jail.name: jail.hosts for jail in digest.jails} == {
+        "sshd": 4, "nginx": 4, "only0": 1, "only1": 1, "only2": 1, "only3": 1,
+    }  # fmt: skip
+    assert {each.ip: each.hosts for jail in digest.jails for each in jail.worst if jail.name == "nginx"} == {
+        "203.0.113.60": 3, **{f"198.51.100.{number}": 1 for number in range(4)},
+    }  # fmt: skip
+    assert [(each.network, each.addresses, each.hosts) for each in digest.campaigns] == [("198.51.100.0/24", 12, 4)]
+    assert digest.users is not None
+    assert {user.name: user.hosts for user in digest.users.most} == {"root": 4, "oracle": 4}
+
+
+def test_abuseipdb_is_told_once_by_the_centre(centre: Centre, configuration: Configuration, tmp_path: Path) -> None:
+    """An address that four hosts banned is one row, with the categories of its jails."""
+    reported = tmp_path / "reported.csv"
+    file = tmp_path / "abuse.toml"
+    file.write_text(
+        f"""
+store = "{configuration.store}"
+[reports.daily]
+channels = ["abuse"]
+[channels.abuse]
+kind = "abuseipdb"
+dry_run = true
+dry_run_file = "{reported}"
+"""
+    )
+    for number in range(4):
+        each = Host(tmp_path / f"web{number}.sqlite3", centre.add(f"web{number}"))
+        each.ban("8.8.8.8", jail=("sshd", "nginx-botsearch")[number % 2], failures=5, bantime=600)
+        each.ban(f"8.8.4.{number}", failures=5, bantime=600)
+        each.forward()
+    assert send(centre, config.load(file, host="fleet", timezone="UTC"), time.time()) is not None
+    _, *rows = csv.reader(reported.read_text().splitlines())
+    assert sorted(row[0] for row in rows) == ["8.8.4.0", "8.8.4.1", "8.8.4.2", "8.8.4.3", "8.8.8.8"]

@@ -49,7 +49,7 @@ from f2b_digest.model.facts import (
     Targeted,
     Unrecorded,
 )
-from f2b_digest.model.fleet import Fleet, FleetHost, HostBans, Version
+from f2b_digest.model.fleet import Everywhere, Fleet, FleetHost, HostBans, Version
 from f2b_digest.model.fleet import Late as LateOfHost
 from f2b_digest.model.fleet_facts import (
     ClocksOff,
@@ -256,7 +256,8 @@ def fleet() -> Digest:
         "fail2ban-client set postfix-sasl unbanip 192.0.2.7",
         "fail2ban-client set postfix-sasl addignoreip 192.0.2.7", host="web3.example.org",
     )  # fmt: skip
-    since = at(18, 3, 10)
+    since, users = at(18, 3, 10), telling().users
+    assert users is not None
     line = 'f2b-digest.py[dbpath="/var/lib/fail2ban/f2b-digest/bans.sqlite3"]'
     facts = (
         own,
@@ -275,6 +276,12 @@ def fleet() -> Digest:
         telling(),
         host="fleet.example.org", undelivered=(), lifted=(), lifted_in_all=0, reconciliation=None, never_banned=None,
         facts=tuple(with_commands(fact, start=START, report="daily") for fact in facts),
+        jails=tuple(
+            replace(jail, hosts=12 - 3 * place, worst=tuple(replace(each, hosts=9) for each in jail.worst))
+            for place, jail in enumerate(_jails())
+        ),
+        campaigns=tuple(replace(each, hosts=9) for each in telling().campaigns),
+        users=replace(users, most=tuple(replace(user, hosts=12 - place) for place, user in enumerate(users.most))),
         fleet=Fleet(
             48,
             (
@@ -288,6 +295,9 @@ def fleet() -> Digest:
                 FleetHost(SCRIPT, 1, clock_off=-7260),
             ),
             0, (HostBans("shop1", 140), HostBans("shop2", 71), HostBans("db1", 22)), 9, 31, (Version("0.9", 3),), "1.0",
+            (Everywhere("203.0.113.59", 12, 31, ("sshd", "recidive")),
+             Everywhere("2001:db8:1f:9::7", 3, 6, ("nginx-botsearch",))), 9,
+            ("fail2ban-client set sshd banip 203.0.113.59 2001:db8:1f:9::7",),
         ),
     )  # fmt: skip
 
@@ -344,6 +354,8 @@ def every_fact() -> tuple[Fact, ...]:
         Surge("sshd", 400, 40.0, 38, host="web3"),
         Drop("sshd", 4, 40.0, 38, host="web3"),
         *facts_of_hosts(),
+        Concerted("203.0.113.0/24", None, None, 37, 112, ("root",), 4, 2, hosts=9),
+        Targeted("oracle", 48, 96, exists=False, hosts=9),
     )  # fmt: skip
     return tuple(with_commands(fact, start=START, report="daily") for fact in every)
 

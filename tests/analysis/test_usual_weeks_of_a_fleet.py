@@ -13,8 +13,7 @@ from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Jail, Totals
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import HostContext
-from tests.analysis.test_usual_weeks import HISTORY, NO_REBANS, kill
-from tests.analysis.usual_weeks import History, epoch, history
+from tests.analysis.usual_weeks import NO_REBANS, WEEKS_BEFORE, History, epoch, history, kill
 from tests.support.figures import Keep
 
 HOSTS, WEEKS = 20, 8
@@ -23,7 +22,7 @@ HOSTS, WEEKS = 20, 8
 
 def hosts(weeks: int, seed: int = 1000) -> dict[str, History]:
     """Return made-up bans of a fleet."""
-    return {f"h{number}": history(seed + number, HISTORY + weeks) for number in range(HOSTS)}
+    return {f"h{number}": history(seed + number, WEEKS_BEFORE + weeks) for number in range(HOSTS)}
 
 
 @cache
@@ -61,7 +60,7 @@ def test_the_usual_weeks_of_a_fleet_raise_no_more_than_those_of_a_host(
     """Of 200 jails: one needless call in 100 weeks of digests, needless news in one digest of 100."""
     weeks = max(WEEKS, pytestconfig.getoption("--usual-weeks") // 12)
     fleet, counted = hosts(weeks), Counter[str]()
-    for day in range(HISTORY * 7, (HISTORY + weeks) * 7):
+    for day in range(WEEKS_BEFORE * 7, (WEEKS_BEFORE + weeks) * 7):
         for days in (1, 7) if day % 7 == 0 else (1,):
             facts = digest_of(fleet, day, days).facts
             counted["digests"] += 1
@@ -81,12 +80,12 @@ def test_the_usual_weeks_of_a_fleet_raise_no_more_than_those_of_a_host(
 @pytest.mark.parametrize(("jail", "within"), [("sshd", 2), ("postfix-sasl", 3), ("dovecot", 5)])
 def test_a_jail_that_dies_on_one_host_of_twenty_is_found(jail: str, within: int) -> None:
     """Of 400, 80 and 40 bans a day; the nineteen others ban on."""
-    fleet = usual() | {"h3": history(1003, HISTORY + 1)}
-    kill(fleet["h3"], jail, HISTORY * 7 * 24)
+    fleet = usual() | {"h3": history(1003, WEEKS_BEFORE + 1)}
+    kill(fleet["h3"], jail, WEEKS_BEFORE * 7 * 24)
     found = [
         (day + 1, fact.host, fact.jail)
         for day in range(within)
-        for fact in digest_of(fleet, HISTORY * 7 + day).facts
+        for fact in digest_of(fleet, WEEKS_BEFORE * 7 + day).facts
         if fact.kind == "silent"
     ]
     assert found
@@ -95,8 +94,8 @@ def test_a_jail_that_dies_on_one_host_of_twenty_is_found(jail: str, within: int)
 
 def test_a_surge_on_one_host_of_twenty_is_news_with_its_host() -> None:
     """Ten times a day's bans of one jail on one host, which the sum of twenty hides."""
-    fleet = usual() | {"h3": history(1003, HISTORY + 1)}
+    fleet = usual() | {"h3": history(1003, WEEKS_BEFORE + 1)}
     hours = fleet["h3"].hours["sshd"]
-    hours[HISTORY * 7 * 24 :] = [10 * count for count in hours[HISTORY * 7 * 24 :]]
-    facts = digest_of(fleet, HISTORY * 7).facts
+    hours[WEEKS_BEFORE * 7 * 24 :] = [10 * count for count in hours[WEEKS_BEFORE * 7 * 24 :]]
+    facts = digest_of(fleet, WEEKS_BEFORE * 7).facts
     assert [(fact.host, fact.jail) for fact in facts if fact.kind == "surge"] == [("h3", "sshd")]

@@ -53,13 +53,14 @@ def command(program: Program, scheduled: bool) -> None:
     today: the next run continues; 1 it refuses this host.
     Example:   f2b-digest forward
     """  # noqa: D301 - click wants the character, not its name
-    need_psycopg()
     from f2b_digest.fleet import credential
 
     file = credential_file(program)
     kept = credential.read(file)
     if kept is None:
         raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
+    if not kept.by_ssh:
+        need_psycopg()
     path = program.store_path(settings(program.config).get("store"))
     if scheduled:
         time.sleep(zlib.crc32(os.uname().nodename.encode()) % SPREAD)

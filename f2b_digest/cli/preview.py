@@ -28,7 +28,7 @@ from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
-from f2b_digest.store import HOW_TO_RECOVER, Source, Store, damage
+from f2b_digest.store import HOW_TO_RECOVER, Outbox, Source, Store, damage
 
 FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
@@ -95,7 +95,7 @@ def command(
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
         path, context = _place(
-            stack, program, configuration, name, since, now, at_centre=not sources, past=bool(since or until)
+            stack, program, configuration, name, since, now, of_store=not sources, past=bool(since or until)
         )
         tally = None
         if sources:
@@ -109,7 +109,7 @@ def command(
             selection, end = first_look.last_period(configuration, store, name, tally, now), now
         else:
             selection, end = _open(configuration, store, name, now)
-        host_context = context()
+        host_context = context(selection.first_id)
         known = None
         if not sources and selection.since is None and selection.until is None:
             known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
@@ -165,16 +165,28 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
 
 def _place(
     stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
-    now: float, *, at_centre: bool, past: bool,
-) -> tuple[Path, Callable[[], HostContext]]:  # fmt: skip
-    """Return the store to read, and the host context; for a fleet a scratch store, which lives as long as the stack."""
-    if not at_centre or not program.is_centre(configuration.store):
-        return program.begin(configuration, looks=True), lambda: program.host_context(configuration)
-    fleet = stack.enter_context(centre.opened(program, configuration))
+    now: float, *, of_store: bool, past: bool,
+) -> tuple[Path, Callable[[int], HostContext]]:  # fmt: skip
+    """Return the store to read, and the host context of the bans from an id on.
+
+    For a fleet, and for a report of some hosts, the store is a scratch copy that lives as long as the stack.
+    """
+    if not of_store:
+        return program.begin(configuration, looks=True), lambda _: program.host_context(configuration)
+    outbox: Outbox
+    if program.is_centre(configuration.store):
+        outbox = stack.enter_context(centre.opened(program, configuration))
+        known = centre.host_context
+    else:
+        path = program.begin(configuration, looks=True)
+        outbox, known = stack.enter_context(Store(path, read_only=True)), program.host_context
     report = configuration.reports[name]
-    oldest = now if since is None else times.moment_of(since, now, composition.zone_of(configuration, name))
-    store = stack.enter_context(fleet.about(name, report.hosts, report.every, oldest, past=past))
-    return store.path, lambda: store.informed(centre.host_context(configuration))
+    oldest = now
+    if since is not None:
+        zone = composition.zone_of(configuration, name)
+        oldest = 0.0 if since == "all" else times.moment_of(since, now, zone)
+    store = stack.enter_context(outbox.about(name, report.hosts, report.every, oldest, past=past))
+    return store.path, lambda first_id: store.informed(known(configuration), first_id)
 
 
 def _tell_of_store(path: Path) -> None:

@@ -20,11 +20,14 @@ from f2b_digest.reconcile import Known
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import (
     OVERDUE,
+    Life,
     Outbox,
     Store,
     begin_week,
     is_due,
+    is_hub,
     is_there,
+    lives,
     sender_lock,
     take_spool_in,
     verify,
@@ -37,6 +40,10 @@ PATIENCE = 15 * 60
 """Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
 
 
+DAY = 86400.0
+"""Seconds without an upload after which a hub's host is told."""
+NAMED = 20
+"""Number of silent hosts with their own line."""
 LONGEST_SILENCE = 30 * 86400.0
 """Seconds without any event or digest before the boot that suggest a wrong clock."""
 
@@ -72,6 +79,8 @@ def _send(
     with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
+        for line in silences(path, program.clock()):
+            complain(line)
         with console.working("Sending"):
             outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
             tidy(store, configuration, program.clock())
@@ -87,6 +96,21 @@ def _send_of_fleet(
             outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
         fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
         return outcomes, waiting(fleet)
+
+
+def silences(path: Path, now: float) -> Iterator[str]:
+    """Yield a line for each host of a hub that has been silent for a day, or since it was enrolled."""
+    newest = {life.host: life for life in reversed(lives(path))} if is_hub(path) else {}
+    silent = [life for life in newest.values() if life.retired_at is None and now - _heard(life) > DAY]
+    for life in sorted(silent, key=lambda life: life.host)[:NAMED]:
+        days = f"silent for {(now - _heard(life)) / DAY:.0f} days"
+        yield f"{life.host}: {days if life.seen_at else 'never heard'}"
+    if len(silent) > NAMED:
+        yield f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list"
+
+
+def _heard(life: Life) -> float:
+    return life.seen_at or life.enrolled_at
 
 
 @contextmanager
@@ -136,7 +160,7 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
             f"system's boot, so the clock may be wrong; check date(1); if it is right, pruning resumes after a reboot"
         )
         return 0
-    return store.prune(before, configuration.jails, time.sleep)
+    return store.prune(before, configuration.jails, time.sleep, configuration.hosts)
 
 
 def uptime() -> float:

@@ -120,8 +120,9 @@ def _recounted(
     nothing.
     """
     selection = Selection(
-        sealed.first_id, sealed.last_id, jails=jails or configuration.jails.get(digest.report, ("*",))
-    )
+        sealed.first_id, sealed.last_id, jails=jails or configuration.jails.get(digest.report, ("*",)),
+        hosts=configuration.hosts.get(digest.report, ("*",)),
+    )  # fmt: skip
     with console.working("Counting the bans"), store.report(selection, EVERY if everything else SHOWN) as source:
         counts = source.counts(
             zone=zone_of(configuration, digest.report), start=digest.start.timestamp(), end=digest.end.timestamp(),

@@ -55,7 +55,7 @@ def pending(store: Reads, name: str, report: Report) -> Selection:
     """Return the selection of a report's pending events, up to the newest one."""
     last = store.last_digest(name)
     first, after = (last.last_id + 1, last.id) if last else (1, 0)
-    return Selection(first_id=first, last_id=store.last_event(), after=after, jails=report.jails)
+    return Selection(first_id=first, last_id=store.last_event(), after=after, jails=report.jails, hosts=report.hosts)
 
 
 def zone_of(configuration: Configuration, name: str) -> ZoneInfo:

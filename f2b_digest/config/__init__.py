@@ -69,6 +69,11 @@ class Configuration:
         """Return each report's patterns of jails."""
         return {name: report.jails for name, report in self.reports.items()}
 
+    @property
+    def hosts(self) -> dict[str, tuple[str, ...]]:
+        """Return each report's patterns of hosts."""
+        return {name: report.hosts for name, report in self.reports.items()}
+
 
 def load(
     path: Path | None, *, host: str, timezone: str, language: str = "en", environment: Mapping[str, str] | None = None
@@ -180,8 +185,6 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> l
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')
-        if "hosts" in values and not is_centre(table.get("store")):
-            mistakes.append(f'reports.{name}.hosts: only for a fleet\'s centre (store = "postgresql://…")')
         if values.get("failures") is True and is_centre(table.get("store")):
             mistakes.append(f"reports.{name}.failures: is for a host's own store, a fleet's centre reads no log")
         wanted = values.get("channels", ())

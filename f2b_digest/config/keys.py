@@ -65,7 +65,8 @@ class Report(WithSecrets):
     jails: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
     """Jails in this report, as shell patterns; a pattern that starts with "!" excludes."""
     hosts: Annotated[tuple[str, ...], AfterValidator(_patterns)] = ("*",)
-    """Hosts in this report, as shell patterns, where the store is a fleet's centre; "!" excludes, too.
+    """Hosts in this report, as shell patterns, where the store has bans of several hosts (a fleet's centre or hub); "!"
+    excludes, too.
     Example: ["web*", "!web9*"]."""
     quiet: Literal["skip", "send"] = "skip"
     """When nothing was banned: "skip" sends nothing, "send" sends a digest that says so."""

@@ -177,7 +177,8 @@ def _seal(
         taken = composition.due(configuration, store, name, now)
         if taken is None:
             return []
-        return _seal_taken(configuration, store, renderer, name, now, taken, known, store.informed(host_context))
+        host_context = store.informed(host_context, taken[0].first_id)
+        return _seal_taken(configuration, store, renderer, name, now, taken, known, host_context)
 
 
 def _seal_taken(

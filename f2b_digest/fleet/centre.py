@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import psycopg
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Outbox, Pending, Store
+from f2b_digest.store import Outbox, Pending, Store, judged
 
 DAY = 86400.0
 LATE = 3600.0
@@ -195,17 +195,6 @@ def _end_of_last(connection: sa.Connection, report: str) -> float | None:
     return ended
 
 
-def _belonging(text: str) -> Belonging | None:
-    try:
-        said = json.loads(text)
-        why, near, user = said["why"], said.get("near"), said.get("user")
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    if why not in get_args(Belonging.__annotations__["why"]):
-        return None
-    return Belonging(why, None if near is None else str(near), None if user is None else str(user))
-
-
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
         raise CentreError("the centre's schema is older than this program: run f2b-digest fleet init", away=False)
@@ -221,13 +210,13 @@ class ReportStore(Store):
         self._ends = ends
         self._states = states
 
-    def informed(self, host_context: HostContext) -> HostContext:
-        """Return what is known with the hosts' states, and the pending ids that they classified as own.
+    def judged(self, first_id: int) -> dict[str, Belonging]:
+        """Return the pending ids that hosts classified as own, and why; the host's data is untrusted."""
+        return judged(verdicts(self.path))
 
-        What a host says is untrusted.
-        """
-        judged = {ip: said for ip, own in verdicts(self.path) if (said := _belonging(own))}
-        return replace(host_context, judged=judged, fleet=self._states)
+    def informed(self, host_context: HostContext, first_id: int) -> HostContext:
+        """Return what is known with the hosts' states, too."""
+        return replace(super().informed(host_context, first_id), fleet=self._states)
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,

@@ -1,7 +1,6 @@
-"""Connections to a fleet's centre: verified TLS, deadlines, and readable errors. No queries here."""
+"""Connections to a fleet's PostgreSQL: verified TLS, deadlines, and readable errors. No queries here."""
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from f2b_digest.errors import CentreError, ConfigurationError
+from f2b_digest.fleet.deadline import TooLongError, deadline
+from f2b_digest.fleet.door import passes
 
 CONNECT_SECONDS = 10
 DEADLINE = 70
@@ -87,7 +88,7 @@ def connect(address: str, secrets: dict[str, str | None] | None = None) -> Itera
 
 def ask(connection: psycopg.Connection, query: LiteralString, values: tuple[object, ...]) -> tuple[Any, ...]:
     """Return the first row of a result. Raises CentreError, also after the `DEADLINE`."""
-    with _words(), _deadline():
+    with _words(), deadline(DEADLINE):
         row = connection.execute(query, values).fetchone()
     assert row is not None
     return row
@@ -106,7 +107,7 @@ def _opened(parts: dict[str, Any], *, autocommit: bool = True) -> psycopg.Connec
     if "," in str(parts.get("host", "")):  # of several, the one that accepts writes
         parts.setdefault("target_session_attrs", "read-write")
     options: dict[str, Any] = {**_PATIENCE, "gssencmode": "disable", "application_name": "f2b-digest", **parts}
-    with _deadline():
+    with deadline(DEADLINE):
         # No prepared statements: a pooler may switch sessions.
         return psycopg.connect(**options, autocommit=autocommit, prepare_threshold=None)
 
@@ -131,31 +132,11 @@ def _in_memory(text: str) -> int:
     return descriptor
 
 
-class _TooLongError(Exception):
-    """The deadline has passed."""
-
-
-@contextmanager
-def _deadline() -> Iterator[None]:
-    """Raise _TooLongError after `DEADLINE`: a stopped server keeps its connections open without answering."""
-
-    def end(*_: object) -> None:
-        raise _TooLongError
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 @contextmanager
 def _words() -> Iterator[None]:
     try:
         yield
-    except _TooLongError:
+    except TooLongError:
         raise CentreError(f"the centre has not answered for {DEADLINE} s", away=True) from None
     except psycopg.Error as error:
         raise refusal(error) from None
@@ -170,7 +151,4 @@ def refusal(error: psycopg.Error) -> CentreError:
         unsafe = "certificate" in text or "SSL" in text
         wrong = unsafe or "password authentication failed" in text or "no pg_hba.conf entry" in text
         return CentreError(text or type(error).__name__, away=not wrong, state=state)
-    # 08 connection, 25006 read-only, 40 serialization, 53 no room, 55 not now, 57 shut down or cancelled, 58 I/O;
-    # F2B04: this host sent enough for today
-    away = state[:2] in ("08", "40", "53", "55", "57", "58") or state in ("25006", "F2B04")
-    return CentreError(text, away=away, state=state)
+    return CentreError(text, away=passes(state), state=state)

@@ -24,15 +24,23 @@ class Credential:
     """The centre's address, and this host's credentials."""
 
     centre: str
-    """postgresql://login@host:port/database"""
+    """postgresql://login@host:port/database, or a hub's ssh://user@host:port"""
     password: str | None = field(default=None, repr=False)
     ca: str | None = None
     """The CA of the centre's certificate, as PEM; None for the system's."""
     certificate: str | None = None
     """This host's own, as PEM, where the centre wants one."""
     key: str | None = field(default=None, repr=False)
+    """The key of `certificate`; or of a hub, the one that ssh shows."""
+    host_key: str | None = None
+    """Of a hub: its own key, as ssh-keygen prints it."""
     matches: Lines = "worst"
     """Which bans are uploaded with their log lines."""
+
+    @property
+    def by_ssh(self) -> bool:
+        """Return whether the centre is a hub."""
+        return self.centre.startswith("ssh://")
 
     @property
     def secrets(self) -> dict[str, str | None]:
@@ -45,23 +53,36 @@ def pasted(password: str, ca: str | None) -> str:
     held = {"password": password}
     if ca:
         held["ca"] = base64.b64encode(ssl.PEM_cert_to_DER_cert(ca.strip() + "\n")).decode()
+    return _line(held)
+
+
+def pasted_for_ssh(key: str, host_key: str) -> str:
+    """Return a private key, and that of the hub, as one line to be pasted."""
+    return _line({"key": key, "host_key": host_key})
+
+
+def _line(held: dict[str, str]) -> str:
     return PREFIX + base64.urlsafe_b64encode(json.dumps(held).encode()).decode().rstrip("=")
 
 
-def taken_apart(line: str) -> tuple[str, str | None]:
-    """Return the password and the authority (PEM, or None) of a pasted line. Raises ConfigurationError."""
+def taken_apart(line: str) -> dict[str, str]:
+    """Return what a pasted line holds, by the names of a credential's fields. Raises ConfigurationError."""
     line = line.strip()
     if not line.startswith(PREFIX):
         if not line:
             raise ConfigurationError(["no credential was given: paste the line that `f2b-digest fleet add` printed"])
-        return line, None
+        return {"password": line}
     try:
         body = line.removeprefix(PREFIX)
         held = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        ca = ssl.DER_cert_to_PEM_cert(base64.b64decode(held["ca"])) if "ca" in held else None
-        return str(held["password"]), ca
+        if "ca" in held:
+            held["ca"] = ssl.DER_cert_to_PEM_cert(base64.b64decode(held["ca"]))
+        known = {name: str(held[name]) for name in ("password", "ca", "key", "host_key") if name in held}
     except (binascii.Error, ValueError, KeyError, TypeError):
-        raise ConfigurationError(["the credential is incomplete: copy the whole line that begins with f2b1."]) from None
+        known = {}
+    if not known:
+        raise ConfigurationError(["the credential is incomplete: copy the whole line that begins with f2b1."])
+    return known
 
 
 def read(path: Path) -> Credential | None:

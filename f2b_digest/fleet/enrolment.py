@@ -2,7 +2,6 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -10,6 +9,7 @@ from psycopg.rows import class_row
 
 from f2b_digest.errors import CentreError, hint
 from f2b_digest.fleet import schema
+from f2b_digest.store import Life
 
 CONNECTIONS = 3
 """Connections per host: a hanging upload must not block the next."""
@@ -24,22 +24,6 @@ class Enrolled:
     """With the login: postgresql://login@host:port/database."""
     password: str
     ca: str | None
-
-
-@dataclass(frozen=True)
-class Life:
-    """A host and one of its stores; a host that was never in contact has one without `life`."""
-
-    host: str
-    enrolled_at: float
-    retired_at: float | None
-    life: str | None
-    began_at: float | None
-    seen_at: float | None
-    """UTC epoch seconds by the centre's clock, as the two before."""
-    skew: float | None
-    """Seconds by which the host's clock is ahead."""
-    state: dict[str, Any] | None
 
 
 _LIVES = """

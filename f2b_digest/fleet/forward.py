@@ -7,17 +7,15 @@ a centre that was restored from a backup, and a copy of a machine all end in one
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, LiteralString, NamedTuple
-
-import psycopg
-from psycopg.types.json import Jsonb
+from typing import Any
 
 from f2b_digest.errors import CentreError
 from f2b_digest.fleet import rows
-from f2b_digest.fleet.connection import ask, connect
 from f2b_digest.fleet.credential import Credential
-from f2b_digest.store import NOTHING, End, Uploads
+from f2b_digest.fleet.door import ELSEWHERE, TOO_MUCH, Answer, Door
+from f2b_digest.store import NOTHING, Chain, End, Uploads
 
 MOST_ROWS, MOST_BYTES = 500, 4 * 2**20
 """Of one batch."""
@@ -25,10 +23,6 @@ SETTLED = 5.0
 """Seconds after which a recorded event is in the store or its spool."""
 MEETINGS = 5
 """Restarts of an upload if another one of the same chain interferes."""
-ELSEWHERE, TOO_MUCH = "F2B02", "F2B03"
-"""The centre's SQLSTATEs for a batch that does not follow, and one beyond its limits."""
-_HELLO: LiteralString = "SELECT host, last_seq, last_batch::text, now FROM f2b.hello(%s, %s, %s)"
-_APPEND: LiteralString = "SELECT f2b.append(%s, %s, %s, %s, %s, %s::jsonb)"
 State = Callable[[float | None], dict[str, Any]]
 """Returns a host's state, given until when everything that it recorded is at the centre."""
 
@@ -44,11 +38,6 @@ class Result:
     """Warnings, one line each."""
 
 
-class _Answer(NamedTuple):
-    host: str
-    end: End
-
-
 def forward(
     uploads: Uploads, credential: Credential, state: State, own: rows.Own, now: float, *, spooled: bool
 ) -> Result:
@@ -57,20 +46,30 @@ def forward(
     `now` is from before the spool was imported; `spooled` says that it still has events. Raises CentreError, and
     StoreError; whatever was acknowledged by then stays so.
     """
-    with connect(credential.centre, credential.secrets) as connection:
-        upload = _Upload(connection, uploads, credential, state, own, now - SETTLED)
+    with _opened(credential) as door:
+        upload = _Upload(door, uploads, credential, state, own, now - SETTLED)
         upload.run(complete=not spooled)
         return Result(upload.host, upload.events, tuple(upload.notes))
+
+
+def _opened(credential: Credential) -> AbstractContextManager[Door]:
+    """Return the centre's door, of which only the one that is used is loaded: psycopg is most of an upload's time."""
+    if credential.by_ssh:
+        from f2b_digest.fleet import by_ssh  # noqa: PLC0415
+
+        return by_ssh.opened(credential)
+    from f2b_digest.fleet import by_sql  # noqa: PLC0415
+
+    return by_sql.opened(credential)
 
 
 class _Upload:
     """One run."""
 
     def __init__(
-        self, connection: psycopg.Connection, uploads: Uploads, credential: Credential, state: State, own: rows.Own,
-        until: float,
-    ) -> None:  # fmt: skip
-        self._connection = connection
+        self, door: Door, uploads: Uploads, credential: Credential, state: State, own: rows.Own, until: float
+    ) -> None:
+        self._door = door
         self._uploads = uploads
         self._credential = credential
         self._state = state
@@ -98,23 +97,20 @@ class _Upload:
         if self.events:
             self._hello(None)
 
-    def _hello(self, chain: list[tuple[str, str, int]] | None) -> _Answer | None:
-        """Return the end of this store's chain at the centre; None if unknown there."""
+    def _hello(self, chain: Chain | None) -> Answer:
+        """Return the end of this store's chain at the centre."""
         known = self._uploads.now()
-        state = Jsonb(self._state(known.complete_until))
-        listed = None if chain is None else Jsonb(chain)
-        host, seq, batch, _ = ask(self._connection, _HELLO, (known.life, listed, state))
-        self.host = host
-        return None if seq is None else _Answer(host, End(seq, batch))
+        answer = self._door.hello(known.life, chain, self._state(known.complete_until))
+        self.host = answer.host
+        return answer
 
     def _meet(self) -> None:
         """Find out where to continue the chain."""
         known = self._uploads.now()
-        answer = self._hello(None)
-        if answer is None:
+        end = self._hello(None).end
+        if end is None:
             self._begin()
             return
-        end = answer.end
         if end == known.acked:
             return
         if end == known.sending:  # the response was lost
@@ -134,11 +130,11 @@ class _Upload:
 
     def _begin(self) -> None:
         """Register a life unknown to the centre: it starts after the centre's events of earlier ones."""
-        answer = self._hello(self._uploads.chain())
-        assert answer is not None
+        end = self._hello(self._uploads.chain()).end
+        assert end is not None
         if self._uploads.now().acked.batch != NOTHING:
-            self.notes.append(f"the centre does not know this store: uploading everything after event {answer.end.seq}")
-        self._uploads.go_back(answer.end)
+            self.notes.append(f"the centre does not know this store: uploading everything after event {end.seq}")
+        self._uploads.go_back(end)
 
     def _send(self) -> None:
         most = MOST_ROWS
@@ -165,8 +161,7 @@ class _Upload:
         known = self._uploads.now()
         batch = End(upto, str(uuid.uuid4()))
         self._uploads.intend(batch)
-        values = (known.life, known.acked.seq, known.acked.batch, batch.batch, upto, f"[{','.join(lines)}]")
-        ask(self._connection, _APPEND, values)
+        self._door.append(known.life, known.acked, batch, f"[{','.join(lines)}]")
         self._uploads.acknowledge(known.life, batch)
         self.events += len(lines)
 

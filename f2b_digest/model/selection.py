@@ -17,6 +17,8 @@ class Selection:
     until: float | None = None
     jails: tuple[str, ...] = ("*",)
     """Shell patterns; a leading "!" excludes."""
+    hosts: tuple[str, ...] = ("*",)
+    """The same, for a store with the events of several hosts."""
 
 
 def matches(jail: str, patterns: Sequence[str]) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         has_ban,
         is_due,
         is_there,
+        judged,
         keep_in_mind,
         no_store,
         recover,
@@ -41,19 +42,68 @@ if TYPE_CHECKING:
         verify,
         verify_all,
     )
+    from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Life, Received, Refused, Said, is_hub, lives
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
+_RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Life", "Received", "Refused", "Said", "is_hub", "lives")
 _UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
-    "HOW_TO_RECOVER", "LONGEST_WAIT", "NOTHING", "OPEN", "OVERDUE", "Asked", "Backlog", "Delivery", "End", "Found",
-    "Last", "Lookup", "Outbox", "Pending", "Progress", "Reads", "Sealed", "Source", "Store", "Upload", "Uploads",
-    "append_events", "begin_week", "damage", "fault", "has_ban", "is_check_due", "is_due", "is_idle", "is_there",
-    "keep_in_mind", "no_store", "only_upload", "progress", "recover", "refusal", "sender_lock", "spooled_events",
-    "take_spool_in", "verify", "verify_all",
+    "FROM_A_HOST",
+    "HOW_TO_RECOVER",
+    "LONGEST_WAIT",
+    "NOTHING",
+    "OPEN",
+    "OVERDUE",
+    "Arrived",
+    "Asked",
+    "Backlog",
+    "Chain",
+    "Delivery",
+    "End",
+    "Found",
+    "Last",
+    "Life",
+    "Lookup",
+    "Outbox",
+    "Pending",
+    "Progress",
+    "Reads",
+    "Received",
+    "Refused",
+    "Said",
+    "Sealed",
+    "Source",
+    "Store",
+    "Upload",
+    "Uploads",
+    "append_events",
+    "begin_week",
+    "damage",
+    "fault",
+    "has_ban",
+    "is_check_due",
+    "is_due",
+    "is_hub",
+    "is_idle",
+    "is_there",
+    "judged",
+    "keep_in_mind",
+    "lives",
+    "no_store",
+    "only_upload",
+    "progress",
+    "recover",
+    "refusal",
+    "sender_lock",
+    "spooled_events",
+    "take_spool_in",
+    "verify",
+    "verify_all",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"f2b_digest.store.{'uploads' if name in _UPLOADS else 'facade'}"), name)
+    module = "uploads" if name in _UPLOADS else "received" if name in _RECEIVED else "facade"
+    return getattr(import_module(f"f2b_digest.store.{module}"), name)

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -13,10 +14,11 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.counts import SHOWN, Most
-from f2b_digest.model.host_context import HostContext
+from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.inquiry import Inquiry
+from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, examined, migrations, retention, selected
+from f2b_digest.store import asked, examined, migrations, part, retention, selected, verdicts
 from f2b_digest.store.connection import (
     begin,
     check,
@@ -49,14 +51,15 @@ from f2b_digest.store.recovery import recover
 from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, digest, event, metadata
+from f2b_digest.store.verdicts import judged
 
 log = logging.getLogger(__name__)
 
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Outbox", "Pending", "Reads",
     "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
-    "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in", "verify",
-    "verify_all",
+    "judged", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "take_spool_in",
+    "verify", "verify_all",
 ]  # fmt: skip
 
 
@@ -176,12 +179,21 @@ class Store(Outbox):
     def about(
         self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
     ) -> Iterator["Store"]:
-        """Yield this store itself: a host has one for all reports."""
-        yield self
+        """Yield this store itself; for a report of some hosts, a scratch store with their events alone."""
+        if tuple(hosts) == ("*",):
+            yield self
+            return
+        with part.scratch(self.path, report, selected.of_hosts(hosts), now) as path, Part(path, self) as store:
+            yield store
 
-    def informed(self, host_context: HostContext) -> HostContext:
-        """Return what is known of this host with what a fleet's hosts uploaded: nothing on a host."""
-        return host_context
+    def judged(self, first_id: int) -> Mapping[str, Belonging]:
+        """Return the ids that hosts classified as own addresses before their upload, of bans from an id on."""
+        with self._reading() as connection:
+            return verdicts.of_hub(connection, first_id)
+
+    def informed(self, host_context: HostContext, first_id: int) -> HostContext:
+        """Return what is known of this host with what hosts of a fleet said, of bans from an id on."""
+        return replace(host_context, judged=self.judged(first_id))
 
     # ---- for `check` only
 
@@ -224,13 +236,16 @@ class Store(Outbox):
 
     # ---- pruning
 
-    def prune(self, before: float, reports: Mapping[str, Sequence[str]], pause: Callable[[float], None]) -> int:
+    def prune(
+        self, before: float, reports: Mapping[str, Sequence[str]], pause: Callable[[float], None],
+        hosts: Mapping[str, Sequence[str]] | None = None,
+    ) -> int:  # fmt: skip
         """Delete what is older than `before` (UTC epoch seconds) and no longer needed; return the number of events.
 
-        `reports` holds each report's patterns of jails. See `retention`. Calls `pause` with seconds between its short
-        transactions.
+        `reports` holds each report's patterns of jails, `hosts` those of hosts. See `retention`. Calls `pause` with
+        seconds between its short transactions.
         """
-        dropped, needed = 0, self._first_needed(reports)
+        dropped, needed = 0, self._first_needed(reports, hosts or {})
         while ids := self._old(lambda connection: retention.old_events(connection, before, needed)):
             with self._short_transaction(pause) as connection:
                 retention.drop_events(connection, ids)
@@ -241,13 +256,16 @@ class Store(Outbox):
         self._give_space_back(pause)
         return dropped
 
-    def _first_needed(self, reports: Mapping[str, Sequence[str]]) -> int:
+    def _first_needed(self, reports: Mapping[str, Sequence[str]], hosts: Mapping[str, Sequence[str]]) -> int:
         """Return the id of the first event still to be reported or delivered, or the newest id plus one."""
         newest = self.last_event()
         first = [newest + 1]
         for name, jails in reports.items():
             last = self.last_digest(name)
-            pending = Selection(first_id=last.last_id + 1 if last else 1, last_id=newest, jails=tuple(jails))
+            pending = Selection(
+                first_id=last.last_id + 1 if last else 1, last_id=newest, jails=tuple(jails),
+                hosts=tuple(hosts.get(name, ("*",))),
+            )  # fmt: skip
             with self._reading() as connection:
                 found = selected.first(connection, pending), retention.first_undelivered(connection, name)
             first += [key for key in found if key is not None]
@@ -279,3 +297,23 @@ class Store(Outbox):
             log.info("the file is not shortened now: %s", error)
         finally:
             raw.close()
+
+
+class Part(Store):
+    """A scratch copy of some hosts' events; its seal, and what hosts said, are the whole store's."""
+
+    def __init__(self, path: Path, whole: Store) -> None:
+        """Open the copy."""
+        super().__init__(path, read_only=True)
+        self._whole = whole
+
+    def judged(self, first_id: int) -> Mapping[str, Belonging]:
+        """Return the ids that hosts classified as own addresses."""
+        return self._whole.judged(first_id)
+
+    def seal(
+        self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
+        messages: Sequence[tuple[str, Message]],
+    ) -> bool:  # fmt: skip
+        """Seal the selection's range of the whole store; false if another sender was first."""
+        return self._whole.seal(selection, stamp=stamp, document=document, start=start, end=end, messages=messages)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
-from f2b_digest.store import uploads
+from f2b_digest.store import received, uploads
 from f2b_digest.store.integrity import fault
 from f2b_digest.store.tables import delivery, digest, event
 
@@ -117,6 +117,7 @@ def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], i
     orphans = connection.execute("DELETE FROM delivery WHERE digest_id NOT IN (SELECT id FROM digest)").rowcount
     rows[delivery.name] -= orphans
     _copy_uploads(connection)
+    _copy_received(connection)
     highest = _highest(connection)
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'event'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (highest,))
@@ -177,6 +178,14 @@ def _copy_uploads(connection: sqlite3.Connection) -> None:
         for table in uploads.TABLES:
             _copy_table(connection, table)
         uploads.begin_anew(connection)
+
+
+def _copy_received(connection: sqlite3.Connection) -> None:
+    """Copy what a hub has of its hosts; where it cannot be read, they are enrolled again, and upload all again."""
+    if _columns(connection, "old", received.HOSTS):
+        received.make_tables(connection)
+        for table in received.TABLES:
+            _copy_table(connection, table)
 
 
 def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:

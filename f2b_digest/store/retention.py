@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from f2b_digest.store.reads import OPEN
+from f2b_digest.store.received import OWN
 from f2b_digest.store.tables import delivery, digest, event
 from f2b_digest.store.uploads import UPLOAD
 
@@ -66,6 +67,8 @@ def _uploaded(connection: sa.Connection) -> int:
 def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Drop events."""
     connection.execute(sa.delete(event).where(event.c.id.in_(ids)))
+    if sa.inspect(connection).has_table(OWN):
+        connection.execute(sa.delete(sa.table(OWN, sa.column("id"))).where(sa.column("id").in_(ids)))
 
 
 def old_digests(connection: sa.Connection, before: float) -> list[int]:

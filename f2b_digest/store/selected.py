@@ -50,7 +50,20 @@ def condition(
         conditions.append(event.c.at < selection.until)
     if selection.jails != ("*",):
         conditions.append(event.c.jail.in_(jails(connection, selection.jails)))
+    if selection.hosts != ("*",):
+        conditions.append(of_hosts(selection.hosts))
     return sa.and_(*conditions)
+
+
+def of_hosts(patterns: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition for the events of hosts that match a report's patterns, as `matches` does."""
+
+    def like(pattern: str) -> sa.ColumnElement[bool]:
+        return event.c.host.op("GLOB")(pattern.replace("[!", "[^"))
+
+    taken_in = [like(pattern) for pattern in patterns if not pattern.startswith("!")]
+    out = [like(pattern[1:]) for pattern in patterns if pattern.startswith("!")]
+    return sa.and_(sa.or_(sa.false(), *taken_in), *(~each for each in out))
 
 
 class Wanted(NamedTuple):

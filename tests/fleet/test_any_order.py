@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from f2b_digest.fleet import forward as forwarding
+from f2b_digest.fleet import by_sql
 from f2b_digest.fleet.connection import ask
 from tests.fleet.hosts import Host, restore, seal, told_by_digests
 from tests.support.postgres_server import Centre, PostgreSQL
@@ -82,7 +82,7 @@ class Fleet(RuleBasedStateMachine):
             raise Died
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(forwarding, "ask", dying)
+            patch.setattr(by_sql, "ask", dying)
             with suppress(Died):
                 self.machines[self._machine(data)].forward()
 

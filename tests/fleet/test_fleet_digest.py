@@ -53,7 +53,7 @@ def look(centre: Centre, configuration: Configuration, name: str = "daily", now:
         opened.about(name, report.hosts, "day", moment) as store,
         store.report(composition.pending(store, name, report)) as source,
     ):
-        return composition.compose(configuration, source, name, moment, store.informed(HostContext()))
+        return composition.compose(configuration, source, name, moment, store.informed(HostContext(), 0))
 
 
 def send(centre: Centre, configuration: Configuration, now: float) -> Digest | None:
@@ -267,7 +267,7 @@ def look_at_past(centre: Centre, configuration: Configuration, since: float, unt
         opened.about("daily", ("*",), "day", since, past=True) as store,
         store.report(selection) as source,
     ):
-        return composition.compose(configuration, source, "daily", until, store.informed(HostContext()))
+        return composition.compose(configuration, source, "daily", until, store.informed(HostContext(), 0))
 
 
 def test_only_late_bans_are_news_enough_to_send(centre: Centre, host: Host, configuration: Configuration) -> None:

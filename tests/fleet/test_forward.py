@@ -14,8 +14,8 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.errors import CentreError, ConfigurationError
+from f2b_digest.fleet import by_sql, rows
 from f2b_digest.fleet import forward as forwarding
-from f2b_digest.fleet import rows
 from f2b_digest.fleet.connection import ask, connect, parameters
 from f2b_digest.store import NOTHING, End, Uploads
 from tests.fleet.hosts import Host, restore, told
@@ -357,7 +357,7 @@ def test_a_centre_that_hangs_is_given_up(centre: Centre, host: Host, monkeypatch
             os.kill(stopped[0], signal.SIGSTOP)
         return ask(connection, *rest)
 
-    monkeypatch.setattr(forwarding, "ask", stop_first)
+    monkeypatch.setattr(by_sql, "ask", stop_first)
     start = time.monotonic()
     try:
         with pytest.raises(CentreError) as refused:

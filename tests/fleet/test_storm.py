@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from f2b_digest.errors import F2bDigestError
-from f2b_digest.fleet import forward as forwarding
+from f2b_digest.fleet import by_sql
 from f2b_digest.fleet.connection import ask
 from f2b_digest.store import Uploads
 from tests.fleet.hosts import Host, seal, told_by_digests
@@ -40,7 +40,7 @@ def upload(host: Host, *, cut: bool) -> None:
                 os._exit(0)
             return answer
 
-        vars(forwarding)["ask"] = die
+        vars(by_sql)["ask"] = die
     try:
         host.forward()
     except F2bDigestError:

@@ -9,12 +9,13 @@ from f2b_digest.errors import hint
 
 COMMANDS = {
     "init": ("centre", "Create or upgrade a fleet's centre in a PostgreSQL database."),
-    "add": ("centre", "Enrol a host, and print what it needs to join."),
+    "add": ("hosts", "Enrol a host, and print what it needs to join."),
     "join": ("host", "Join a fleet, on the host itself."),
-    "list": ("centre", "List the hosts with their last contact and problems."),
-    "rotate": ("centre", "Give a host a new credential; the old one stops working."),
-    "retire": ("centre", "Revoke a host's access; its events stay."),
+    "list": ("hosts", "List the hosts with their last contact and problems."),
+    "rotate": ("hosts", "Give a host a new credential; the old one stops working."),
+    "retire": ("hosts", "Revoke a host's access; its events stay."),
     "leave": ("host", "Leave the fleet, on the host itself."),
+    "receive": ("hub", "Receive a host's upload by ssh; for authorized_keys only."),
     "schema": ("centre", "Print the centre's schema, for psql."),
 }
 
@@ -30,8 +31,9 @@ class Commands(click.Group):
         """Load a command's module. Raises ConfigurationError without the extra for fleets."""
         if name not in COMMANDS:
             return None
-        need_psycopg()
         module, _ = COMMANDS[name]
+        if module == "centre":
+            need_psycopg()
         command = getattr(import_module(f"f2b_digest.cli.fleet.{module}"), f"{name}_command")
         assert isinstance(command, click.Command)
         return command
@@ -54,13 +56,15 @@ class Commands(click.Group):
 def command() -> None:
     """Collect the bans of many hosts at one centre.
 
-    The centre is a PostgreSQL database. Each host keeps its own store, and uploads it by `f2b-digest forward`; it can
-    append its own events there, and do nothing else.
+    The centre is a PostgreSQL database, or for a few hosts a hub: another host's store, by ssh. Each host keeps its own
+    store, and uploads it by `f2b-digest forward`; it can append its own events there, and do nothing else.
 
     \b
     At the centre, as the database's administrator:
         f2b-digest fleet init
         f2b-digest fleet add web1.example.org
+    Or at a hub:
+        f2b-digest fleet add web1.example.org --ssh
     On web1, as root, with what that printed:
         f2b-digest fleet join postgresql://...
     """  # noqa: D301 - click wants the character, not its name

@@ -12,11 +12,10 @@ import click
 from f2b_digest import privileges, recorder
 from f2b_digest.cli import Program, complain
 from f2b_digest.cli.console import plural
-from f2b_digest.cli.forward import credential_file, upload
+from f2b_digest.cli.forward import credential_file, need_psycopg, upload
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import ConfigurationError, F2bDigestError, StoreError
-from f2b_digest.fleet import credential
-from f2b_digest.fleet.connection import is_local, parameters
+from f2b_digest.fleet import by_ssh, credential
 from f2b_digest.fleet.credential import Credential, Lines
 from f2b_digest.store import Uploads
 
@@ -47,8 +46,26 @@ def join_command(
     as history. `f2b-digest setup` then adds the upload to cron, every five minutes.
 
     \b
-    Example:   f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest
+    Examples:  f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest
+               f2b-digest fleet join ssh://root@hub.example.org
     """  # noqa: D301 - click wants the character, not its name
+    if address.startswith("ssh://"):
+        if ca or certificate or key:
+            raise ConfigurationError(["--ca, --certificate and --key are for a centre in PostgreSQL"])
+        by_ssh.address(address)
+        kept = Credential(address, matches=matches, **credential.taken_apart(_read(source)))
+    else:
+        kept = _for_postgresql(address, source, ca, certificate, key, matches)
+    _join(program, kept)
+
+
+def _for_postgresql(
+    address: str, source: Path | None, ca: Path | None, certificate: Path | None, key: Path | None, matches: Lines
+) -> Credential:
+    """Return the credential for a database. Raises ConfigurationError."""
+    need_psycopg()
+    from f2b_digest.fleet.connection import is_local, parameters
+
     parts = parameters(address)
     if "password" in parts:
         raise ConfigurationError(
@@ -56,16 +73,14 @@ def join_command(
         )
     if bool(certificate) != bool(key):
         raise ConfigurationError(["--certificate needs --key, and the reverse"])
-    if certificate or (is_local(parts) and source is None):
-        password, authority = (None, None) if source is None else credential.taken_apart(_read(source))
-    else:
-        password, authority = credential.taken_apart(_read(source))
-    kept = Credential(address, password, authority, matches=matches)
+    needs_none = certificate is not None or is_local(parts)
+    held = {} if needs_none and source is None else credential.taken_apart(_read(source))
+    kept = Credential(address, held.get("password"), held.get("ca"), matches=matches)
     if ca:
         kept = replace(kept, ca=ca.read_text(encoding="utf-8"))
     if certificate and key:
         kept = replace(kept, certificate=certificate.read_text(encoding="utf-8"), key=key.read_text(encoding="utf-8"))
-    _join(program, kept)
+    return kept
 
 
 def _read(source: Path | None) -> str:

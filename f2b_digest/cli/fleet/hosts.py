@@ -1,0 +1,232 @@
+"""The commands about a fleet's hosts, at a centre in PostgreSQL or at a hub: add, rotate, retire, list."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol
+
+import click
+
+from f2b_digest import __version__
+from f2b_digest.cli import Program
+from f2b_digest.cli.console import plural
+from f2b_digest.cli.forward import need_psycopg
+from f2b_digest.cli.record import settings
+from f2b_digest.rendering.renderer import visible
+from f2b_digest.store import Life, is_hub
+
+DEFAULT = "postgresql:///f2b_digest"
+SILENT = 15 * 60.0
+"""Seconds without an upload after which a host is listed as silent: three runs of cron."""
+SKEWED = 60.0
+"""Seconds by which a clock may be off."""
+
+
+class Joining(NamedTuple):
+    """What a host needs to join."""
+
+    host: str
+    address: str
+    credential: str
+    before: tuple[str, ...]
+    """Lines on what is to be done here, before the host can."""
+
+
+class Administration(Protocol):
+    """A centre, for its administrator; `now` is in UTC epoch seconds. All raise F2bDigestError."""
+
+    def add(self, host: str, now: float) -> Joining:
+        """Enrol a host."""
+
+    def rotate(self, host: str, now: float) -> Joining:
+        """Give a host a new credential."""
+
+    def retire(self, host: str, now: float) -> None:
+        """Shut a host out."""
+
+    def lives(self) -> list[Life]:
+        """Return the hosts and their stores."""
+
+
+def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--centre", envvar="F2B_DIGEST_CENTRE", metavar="URL",
+        help=f"URL of the centre's database for its administrator; also $F2B_DIGEST_CENTRE. Default: this host's store "
+        f"if hosts upload into it by ssh, else {DEFAULT}.",
+    )(command)  # fmt: skip
+
+
+def _of(program: Program, url: str | None) -> Administration:
+    """Return the centre at a URL; without one, this host's store if it is a hub's, else the default."""
+    configured = settings(program.config).get("store")
+    if url is None and not program.is_centre(configured) and is_hub(path := program.store_path(configured)):
+        from f2b_digest.cli.fleet import hub
+
+        return hub.Administration(program, path, None)
+    return _in_postgresql(url or DEFAULT)
+
+
+def _in_postgresql(url: str) -> Administration:
+    need_psycopg()
+    from f2b_digest.cli.fleet import centre
+
+    return centre.Administration(url)
+
+
+@click.command("add")
+@click.argument("host")
+@click.option("--ssh", "by_ssh", is_flag=True, help="Let the host upload into this host's own store, by ssh: needs no "
+              "database server.")  # fmt: skip
+@click.option("--address", metavar="[USER@]HOST[:PORT]", help="With --ssh: this host, as the other one reaches it. "
+              "Default: the user who runs this, and this host's name.")  # fmt: skip
+@_centre
+@click.pass_obj
+def add_command(program: Program, host: str, by_ssh: bool, address: str | None, centre: str | None) -> None:
+    """Enrol a host, and print what it needs to join.
+
+    HOST is its name in digests. What is printed is shown only now: the line for the host, and the credential that it
+    asks for. With --ssh also the line for authorized_keys, which lets its key append that host's events and do nothing
+    else.
+
+    \b
+    Example:   f2b-digest fleet add web2 --ssh --address root@hub.example.org
+    """  # noqa: D301 - click wants the character, not its name
+    if address and not by_ssh:
+        raise click.UsageError("--address is for --ssh; of a centre in PostgreSQL it is set by fleet init")
+    if by_ssh:
+        from f2b_digest.cli.fleet import hub
+
+        path = program.store_path(settings(program.config).get("store"))
+        _print(hub.Administration(program, path, address).add(host, program.clock()))
+    else:
+        _print(_of(program, centre).add(host, program.clock()))
+
+
+@click.command("rotate")
+@click.argument("host")
+@_centre
+@click.pass_obj
+def rotate_command(program: Program, host: str, centre: str | None) -> None:
+    """Give a host a new credential; the old one stops working.
+
+    The host keeps its events until it has joined again with the new one: nothing is lost or told twice. At a hub, the
+    old one works until its line in authorized_keys is replaced by the one that is printed.
+    """
+    _print(_of(program, centre).rotate(host, program.clock()))
+
+
+def _print(joining: Joining) -> None:
+    for line in joining.before:
+        click.echo(line)
+    click.echo(f"On {joining.host}, as root:\n")
+    click.echo(f"    f2b-digest fleet join {shlex.quote(joining.address)}\n")
+    click.echo("It asks for this credential, which is not shown again:\n")
+    click.echo(f"    {joining.credential}\n")
+
+
+@click.command("retire")
+@click.argument("host")
+@_centre
+@click.pass_obj
+def retire_command(program: Program, host: str, centre: str | None) -> None:
+    """Revoke a host's access; its events stay.
+
+    Its login is dropped and its sessions end; at a hub, its uploads are refused. `fleet add` enrols it again.
+    """
+    _of(program, centre).retire(host, program.clock())
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON output; times are UTC epoch seconds.")
+@_centre
+@click.pass_obj
+def list_command(program: Program, as_json: bool, centre: str | None) -> None:
+    """List the hosts with their last contact and problems.
+
+    Those that need somebody come first: silent, never heard, behind with their uploads, with jails that do not record,
+    with a clock that is wrong, with more than one store at work.
+
+    \b
+    Exit status, for monitoring: 0 all is well; 3 some host needs somebody.
+    """  # noqa: D301 - click wants the character, not its name
+    lives = _of(program, centre).lives()
+    now = program.clock()
+    hosts: dict[str, list[Life]] = {}
+    for life in lives:
+        hosts.setdefault(life.host, []).append(life)
+    troubles = {host: list(troubles_of(of_host, now)) for host, of_host in hosts.items()}
+    if as_json:
+        listed = [
+            {"host": host, "troubles": troubles[host], "stores": [asdict(life) for life in of_host if life.life]}
+            for host, of_host in hosts.items()
+        ]
+        click.echo(json.dumps(listed, indent=2))
+    else:
+        for host in sorted(hosts, key=lambda host: (not troubles[host], host)):
+            for line in _host_lines(hosts[host], troubles[host], now):
+                click.echo(line)
+    sys.exit(3 if any(troubles.values()) else 0)
+
+
+def _host_lines(lives: list[Life], troubles: list[str], now: float) -> Iterator[str]:
+    newest = lives[0]
+    words = visible({"host": newest.host, "troubles": troubles}, 4096)
+    if newest.retired_at is not None:
+        yield f"{words['host']}: retired"
+        return
+    state = newest.state or {}
+    seen = f"heard {_ago(now, newest.seen_at)}" if newest.seen_at else "never heard"
+    ban = f", last ban {_ago(now, state['last_ban'])}" if _number(state.get("last_ban")) else ""
+    yield f"{words['host']}: {seen}{ban}"
+    for line in words["troubles"]:
+        yield f"    {line}"
+
+
+def troubles_of(lives: list[Life], now: float) -> Iterator[str]:
+    """Yield what somebody should do about a host, whose stores are given, the last heard first."""
+    newest = lives[0]
+    if newest.retired_at is not None:
+        return
+    if newest.seen_at is None:
+        yield f"never heard since it was enrolled {_ago(now, newest.enrolled_at)}: run fleet join there"
+        return
+    if now - newest.seen_at > SILENT:
+        yield f"silent since {_ago(now, newest.seen_at)}: check that it is up and that cron runs f2b-digest forward"
+    at_work = [life for life in lives if life.seen_at and now - life.seen_at < SILENT]
+    if len(at_work) > 1:
+        yield f"{len(at_work)} stores report as this host: a clone? enrol it under its own name"
+    state = newest.state or {}
+    if _number(state.get("backlog")) > 0:
+        yield f"{plural(int(_number(state.get('backlog'))), 'event is', 'events are')} not uploaded yet"
+    if newest.skew is not None and abs(newest.skew) > SKEWED:
+        yield f"its clock is {abs(newest.skew):,.0f} s {'ahead' if newest.skew > 0 else 'behind'}: set it by NTP"
+    if _number(state.get("replaced")) > 0:
+        yield f"{plural(int(_number(state.get('replaced'))), 'event', 'events')} uploaded without log lines and names"
+    if state.get("version") not in (__version__, None):
+        yield f"runs f2b-digest {state['version']}, and this is {__version__}"
+    yield from _jail_troubles(state.get("fail2ban"))
+
+
+def _jail_troubles(said: Any) -> Iterator[str]:
+    """Yield what a host's jails lack; all of it was written by the host, and may be anything."""
+    if not isinstance(said, dict):
+        return
+    if said.get("silence"):
+        yield f"fail2ban: {said['silence']}"
+    lacking = said.get("lacking")
+    if isinstance(lacking, list) and lacking:
+        yield f"jails without the f2b-digest action: {', '.join(map(str, lacking))}; add to each: {said.get('line')}"
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _ago(now: float, at: Any) -> str:
+    seconds = max(now - _number(at), 0)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return f"{plural(int(seconds // length), unit, unit + 's')} ago"
+    return "a moment ago"

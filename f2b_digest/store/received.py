@@ -1,0 +1,303 @@
+"""What a hub has of the hosts that upload into its store: who they are, and where their chains of batches end.
+
+The two calls of `fleet.door` as a hub answers them; a PostgreSQL centre has the same in `fleet/sql`. No SQLAlchemy:
+this runs for each upload. A store that is no hub has none of these tables.
+"""
+
+import _sqlite3  # the sqlite3 package would load datetime and its adapters
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from f2b_digest import recorder
+from f2b_digest.errors import StoreError
+from f2b_digest.store.uploads import NOTHING, End
+
+HOSTS, OWN = "fleet_host", "fleet_own"
+TABLES = (HOSTS, "fleet_store", "fleet_link", OWN)
+FROM_A_HOST = "fleet"
+"""Source of what came from a host: this host's fail2ban has not recorded it."""
+OF_ONE_HOST = ("start", "stop")
+"""Kinds that are not stored: they say nothing of the jail of that name on other hosts."""
+DAY = 86400.0
+WAIT = 20.0
+"""Seconds for the store's write lock."""
+MOST_LIVES = 20
+"""Copies of a store in a day."""
+DAILY_ROWS = 200_000
+"""What a compromised host can cost."""
+_DDL = (
+    """
+CREATE TABLE IF NOT EXISTS fleet_host (
+    id INTEGER PRIMARY KEY, host TEXT NOT NULL UNIQUE, enrolled_at REAL NOT NULL, retired_at REAL,
+    day INTEGER NOT NULL DEFAULT 0, rows_today INTEGER NOT NULL DEFAULT 0
+)
+""",
+    """
+CREATE TABLE IF NOT EXISTS fleet_store (  -- a life of a host's store: an unbroken chain of uploads
+    id INTEGER PRIMARY KEY, host TEXT NOT NULL, life TEXT NOT NULL, last_seq INTEGER NOT NULL,
+    last_batch TEXT NOT NULL, began_at REAL NOT NULL, seen_at REAL NOT NULL, skew REAL, complete_until REAL,
+    state TEXT, UNIQUE (host, life)
+)
+""",
+    """
+CREATE TABLE IF NOT EXISTS fleet_link (  -- the last batch of each day, to find where a copy forks
+    id INTEGER PRIMARY KEY, store INTEGER NOT NULL, day INTEGER NOT NULL, batch TEXT NOT NULL, upto INTEGER NOT NULL,
+    UNIQUE (store, day)
+)
+""",
+    """
+CREATE TABLE IF NOT EXISTS fleet_own (  -- a ban's id, and why its host takes the address for one of its own side
+    id INTEGER PRIMARY KEY, own TEXT NOT NULL
+)
+""",
+)
+
+
+class Refused(Exception):
+    """A host's call is refused; `state` is the SQLSTATE that PostgreSQL's functions have for it."""
+
+    def __init__(self, state: str, text: str) -> None:
+        super().__init__(text)
+        self.state = state
+
+
+Chain = list[tuple[str, str, int]]
+"""Batches that a centre has acknowledged, the newest first, as (life, batch, upto)."""
+
+
+class Said(NamedTuple):
+    """What a host says of itself."""
+
+    state: str
+    """As JSON."""
+    skew: float | None
+    """Seconds by which its clock is ahead."""
+    complete_until: float | None
+    """By its clock: what it recorded until then is here."""
+
+
+class Arrived(NamedTuple):
+    """One event of a batch."""
+
+    row: tuple[Any, ...]
+    """In the order of the recorder's columns."""
+    own: str | None
+    """Why the host takes the banned address for one of its own side."""
+
+
+class Greeted(NamedTuple):
+    """The answer to a hello."""
+
+    host: str
+    seq: int | None
+    """Where the life's chain ends; None if the life is unknown."""
+    batch: str | None
+    now: float
+
+
+@dataclass(frozen=True)
+class Life:
+    """A host and one of its stores; a host that was never in contact has one without `life`."""
+
+    host: str
+    enrolled_at: float
+    retired_at: float | None
+    life: str | None
+    began_at: float | None
+    seen_at: float | None
+    """UTC epoch seconds by the centre's clock, as the two before."""
+    skew: float | None
+    """Seconds by which the host's clock is ahead."""
+    state: dict[str, Any] | None
+
+
+def make_tables(connection: Any) -> None:
+    """Make the tables where they are missing, within the caller's transaction."""
+    for statement in _DDL:
+        connection.execute(statement)
+
+
+def is_hub(path: Path) -> bool:
+    """Return whether hosts were enrolled in a store. False if there is none. Raises StoreError."""
+    with _words(path):
+        if recorder.look(str(path)) is None:
+            return False
+        connection = _sqlite3.connect(recorder.uri(str(path), "ro"), timeout=WAIT, uri=True)
+        try:
+            query = "SELECT count(*) FROM sqlite_master WHERE name = ?"
+            return bool(connection.execute(query, (HOSTS,)).fetchone()[0])
+        finally:
+            connection.close()
+
+
+class Received:
+    """A hub's store, opened to enrol hosts and to receive from them. SQLite's errors become StoreError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store as the recorder does, and make what a hub has beside events. Raises StoreError."""
+        self.path = path
+        with _words(path):
+            self._connection = recorder.connect(str(path), WAIT)
+        with self._transaction():
+            make_tables(self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    # ---- the administrator's
+
+    def enrol(self, host: str, now: float) -> bool:
+        """Enrol a host, or one that was retired again; false if it is enrolled."""
+        with self._transaction():
+            return bool(
+                self._connection.execute(
+                    "INSERT INTO fleet_host (host, enrolled_at) VALUES (?, ?) ON CONFLICT (host) DO UPDATE "
+                    "SET enrolled_at = excluded.enrolled_at, retired_at = NULL WHERE retired_at IS NOT NULL",
+                    (host, now),
+                ).rowcount
+            )
+
+    def retire(self, host: str, now: float) -> bool:
+        """Shut a host out; false if it is not enrolled."""
+        query = "UPDATE fleet_host SET retired_at = ? WHERE host = ? AND retired_at IS NULL"
+        with self._transaction():
+            return bool(self._connection.execute(query, (now, host)).rowcount)
+
+    def hosts(self) -> list[str]:
+        """Return the names of the hosts that are enrolled."""
+        query = "SELECT host FROM fleet_host WHERE retired_at IS NULL ORDER BY host"
+        with _words(self.path):
+            return [host for (host,) in self._connection.execute(query)]
+
+    def number(self, host: str) -> int:
+        """Return the number of an enrolled host. Raises Refused."""
+        with _words(self.path):
+            return int(self._enrolled(host)[0])
+
+    # ---- a host's
+
+    def hello(self, host: str, life: str, chain: Chain | None, said: Said, now: float) -> Greeted:
+        """Note what a host says of itself, and return where a life's chain ends. Raises Refused.
+
+        With a chain, an unknown life begins where the newest known batch of it ends.
+        """
+        with self._transaction():
+            self._enrolled(host)
+            if chain is not None and self._store(host, life) is None:
+                self._begin(host, life, chain, now)
+            self._connection.execute(
+                "UPDATE fleet_store SET seen_at = ?, state = ?, skew = ?, complete_until = ? "
+                "WHERE host = ? AND life = ?",
+                (now, *said, host, life),
+            )
+            store = self._store(host, life)
+        return Greeted(host, store[1], store[2], now) if store else Greeted(host, None, None, now)
+
+    def append(self, host: str, life: str, after: End, batch: End, events: Sequence[Arrived], now: float) -> int:
+        """Append a batch to a life's chain, in one transaction; return the chain's end. Raises Refused."""
+        with self._transaction():
+            number, day, today = self._enrolled(host)
+            store = self._store(host, life)
+            if store is None:
+                raise Refused("F2B02", "say hello first")
+            key, seq, last = store
+            if last == batch.batch:  # the answer to an earlier attempt was lost
+                return int(seq)
+            if (seq, last) != after:
+                raise Refused("F2B02", "the chain ends elsewhere")
+            this_day = int(now // DAY)
+            today = len(events) + (today if day == this_day else 0)
+            if today > DAILY_ROWS:
+                raise Refused("F2B04", f"this host may send {DAILY_ROWS} rows a day")
+            self._insert(events)
+            do = self._connection.execute
+            do("UPDATE fleet_host SET day = ?, rows_today = ? WHERE id = ?", (this_day, today, number))
+            query = "UPDATE fleet_store SET last_seq = ?, last_batch = ?, seen_at = ? WHERE id = ?"
+            do(query, (batch.seq, batch.batch, now, key))
+            query = (
+                "INSERT INTO fleet_link (store, day, batch, upto) VALUES (?, ?, ?, ?) ON CONFLICT (store, day) "
+                "DO UPDATE SET batch = excluded.batch, upto = excluded.upto"
+            )
+            do(query, (key, this_day, batch.batch, batch.seq))
+        return batch.seq
+
+    def _insert(self, events: Sequence[Arrived]) -> None:
+        """Insert events; what another life of the host has sent is there already, and told once."""
+        for event in events:
+            if event.row[0] in OF_ONE_HOST:
+                continue
+            if self._connection.execute(recorder.INSERT, event.row).rowcount and event.own:
+                self._connection.execute("INSERT INTO fleet_own VALUES (last_insert_rowid(), ?)", (event.own,))
+
+    def _begin(self, host: str, life: str, chain: Chain, now: float) -> None:
+        (lives,) = self._connection.execute(
+            "SELECT count(*) FROM fleet_store WHERE host = ? AND began_at > ?", (host, now - DAY)
+        ).fetchone()
+        if lives >= MOST_LIVES:
+            raise Refused("F2B03", "more than 20 copies of a store in a day")
+        first = next(filter(None, (self._known(host, link) for link in chain)), 0)
+        self._connection.execute(
+            "INSERT INTO fleet_store (host, life, last_seq, last_batch, began_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (host, life, first, NOTHING, now, now),
+        )
+
+    def _known(self, host: str, link: tuple[str, str, int]) -> int | None:
+        query = (
+            "SELECT l.upto FROM fleet_link l JOIN fleet_store s ON s.id = l.store "
+            "WHERE s.host = ? AND s.life = ? AND l.batch = ? AND l.upto = ?"
+        )
+        found = self._connection.execute(query, (host, *link)).fetchone()
+        return found[0] if found else None
+
+    def _enrolled(self, host: str) -> Any:
+        query = "SELECT id, day, rows_today FROM fleet_host WHERE host = ? AND retired_at IS NULL"
+        found = self._connection.execute(query, (host,)).fetchone()
+        if found is None:
+            raise Refused("F2B01", "this host is not enrolled")
+        return found
+
+    def _store(self, host: str, life: str) -> Any:
+        query = "SELECT id, last_seq, last_batch FROM fleet_store WHERE host = ? AND life = ?"
+        return self._connection.execute(query, (host, life)).fetchone()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _words(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+
+def lives(path: Path) -> list[Life]:
+    """Return all hosts of a hub in order, each with its stores, the most recent contact first. Raises StoreError."""
+    query = (
+        "SELECT h.host, h.enrolled_at, h.retired_at, s.life, s.began_at, s.seen_at, s.skew, s.state FROM fleet_host h "
+        "LEFT JOIN fleet_store s USING (host) ORDER BY h.host, s.seen_at DESC"
+    )
+    with _words(path):
+        connection = _sqlite3.connect(recorder.uri(str(path), "ro"), timeout=WAIT, uri=True)
+        try:
+            rows = connection.execute(query).fetchall()
+        finally:
+            connection.close()
+    return [replace(Life(*row), state=json.loads(row[-1]) if row[-1] else None) for row in rows]
+
+
+@contextmanager
+def _words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (_sqlite3.Error, recorder.ForeignStore) as error:
+        text = str(error)
+        raise StoreError(text if str(path) in text else f"{path}: {text}") from None

@@ -94,7 +94,7 @@ def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
         yield JailStopped(jail, _moment(since, counts), usual(windows.get(jail, ())))
     silent = [
-        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts), _known_quiet(inputs, jail))
+        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts), known_quiet(inputs, jail))
         for jail, life in lives.items()
         if life.quiet is not None and jail not in stopped and life.stopped is None and _silent(life, inputs.judged)
     ]
@@ -216,9 +216,9 @@ def _silent_together(lives: Iterable[_Life], end: float, judged: int) -> bool:
     return since is not None and silence_together_is_no_chance(daily, end - since, judged)
 
 
-def _known_quiet(inputs: Inputs, jail: str) -> str:
-    """Return the configuration line that excludes a jail; TOML strings are written as in JSON."""
-    return f"known_quiet = {json.dumps(sorted({*inputs.known_quiet, jail}), ensure_ascii=False)}"
+def known_quiet(inputs: Inputs, *jails: str) -> str:
+    """Return the configuration line that excludes jails; TOML strings are written as in JSON."""
+    return f"known_quiet = {json.dumps(sorted({*inputs.known_quiet, *jails}), ensure_ascii=False)}"
 
 
 def _moment(at: float, counts: Counts) -> datetime:

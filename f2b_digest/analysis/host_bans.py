@@ -40,8 +40,9 @@ def at_work_by_host(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     together: set[str] = set()
     if len(heard) > ALONE:
         until = max(known_until(state, end) for state in heard.values())
+        known_jails = {jail for _, _, known in _hosts(counts, inputs, heard) for jail in known.baseline.windows}
         for fact in at_work(_until(counts, until), inputs):
-            if isinstance(fact, JailSilent):
+            if isinstance(fact, JailSilent) and fact.jail in known_jails:  # not one of a host that was retired
                 together.add(fact.jail)
                 yield fact
     for state, of_host, known in _hosts(counts, inputs, heard):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from f2b_digest.analysis.availability import known_quiet
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.own_addresses import OwnAddresses
 from f2b_digest.analysis.repeats import host_is_due
@@ -80,10 +81,12 @@ def needing_somebody(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
         yield HostsSilent(found, _retire(found[0].host))
     if found := due("hosts_unheard", (HostSince(host, _moment(at, counts)) for at, host in unheard), "since"):
         yield HostsUnheard(found, _retire(found[0].host))
-    lacking = (HostJails(state.host, state.lacking, state.lacking_more) for state in states if state.lacking)
+    lacking = (
+        HostJails(state.host, jails, state.lacking_more) for state in states if (jails := _lacking(state, inputs))
+    )
     if found := due("hosts_lacking", lacking, "jails"):
         line = next(state.line for state in states if state.host == found[0].host)
-        yield HostsLacking(found, line)
+        yield HostsLacking(found, line, known_quiet(inputs, *(jail for each in found for jail in each.jails)))
     if found := due("hosts_copied", (HostStores(each.host, each.stores) for each in states if each.stores > 1)):
         yield HostsCopied(found)
     behind = sorted(
@@ -162,7 +165,7 @@ def _host(state: HostState, counts: Counts, inputs: Inputs, facts: Sequence[Fact
         silent_since=_moment(state.heard_at, counts) if state.heard_at and is_silent(state, end) else None,
         down=any(isinstance(fact, Fail2banDown) for fact in mine),
         silent_jails=tuple(fact.jail for fact in mine if isinstance(fact, JailSilent)),
-        lacking=state.lacking,
+        lacking=_lacking(state, inputs),
         lacking_more=state.lacking_more,
         stores=state.stores,
         waiting=state.backlog if behind else 0,
@@ -180,6 +183,11 @@ def _rank(host: FleetHost) -> tuple[int, int, str]:
     )  # fmt: skip
     weight = sum(1 << (len(grades) - place) for place, grade in enumerate(grades) if grade)
     return -weight, -host.bans, host.name
+
+
+def _lacking(state: HostState, inputs: Inputs) -> tuple[str, ...]:
+    """Return a host's jails without the action, but for those that may be silent."""
+    return tuple(jail for jail in state.lacking if jail not in inputs.known_quiet)
 
 
 def _retire(host: str) -> str:

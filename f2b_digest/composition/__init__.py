@@ -201,7 +201,8 @@ def is_alarming(digest: Digest) -> bool:
     """
     kinds = {fact.kind for fact in digest.facts}
     daily = (digest.end - digest.start).total_seconds() >= A_DAY
-    return "own" in kinds or (daily and not kinds.isdisjoint(_OUTAGES))
+    of_nobody = digest.fleet is not None and digest.start == digest.end  # no host of a new fleet has banned yet
+    return "own" in kinds or ((daily or of_nobody) and not kinds.isdisjoint(_OUTAGES))
 
 
 def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:

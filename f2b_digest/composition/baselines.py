@@ -49,5 +49,5 @@ class Baselines:
                 activity.get(state.host, HostActivity()), baseline=self.of(known_until(state, self._end), state.host)
             )
             for state in states
-            if state.host in known
+            if state.host in known or state.silence
         }

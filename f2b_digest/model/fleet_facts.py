@@ -56,6 +56,8 @@ class HostsLacking(Finding):
     hosts: tuple[HostJails, ...]
     line: str
     """For fail2ban's configuration, for each of these jails; as the first host gives it."""
+    intended: str = ""
+    """Line of f2b-digest's configuration that leaves these jails out, of all hosts."""
     kind: Literal["hosts_lacking"] = "hosts_lacking"
     needs_you: Literal[True] = True
 

@@ -58,8 +58,8 @@ LONGEST_SENTENCE = 300
 """Maximum characters of a reason or a note."""
 SENTENCES = frozenset(
     (
-        "notes", "reason", "unban", "ignore", "block", "lines", "line", "commands", "retire", "licence", "samples",
-        "store", "registered", "recipient",
+        "notes", "reason", "unban", "ignore", "block", "lines", "line", "commands", "retire", "intended", "licence",
+        "samples", "store", "registered", "recipient",
     )
 )  # fmt: skip
 """Keys of a document with sentences, shell or configuration lines, or log lines."""

@@ -4,6 +4,7 @@ import csv
 import json
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def test_a_host_that_never_joined_is_told_after_a_day(centre: Centre, configurat
     digest = look(centre, configuration, now=time.time() + 2 * DAY)
     assert kinds(digest) == ["hosts_unheard"]
     assert of_kind(digest, "hosts_unheard").commands == ("f2b-digest fleet rotate web9",)
+    assert kinds(send(centre, configuration, time.time() + 2 * DAY)) == ["hosts_unheard"]
 
 
 def test_an_own_address_is_told_with_the_host_that_banned_it(
@@ -173,6 +175,8 @@ def test_jails_without_the_action_are_told_with_the_line_to_add(
     centre.do(f"UPDATE f2b.store SET state = '{json.dumps({'fail2ban': said})}'")
     digest = look(centre, configuration)
     assert of_kind(digest, "hosts_lacking").line == line
+    assert of_kind(digest, "hosts_lacking").intended == 'known_quiet = ["dovecot"]'
+    assert kinds(look(centre, replace(configuration, known_quiet=("dovecot",)))) == []
     assert hosts_of(digest)["web1"].lacking == ("dovecot",)
 
 
@@ -326,13 +330,17 @@ def test_a_jail_that_died_on_one_host_of_three_is_told_with_its_host(
 def test_a_jail_that_died_on_all_hosts_is_told_once(
     centre: Centre, host: Host, configuration: Configuration, tmp_path: Path
 ) -> None:
-    """A filter that was broken everywhere is one fact."""
+    """A filter that was broken everywhere is one fact; the jail of a host that was retired is none."""
     other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
     now = time.time()
     for each in (host, other):
         plant(each, "sshd", now - 28 * DAY, now - 3 * DAY, 1800.0)
         plant(each, "nginx", now - 28 * DAY, now - 60.0, 3600.0)
         each.forward()
+    retired = Host(tmp_path / "mail.sqlite3", centre.add("mail"))
+    plant(retired, "postfix", now - 28 * DAY, now - 3 * DAY, 1800.0)
+    retired.forward()
+    centre.do("UPDATE f2b.host SET retired_at = now() WHERE host = 'mail'")
     silent = [(fact.host, fact.jail) for fact in look(centre, configuration).facts if fact.kind == "silent"]
     assert silent == [(None, "sshd")]
 

@@ -236,7 +236,7 @@ def facts_of_hosts() -> tuple[Fact, ...]:
         HostsSilent(silent, "f2b-digest fleet retire web3.example.org"),
         HostsUnheard(silent[:1], "f2b-digest fleet retire web3.example.org"),
         HostsUnheard(silent, "f2b-digest fleet retire web3.example.org"),
-        HostsLacking(lacking[:1], line),
+        HostsLacking(lacking[:1], line, 'known_quiet = ["dovecot", "exim"]'),
         HostsLacking(lacking, line),
         HostsCopied((HostStores("web1", 2),)),
         HostsCopied((HostStores("web1", 2), HostStores("web2", 3))),

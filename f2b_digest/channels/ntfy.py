@@ -12,8 +12,9 @@ from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Content, Message, Needs, Stamp
 
+# 4 is a long vibration; 5 would sound an alarm.
 ATTENTION = 4
-"""The priority of a digest that needs attention, at least: a long vibration, not the alarm that 5 is."""
+"""Minimum priority of a digest that needs attention."""
 TITLE_LIMIT = 120
 """Characters; a phone shows one line."""
 PERMANENT = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 431})

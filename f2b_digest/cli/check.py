@@ -11,9 +11,10 @@ import click
 
 from f2b_digest import __version__, checks, delivery
 from f2b_digest.checks import Finding, Subject, channels
-from f2b_digest.cli import Program, console
+from f2b_digest.cli import console
+from f2b_digest.cli.program import Program
 from f2b_digest.errors import ConfigurationError, StoreError
-from f2b_digest.rendering.renderer import visible
+from f2b_digest.text.visible import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
 LONGEST_TEXT = 4096

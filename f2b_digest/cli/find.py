@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from f2b_digest import geoip, inquiry, rdap
-from f2b_digest.cli import Program, complain, completion, console, times
+from f2b_digest.cli import completion, console, times
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.fail2ban import server
@@ -95,7 +96,7 @@ def _answers(
     with Store(path, read_only=True) as store:
         asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
         if geography is None and any(each.kind == "asn" for each in asked):
-            raise F2bDigestError("an AS number needs an address database on this host: see the key geoip")
+            raise F2bDigestError("an AS number needs an address database on this host: see the key geography")
         with console.working("Looking up"):
             return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
 

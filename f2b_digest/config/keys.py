@@ -1,4 +1,4 @@
-"""The keys of a configuration: those outside of tables, and a report's. A channel's stand in f2b_digest.channels."""
+"""The top-level keys of the configuration, and those of a report. Channels define their own in f2b_digest.channels."""
 
 import re
 from ipaddress import ip_network
@@ -18,7 +18,7 @@ AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
+    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, or not a name
         raise ValueError(f"{name!r} is not a time zone (e.g. Europe/Paris)") from None
     return name
 

@@ -302,7 +302,7 @@ def test_a_store_is_a_path_or_an_sqlite_url(f2b_digest: Command, path: Path, for
 
 
 def test_a_path_that_no_file_can_have_is_one_line(f2b_digest: Command, tmp_path: Path) -> None:
-    """Whatever the system says of a path, it is no traceback."""
+    """Whatever the system says of a path, it is not a traceback."""
     ended = f2b_digest("--store", tmp_path / ("x" * 300), "preview")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
 
@@ -343,7 +343,7 @@ def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: 
 
 @pytest.fixture
 def four_days(f2b_digest: Command, config: Path, path: Path) -> Path:
-    """Give a configuration whose store has a ban at noon of each of four days, all of them reported."""
+    """Provide a configuration whose store has a ban at noon of each of four days, all of them reported."""
     fill(path, [event(ip=f"192.0.2.{day}", at=NOON - day * 24 * HOURS) for day in range(4)])
     assert f2b_digest("--config", config, "send").status == 0
     return config

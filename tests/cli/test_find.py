@@ -107,7 +107,7 @@ def ask(f2b_digest: Command, config: Path, *words: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def known() -> list[Row]:
-    """Give the events of the questions."""
+    """Provide the events of the questions."""
     return rows(7)
 
 
@@ -357,7 +357,7 @@ def test_no_network_is_asked(f2b_digest: Command, config: Path, path: Path, monk
 
 @pytest.fixture(scope="module", params=["0.11", "1.0", "1.1.0", "new"])
 def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a running fail2ban of each version."""
+    """Provide a running fail2ban of each version."""
     with Fail2ban(request.param) as running:
         running.jail("ssh", running.python_action())
         running.start()

@@ -14,7 +14,7 @@ from time import monotonic, time
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from f2b_digest.channels import http
+from f2b_digest.channels import http, urls
 from f2b_digest.channels.base import one_line
 from f2b_digest.errors import DeliveryError, F2bDigestError
 from f2b_digest.model.inquiry import Network, Registration
@@ -136,7 +136,7 @@ def _document(url: str) -> Any:
 def _answer(url: str) -> http.Answer:
     for _ in range(MOST_REDIRECTS + 1):
         try:
-            scheme = http.check_address(url).scheme
+            scheme = urls.check_address(url).scheme
         except ValueError:
             scheme = ""
         if scheme != "https":

@@ -19,7 +19,7 @@ OUTPUT = pytest.StashKey[dict[str, int]]()
 EVERYTHING = "everything"
 """Passed to pytest-xdist's workers: whether all tests were requested, not a file or a test."""
 LEFT_OUT = "left out"
-"""What a worker answers: how many slow tests a quick run leaves out."""
+"""What a worker answers: how many tests a quick run leaves out."""
 FIRST = ("test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
 """Tests that take minutes: started first, so that no worker ends with one while the others idle."""
 
@@ -85,14 +85,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out of a run of everything; of a file or a test that was named, nothing is left out."""
+    """Leave the tests marked slow or alone out of a run of everything, which may have several processes.
+
+    Of a file or a test that was named, nothing is left out.
+    """
     items.sort(key=lambda item: getattr(item, "originalname", None) not in FIRST)
     if not _everything(config) or config.getoption("slow") or config.getoption("markexpr"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    _output(config)[LEFT_OUT] = len(slow)
-    config.hook.pytest_deselected(items=slow)
+    left_out = {item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("alone")}
+    items[:] = [item for item in items if item not in left_out]
+    _output(config)[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=list(left_out))
 
 
 def _everything(config: pytest.Config) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from pydantic import AfterValidator, Field, model_validator
 
-from f2b_digest.channels import http
+from f2b_digest.channels import http, urls
 from f2b_digest.channels.abuse_rows import CATEGORIES, Row, Rules, pieces, rows_of, to_csv
 from f2b_digest.channels.base import Channel, Health, Overdue, one_line
 from f2b_digest.channels.keys import CertificateFile, ConfiguredPath, Secret
@@ -89,7 +89,7 @@ class AbuseIPDB(Channel):
 
     @model_validator(mode="after")
     def _server(self) -> Self:
-        http.check_server(self.url)
+        urls.check_server(self.url)
         return self
 
     @property
@@ -100,7 +100,7 @@ class AbuseIPDB(Channel):
     @property
     def recipients(self) -> tuple[str, ...]:
         """Return the service, or the file."""
-        return (str(self.dry_run_file) if self.dry_run else http.check_server(self.url).netloc,)
+        return (str(self.dry_run_file) if self.dry_run else urls.check_server(self.url).netloc,)
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the rows, and what was omitted, as JSON."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from f2b_digest.channels import http
+from f2b_digest.channels import http, urls
 from f2b_digest.channels.base import Health, masked, one_line
 from f2b_digest.channels.keys import CertificateFile
 from f2b_digest.channels.login import Login
@@ -25,12 +25,12 @@ RESERVED_TOPICS = frozenset(
 
 
 def _check_link(url: str) -> str:
-    http.check_address(url)
+    urls.check_address(url)
     return url
 
 
 def _check_server(url: str) -> str:
-    parts = http.check_server(url)
+    parts = urls.check_server(url)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("must end after the host: ntfy needs the root of a host; set the topic with the key topic")
     return url

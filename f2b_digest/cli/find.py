@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from f2b_digest import geoip, inquiry, rdap
+from f2b_digest import geoip, inquiry
 from f2b_digest.cli import completion, console, times
 from f2b_digest.cli.program import Program, complain
 from f2b_digest.config import Configuration
@@ -23,6 +23,9 @@ from f2b_digest.model.inquiry import Answer, Inquiry
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.resources import folder
 from f2b_digest.store import Store
+
+if TYPE_CHECKING:
+    from f2b_digest.rdap import Registries
 
 TEMPLATE = "terminal/find.txt"
 
@@ -111,8 +114,10 @@ def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
     ]
 
 
-def _registries() -> Callable[[], rdap.Registries] | None:
+def _registries() -> "Callable[[], Registries] | None":
     """Load what asking takes, while root can; the clock begins at the call. None, and a line, where that fails."""
+    from f2b_digest import rdap
+
     try:
         rdap.prepare()
     except rdap.RdapError as error:
@@ -121,7 +126,7 @@ def _registries() -> Callable[[], rdap.Registries] | None:
     return rdap.Registries
 
 
-def _registered(answers: Sequence[Answer], registries: rdap.Registries) -> list[Answer]:
+def _registered(answers: Sequence[Answer], registries: "Registries") -> list[Answer]:
     """Add what the registry says to the answers on addresses and networks; complain where it says nothing."""
     found = []
     for answer in answers:
@@ -129,7 +134,7 @@ def _registered(answers: Sequence[Answer], registries: rdap.Registries) -> list[
         if answer.inquiry.network is not None:
             try:
                 registered, trouble = registries.ask(answer.inquiry.network), ""
-            except rdap.RdapError as error:
+            except F2bDigestError as error:
                 trouble = str(error)
         if trouble:
             complain(f"--rdap: {answer.inquiry.text}: {trouble}")

@@ -176,9 +176,11 @@ class Program:
 
 
 def prepare(configuration: "Configuration") -> None:
-    """Let the channels load what they need; failures are reported at delivery."""
+    """Let the channels, and the pings of reports, load what they need; failures are reported at delivery."""
     import logging
 
+    if any(report.ping for report in configuration.reports.values()):
+        from f2b_digest.channels import http  # noqa: F401
     for name, channel in configuration.channels.items():
         try:
             channel.prepare()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
@@ -27,12 +27,6 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
 PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
 """Default of `every`, by the report's name."""
-
-_COMMON: dict[str, Any] = {
-    name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
-}
-_OfAnyKind = create_model("_OfAnyKind", __config__=ConfigDict(extra="allow"), **_COMMON)
-"""The keys common to all kinds of channels; accepts others."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +171,16 @@ def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistak
     if close:
         _checked(KINDS[close[0]], place, values | {"kind": close[0]}, context, mistakes)
     else:
-        _checked(_OfAnyKind, place, _without(values, "kind"), context, mistakes)
+        _checked(_any_kind(), place, _without(values, "kind"), context, mistakes)
     return None
+
+
+def _any_kind() -> type[BaseModel]:
+    """Return a model of the keys common to all kinds of channels; it accepts others."""
+    common: dict[str, Any] = {
+        name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
+    }
+    return create_model("_AnyKind", __config__=ConfigDict(extra="allow"), **common)
 
 
 def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> list[str]:

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from f2b_digest.channels.http import check_server
 from f2b_digest.channels.keys import ConfiguredPath, Secret, WithSecrets
+from f2b_digest.channels.urls import check_server
 from f2b_digest.periods import PACES
 
 EVERY = re.compile(r"[1-9][0-9]{0,3}[mh]")

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from f2b_digest import recorder
+from f2b_digest.channels import KINDS
 from f2b_digest.cli import COMMANDS, cli
 from tests.support.program import Command, Ended, let_everybody_enter, program
 from tests.support.store_making import NOON, event, fill, query
@@ -186,6 +187,28 @@ def test_help_and_record_load_no_library_but_click(path: Path, arguments: list[s
         f"sys.stderr.write(' '.join(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, "--store", path, *arguments], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+SPARED = {
+    *("urllib3", "requests", "apprise", "httpx", "whoisit", "psycopg", "f2b_digest.rdap", "f2b_digest.checks"),
+    *(f"f2b_digest.channels.{kind.replace('-', '_')}" for kind in KINDS if kind != "file"),
+    *(f"f2b_digest.cli.{name}" for name in ("check", "find", "setup", "preview", "show")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("afterwards", ["", "from f2b_digest.cli import preload; preload.load(['en'])"])
+def test_a_quiet_send_loads_no_other_channel_and_no_other_command(path: Path, config: Path, afterwards: str) -> None:
+    """A small machine pays for each; as root, too, who loads what is needed before becoming the store's owner."""
+    fill(path, [event(kind="start")])
+    code = (
+        "import sys\nfrom f2b_digest.cli import main\n"
+        f"try: main()\nexcept SystemExit: pass\n{afterwards}\n"
+        f"sys.stderr.write(' '.join(name for name in {sorted(SPARED)} if name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "--config", str(config), "send"]
+    done = subprocess.run(command, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -372,7 +372,7 @@ def test_the_running_fail2ban_is_asked(
     for ip in ("192.0.2.1", "192.0.2.2"):
         server.client("set", "ssh", "banip", ip)
     server.wait_until(lambda: len(server.events("ban")) >= 2, "two bans")
-    query(server.store, "PRAGMA wal_checkpoint(TRUNCATE)")
+    server.wait_for_rest()
     query(server.store, "DELETE FROM event WHERE ip = '192.0.2.2'")
     fill(server.store, [event(jail="ssh", ip="192.0.2.3", bantime=86400)])
     monkeypatch.undo()

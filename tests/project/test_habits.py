@@ -41,13 +41,15 @@ def pytest_of(folder: Path, tests: str, *arguments: str) -> subprocess.Completed
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [(), ("-n", "2")])
 @pytest.mark.parametrize(
-    ("arguments", "passed", "left_out"), [((), 1, 1), (("--slow",), 2, 0), (("checks/test_two.py",), 2, 0)]
+    ("arguments", "passed", "left_out"), [((), 1, 2), (("--slow",), 3, 0), (("checks/test_two.py",), 3, 0)]
 )
 def test_a_quick_run_leaves_out_slow_tests_and_says_so(
     arguments: tuple[str, ...], passed: int, left_out: int, processes: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A file that is named runs whole; with two processes as with one."""
-    tests = "def test_quick(): pass\n\n@pytest.mark.slow\ndef test_slow(): pass\n"
+    tests = "def test_quick(): pass\n" + "".join(
+        f"\n@pytest.mark.{mark}\ndef test_{mark}(): pass\n" for mark in ("slow", "alone")
+    )
     done = pytest_of(tmp_path, tests, *processes, *arguments)
     assert (done.returncode, f"{passed} passed" in done.stdout) == (0, True), done.stdout + done.stderr
     assert (f"slow tests left out: {left_out}" in done.stdout) == bool(left_out)

@@ -246,6 +246,11 @@ class Fail2ban:
             tuple(row) for row in _read(Path(self.dbfile), "SELECT bantime, bancount FROM bips WHERE jail = ?", jail)
         ]
 
+    def wait_for_rest(self) -> None:
+        """Wait until the action has closed the store: it is one file then."""
+        log = self.store.with_name(self.store.name + "-wal")
+        self.wait_until(lambda: not log.exists(), "the store is closed")
+
     def ban_of(self, ip: str) -> dict[str, Any]:
         """Wait for the ban of an address and return it; it must be the only one."""
         self.wait_until(lambda: self.events(ip=ip), f"a ban of {ip}")

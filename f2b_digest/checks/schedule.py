@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 ROOT = Path("/")
 SYSTEM_TABLES = ("etc/crontab", "etc/cron.d/*")
 USER_TABLES = ("var/spool/cron/crontabs/*", "var/spool/cron/*", "etc/crontabs/*")
-FOLDERS = ("etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cron.monthly/*")
+FOLDERS = (
+    *(f"etc/cron.{often}/*" for often in ("hourly", "daily", "weekly", "monthly")),
+    *(f"etc/periodic/{often}/*" for often in ("15min", "hourly", "daily", "weekly", "monthly")),  # busybox's crond
+)
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 DAEMONS = frozenset({"cron", "crond", "fcron", "anacron", "systemd-cron"})
 PATIENCE = 60.0

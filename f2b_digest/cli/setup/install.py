@@ -3,6 +3,7 @@
 import logging
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 USERADD = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
            "--shell", "/usr/sbin/nologin")  # fmt: skip
+ADDUSER = ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G")
+"""busybox's, followed by the group and the name, where there is no useradd."""
 
 KNOWN_TIMES = {"@daily": "at midnight", "@weekly": "at midnight before Sunday"}
 """The times of the file that setup writes, in words."""
@@ -76,6 +79,8 @@ def _files(
 
     if scheduler == "cron":
         return [*files, installation.cron_file(program, reports, is_there, fleet=machine.is_in_fleet(job.tree))]
+    if scheduler == "periodic":
+        return files + installation.periodic(program, reports, fleet=machine.is_in_fleet(job.tree))
     if job.packaged:
         return files
     return files + installation.units(program, is_there, fleet=machine.is_in_fleet(job.tree))
@@ -106,11 +111,19 @@ def _make_user(job: Job, manifest: Manifest) -> int | None:
     try:
         return pwd.getpwnam(job.user).pw_gid or None
     except KeyError:
-        job.run(*USERADD, job.user)
+        _add_user(job)
     if job.dry:
         return None
     manifest.user = job.user
     return pwd.getpwnam(job.user).pw_gid
+
+
+def _add_user(job: Job) -> None:
+    if shutil.which("useradd") or not shutil.which("adduser"):
+        job.run(*USERADD, job.user)
+    else:
+        job.run("addgroup", "-S", job.user)
+        job.run(*ADDUSER, job.user, job.user)
 
 
 def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verify: bool) -> None:
@@ -280,6 +293,8 @@ def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
         if report in times:
             when = KNOWN_TIMES.get(times[report], f"at `{times[report]}`")
             click.echo(f"  the {report} digest is sent {when} ({CRON_FILE}) if anything was banned")
+        elif scheduler == "periodic" and report in ("daily", "weekly"):
+            click.echo(f"  the {report} digest is sent by {installation.PERIODIC}/{report}, when crond runs it")
         elif scheduler == "systemd" and report in ("daily", "weekly"):
             click.echo(f"  when the {report} digest is sent:  systemctl list-timers 'f2b-digest*'")
         else:

@@ -3,6 +3,7 @@
 import logging
 import os
 import pwd
+import shutil
 from pathlib import Path
 
 import click
@@ -121,7 +122,7 @@ def purge(job: Job, store: str) -> None:
     if not job.dry:
         _remove(job, files, str(Path(store).parent), folders)
         if user:
-            job.run("userdel", user)
+            job.run("userdel" if shutil.which("userdel") else "deluser", user)
     _tell_other_tables(job)
     click.echo(f"the program stays; {_how(job)}")
 

@@ -204,6 +204,7 @@ def _unless_a_password(found: re.Match[str]) -> str:
 
 def _unless_a_name(tried: frozenset[str]) -> Callable[[re.Match[str]], str]:
     def replaced(found: re.Match[str]) -> str:
+        """Return the text with what stands at the place of a name masked, unless it is a name."""
         around = _AROUND.fullmatch(found["name"])
         assert around  # it matches any line
         name = around[2]

@@ -19,6 +19,7 @@ import pytest
 from f2b_digest.channels.file import File
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Content, Message, Stamp
+from tests.support.program import as_nobody
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="archive", host="web1", made_at=1_700_000_000.0, bans=3)
 NAME = f"{STAMP.uuid}.archive.eml"
@@ -142,6 +143,16 @@ def test_a_folder_that_may_not_be_written_is_tried_again(tmp_path: Path) -> None
     tmp_path.chmod(0o700)
     assert not caught.value.permanent
     assert str(tmp_path) in caught.value.reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="closes a folder to another user")
+def test_a_folder_that_cannot_even_be_seen_is_no_bug(tmp_path: Path) -> None:
+    """As the sender, whom root's folder shuts out: `check` says so."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    channel = File.model_validate({"kind": "file", "folder": str(closed / "digests/new")})
+    with pytest.raises(DeliveryError, match="not writable by this user"):
+        as_nobody(channel.check)
 
 
 def test_a_file_in_the_folders_place_is_tried_again(tmp_path: Path) -> None:

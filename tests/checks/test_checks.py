@@ -347,7 +347,7 @@ def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> No
     then = time.time() - 3 * 86400
     fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
     (line,) = lines(check(), "error")
-    assert "was never sent, but is due every 24 h; 2 bans pending, the oldest 3 days ago" in line
+    assert "was never sent, but is due daily; bans pending: 2, the oldest 3 days ago" in line
 
 
 def test_a_timer_of_systemd(check: Check, root: Path) -> None:
@@ -414,15 +414,15 @@ DAYS = 86400.0
     ("name", "ago", "words"),
     [
         ("daily", [3, 2, 1], ""),
-        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due every 24 h"),
+        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due daily"),
         ("weekly", [9], ""),  # a quiet report seals nothing, and is sent
-        ("weekly", [11], "was last sent 11 days ago, but is due every 7 days"),
+        ("weekly", [11], "was last sent 11 days ago, but is due weekly"),
         ("paris", [14, 7, 0.1], ""),  # nobody knows yet
         ("paris", [29, 22, 15, 8], ""),
-        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due every 7 days"),
+        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due weekly"),
         # Working days only: on a Monday morning the last run is three days ago.
         ("paris", [17, 16, 15, 14, 13, 10, 9, 8, 7, 6, 3], ""),
-        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due every 1 h"),
+        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due hourly"),
         ("paris", [1.2 - hour / 24 for hour in range(5)], ""),  # somebody tried it, a day ago
     ],
 )
@@ -445,7 +445,7 @@ def test_a_send_that_tells_nothing_is_a_run(check: Check, config: Path, f2b_dige
     assert f2b_digest("--config", config, "send").status == 0
     assert query(path, "SELECT report, at FROM run") == [("daily", pytest.approx(time.time(), abs=60))]
     assert "report daily: started by" in (out := check().out)
-    assert "; last sent a moment ago, every 24 h as usual" in out
+    assert "; last sent a moment ago (usually daily)" in out
     with Store(path, read_only=False) as store:
         for hour in range(1, 40):
             store.ran(["daily"], time.time() + 3600 * hour)
@@ -537,9 +537,7 @@ def test_ntfy_is_asked_without_a_message(check: Check, config: Path, version: st
         ended = check()
         assert f"channel more: ntfy: {ntfy.url} accepts the login" in ended.out
         (line,) = lines(ended, "warning")
-        assert line.startswith(
-            "channel more: keeps a message for 12 h, and daily is sent every 24 h (receivers offline"
-        )
+        assert line.startswith("channel more: keeps a message for 12 h, and daily is sent daily (receivers offline")
         config.write_text(config.read_text().replace(ntfy.token, "tk_" + "w" * 29))
         assert "token or user refused (401)" in lines(check(), "error")[0]
         assert ntfy.poll("f2b-check") == []

@@ -87,7 +87,7 @@ def read() -> tuple[list[Found], list[Finding], bool]:
     hidden = False
     for pattern in (*SYSTEM_TABLES, *USER_TABLES, *FOLDERS):
         folder, _, name = pattern.rpartition("/")
-        if (ROOT / folder).is_dir() and not os.access(ROOT / folder, os.R_OK | os.X_OK, effective_ids=True):
+        if _is_closed(ROOT / folder):
             hidden = True
             continue
         for table in sorted((ROOT / folder).glob(name)):
@@ -101,6 +101,15 @@ def read() -> tuple[list[Found], list[Finding], bool]:
             found += here
             faults += _ignored(table, text, pattern) if here else ()
     return [*found, *_timers()], faults, hidden
+
+
+def _is_closed(folder: Path) -> bool:
+    """Return whether a folder is there, and this user may not list it, or not even see it."""
+    try:
+        return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
+    except OSError:
+        log.debug("%s cannot be seen", folder, exc_info=True)
+        return True
 
 
 def _table(table: Path, text: str, pattern: str) -> Iterator[Found]:
@@ -153,7 +162,7 @@ def _unit(name: str) -> Path | None:
     """Return a unit's file, or that of its template."""
     template = re.sub(r"@[^.]+\.", "@.", name)
     places = (ROOT / folder / each for each in (name, template) for folder in UNITS)
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110 - never raises
 
 
 def _text(unit: Path | None) -> str:

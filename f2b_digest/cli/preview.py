@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -206,7 +207,8 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
     """
     name = next(iter(configuration.reports))
-    if words and (source is None or (words[0] in configuration.reports and not Path(words[0]).exists())):
+    is_file = bool(words) and os.path.exists(words[0])  # noqa: PTH110 - never raises
+    if words and (source is None or (words[0] in configuration.reports and not is_file)):
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:
         raise click.UsageError(f"only one report at a time; unexpected: {' '.join(words)}")

@@ -96,8 +96,6 @@ def _send_of_fleet(
 ) -> tuple[list[Outcome], set[str]]:
     with failure_pinged(configuration, names), centre.opened(program, configuration) as fleet:
         context = centre.host_context(configuration)
-        for line in fleet.silences(program.clock()):
-            complain(line)
         with console.working("Sending"):
             outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
         fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})

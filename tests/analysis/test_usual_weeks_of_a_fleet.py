@@ -16,6 +16,7 @@ from f2b_digest.model.host_context import HostContext
 from tests.analysis.usual_weeks import NO_REBANS, WEEKS_BEFORE, History, epoch, history, kill
 from tests.support.figures import Keep
 
+pytestmark = pytest.mark.slow
 HOSTS, WEEKS = 20, 8
 """Of ten jails each."""
 
@@ -53,7 +54,6 @@ def digest_of(fleet: Mapping[str, History], day: int, days: int = 1, judged: int
     return analyse(counts, known)
 
 
-@pytest.mark.slow
 def test_the_usual_weeks_of_a_fleet_raise_no_more_than_those_of_a_host(
     pytestconfig: pytest.Config, figures: Keep
 ) -> None:

@@ -22,6 +22,7 @@ from f2b_digest.model.selection import Selection
 from tests.fleet.hosts import Host, restore
 from tests.support.postgres_server import Centre
 
+pytestmark = pytest.mark.slow
 HOUR, DAY = 3600.0, 86400.0
 
 

@@ -20,7 +20,7 @@ EVERYTHING = "everything"
 """Passed to pytest-xdist's workers: whether all tests were requested, not a file or a test."""
 LEFT_OUT = "left out"
 """What a worker answers: how many tests a quick run leaves out."""
-FIRST = ("test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
+FIRST = ("test_a_month", "test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
 """Tests that take minutes: started first, so that no worker ends with one while the others idle."""
 
 
@@ -76,6 +76,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s)",
     )
+    parser.addoption(
+        "--month",
+        type=float,
+        metavar="SECONDS",
+        help="lives in tests/system/month through months of random seeds for so long (default: one month, of seed 1)",
+    )
+    parser.addoption("--month-seed", type=int, metavar="N", help="the first month's seed, as a failed run names it")
     parser.addoption(
         "--usual-weeks",
         type=int,

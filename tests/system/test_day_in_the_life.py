@@ -2,9 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
-import sysconfig
 import time
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,12 +10,11 @@ from typing import Any
 import pytest
 
 from f2b_digest import reconcile
-from tests import ROOT
+from tests.system import wheels
 from tests.system.day import NAME, PASSWORD, PATIENCE, Server
+from tests.system.wheels import NEWER
 
 pytestmark = pytest.mark.slow
-SOURCES = ("f2b_digest", "action.d", "cron", "templates", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
-NEWER = "99.0"
 OWNER = "f2b-digest"
 STARTED = re.compile(r"CMD .*f2b-digest")
 RESTARTED = re.compile(r"Jail '(?:sshd|pam-generic)' (?:started|reloaded)")
@@ -35,35 +31,21 @@ ACCOUNT_FILES = {f"etc/{name}{end}" for name in ("passwd", "group", "shadow", "g
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Build the program as it stands, and a newer version of it whose action is another file."""
-    folder = tmp_path_factory.mktemp("wheels")
-    newer = folder / "newer"
-    newer.mkdir()
-    for name in SOURCES:
-        subprocess.run(["cp", "-a", ROOT / name, newer], check=True)
-    (newer / "f2b_digest/__init__.py").write_text(f'"""Newer."""\n\n__version__ = "{NEWER}"\n')
-    with (newer / "action.d/f2b-digest.py").open("a") as action:
-        action.write("# newer\n")
-    return build(ROOT, folder / "present"), build(newer, folder / "built")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Build the program as it stands, and a newer version."""
+    return wheels.present_and_newer(tmp_path_factory.mktemp("wheels"))
 
 
-def build(source: Path, folder: Path) -> Path:
-    """Build a wheel."""
-    subprocess.run([sys.executable, "-m", "build", "-q", "--wheel", "--outdir", folder, source], check=True)
-    return next(folder.glob("*.whl"))
-
-
-def test_a_day_in_the_life(wheels: tuple[Path, Path]) -> None:
+def test_a_day_in_the_life(built: tuple[Path, Path]) -> None:
     """Installed, attacked, changed, upgraded and taken away: each ban is reported once, and nothing cries wolf."""
     with Server() as server:
         server.well("fail2ban-client", "ping")
         before = server.tree("etc")
-        install(server, wheels[0])
+        install(server, built[0])
         attack(server)
         first = hear_of_it(server)
         missed = enable_a_jail_later(server)
-        upgrade(server, wheels[1])
+        upgrade(server, built[1])
         run_out_of_disk(server)
         second = hear_of_the_rest(server, missed)
         every_ban_is_told_once(server, [first, second])
@@ -76,17 +58,7 @@ def test_a_day_in_the_life(wheels: tuple[Path, Path]) -> None:
 
 def install(server: Server, wheel: Path) -> None:
     """Follow the README; then all is well, and the jail records."""
-    libraries = sysconfig.get_path("purelib")
-    copy_in(server, wheel)
-    server.well(
-        "sh", "-ec",
-        f"""mkdir /opt/libraries  # for pip, which has no network there: what the tests' own environment has
-        for each in {libraries}/*; do case $each in *f2b*) ;; *) ln -s "$each" /opt/libraries/;; esac; done
-        {sys.base_prefix}/bin/python3 -m venv --without-pip /opt/f2b-digest
-        for folder in /opt/f2b-digest/lib/python*/site-packages; do echo /opt/libraries >$folder/libraries.pth; done
-        /opt/f2b-digest/bin/python3 -m pip install -q --no-index /opt/{wheel.name}
-        ln -sf /opt/f2b-digest/bin/f2b-digest /usr/local/bin/""",
-    )  # fmt: skip
+    wheels.install(server, wheel)
     setup(server)
     assert troubles(server) == []
     assert users_in_cron(server) == {"root"}
@@ -145,14 +117,11 @@ def enable_a_jail_later(server: Server) -> float:
 
 def upgrade(server: Server, wheel: Path) -> None:
     """Install a newer version while fail2ban bans on: `check` names the old action, `setup` renews it."""
-    copy_in(server, wheel)
     bans_meanwhile = server.begin(
         "sh", "-c",
         "for last in $(seq 40 59); do fail2ban-client set sshd banip 198.51.100.$last; sleep 0.4; done",
     )  # fmt: skip
-    server.well(
-        "/opt/f2b-digest/bin/python3", "-m", "pip", "install", "-q", "--no-index", "--upgrade", f"/opt/{wheel.name}"
-    )
+    wheels.upgrade(server, wheel)
     assert NEWER in well(server, "--version")
     assert "# newer" not in server.read(ACTION)
     assert any(f"/{ACTION}" in line for line in troubles(server)), troubles(server)
@@ -256,11 +225,6 @@ def purge(server: Server, before: dict[str, Any]) -> None:
 
 
 # ---- what is asked of it
-
-
-def copy_in(server: Server, wheel: Path) -> None:
-    """Bring a wheel to the server."""
-    (server.root / "opt" / wheel.name).write_bytes(wheel.read_bytes())
 
 
 def well(server: Server, *words: str) -> str:

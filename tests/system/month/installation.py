@@ -305,7 +305,8 @@ class Installation(Server):
 
     def documents(self) -> list[tuple[datetime, dict[str, Any]]]:
         """Return each digest that the program's own command got, and when."""
-        found = sorted((self.root / DOCUMENTS).iterdir(), key=lambda file: float(file.name))
+        # One whose name begins with a dot was being written when something was killed.
+        found = sorted((self.root / DOCUMENTS).glob("[0-9]*"), key=lambda file: float(file.name))
         return [(datetime.fromtimestamp(float(file.name), UTC), json.loads(file.read_text())) for file in found]
 
     def settled(self) -> None:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from f2b_digest.analysis import campaign_rule
 from f2b_digest.composition import zone_of
-from f2b_digest.config import Configuration
+from f2b_digest.config import Configuration, Report
 from f2b_digest.model.counts import Most
 from f2b_digest.model.digest import moment
 from f2b_digest.model.document import campaigns_of
@@ -81,7 +81,7 @@ def answer(
 
     with store.asked(inquiry, lambda ip: getattr(place(ip), "asn", None), Most(addresses=most)) as found:
         last, oldest = found.last(), found.oldest()
-        rule = campaign_rule(next(iter(configuration.reports.values())).campaign)
+        rule = campaign_rule(next(iter(configuration.reports.values()), Report()).campaign)
         counts = found.counts(zone=zone, start=None, end=now, campaigns=rule, geography=places)
         standing, asked = _standing(found, inquiry, now, host)
         told, waiting = _told(configuration, found)

@@ -153,7 +153,9 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
 
     A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
     """
-    name = next(iter(configuration.reports))
+    name = next(iter(configuration.reports), "")
+    if not name:
+        raise click.UsageError("this host has no report: its fleet's centre makes the digests")
     if words and (source is None or (words[0] in configuration.reports and not Path(words[0]).exists())):
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:

@@ -25,6 +25,8 @@ __all__ = ["Configuration", "Report", "Top", "load", "parse"]
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
+CREDENTIAL = "fleet.toml"
+"""What `fleet join` leaves beside the configuration."""
 PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
 """What a report's name says of its `every`."""
 
@@ -125,7 +127,7 @@ def _build(
         name: _checked(Report, f"reports.{name}", {"every": PACES.get(name)} | values, context, mistakes)
         for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
     }
-    mistakes += _between(table, channels)
+    mistakes += _between(table, channels, forwards=path is not None and path.with_name(CREDENTIAL).exists())
     if mistakes or top is None:
         raise ConfigurationError([_one_line(f"{path}: {mistake}") for mistake in mistakes])
     return Configuration(
@@ -179,9 +181,14 @@ def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistak
     return None
 
 
-def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> list[str]:
-    """Return what is wrong between the keys of a report, and between reports and channels."""
-    mistakes = ["reports: none defined: add one like [reports.daily]"] if table.get("reports") == {} else []
+def _between(table: dict[str, Any], channels: Mapping[str, Channel | None], *, forwards: bool) -> list[str]:
+    """Return what is wrong between the keys of a report, and between reports and channels.
+
+    A host that `forwards` can leave all reports to its fleet's centre.
+    """
+    mistakes = []
+    if table.get("reports") == {} and not forwards:
+        mistakes.append("reports: none defined: add one like [reports.daily], or join a fleet first")
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')

@@ -121,6 +121,20 @@ class Centre(Outbox):
             lines.append(f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list")
         return lines
 
+    def unfinished(self, hosts: Sequence[str], until: float, since: float) -> list[str]:
+        """Return the hosts, heard since a time, that may have more to upload of what they recorded before `until`.
+
+        Times are UTC epoch seconds by this clock; a host's own is corrected by what it is off.
+        """
+        query = (
+            "SELECT DISTINCT s.host FROM f2b.store s JOIN f2b.host h USING (host) WHERE h.retired_at IS NULL "
+            "AND s.seen_at >= to_timestamp(:since) "
+            "AND coalesce(s.complete_until, 0) - coalesce(s.skew, 0) < :until ORDER BY s.host"
+        )
+        with self._reading() as connection:
+            found = connection.scalars(sa.text(query), {"since": since, "until": until})
+            return [host for host in found if matches(host, hosts)]
+
     def size(self) -> int:
         """Return how many bytes the database has on disk."""
         with self._reading() as connection:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from f2b_digest.cli.send import wait_for_hosts
+from f2b_digest.config import load
 from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.fleet.scratch import vector
 from tests.fleet.hosts import Host, restore, seal
@@ -188,6 +190,49 @@ def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre
         taken = vector(store.path, store._ends, running - 1)
         names = dict(centre.rows("SELECT store_id, host FROM f2b.store"))
     assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1)}
+
+
+def test_a_calendar_report_waits_for_its_hosts_within_a_bound(
+    centre: Centre, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For those that were heard lately and are not complete; not for ever, and not for hosts of other reports."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"""store = "{centre.as_user("f2b_digest")}"
+        [reports.daily]
+        period = "calendar"
+        hosts = ["web1"]
+        channels = ["out"]
+        [channels.out]
+        kind = "file"
+        folder = "{tmp_path}"
+        """
+    )
+    configuration = load(config, host="fleet", timezone="UTC")
+    now = time.time()
+    midnight = now // 86400 * 86400
+    host.bans(["192.0.2.1"])
+    host.forward()
+    other.forward()
+    until = f"{midnight - 100} + coalesce(skew, 0)"
+    centre.do(f"UPDATE f2b.store SET complete_until = {until}")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            centre.do("UPDATE f2b.store SET complete_until = extract(epoch FROM now()) WHERE host = 'web1'")
+
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        wait_for_hosts(opened, configuration, ["daily"], lambda: now, sleep)
+        assert len(slept) == 3
+        centre.do(f"UPDATE f2b.store SET complete_until = {until}, seen_at = now() - interval '20 minutes'")
+        wait_for_hosts(opened, configuration, ["daily"], lambda: now, sleep)
+        assert len(slept) == 3
+        centre.do("UPDATE f2b.store SET seen_at = now()")
+        monkeypatch.setattr("f2b_digest.cli.send.HOSTS_WAIT", 0.5)
+        wait_for_hosts(opened, configuration, ["daily"], lambda: now, lambda _: time.sleep(0.1))
 
 
 def test_what_was_told_is_dropped_with_its_partition(centre: Centre, host: Host) -> None:

@@ -6,7 +6,7 @@ are serialized by rows: only one digest can follow another, only one sender can 
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 
 from f2b_digest.errors import CentreError, F2bDigestError
-from f2b_digest.fleet import schema
+from f2b_digest.fleet import lookup, schema
 from f2b_digest.fleet.connection import opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector, verdicts
 from f2b_digest.model.host_context import Belonging
@@ -27,6 +27,8 @@ from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store, judged
 DAY = 86400.0
 SENT_LATELY = 3600.0
 """Seconds for which sent bodies are in a scratch store: some channels do not report an address twice in a while."""
+QUIET = 15 * 60.0
+"""Seconds without an upload after which a host counts as silent: three runs of cron."""
 NAMED = 20
 """Number of silent hosts with their own line."""
 SCHEMA = "f2b"
@@ -135,6 +137,17 @@ class Centre(Outbox):
             found = connection.scalars(sa.text(query), {"since": since, "until": until})
             return [host for host in found if matches(host, hosts)]
 
+    def hosts_by_state(self, now: float) -> dict[str, int]:
+        """Return how many enrolled hosts are "heard", "silent" for a quarter of an hour, or "never" heard."""
+        query = (
+            "SELECT CASE WHEN seen IS NULL THEN 'never' WHEN seen < to_timestamp(:since) THEN 'silent' "
+            "ELSE 'heard' END AS state, count(*) AS hosts FROM (SELECT max(s.seen_at) AS seen FROM f2b.host h "
+            "LEFT JOIN f2b.store s USING (host) WHERE h.retired_at IS NULL GROUP BY h.host) AS hosts GROUP BY 1"
+        )
+        with self._reading() as connection:
+            found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - QUIET})}
+        return {"heard": 0, "silent": 0, "never": 0} | found
+
     def size(self) -> int:
         """Return how many bytes the database has on disk."""
         with self._reading() as connection:
@@ -159,6 +172,19 @@ class Centre(Outbox):
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY)
                 copy_archive(path, *self._archive(connection, report, before, now))
             with ReportStore(self, path, ends) as store:
+                yield store
+
+    @contextmanager
+    def found(self, words: Sequence[str], since: float, asn_of: Callable[[str], int | None]) -> Iterator[Store]:
+        """Yield a scratch store with the events of what is asked about, and the digests that told them.
+
+        Whatever is no address, and no small network, is looked for since a time, in UTC epoch seconds.
+        """
+        with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
+            path = Path(folder) / "bans.sqlite3"
+            with self._transaction("REPEATABLE READ") as connection:
+                lookup.fill(connection, path, words, since, asn_of)
+            with Store(path, read_only=True) as store:
                 yield store
 
     def _archive(

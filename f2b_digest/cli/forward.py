@@ -59,11 +59,8 @@ def command(program: Program, scheduled: bool) -> None:
     today: the next run continues; 1 it refuses this host.
     Example:   f2b-digest forward
     """  # noqa: D301 - click wants the character, not its name
-    from f2b_digest.fleet import credential
-
     file = credential_file(program)
-    kept = credential.read(file)
-    if kept is None:
+    if not file.exists():
         raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
     configured = settings(program.config)
     path = program.store_path(configured.get("store"))
@@ -73,8 +70,12 @@ def command(program: Program, scheduled: bool) -> None:
     what = privileges.as_owner(path, lambda: _what(path, now, scheduled, keep))
     if what == WAIT:
         sys.exit(75)
-    if what == REST:
+    if what == REST:  # so far, nothing is loaded that this can do without
         return
+    from f2b_digest.fleet import credential
+
+    kept = credential.read(file)
+    assert kept is not None
     if not kept.by_ssh:
         need_psycopg()
     prunes = program.quiet_configuration() if what & OLD else None
@@ -97,13 +98,12 @@ def need_psycopg() -> None:
 
 def credential_file(program: Program) -> Path:
     """Return the path of a host's credential for the centre: beside the configuration."""
-    from f2b_digest.fleet.credential import NAME
-
+    name = resources.CREDENTIAL
     if program.config:
-        return program.config.absolute().parent / NAME
+        return program.config.absolute().parent / name
     if os.geteuid() == 0:
-        return Path("/etc/f2b-digest") / NAME
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "f2b-digest" / NAME
+        return Path("/etc/f2b-digest") / name
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "f2b-digest" / name
 
 
 def upload(

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, create_model
 
+from f2b_digest import resources
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.config.keys import Report, Top
@@ -25,8 +26,6 @@ __all__ = ["Configuration", "Report", "Top", "load", "parse"]
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Of a report or a channel: it stands in Message-IDs and file names."""
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
-CREDENTIAL = "fleet.toml"
-"""What `fleet join` leaves beside the configuration."""
 PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
 """What a report's name says of its `every`."""
 
@@ -127,7 +126,7 @@ def _build(
         name: _checked(Report, f"reports.{name}", {"every": PACES.get(name)} | values, context, mistakes)
         for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
     }
-    mistakes += _between(table, channels, forwards=path is not None and path.with_name(CREDENTIAL).exists())
+    mistakes += _between(table, channels, forwards=path is not None and path.with_name(resources.CREDENTIAL).exists())
     if mistakes or top is None:
         raise ConfigurationError([_one_line(f"{path}: {mistake}") for mistake in mistakes])
     return Configuration(

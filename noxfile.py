@@ -63,21 +63,21 @@ def quick(session: nox.Session) -> None:
 @nox.session(name="all")
 def all_tests(session: nox.Session) -> None:
     """Run all tests, in two passes; arguments after -- go to pytest, and then a pass may have none to run."""
-    _passes(session, "{}")
+    _passes(session, *(mark for *_, mark in PASSES))
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that the quick run leaves out, in two passes; arguments after -- go to pytest."""
-    _passes(session, "slow and {}")
+    _passes(session, "slow and not alone", "alone")
 
 
-def _passes(session: nox.Session, which: str) -> None:
+def _passes(session: nox.Session, *marks: str) -> None:
     good = (0, NONE_COLLECTED) if session.posargs else (0,)
     failed = 0
-    for *options, mark in PASSES:
+    for (*options, _), mark in zip(PASSES, marks, strict=True):
         try:
-            _run(session, "pytest", "--slow", *options, which.format(mark), *session.posargs, success_codes=good)
+            _run(session, "pytest", "--slow", *options, mark, *session.posargs, success_codes=good)
         except CommandFailed:
             failed += 1
     if failed:

@@ -1,4 +1,4 @@
-"""What is known of an address, a network, a user's name or a jail. Nothing is opened, printed or rendered here."""
+"""Looks up an address, network, user name or jail. Nothing is opened, printed or rendered here."""
 
 import re
 import shlex
@@ -21,24 +21,26 @@ from f2b_digest.store import Asked, Delivery, Store
 
 _NUMBER = re.compile(r"AS(\d{1,10})", re.IGNORECASE)
 LINES = 5
-"""Jails for which there is a line to unban, ignore or block."""
+"""Maximum number of jails with a command to unban, ignore or block."""
 LOOKED = 5
-"""Digests that are looked through for a campaign: the newest that told of the address."""
-
-
+"""Maximum number of digests searched for a campaign: the newest that reported the address."""
 NOWHERE = Place(None, None, None)
 
 
 class Host(NamedTuple):
-    """What this host knows beside the store."""
+    """Information on this host that is not in the store."""
 
     geography: Geography | None = None
     banned: Mapping[str, tuple[str, ...]] | None = None
-    """By address, the jails in which the running fail2ban bans it; None where it could not be asked."""
+    """By address, the jails in which fail2ban currently bans it; None if fail2ban did not answer."""
 
 
 def understood(store: Store, text: str, bounds: Inquiry) -> list[Inquiry]:
-    """Return what a word may mean, with the bounds of another inquiry: of a name, each that there is a ban of."""
+    """Return the possible meanings of a word, as inquiries with the bounds of another one.
+
+    A word that is not an address, network or AS number may be a jail or a fail2ban id, if any ban has it; and always
+    a user name.
+    """
     asked = replace(bounds, text=text)
     network = network_of(text)
     if network is not None:
@@ -53,9 +55,9 @@ def understood(store: Store, text: str, bounds: Inquiry) -> list[Inquiry]:
 
 
 def network_of(text: str) -> Network | None:
-    """Return the network that a text is, or the address as a network of its own; None for other text.
+    """Parse a network, or an address as a network of one; return None for other text.
 
-    An IPv4 address that is written as IPv6 is IPv4, as in fail2ban.
+    IPv4-mapped IPv6 addresses become IPv4, as in fail2ban.
     """
     try:
         network = ip_network(text, strict=False)
@@ -72,7 +74,10 @@ def _text(network: Network) -> str:
 def answer(
     configuration: Configuration, store: Store, inquiry: Inquiry, *, now: float, host: Host, most: int
 ) -> Answer:
-    """Return what is known of an inquiry, at most so many addresses of each jail, and digests."""
+    """Answer an inquiry; `now` is in UTC epoch seconds.
+
+    `most` limits the addresses per jail, the active bans and the digests.
+    """
     places, zone = host.geography, configuration.timezone
 
     def place(ip: str) -> Place | None:
@@ -134,17 +139,17 @@ class _Ban(NamedTuple):
 def _standing(
     found: Asked, inquiry: Inquiry, now: float, host: Host
 ) -> tuple[Sequence[_Ban], Literal["fail2ban", "store"]]:
-    """Return the bans that hold, and who says so: fail2ban where it was asked for this address, else the store."""
+    """Return the active bans and their source: fail2ban if it was asked about this address, else the store."""
     recorded = [_Ban(*end) for end in found.ends(now)]
     if inquiry.kind != "address" or host.banned is None or inquiry.text not in host.banned:
         return recorded, "store"
     until = {ban.jail: ban.until for ban in recorded if ban.ip == inquiry.text}
-    inside = [ban for ban in recorded if ban.ip != inquiry.text]  # a banned network that the address is in
+    inside = [ban for ban in recorded if ban.ip != inquiry.text]  # banned networks that contain the address
     return [*(_Ban(jail, inquiry.text, until.get(jail)) for jail in host.banned[inquiry.text]), *inside], "fail2ban"
 
 
 def _told(configuration: Configuration, found: Asked) -> tuple[list[Told], tuple[str, ...]]:
-    """Return the digests that told these bans, the newest first, and the reports that have some to tell still."""
+    """Return the digests that reported these bans, newest first, and the reports in which some are still pending."""
     bans = [ban for ban in found.bans() if not ban.history]
     if not bans:
         return [], ()
@@ -172,7 +177,7 @@ def _told(configuration: Configuration, found: Asked) -> tuple[list[Told], tuple
 
 
 def _campaign(found: Asked, told: Sequence[Told], network: Network) -> Members | None:
-    """Return the newest campaign of a network number among some digests that an address is in."""
+    """Return the newest campaign of an AS number in some digests that contains an address; None if there is none."""
     sealed = {digest.id: digest for digest in found.digests()}
     for each in told:
         document = found.document(each.digest)
@@ -202,7 +207,7 @@ def _by_digest(deliveries: Iterable[Delivery]) -> Mapping[int, Sequence[Recipien
 
 
 def addresses(words: Iterable[str]) -> Iterator[str]:
-    """Yield the single addresses among some words, as fail2ban writes them."""
+    """Yield the words that are single addresses, as fail2ban writes them."""
     for word in words:
         network = network_of(word)
         if network is not None and network.num_addresses == 1:

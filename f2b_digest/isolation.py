@@ -48,14 +48,14 @@ class OverdueError(Stopped):
 
 @dataclass(frozen=True)
 class Finished:
-    """What one child led to."""
+    """The outcome of one child."""
 
     key: Any
     value: Any = None
     error: Exception | None = None
 
     def result(self) -> Any:
-        """Return what the work returned, or raise its F2bDigestError as it was; anything else is Stopped."""
+        """Return the work's result, or raise its F2bDigestError; any other failure is Stopped."""
         if self.error is not None:
             raise self.error
         return self.value
@@ -72,7 +72,7 @@ class _Child:
 
 
 def run(work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> Any:
-    """Do some work in a child of its own and return its result, which can be pickled.
+    """Run a function in a child process and return its result, which must be picklable.
 
     `seconds` is wall-clock time, after which the child and all it started are killed; `memory` the bytes it may take
     beyond the present. Raises the work's F2bDigestError, or Stopped.
@@ -83,16 +83,16 @@ def run(work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> Any
 
 
 class Children:
-    """Children that work side by side; those that still run are killed at the end of the block.
+    """Child processes that run in parallel; those still running are killed at the end of the block.
 
-    A child shares nothing with this process but what it had when it was forked: it flushes no buffer, runs no exit
-    handler, has no descriptor but the standard ones (so neither a lock nor a database stays open in it), leads a
-    session of its own, and is killed by the kernel when this process dies.
+    A child inherits this process's memory and the standard descriptors, but no others, so that it holds neither a lock
+    nor a database open. It leads its own session, flushes no buffers and runs no exit handlers; the kernel kills it
+    when this process dies.
     """
 
     def __init__(self) -> None:
         self._running: dict[int, _Child] = {}
-        """By the descriptor of their pipe."""
+        """By the file descriptor of their pipe."""
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +107,7 @@ class Children:
         return len(self._running)
 
     def start(self, key: Any, work: Callable[[], Any], *, seconds: float, memory: int = MEMORY) -> None:
-        """Begin some work; `key` comes back with its outcome. Raises NotStartedError."""
+        """Start a function in a child; `key` identifies its outcome. Raises NotStartedError."""
         try:
             pipe, end = os.pipe()
             try:
@@ -124,7 +124,7 @@ class Children:
         self._running[pipe] = _Child(key, pid, seconds, time.monotonic() + seconds)
 
     def wait(self) -> Finished:
-        """Return what the next child led to that ends, of those that run, or is killed at its deadline."""
+        """Wait until a child ends or reaches its deadline (it is killed then), and return its outcome."""
         poll = select.poll()
         for pipe in self._running:
             poll.register(pipe, select.POLLIN)
@@ -145,7 +145,7 @@ class Children:
         return Finished(child.key, error=OverdueError(f"timed out after {child.seconds:g} s"))
 
     def _heard(self, pipe: int) -> Finished | None:
-        """Take what a child says; return its outcome once it has said all."""
+        """Read from a child's pipe; return its outcome once it is complete."""
         child = self._running[pipe]
         part = os.read(pipe, 1 << 16)
         child.said += part
@@ -156,9 +156,9 @@ class Children:
         return outcome or Finished(child.key, error=Stopped(_how_it_ended(child, status)))
 
     def _end(self, pipe: int, *, everything: bool) -> int | None:
-        """Kill a child, with `everything` all of its session's processes too; return its wait status, if there is one.
+        """End a child, with `everything` also its session's other processes; return its wait status, or None.
 
-        A child that has reported may have left a program of its own at work: a mail system's queue runner.
+        Without `everything`, what a child left running goes on: a mail system's queue runner.
         """
         child = self._running.pop(pipe)
         os.close(pipe)
@@ -173,7 +173,7 @@ class Children:
 
 @contextmanager
 def without_limit() -> Iterator[None]:
-    """Let a program that a child starts in this block have the memory that any program has."""
+    """Lift the memory limit for programs that a child starts in this block."""
     now, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
@@ -183,7 +183,7 @@ def without_limit() -> Iterator[None]:
 
 
 def _of_session(leader: int) -> Iterator[int]:
-    """Yield the processes of a session, in whatever groups they are."""
+    """Yield the pids of a session, in any process group."""
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             if int(file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[3]) == leader:
@@ -191,7 +191,7 @@ def _of_session(leader: int) -> Iterator[int]:
 
 
 def _reaped(pid: int) -> int | None:
-    """Return a child's wait status; None if it does not end in time, or somebody else took it."""
+    """Return a child's wait status; None if it does not end within `REAPING`, or was reaped elsewhere."""
     until = time.monotonic() + REAPING
     while True:
         try:
@@ -204,7 +204,7 @@ def _reaped(pid: int) -> int | None:
 
 
 def _read(child: _Child) -> Finished | None:
-    """Return what a child reported; None if it is no whole report."""
+    """Return the outcome that a child wrote; None if it is incomplete."""
     try:
         kind, content, *rest = pickle.loads(child.said)  # noqa: S301 - by our own code, under our own user
         if kind is None:
@@ -212,8 +212,8 @@ def _read(child: _Child) -> Finished | None:
         error = kind.__new__(kind, *content)
         error.__dict__.update(*rest)
         return Finished(child.key, error=error)
-    except Exception:  # it was killed in the middle of it
-        log.debug("no whole report of process %d", child.pid, exc_info=True)
+    except Exception:  # it was killed while writing
+        log.debug("incomplete result of process %d", child.pid, exc_info=True)
         return None
 
 
@@ -230,7 +230,7 @@ def _how_it_ended(child: _Child, status: int | None) -> str:
 
 
 def _be_child(work: Callable[[], Any], pipe: int, parent: int, memory: int) -> NoReturn:
-    """Do the work, report, and end, past everything that this process would do at its end."""
+    """Run the function, write its outcome, and exit without any of this process's exit handlers."""
     try:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:  # else it died before the kernel knew
@@ -242,7 +242,7 @@ def _be_child(work: Callable[[], Any], pipe: int, parent: int, memory: int) -> N
 
 
 def _leave_parent(pipe: int) -> None:
-    """Drop what belongs to the parent: session, signal handlers, descriptors; its objects are never collected here."""
+    """Leave the parent's session, signal handlers and descriptors; its objects are never garbage-collected here."""
     gc.freeze()
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
@@ -252,11 +252,11 @@ def _leave_parent(pipe: int) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Limit this process's data (heap, private mappings, stacks of threads) to its present size and so much more."""
+    """Limit this process's data (heap, private mappings, thread stacks) to its present size plus `memory` bytes."""
     try:
         present = int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
     except OSError:
-        log.warning("no limit of memory: /proc cannot be read", exc_info=True)
+        log.warning("no memory limit: /proc cannot be read", exc_info=True)
         return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = present + memory
@@ -264,7 +264,7 @@ def _limit(memory: int) -> None:
 
 
 def _report(work: Callable[[], Any], memory: int) -> bytes:
-    """Do the work; return its outcome pickled: (None, value), or an error's class, arguments and attributes."""
+    """Run the function; return its outcome pickled: (None, value), or (class, arguments, attributes) of an error."""
     try:
         return pickle.dumps((None, work()))
     except F2bDigestError as error:
@@ -272,7 +272,7 @@ def _report(work: Callable[[], Any], memory: int) -> bytes:
     except MemoryError:
         log.debug("out of memory", exc_info=True)
         return pickle.dumps((Stopped, (f"needed more than {memory >> 20} MB of memory",), {}))
-    except BaseException as error:  # nobody foresaw it; its text may hold a secret
+    except BaseException as error:  # unexpected, and its text may hold a secret
         log.debug("a bug", exc_info=True)
         return pickle.dumps((Stopped, (bug(error),), {}))
 

@@ -1,8 +1,8 @@
-"""Days, weeks and months of a zone as UTC seconds, and the interval of a report. No clock is read here.
+"""Days, weeks and months of a time zone in UTC epoch seconds, and the interval of a report. No clock is read here.
 
-A day begins at the first instant whose local date is that day's or later. So a day without a midnight begins when
-its clocks have jumped over it, a day with two begins at the first, a date that a zone skipped has no day, and an hour
-that comes again after midnight stays in the new day: periods follow each other without a gap, and none overlap.
+A day begins at the first instant whose local date is that day's or later. If the clocks skip midnight, it begins right
+after the skip; if midnight occurs twice, at the first; a date that the zone skipped has no day; an hour repeated
+after midnight belongs to the new day. So periods follow each other without gaps or overlaps.
 """
 
 import math
@@ -26,20 +26,20 @@ _LAST = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
 
 
 def boundary(now: float, every: str, zone: ZoneInfo) -> float:
-    """Return when the day, week (from Monday) or month that holds `now` began, in UTC epoch seconds.
+    """Return the start of the day, week (from Monday) or month that contains `now`, in UTC epoch seconds.
 
     Times before 1970 or after 9997 are clamped.
     """
     at = math.floor(min(max(now, 0.0), _LAST))
     begun = _first_day(datetime.fromtimestamp(at, zone).date(), every)
     following = _next(begun, every)
-    while _begin(following, zone) <= at:  # the clocks were set back over midnight: the new day had begun
+    while _begin(following, zone) <= at:  # the clocks were set back across midnight: the new day had already begun
         begun, following = following, _next(following, every)
     return _begin(begun, zone)
 
 
 def ending(now: float, every: str, zone: ZoneInfo) -> float:
-    """Return when the day, week or month that holds `now` ends and the next one begins, in UTC epoch seconds."""
+    """Return the end of the day, week or month that contains `now`, where the next one begins, in UTC epoch seconds."""
     begun = boundary(now, every, zone)
     day = _first_day(datetime.fromtimestamp(begun, zone).date(), every)
     while (end := _begin(day, zone)) <= begun:
@@ -52,14 +52,14 @@ def previous(
 ) -> list[tuple[float, float]]:
     """Return the windows to compare a period with, as (start, end), the newest first; all times in epoch seconds.
 
-    A calendar report's period of one day is compared with the 28 days before it; of one week or month with the 4
-    before. One that took several together (the host was down, or nothing was banned) is compared with as many each
-    time: as often as 28 days hold them, at least 4 times.
+    A calendar report's day is compared with the 28 days before it, a week or month with the 4 before. If a digest
+    covers several of them (the host was down, or nothing was banned), so does each window; there are as many windows as
+    fit into 28 days, at least 4.
 
-    Any other period is compared with the windows of its length directly before it: as many as 28 days hold, at least 4,
-    at most 28. If it is shorter than 20 hours, with the same hours of the 28 days before (of 24 hours each).
+    Other periods are compared with the windows of the same length directly before: as many as fit into 28 days, at
+    least 4, at most 28. Periods shorter than 20 hours are compared with the same hours of the 28 days before.
 
-    A period of less than a minute has no windows. `more` seconds extend the range by as many windows as fit.
+    Periods of less than a minute have no windows. `more` is additional seconds to cover with windows.
     """
     length = end - start
     if length < SHORTEST:
@@ -97,9 +97,9 @@ def seconds(every: str) -> float:
 def pace(every: str | None, ends: Sequence[float]) -> float | None:
     """Return a report's interval between two digests in seconds, or None if unknown.
 
-    It is `every`, or the second longest time between the last eleven digests if that is more: a report of the
-    working days pauses twice in them. Of less than ten such times it is the longest, and of less than three nothing.
-    `ends` are the ends of their periods, in any order, in UTC epoch seconds.
+    It is the longer of `every` and the usual gap between digests: the second longest of the last ten gaps, because a
+    report that runs on working days has one or two weekends among them. With three to nine gaps it is the longest; with
+    fewer, unknown. `ends` are the ends of the digests' periods, in any order, in UTC epoch seconds.
     """
     last = sorted(ends)[-11:]
     gaps = sorted(later - earlier for earlier, later in pairwise(last))
@@ -109,7 +109,7 @@ def pace(every: str | None, ends: Sequence[float]) -> float | None:
 
 
 def _first_day(day: date, every: str) -> date:
-    """Return the first date of the period that holds a date."""
+    """Return the first date of the period that contains a date."""
     if every == "day":
         return day
     return day - timedelta(day.weekday()) if every == "week" else day.replace(day=1)
@@ -123,12 +123,12 @@ def _next(first: date, every: str) -> date:
 
 
 def _begin(day: date, zone: ZoneInfo) -> float:
-    """Return the first instant whose local date is that one or a later one."""
+    """Return the first instant whose local date is that day or a later one."""
     midnight = datetime.combine(day, time(), zone)
     begin = midnight.timestamp()
     if datetime.fromtimestamp(begin, zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return begin
-    # There is no midnight: the clocks jumped over it, at some second between what it is by the clocks before and after.
+    # The clocks skipped midnight, at some second between midnight by the old offset and by the new one.
     before, after = math.floor(midnight.replace(fold=1).timestamp()) - 1, math.ceil(begin)
     while after - before > 1:
         middle = (before + after) // 2

@@ -1,7 +1,7 @@
-"""What a registry says of an address or a network by RDAP (RFC 9083): who holds it, and whom to tell of abuse.
+"""RDAP lookups (RFC 9083): who holds an address or a network, and the contact for abuse reports.
 
-Which registry to ask, and what its answer means, is known to the library whoisit (the extra f2b-digest[rdap]). The
-requests are our own: verified TLS, a cap on each answer, one deadline for all. Every text of an answer is foreign.
+The library whoisit (the extra f2b-digest[rdap]) chooses the registry and parses its responses. The requests are our
+own: verified TLS, a size limit, one deadline for all. Every text in a response is untrusted.
 """
 
 import json
@@ -14,7 +14,7 @@ from time import monotonic, time
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from f2b_digest.channels import http
+from f2b_digest.channels import http, urls
 from f2b_digest.channels.base import one_line
 from f2b_digest.errors import DeliveryError, F2bDigestError
 from f2b_digest.model.inquiry import Network, Registration
@@ -22,38 +22,38 @@ from f2b_digest.model.inquiry import Network, Registration
 log = logging.getLogger(__name__)
 
 DEADLINE = 10.0
-"""Seconds for all questions of one command."""
+"""Seconds for all lookups of one command."""
 DIRECTORY = "https://data.iana.org/rdap/"
-"""Where IANA says which registry has which networks (RFC 9224)."""
+"""IANA's bootstrap files: which registry has which networks (RFC 9224)."""
 LARGEST = 1 << 20
-"""Bytes of an answer; registries give some 10,000."""
+"""Maximum bytes of a response; typical ones have 10,000."""
 MOST_REDIRECTS = 3
-"""A registry sends on to the one that a network was moved to."""
+"""Registries redirect to the one that a network was transferred to."""
 LONGEST = 100
-"""Characters of a name."""
+"""Maximum characters of a name."""
 
 
 class RdapError(F2bDigestError):
-    """Nothing was learnt of a network; the text is one line."""
+    """A lookup failed; the text is one line."""
 
 
 def prepare() -> None:
-    """Load the library, which a user who has no way to its folder cannot. Raises RdapError where it is missing."""
+    """Load the library before privileges are dropped. Raises RdapError if it is not installed."""
     try:
-        import whoisit  # noqa: F401, PLC0415 - a host that does not ask can do without
+        import whoisit  # noqa: F401, PLC0415 - an optional extra
     except ImportError:
         raise RdapError('--rdap needs a library that is missing: pip install "f2b-digest[rdap]"') from None
 
 
 class Registries:
-    """Questions that share one deadline, which begins here."""
+    """Lookups that share one deadline, which starts now."""
 
     def __init__(self) -> None:
         self._until = monotonic() + DEADLINE
         self._directories: dict[int, Any] = {}
 
     def ask(self, network: Network) -> Registration:
-        """Ask for the holder of a network. Raises RdapError; without asking where a network is of no registry."""
+        """Look up the holder of a network. Raises RdapError, for private and reserved networks without a request."""
         if not network.is_global or network.is_multicast:
             raise RdapError(f"{_text(network)} is private or reserved: no registry was asked")
         return _in_time(lambda: self._registration(network), self._until)
@@ -69,7 +69,7 @@ class Registries:
 
 
 def _directory(version: int) -> Any:
-    """Return whoisit's map from networks to registries, for one version of IP: whoisit itself would load all five."""
+    """Return whoisit's bootstrap data for one IP version: whoisit itself would download all five files."""
     from whoisit.bootstrap import Bootstrap  # noqa: PLC0415
 
     nothing: dict[str, Any] = {"services": [[[], []]]}
@@ -90,13 +90,13 @@ def _text(network: Network) -> str:
 
 
 def _in_time(question: Callable[[], Registration], until: float) -> Registration:
-    """Answer a question in a thread, which is left alone where it takes too long. Raises RdapError."""
+    """Run a lookup in a thread, which is abandoned at the deadline (monotonic seconds). Raises RdapError."""
     answers: SimpleQueue[Registration | Exception] = SimpleQueue()
 
     def answer() -> None:
         try:
             answers.put(question())
-        except Exception as error:  # a registry may have answered anything
+        except Exception as error:  # whatever whoisit makes of an unexpected response
             log.debug("the registry could not be asked", exc_info=True)
             answers.put(error)
 
@@ -116,7 +116,7 @@ def _in_time(question: Callable[[], Registration], until: float) -> Registration
 
 
 def _document(url: str) -> Any:
-    """Return what a server answers as JSON. Raises RdapError or DeliveryError."""
+    """Fetch a JSON document. Raises RdapError or DeliveryError."""
     answer = _answer(url)
     host = urlsplit(url).netloc
     if answer.status == 404:
@@ -136,7 +136,7 @@ def _document(url: str) -> Any:
 def _answer(url: str) -> http.Answer:
     for _ in range(MOST_REDIRECTS + 1):
         try:
-            scheme = http.check_address(url).scheme
+            scheme = urls.check_address(url).scheme
         except ValueError:
             scheme = ""
         if scheme != "https":
@@ -148,11 +148,14 @@ def _answer(url: str) -> http.Answer:
     raise RdapError("the registries send from one to the other")
 
 
-# ---- what an answer means
+# ---- responses
 
 
 def _understood(parsed: Mapping[str, Any]) -> Registration:
-    """Return the holder: an organisation, else the network's name, else whoever is registered. Raises RdapError."""
+    """Return the registration. The holder is an organisation, else the network's name, else any registrant.
+
+    Raises RdapError.
+    """
     if parsed["type"] != "ip network":
         raise RdapError("the registry's answer is not about a network")
     entities = parsed["entities"]

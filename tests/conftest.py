@@ -17,11 +17,11 @@ __all__ = ["figures"]
 
 OUTPUT = pytest.StashKey[dict[str, int]]()
 EVERYTHING = "everything"
-"""What a worker of pytest-xdist is told: whether all tests were asked for, not a file or a test."""
+"""Passed to pytest-xdist's workers: whether all tests were requested, not a file or a test."""
 LEFT_OUT = "left out"
-"""What a worker answers: how many slow tests a quick run leaves out."""
+"""What a worker answers: how many tests a quick run leaves out."""
 FIRST = ("test_a_day_in_the_life", "test_a_power_cut_at_any_moment_loses_nothing")
-"""The tests that take minutes: begun first, so that no worker ends with one of them while the others idle."""
+"""Tests that take minutes: started first, so that no worker ends with one while the others idle."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,14 +85,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out of a run of everything; of a file or a test that was named, nothing is left out."""
+    """Leave the tests marked slow or alone out of a run of everything, which may have several processes.
+
+    Of a file or a test that was named, nothing is left out.
+    """
     items.sort(key=lambda item: getattr(item, "originalname", None) not in FIRST)
     if not _everything(config) or config.getoption("slow") or config.getoption("markexpr"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    _output(config)[LEFT_OUT] = len(slow)
-    config.hook.pytest_deselected(items=slow)
+    left_out = {item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("alone")}
+    items[:] = [item for item in items if item not in left_out]
+    _output(config)[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=list(left_out))
 
 
 def _everything(config: pytest.Config) -> bool:
@@ -131,7 +134,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(autouse=True, scope="session")
 def stays_root() -> Iterator[None]:
-    """Keep this process from becoming a store's owner, which is for good: such a test needs a process of its own."""
+    """Keep this process from becoming a store's owner, which is irrevocable: such a test needs its own process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("f2b_digest.privileges.become", lambda owner: pytest.fail(f"the tests became {owner.name}"))
         yield
@@ -152,15 +155,15 @@ def _no_thread_of_apprise() -> Iterator[None]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give the path of a store that does not exist yet."""
+    """Provide the path of a store that does not exist yet."""
     return tmp_path / "bans.sqlite3"
 
 
 @pytest.fixture
 def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Give the program as a function of its arguments, run in this process an hour after noon.
+    """Provide the program as a function of its arguments, run in this process an hour after noon.
 
-    No file of this host configures it, and this host is not asked what it knows.
+    No configuration of this host is read, and this host is not queried.
     """
     monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 3600))
     monkeypatch.setattr("f2b_digest.cli.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
@@ -178,14 +181,14 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
 
 @pytest.fixture
 def apart(f2b_digest: Command) -> Command:
-    """Give the program as `f2b_digest` does, but in a child of this process, which need not load it all again."""
+    """Provide the program as `f2b_digest` does, but in a child of this process, which need not load it all again."""
     preload.load(["en"])
     return forked
 
 
 @pytest.fixture
 def config(path: Path, tmp_path: Path) -> Path:
-    """Give a configuration: a report `daily` that goes into files in the folder `out`."""
+    """Provide a configuration: a report `daily` that goes into files in the folder `out`."""
     file = tmp_path / "config.toml"
     file.write_text(
         f"""

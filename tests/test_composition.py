@@ -98,7 +98,7 @@ def test_each_host_has_ban_times_of_its_own(path: Path) -> None:
 def test_a_ban_time_reads_as_a_person_would_say_it(
     f2b_digest: Command, config: Path, path: Path, bantime: int | None, words: str
 ) -> None:
-    """Permanent, unknown and absurd ban times have words, too."""
+    """Permanent, unknown and absurd ban times are displayed, too."""
     fill(path, [event(bantime=bantime)])
     assert words in f2b_digest("--config", config, "preview").out
 
@@ -108,7 +108,7 @@ def test_a_ban_time_reads_as_a_person_would_say_it(
 def test_absurd_numbers_do_not_stop_a_digest(
     f2b_digest: Command, config: Path, path: Path, form: str, at: float
 ) -> None:
-    """A clock that was wrong, or a script that records nonsense, costs the sense of its own row only."""
+    """A wrong clock, or a script that records nonsense, spoils its own row only."""
     absurd: dict[str, Any] = {"failures": 2**62, "bantime": 2**62, "bancount": 2**62}
     fill(path, [event(ip=f"192.0.2.{n}", at=at, **absurd) for n in range(4)] + [event(ip="198.51.100.1")])
     ended = f2b_digest("--config", config, "preview", "--format", form)
@@ -120,7 +120,7 @@ def test_absurd_numbers_do_not_stop_a_digest(
 
 
 def digest_of(counts: list[list[int]]) -> Digest:
-    """Return a digest of jails whose addresses have so many bans each."""
+    """Return a digest of jails whose addresses have this many bans each."""
     moment = datetime(2026, 11, 19, tzinfo=UTC)
     jails = [
         Jail(
@@ -288,7 +288,7 @@ def test_of_years_the_newest_weeks_are_shown(path: Path) -> None:
     ],
 )
 def test_what_does_not_belong_together_is_no_campaign(path: Path, ips: list[str]) -> None:
-    """Text that only looks like an address is in no network, and neither is an IPv6 address that holds an IPv4 one."""
+    """Text that only looks like an address has no network, nor has an IPv6 address that embeds an IPv4 one."""
     assert compose(path, [event(ip=ip) for ip in ips]).campaigns_in_all == 0
 
 
@@ -319,7 +319,7 @@ def test_a_broken_database_of_addresses_costs_no_digest(path: Path) -> None:
 
 
 def test_text_that_no_recorder_writes_does_not_stop_a_digest(f2b_digest: Command, config: Path, path: Path) -> None:
-    """Bytes that are no UTF-8, and names that are no list, in a store that somebody else wrote to."""
+    """Bytes that are not UTF-8, and names that are not lists, in a store that somebody else wrote to."""
     fill(path, [event(ip=f"192.0.2.{n}", users=["root"]) for n in range(4)])
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE event SET ip = CAST(x'ff2e31' AS TEXT), jail = CAST(x'fe' AS TEXT) WHERE id = 1")
@@ -398,7 +398,7 @@ def names(kind: Any) -> set[str]:
 def test_times_are_right_in_the_night_when_the_clocks_change(
     path: Path, zone: str, first: str, last: str, local: tuple[str, str, str]
 ) -> None:
-    """First, last and the end of a ban stand in local time, and an hour's ban is 3,600 seconds long."""
+    """First, last and end of a ban are in local time, and an hour's ban has 3,600 seconds."""
     start, end = datetime.fromisoformat(first).timestamp(), datetime.fromisoformat(last).timestamp()
     digest = compose(path, [event(at=start, bantime=3600), event(at=end, bantime=3600)], end + HOUR, zone)
     address = only(digest)

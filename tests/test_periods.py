@@ -19,7 +19,7 @@ FIRST, LAST = datetime(1970, 1, 8, tzinfo=UTC).timestamp(), datetime(2037, 12, 1
 STEP = 4 * DAY
 """Between two looks for a change of clocks: Morocco changes back within a month."""
 SAMPLE = 11
-"""One change of so many without --all-zones: no divisor of the two of each year, so that both seasons are met."""
+"""One change of this many without --all-zones: no divisor of the two of each year, so that both seasons are met."""
 EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -221,7 +221,7 @@ def test_a_calendar_day_is_compared_with_the_28_days_before() -> None:
 def test_calendar_periods_are_compared_with_as_many_together(
     every: str, start: str, end: str, number: int, oldest: str
 ) -> None:
-    """A digest of three days stands beside three days each time, not beside one."""
+    """A digest of three days is compared with three days each time, not with one."""
     zone = ZoneInfo("Europe/Paris")
     since, until = at(start, "Europe/Paris"), at(end, "Europe/Paris")
     windows = previous(since, until, every, zone, calendar=True)
@@ -278,7 +278,7 @@ def test_the_pace_is_what_the_report_says_or_what_it_did() -> None:
 
 
 def test_a_report_without_a_pace_is_measured() -> None:
-    """Three times between digests are the least that tell something."""
+    """Three gaps between digests are the minimum."""
     assert pace(None, [5 * DAY, 6 * DAY, 7 * DAY]) is None
     assert pace(None, [8 * DAY, 5 * DAY, 6 * DAY, 7 * DAY]) == DAY
     assert pace(None, []) is None

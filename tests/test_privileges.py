@@ -58,7 +58,7 @@ SECRETS = ("hunter2-inline", "hunter2-in-a-file", "tk_inline_secret", "tk_secret
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """Give a folder that everybody may enter; pytest's own are closed."""
+    """Provide a folder that everybody may enter; pytest's own are closed."""
     if os.geteuid():
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:
@@ -68,7 +68,7 @@ def shared() -> Iterator[Path]:
 
 @pytest.fixture(params=[0o2750, 0o750], ids=oct)
 def folder(shared: Path, request: pytest.FixtureRequest) -> Path:
-    """Give the store's folder, which belongs to nobody, with a configuration of nobody's."""
+    """Provide the store's folder and a configuration, both owned by the user nobody."""
     folder = shared / "f2b-digest"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
@@ -131,7 +131,7 @@ def test_what_root_makes_belongs_to_the_folders_owner(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_everything_but_the_append_works_without_root(folder: Path) -> None:
-    """Root's appends and nobody's commands go on side by side; no file is shut off from either."""
+    """Root's appends and nobody's commands work in parallel; both can use every file."""
     assert root_records(folder, "192.0.2.1") == Ended(0, "", "")
     commands = (["status"], ["preview"], ["send"], ["retry"], ["prune"], ["history"], ["show", "1"], ["resend", "1"])
     ends = nobody(folder, *commands)
@@ -155,7 +155,7 @@ def test_everything_but_the_append_works_without_root(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_store_that_roots_send_set_aside_is_explained_to_its_owner(folder: Path) -> None:
-    """The mark can be read, and taken away, by whoever owns the folder."""
+    """The folder's owner can read and remove the marker."""
     root_records(folder, "192.0.2.1")
     with (folder / "bans.sqlite3").open("r+b") as store:
         store.seek(4096 * 2)
@@ -175,7 +175,7 @@ def test_a_store_that_roots_send_set_aside_is_explained_to_its_owner(folder: Pat
 
 @pytest.fixture
 def trap(shared: Path) -> Path:
-    """Give a folder of nobody's, beside a folder of root's."""
+    """Provide a folder owned by nobody, beside one owned by root."""
     (shared / "root").mkdir(mode=0o700)
     folder = shared / "f2b-digest"
     folder.mkdir(mode=0o750)
@@ -184,7 +184,7 @@ def trap(shared: Path) -> Path:
 
 
 def lay(link: Path, target: Path) -> None:
-    """Lay a link, as nobody."""
+    """Create a symlink as nobody."""
     link.symlink_to(target)
     os.lchown(link, NOBODY, NOBODY)
 
@@ -209,7 +209,7 @@ def make_victims(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 @pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".spool", ".spool.taken", ".spool.torn", ".damaged"])
 @pytest.mark.parametrize("there", [False, True], ids=["no store", "a store"])
 def test_root_writes_to_no_file_behind_a_link(trap: Path, apart: Command, name: str, target: str, there: bool) -> None:
-    """Whatever the folder's owner lays there, an append and a send by root leave root's files alone."""
+    """Whatever the folder's owner puts there, an append and a send by root leave root's files alone."""
     before = make_victims(trap)
     store = trap / "bans.sqlite3"
     if there and name:
@@ -245,7 +245,7 @@ def test_a_link_that_root_made_is_followed(trap: Path) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize("name", ["", ".spool"])
 def test_no_pipe_holds_an_append_up(trap: Path, name: str) -> None:
-    """A pipe that nobody reads from is refused like any other file that is no store."""
+    """A FIFO without a reader is refused like any other file that is not a store."""
     os.mkfifo(trap / f"bans.sqlite3{name}")
     started = time.monotonic()
     refused = recorder.append(str(trap / "bans.sqlite3"), event(), 0.1)
@@ -267,7 +267,7 @@ def test_a_store_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 @pytest.fixture
 def secretive(path: Path, tmp_path: Path) -> Iterator[Path]:
-    """Give a configuration with four secrets, whose servers refuse them, and repeat what they can."""
+    """Provide a configuration with four secrets, whose servers refuse them, and repeat what they can."""
     (tmp_path / "password").write_text(SECRETS[1] + "\n")
     (tmp_path / "token").write_text(SECRETS[3] + "\n")
     for name in ("password", "token"):
@@ -330,7 +330,7 @@ def test_no_secret_is_ever_shown_or_stored(f2b_digest: Command, secretive: Path,
 def test_a_bug_shows_no_secret(
     f2b_digest: Command, secretive: Path, path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """An exception that nobody foresaw may hold anything in its text, so that its text is not told."""
+    """The text of an unexpected exception may contain anything, so it is not shown."""
 
     def bug(*arguments: object, **options: object) -> None:
         raise RuntimeError(f"{arguments} {options} {SECRETS}")
@@ -359,7 +359,7 @@ def test_a_bug_shows_no_secret(
 def test_no_mistake_in_the_configuration_shows_a_secret(
     f2b_digest: Command, secretive: Path, old: str, new: str
 ) -> None:
-    """The lines name the place, never what stands there."""
+    """The lines name the place, never its content."""
     text = secretive.read_text()
     assert old in text
     secretive.write_text(text.replace(old, new))
@@ -370,7 +370,7 @@ def test_no_mistake_in_the_configuration_shows_a_secret(
 
 @pytest.mark.slow
 def test_no_process_has_a_secret_in_its_arguments_or_environment(secretive: Path) -> None:
-    """Whoever runs `ps` while a slow server is waited for sees none."""
+    """`ps` shows none while the program waits for a slow server."""
     with RawServer(silent) as slow, ExitStack() as stack:
         text = secretive.read_text().replace("https://", "http://")
         start, web = text.index('url = "http://'), f'url = "{slow.url}"\ntopic'

@@ -93,7 +93,7 @@ class Drip(threading.Thread):
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give the authority of the registry's certificate."""
+    """Provide the authority of the registry's certificate."""
     return trustme.CA()
 
 
@@ -105,7 +105,7 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def registry(authority: trustme.CA, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """Give what starts IANA's directory and a registry, in one server; it ends with the test."""
+    """Provide what starts IANA's directory and a registry, in one server; it ends with the test."""
     begun: list[HttpService] = []
 
     def begin(script: Script) -> HttpService:
@@ -170,7 +170,7 @@ def test_ipv6_is_looked_up_in_its_own_directory(
 def test_of_a_private_or_reserved_address_nothing_is_asked(
     f2b_digest: Command, config: Path, path: Path, registry: Registry, what: str
 ) -> None:
-    """It says so, and the rest of the answer stands."""
+    """It says so, and the rest of the answer is shown."""
     service = registry(lambda request: as_json(200, RIPE))
     banned(path, IP)
     ended = f2b_digest("--config", config, "find", what, "--rdap")
@@ -252,7 +252,7 @@ def test_a_network_that_was_moved_is_asked_for_where_it_is(
 def test_a_stranger_for_a_registry_is_refused(
     f2b_digest: Command, config: Path, path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A certificate of nobody known ends it."""
+    """A certificate of an unknown authority ends the lookup."""
     registry(lambda request: as_json(200, RIPE))
     other = tmp_path / "other"
     other.mkdir()
@@ -288,7 +288,7 @@ def test_a_registry_never_holds_up_an_answer(
 def test_hostile_text_is_made_fit_for_a_terminal(
     f2b_digest: Command, config: Path, path: Path, registry: Registry
 ) -> None:
-    """No control character, no text that turns round, no line of its own, no thousand characters."""
+    """No control characters, reversed text, extra lines, or overlong text."""
     holder = "Evil\x1b[2J\u202eLLC\nTo unban:\r\x07{{ 7 * 7 }}%(x)s" + "x" * 5000
     registry(lambda request: as_json(200, network(entity("registrant", holder, "org"))))
     banned(path, IP)

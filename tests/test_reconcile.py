@@ -1,4 +1,4 @@
-"""The cross-check of a send with fail2ban's own database: what is missing is added, and nobody cries wolf."""
+"""Comparison with fail2ban's own database: missing bans are added, without false alarms."""
 
 import json
 import time
@@ -30,7 +30,7 @@ def record(path: Path, bans: Iterable[Ban], source: str = "action", host: str = 
 
 
 def know(config: Path, bans: Iterable[Ban]) -> Path:
-    """Make fail2ban's database with these bans, and tell the configuration where it is."""
+    """Create fail2ban's database with these bans, and set it in the configuration."""
     file = config.parent / "fail2ban.sqlite3"
     make_fail2ban_database(file, bans)
     if "fail2ban_database" not in config.read_text():
@@ -75,7 +75,7 @@ def test_what_is_missing_is_added_once(f2b_digest: Command, config: Path, path: 
 
 
 def test_a_jail_without_our_action_is_named(f2b_digest: Command, config: Path, path: Path) -> None:
-    """Its bans are told all the same; a jail that no report wants is left in peace."""
+    """Its bans are reported all the same; a jail in no report is ignored."""
     record(path, [A, C])
     know(config, [A, ("web", "192.0.2.7", NOON), ("recidive", "192.0.2.7", NOON)])
     config.write_text(config.read_text().replace("[channels.out]", 'jails = ["*", "!recidive"]\n[channels.out]'))
@@ -146,7 +146,7 @@ def previewed(f2b_digest: Command, config: Path) -> tuple[str, str]:
 
 
 def test_a_preview_says_what_the_mail_will_say(f2b_digest: Command, config: Path, path: Path) -> None:
-    """The line of the comparison, what would be added, and that it needs somebody; nothing is added."""
+    """The line of the comparison, what would be added, and that it needs attention; nothing is added."""
     record(path, [A])
     know(config, [A, B, C])
     line = "3 bans recorded, 3 in fail2ban's database; 2 missed bans recovered"

@@ -54,9 +54,9 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
 
 
 def campaign_rule(least: int) -> CampaignRule:
-    """Return the rule for campaigns of at least so many addresses of a network, or twice as many of a network number.
+    """Return the rule for campaigns: at least so many addresses of a network, or twice as many of an AS number.
 
-    Twice as many addresses are of three networks at the least.
+    Twice as many addresses without such a network come from three networks at least.
     """
     return CampaignRule(least, 2 * least)
 

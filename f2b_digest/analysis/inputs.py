@@ -17,7 +17,7 @@ class Inputs:
     baseline: Baseline
     rebans: Rebans
     networks: Mapping[NetworkKey, tuple[int, ...]] = field(default_factory=dict)
-    """Of each campaign's network or network number, its banned addresses in earlier periods, the newest first."""
+    """Of each campaign's network or AS number, its banned addresses in earlier periods, the newest first."""
     host_context: HostContext = field(default_factory=HostContext)
     starts_and_stops: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     """By jail, `start` or `stop`, and when (UTC epoch seconds), oldest first: those up to the digest's end, from the

@@ -1,6 +1,6 @@
-"""What to type next about a finding, in a shell: what looks into it, or mends it. Nothing is run or judged here.
+"""Shell commands that investigate or fix a finding. Nothing is run or judged here.
 
-A line that undoes or settles something stands beside it: `OwnBanned.unban`, `JailSilent.line`, `Block.lines`.
+Commands that undo or settle a finding are fields of it: `OwnBanned.unban`, `JailSilent.line`, `Block.lines`.
 """
 
 import shlex
@@ -26,7 +26,7 @@ from f2b_digest.model.facts import (
 
 
 def with_commands(fact: Fact, *, start: datetime, report: str) -> Fact:
-    """Return a fact with the commands that look into it, or mend it; `start` is that of the period, in its zone."""
+    """Return a fact with the commands to investigate or fix it; `start` is the start of the period, in its zone."""
     if not isinstance(fact, Finding):
         return fact
     lines = _of_what_is_broken(fact) if fact.needs_you else _of_news(fact, start.date().isoformat(), report)
@@ -38,7 +38,7 @@ def _of_what_is_broken(fact: Fact) -> tuple[str, ...]:
     match fact:
         case JailSilent(jail=jail):
             lines = (_shell("fail2ban-client", "status", jail),)
-        case JailStopped(jail=jail):  # `start JAIL` and `reload JAIL` know no jail that was stopped
+        case JailStopped(jail=jail):  # `start JAIL` and `reload JAIL` fail for a stopped jail
             lines = (_shell("fail2ban-client", "reload", "--if-exists", jail),)
         case Fail2banDown():
             lines = ("fail2ban-client ping", "systemctl status fail2ban")

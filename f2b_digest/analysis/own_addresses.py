@@ -16,9 +16,9 @@ from f2b_digest.model.host_context import AnyNetwork, Belonging, HostContext
 
 MOST = 20
 """Facts of this kind in one digest."""
+# An open period begins with its first ban, and somebody banned in the morning had logged in the day before.
 LOGINS_BEFORE = 3 * 86400.0
-"""Seconds before a period in which a login counts, too: an open period begins with its first ban, and whoever is banned
-in the morning logged in the day before."""
+"""Seconds before a period in which a login counts, too."""
 NEIGHBOURS = {4: 24, 6: 64}
 """Prefix lengths, by IP version: what a provider usually assigns to one customer or site; an address that changes
 stays in it."""

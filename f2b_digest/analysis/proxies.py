@@ -12,9 +12,9 @@ from f2b_digest.model.counts import Counts
 from f2b_digest.model.facts import ProxyBanned
 from f2b_digest.model.host_context import AnyNetwork, HostContext, Proxy
 
+# Some addresses of a CDN are also used by its customers' programs, which may well attack.
 FEWEST, SHARE = 5, 0.05
-"""Addresses of a CDN, or their share of a jail's bans, from which on it is no accident: some of its addresses are also
-those of its customers' programs. One ban is enough of what the administrator named."""
+"""Minimum addresses of a CDN, or their share of a jail's bans; of a proxy in the configuration, one ban is enough."""
 FEWEST_BANS = 2
 """Bans that may be such a part."""
 ALWAYS_IGNORED = ("127.0.0.1/8", "::1")

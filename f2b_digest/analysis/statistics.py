@@ -1,4 +1,4 @@
-"""Statistics: medians, and deviations beyond chance. Numbers only; no facts, no jails, no times."""
+"""Statistics: medians, and deviations beyond chance. Plain numbers only: no facts, jails or times."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ FEWEST_PERIODS = 4
 
 FEWEST_DAYS, FEWEST_BANS = 14, 60
 """Days and bans needed to judge a silence: two weekends, and enough gaps."""
+# A night without bans is not news; a day of 23 hours, or a digest an hour early, still counts as a day.
 SHORTEST_SILENCE = 20 * 3600.0
-"""Seconds: shortest silence. A night without bans is not news; a day of 23 hours, or a digest an hour early, is a
-day."""
+"""Minimum seconds of a silence."""
 LONG_GAPS = 30
 """Number of longest gaps to extrapolate from: each night's, or of a slow jail one gap in two."""
 EXPECTED_GAPS = 1e-3
@@ -27,9 +27,9 @@ CHANCE_OF_SILENCE = 1e-3
 """Chance, by the days' counts, that must not be exceeded."""
 RECENT_DAYS = 7
 """Days of the last week, for jails that have become quieter."""
+# However alike the known days look, days differ by at least 22 % beyond counting noise.
 MOST_REGULAR = 20.0
-"""Upper bound of the negative binomial's size: days differ by at least 22 % beyond counting noise,
-however alike those that are known look."""
+"""Upper bound of the negative binomial's size."""
 LEAN = 1 / 5
 """A lean day has at most this share of the median day's bans."""
 CHANCE_TOGETHER, CHANCE_OF_LEAN_DAYS = 2e-5, 1e-4
@@ -122,11 +122,13 @@ def together(series: Iterable[Sequence[int]]) -> tuple[int, ...]:
 
 # ---- more and fewer than usual
 
+# By a factor alone, a quiet jail's first bans in weeks would be news.
 TIMES, MORE = 2.0, 20
-"""A surge has twice the usual bans, and twenty more: the first bans of a quiet jail in weeks are not news."""
+"""A surge has at least this factor of the usual bans, and this many more."""
+# Without it, one of five weeks would always be the highest, and news.
 BEYOND, BEYOND_FEW = 1.6, 2.0
 """Factor beyond the highest of the periods; BEYOND_FEW if there are fewer than MANY. A drop is as far below the
-lowest. Without it, one of five weeks would be the highest, and news."""
+lowest."""
 MANY = 14
 DEVIATIONS = 4.0
 """Standard deviations between the usual and a surge or a drop."""

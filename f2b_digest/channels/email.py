@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from f2b_digest.channels import http, mime, process, smtp
+from f2b_digest.channels import mime, process, smtp, urls
 from f2b_digest.channels.base import Channel, Health, one_line
 from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.channels.tls import trust
@@ -19,7 +19,7 @@ TRY_AGAIN_STATUS = frozenset({1, 2, 68, 69, 71, 74, 75})
 
 
 def _check_link(url: str) -> str:
-    http.check_address(url)
+    urls.check_address(url)
     return url
 
 

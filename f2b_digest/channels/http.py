@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import urllib3
 import urllib3.connection
@@ -31,28 +31,6 @@ TIMEOUT = urllib3.Timeout(connect=CONNECT, read=30)
 
 TRY_AGAIN = frozenset({408, 425, 429})
 """The temporary 4xx statuses."""
-
-
-def check_address(url: str) -> SplitResult:
-    """Return a URL's parts. Raises ValueError if it is not an http(s) URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("must look like https://example.org")
-    try:
-        parts.port  # noqa: B018 - raises ValueError where it is no port
-    except ValueError as error:  # the message would quote it, and it can be a password
-        raise ValueError("Port out of range" if "range" in str(error) else "Port is not a number") from None
-    return parts
-
-
-def check_server(url: str) -> SplitResult:
-    """Return a URL's parts. Raises ValueError if it cannot be posted to, or contains credentials."""
-    parts = check_address(url)
-    if "@" in parts.netloc:
-        raise ValueError("must not contain credentials: use user and password, or token")
-    if not parts.netloc.isascii():
-        raise ValueError("must name the host in ASCII (xn--…)")
-    return parts
 
 
 def is_permanent(status: int) -> bool:

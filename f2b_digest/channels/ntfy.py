@@ -5,15 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from f2b_digest.channels import http
+from f2b_digest.channels import http, urls
 from f2b_digest.channels.base import Health, masked, one_line
 from f2b_digest.channels.keys import CertificateFile
 from f2b_digest.channels.login import Login
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Content, Message, Needs, Stamp
 
+# 4 is a long vibration; 5 would sound an alarm.
 ATTENTION = 4
-"""The priority of a digest that needs attention, at least: a long vibration, not the alarm that 5 is."""
+"""Minimum priority of a digest that needs attention."""
 TITLE_LIMIT = 120
 """Characters; a phone shows one line."""
 PERMANENT = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 431})
@@ -24,12 +25,12 @@ RESERVED_TOPICS = frozenset(
 
 
 def _check_link(url: str) -> str:
-    http.check_address(url)
+    urls.check_address(url)
     return url
 
 
 def _check_server(url: str) -> str:
-    parts = http.check_server(url)
+    parts = urls.check_server(url)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("must end after the host: ntfy needs the root of a host; set the topic with the key topic")
     return url

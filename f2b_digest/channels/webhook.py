@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
-from f2b_digest.channels import http
+from f2b_digest.channels import http, urls
 from f2b_digest.channels.base import Health
 from f2b_digest.channels.keys import CertificateFile, Secret
 from f2b_digest.channels.login import Login
@@ -19,7 +19,7 @@ OURS = frozenset({"content-type", "authorization", "idempotency-key", "f2b-diges
 
 def _check_url(url: Secret) -> Secret:
     if url.inline:
-        http.check_server(url.held.get_secret_value())
+        urls.check_server(url.held.get_secret_value())
     return url
 
 
@@ -82,7 +82,7 @@ class Webhook(Login):
     def recipients(self) -> tuple[str, ...]:
         """Return the host; the rest of the address may be secret."""
         return (
-            http.check_address(self.url.held.get_secret_value()).netloc if self.url and self.url.inline else "webhook",
+            urls.check_address(self.url.held.get_secret_value()).netloc if self.url and self.url.inline else "webhook",
         )
 
     def fits(self, content: Content, stamp: Stamp) -> bool:
@@ -97,7 +97,7 @@ class Webhook(Login):
     def deliver(self, message: Message) -> None:
         """Post it."""
         url = self._address()
-        host = http.check_server(url).netloc
+        host = urls.check_server(url).netloc
         headers, secrets = self._headers(message)
         status, said, *_ = http.post(url, message.body, headers, self.ca_file)
         if not 200 <= status < 300:
@@ -112,7 +112,7 @@ class Webhook(Login):
     def _address(self) -> str:
         url = self.url.reveal() if self.url else ""
         try:
-            http.check_server(url)
+            urls.check_server(url)
         except ValueError as error:
             raise DeliveryError(f"the url {error}", permanent=False) from None
         return url

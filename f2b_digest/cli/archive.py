@@ -5,7 +5,8 @@ from datetime import datetime
 
 import click
 
-from f2b_digest.cli import complain, times, zone_of
+from f2b_digest.cli import times
+from f2b_digest.cli.program import complain, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.store import Outbox, Sealed

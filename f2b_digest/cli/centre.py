@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from f2b_digest import privileges
-from f2b_digest.cli import Program, complain, languages_of, prepare
 from f2b_digest.cli.forward import need_psycopg
+from f2b_digest.cli.program import Program, complain, languages_of, prepare
 from f2b_digest.errors import ConfigurationError
 from f2b_digest.store import Outbox, Store
 

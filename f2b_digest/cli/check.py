@@ -12,10 +12,12 @@ import click
 from f2b_digest import __version__, checks, delivery
 from f2b_digest.checks import Finding, Subject, channels, schedule
 from f2b_digest.checks import centre as checks_centre
-from f2b_digest.cli import Program, centre, console
+from f2b_digest.cli import centre, console
+from f2b_digest.cli.program import Program
 from f2b_digest.config import Configuration
 from f2b_digest.errors import CentreError, ConfigurationError, StoreError
-from f2b_digest.rendering.renderer import Renderer, visible
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.text.visible import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
 LONGEST_TEXT = 4096

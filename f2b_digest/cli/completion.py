@@ -6,13 +6,14 @@ Completion never prints errors: what cannot be read has no names. Root switches 
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program
 
 log = logging.getLogger(__name__)
 VARIABLE = "_F2B_DIGEST_COMPLETE"
@@ -48,7 +49,7 @@ def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], 
         config = given.get("config") or os.environ.get("F2B_DIGEST_CONFIG") or None
         if config is None and SYSTEM_CONFIGURATION.exists():
             config = SYSTEM_CONFIGURATION
-        program = Program(config and Path(config), given.get("store"), verbose=False, asks_host=False)
+        program = Program(config and Path(config), given.get("store"), clock=time.time, verbose=False, asks_host=False)
         found: list[CompletionItem] = []
         for names in kinds:
             try:

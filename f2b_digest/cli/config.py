@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program
 from f2b_digest.errors import ConfigurationError
 
 

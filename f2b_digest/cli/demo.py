@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import SAMPLES, Program, cli, local_language, scratch
+from f2b_digest.cli import SAMPLES, cli, scratch
+from f2b_digest.cli.program import Program, local_language
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.model.event import Event
 

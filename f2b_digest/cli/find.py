@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from f2b_digest import geoip, inquiry, rdap
-from f2b_digest.cli import Program, centre, complain, completion, console, times
+from f2b_digest import geoip, inquiry
+from f2b_digest.cli import centre, completion, console, times
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.fail2ban import server
@@ -22,6 +23,9 @@ from f2b_digest.model.inquiry import Answer, Inquiry
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.resources import folder
 from f2b_digest.store import Store
+
+if TYPE_CHECKING:
+    from f2b_digest.rdap import Registries
 
 TEMPLATE = "terminal/find.txt"
 LOOKED_BACK = 31 * 86400.0
@@ -121,7 +125,7 @@ def _answers(
     """Look all words up in the store."""
     asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
     if host.geography is None and any(each.kind == "asn" for each in asked):
-        raise F2bDigestError("an AS number needs an address database on this host: see the key geoip")
+        raise F2bDigestError("an AS number needs an address database on this host: see the key geography")
     with console.working("Looking up"):
         return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
 
@@ -136,8 +140,10 @@ def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
     ]
 
 
-def _registries() -> Callable[[], rdap.Registries] | None:
+def _registries() -> "Callable[[], Registries] | None":
     """Load what asking takes, while root can; the clock begins at the call. None, and a line, where that fails."""
+    from f2b_digest import rdap
+
     try:
         rdap.prepare()
     except rdap.RdapError as error:
@@ -146,7 +152,7 @@ def _registries() -> Callable[[], rdap.Registries] | None:
     return rdap.Registries
 
 
-def _registered(answers: Sequence[Answer], registries: rdap.Registries) -> list[Answer]:
+def _registered(answers: Sequence[Answer], registries: "Registries") -> list[Answer]:
     """Add what the registry says to the answers on addresses and networks; complain where it says nothing."""
     found = []
     for answer in answers:
@@ -154,7 +160,7 @@ def _registered(answers: Sequence[Answer], registries: rdap.Registries) -> list[
         if answer.inquiry.network is not None:
             try:
                 registered, trouble = registries.ask(answer.inquiry.network), ""
-            except rdap.RdapError as error:
+            except F2bDigestError as error:
                 trouble = str(error)
         if trouble:
             complain(f"--rdap: {answer.inquiry.text}: {trouble}")

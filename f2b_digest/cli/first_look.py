@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from f2b_digest import composition, periods
-from f2b_digest.cli import complain, scratch
+from f2b_digest.cli import scratch
 from f2b_digest.cli.importing import fill
+from f2b_digest.cli.program import complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
 from f2b_digest.fail2ban.files import Tally

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from f2b_digest import privileges, recorder, resources
-from f2b_digest.cli import Program, complain
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.store import Uploads, only_upload
@@ -29,8 +29,9 @@ SPREAD = 240
 """Seconds over which the uploads of a fleet's hosts are spread."""
 FIRST_WAIT, LONGEST_WAIT = 300.0, 3600.0
 """Seconds between scheduled attempts while the centre is unreachable; doubled after each."""
+# A restart of the centre must not cause a mail from every host.
 PATIENCE = 3600.0
-"""Seconds after which a scheduled run reports an unreachable centre: a restart must not mail from every host."""
+"""Seconds after which a scheduled run reports an unreachable centre."""
 AGAIN = 86400.0
 """Seconds after which that is reported again."""
 LOOK_AGAIN = 3600.0

@@ -8,12 +8,13 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from f2b_digest.cli import Program, completion, report_named, zone_of
+from f2b_digest.cli import completion
 from f2b_digest.cli.centre import archive
 from f2b_digest.cli.console import plural
+from f2b_digest.cli.program import Program, report_named, zone_of
 from f2b_digest.config import Configuration
-from f2b_digest.rendering.renderer import visible
 from f2b_digest.store import Delivery, Sealed
+from f2b_digest.text.visible import visible
 
 MARK = "!"
 

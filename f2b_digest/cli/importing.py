@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import Program, complain, console
+from f2b_digest.cli import console
 from f2b_digest.cli.console import plural
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
 from f2b_digest.fail2ban.files import Tally, share_read

@@ -8,7 +8,7 @@ import sqlite3
 import traceback
 from types import TracebackType
 
-from f2b_digest.cli import complain
+from f2b_digest.cli.program import complain
 from f2b_digest.errors import F2bDigestError
 
 TELLING = (F2bDigestError, OSError, sqlite3.Error)

@@ -16,6 +16,8 @@ import f2b_digest
 log = logging.getLogger(__name__)
 WAY = "/proc/self/fd/"
 NOT_NEEDED = ("f2b_digest.__main__", "f2b_digest.cli.setup")
+NEEDED_IF_THERE = ("f2b_digest.channels.", "f2b_digest.checks", "f2b_digest.cli.", "f2b_digest.rdap")
+"""Modules of other channels and other commands, unless they are loaded: a configuration loads its channels."""
 OF_A_FLEET = ("f2b_digest.fleet", "f2b_digest.cli.fleet", "f2b_digest.cli.forward")
 """Modules that need psycopg, which a single host does not have."""
 
@@ -42,13 +44,20 @@ def _package_paths() -> list[list[str]]:
     return [path for path in paths if isinstance(path, list)]
 
 
+def _load_modules(folders: Iterable[str], prefix: str) -> None:
+    for module in pkgutil.iter_modules(folders, prefix):
+        spared = module.name.startswith(NEEDED_IF_THERE) and module.name not in sys.modules
+        if not spared and module.name not in NOT_NEEDED and not module.name.startswith(OF_A_FLEET):
+            loaded = import_module(module.name)
+            if module.ispkg:
+                _load_modules(loaded.__path__, f"{module.name}.")
+
+
 def load(languages: Iterable[str]) -> None:
-    """Load every module of this package, and the files of its languages."""
+    """Load every module of this package that the command may need, and the files of its languages."""
     from f2b_digest.rendering.i18n import load_language
 
-    for module in pkgutil.walk_packages(f2b_digest.__path__, "f2b_digest."):
-        if module.name not in NOT_NEEDED and not module.name.startswith(OF_A_FLEET):
-            import_module(module.name)
+    _load_modules(f2b_digest.__path__, "f2b_digest.")
     "example.org".encode("idna")
     for lang in map(load_language, languages):
         try:

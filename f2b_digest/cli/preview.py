@@ -2,35 +2,31 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import click
 
 from f2b_digest import composition, delivery, periods, reconcile, recorder
 from f2b_digest.channels.base import Channel
-from f2b_digest.channels.email import Email
-from f2b_digest.channels.ntfy import Ntfy
-from f2b_digest.cli import Program, centre, complain, completion, console, first_look, report_named, scratch, times
+from f2b_digest.cli import centre, completion, console, first_look, scratch, times
+from f2b_digest.cli.output import FORMATS, layout_of, opened, renderer_for, show, write
+from f2b_digest.cli.program import Program, complain, report_named
 from f2b_digest.cli.send import compared
 from f2b_digest.config import Configuration
 from f2b_digest.errors import hint
 from f2b_digest.fail2ban.history import hold
 from f2b_digest.model.digest import Digest
-from f2b_digest.model.document import document, schema, to_json
+from f2b_digest.model.document import schema
 from f2b_digest.model.host_context import HostContext
-from f2b_digest.model.message import Content
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.rendering.layout import MAIL, Layout, plain
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import HOW_TO_RECOVER, Outbox, Source, Store, damage
 
-FORMATS = ("text", "html", "ntfy", "json")
 NO_ID = "0" * 32
 """Placeholder of the same length as the id that a digest gets when it is sealed."""
 
@@ -86,49 +82,105 @@ def command(
         write(output, json.dumps(schema(), indent=2) + "\n")
         return
     configuration = program.configuration()
-    name, sources = _named(configuration, words, source)
+    name, files = _named(configuration, words, source)
     configuration = only(configuration, name, jails)
-    now = program.clock()
+    asked = _Asked(configuration, name, since, until, program.clock())
     renderer = renderer_for(configuration, name)
-    layout = replace(layout_of(form, output, colour), stored=not sources)
-    sources = hold(sources, lambda: sys.stdin.buffer)
+    layout = replace(layout_of(form, output, colour), stored=not files)
+    files = hold(files, lambda: sys.stdin.buffer)
     with contextlib.ExitStack() as stack:
         target = opened(program, configuration, output)
-        path, context = _place(stack, program, configuration, name, since, now, of_store=not sources)
-        tally = None
-        if sources:
-            path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
-            tally = first_look.fill_scratch(path, sources, configuration)
-            now = first_look.end_of(tally, now)
-        store = stack.enter_context(Store(path, read_only=True))
-        if since is not None or until is not None:
-            selection, end = _past(configuration, name, since, until, now, tally.first if tally else None), now
-        elif tally:
-            selection, end = first_look.last_period(configuration, store, name, tally, now), now
-        else:
-            selection, end = _open(configuration, store, name, now)
-        host_context = context(selection.first_id)
-        known = None
-        if not sources and selection.since is None and selection.until is None:
-            known, host_context = compared(program, configuration, store, host_context, reconcile.foresee)
-            _tell_missing(known, configuration.reports[name].jails)
-        content: str | bytes
-        with _grouped(store, selection) as bans:
+        bans = _from_files(stack, program, asked, files) if files else _from_store(stack, program, asked)
+        with _grouped(bans.store, bans.selection) as grouped:
             with console.working("Counting the bans"):
-                digest = composition.compose(configuration, bans, name, end, host_context, known)
+                digest = composition.compose(configuration, grouped, name, bans.end, bans.host_context, bans.known)
+            content: str | bytes
             if channel is None:
                 content, noted = show(digest, form, renderer.with_layout(layout))
             else:
-                way = _channel(configuration, channel)
-                stamp = delivery.stamp_of(digest, NO_ID, channel, now)
-                body, noted = delivery.make(way, digest, renderer, stamp, bans)
-                content = way.wire(body)
-        _tell_of_store(path)
+                content, noted = _sent_by(channel, configuration, digest, renderer, grouped, bans.now)
+        _tell_of_store(bans.path)
         for note in noted.notes:
             complain(note)
         write(target, content, colour=layout.colour, pager=not no_pager)
-    if tally and tally.torn:
+    if bans.torn:
         raise click.exceptions.Exit(1)
+
+
+class _Asked(NamedTuple):
+    """What of a report is asked for."""
+
+    configuration: Configuration
+    report: str
+    since: str | None
+    until: str | None
+    now: float
+    """UTC epoch seconds, as all times here."""
+
+    @property
+    def is_past(self) -> bool:
+        return self.since is not None or self.until is not None
+
+    @property
+    def oldest(self) -> float:
+        if self.since is None:
+            return self.now
+        zone = composition.zone_of(self.configuration, self.report)
+        return 0.0 if self.since == "all" else times.moment_of(self.since, self.now, zone)
+
+
+class _Bans(NamedTuple):
+    """The bans to show, in a store that is open, and what a digest is composed of beside them."""
+
+    path: Path
+    store: Store
+    selection: Selection
+    end: float
+    """Of the digest's period."""
+    now: float
+    """Of the input: for files, their last line."""
+    host_context: HostContext
+    known: reconcile.Known | None = None
+    torn: bool = False
+    """Whether a file could be read only in part."""
+
+
+def _from_files(stack: contextlib.ExitStack, program: Program, asked: _Asked, files: Sequence[Path]) -> _Bans:
+    """Read fail2ban's files into a scratch store, which lives as long as the stack."""
+    program.begin(asked.configuration, looks=True)
+    path = stack.enter_context(scratch.folder("f2b-digest-")) / "bans.sqlite3"
+    tally = first_look.fill_scratch(path, files, asked.configuration)
+    now = first_look.end_of(tally, asked.now)
+    store = stack.enter_context(Store(path, read_only=True))
+    if asked.is_past:
+        selection = _past(asked, now, tally.first)
+    else:
+        selection = first_look.last_period(asked.configuration, store, asked.report, tally, now)
+    return _Bans(path, store, selection, now, now, program.host_context(asked.configuration), torn=bool(tally.torn))
+
+
+def _from_store(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> _Bans:
+    """Open the report's store, as long as the stack lives."""
+    path, context = _place(stack, program, asked)
+    store = stack.enter_context(Store(path, read_only=True))
+    if asked.is_past:
+        selection, end = _past(asked, asked.now, None), asked.now
+    else:
+        selection, end = _open(asked.configuration, store, asked.report, asked.now)
+    host_context, known = context(selection.first_id), None
+    if selection.since is None and selection.until is None:  # it may be what the next `send` takes
+        known, host_context = compared(program, asked.configuration, store, host_context, reconcile.foresee)
+        _tell_missing(known, asked.configuration.reports[asked.report].jails)
+    return _Bans(path, store, selection, end, asked.now, host_context, known)
+
+
+def _sent_by(
+    name: str, configuration: Configuration, digest: Digest, renderer: Renderer, grouped: Source, now: float
+) -> tuple[bytes, Digest]:
+    """Return what a channel would send, and the digest with notes on errors. Raises click's UsageError."""
+    channel = _channel(configuration, name)
+    body, noted = delivery.make(channel, digest, renderer, delivery.stamp_of(digest, NO_ID, name, now), grouped)
+    return channel.wire(body), noted
 
 
 @contextlib.contextmanager
@@ -163,16 +215,12 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     return name, () if source is None else (source, *map(Path, words))
 
 
-def _place(
-    stack: contextlib.ExitStack, program: Program, configuration: Configuration, name: str, since: str | None,
-    now: float, *, of_store: bool,
-) -> tuple[Path, Callable[[int], HostContext]]:  # fmt: skip
+def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tuple[Path, Callable[[int], HostContext]]:
     """Return the store to read, and the host context of the bans from an id on.
 
     For a fleet, and for a report of some hosts, the store is a scratch copy that lives as long as the stack.
     """
-    if not of_store:
-        return program.begin(configuration, looks=True), lambda _: program.host_context(configuration)
+    configuration, name = asked.configuration, asked.report
     outbox: Outbox
     if program.is_centre(configuration.store):
         outbox = stack.enter_context(centre.opened(program, configuration))
@@ -181,11 +229,7 @@ def _place(
         path = program.begin(configuration, looks=True)
         outbox, known = stack.enter_context(Store(path, read_only=True)), program.host_context
     report = configuration.reports[name]
-    oldest = now
-    if since is not None:
-        zone = composition.zone_of(configuration, name)
-        oldest = 0.0 if since == "all" else times.moment_of(since, now, zone)
-    store = stack.enter_context(outbox.about(name, report.hosts, report.every, oldest))
+    store = stack.enter_context(outbox.about(name, report.hosts, report.every, asked.oldest))
     return store.path, lambda first_id: replace(known(configuration), judged=store.judged(first_id))
 
 
@@ -201,11 +245,6 @@ def _tell_missing(known: reconcile.Known | None, jails: tuple[str, ...]) -> None
     count = sum(matches(ban.jail, jails) for ban in known.missing) if known else 0
     if count:
         complain(f"{count} more bans in fail2ban's database were not recorded; the next send adds them")
-
-
-def renderer_for(configuration: Configuration, report: str) -> Renderer:
-    """Return a report's renderer, as `send` uses it."""
-    return delivery.renderer_for(delivery.renderer_of(configuration), configuration, report)
 
 
 def _channel(configuration: Configuration, name: str) -> Channel:
@@ -232,75 +271,10 @@ def _open(configuration: Configuration, store: Store, name: str, now: float) -> 
     return composition.pending(store, name, report), now
 
 
-def _past(
-    configuration: Configuration, name: str, since: str | None, until: str | None, now: float, first: float | None
-) -> Selection:
+def _past(asked: _Asked, now: float, first: float | None) -> Selection:
     """Return the selection of a requested period; `first` is the start of all events, if known."""
-    zone = composition.zone_of(configuration, name)
-    start, end = times.bounds(None if since == "all" else since, until, now, zone)
-    selection = Selection(since=start, until=now if end is None else end, jails=configuration.reports[name].jails)
-    return replace(selection, since=first) if since == "all" else selection
-
-
-def layout_of(form: str, output: Path | None, colour: console.Colour) -> Layout:
-    """Return the layout for text on a terminal; files and other formats get what is sent."""
-    return MAIL if output or form != "text" else console.layout_of(sys.stdout, os.environ, colour)
-
-
-def opened(program: Program, configuration: Configuration, path: Path | None) -> Path | int | None:
-    """Return an output file for `write`: opened now, if root is about to switch to the store's owner.
-
-    Its content is kept until it is written. Raises click's FileError.
-    """
-    if path is None or not program.becomes_another(configuration):
-        return path
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise click.FileError(str(path), error.strerror) from None
-
-
-def write(path: Path | int | None, content: str | bytes, *, colour: bool = False, pager: bool = False) -> None:
-    """Write to an output file (a path, or open), or to the terminal. Raises click's FileError."""
-    if path is None:
-        if isinstance(content, str):
-            console.put(content, colour=colour, pager=pager)
-        else:
-            click.echo(content, nl=False)
-        return
-    try:
-        with open(path, "wb") as file:  # noqa: PTH123 - it may be a descriptor
-            with contextlib.suppress(OSError):
-                file.truncate()  # a pipe cannot be truncated
-            file.write(content if isinstance(content, bytes) else content.encode())
-    except OSError as error:
-        raise click.FileError(str(path), error.strerror) from None
-
-
-def show(digest: Digest, form: str, renderer: Renderer, *, everything: bool = False) -> tuple[str, Digest]:
-    """Return a digest in one of `FORMATS`, cut to the size that a channel with default settings would send.
-
-    With `everything`, nothing is cut.
-
-    The digest is returned too, with notes on errors.
-    """
-    if form == "json":
-        return to_json(digest, indent=2) + "\n", digest
-    stamp = delivery.stamp_of(digest, "preview", "preview", digest.end.timestamp())
-    channel: Any
-    if form == "ntfy":
-        channel = Ntfy(kind="ntfy", url="https://ntfy.example.org", topic="preview")
-    else:
-        channel = Email.model_validate({"kind": "email", "from": "f2b@example.org", "to": ["admin@example.org"]})
-
-    if everything:
-        name = "email/body.html" if form == "html" else "email/body.txt"
-        return renderer.render([name], document(digest))[name], digest
-
-    def fits(content: Content) -> bool:  # terminal layout does not count against a message's size
-        return bool(channel.fits(Content({name: plain(text) for name, text in content.parts.items()}), stamp))
-
-    content, digest = delivery.fit(channel.needs, delivery.shown_by(channel, digest), renderer, fits)
-    if form == "ntfy":
-        return f"{content.parts['ntfy/title.txt'].strip()}\n\n{content.parts['ntfy/message.txt'].strip()}\n", digest
-    return content.parts["email/body.html" if form == "html" else "email/body.txt"], digest
+    zone = composition.zone_of(asked.configuration, asked.report)
+    everything = asked.since == "all"
+    start, end = times.bounds(None if everything else asked.since, asked.until, now, zone)
+    jails = asked.configuration.reports[asked.report].jails
+    return Selection(since=first if everything else start, until=now if end is None else end, jails=jails)

@@ -2,8 +2,9 @@
 
 import click
 
-from f2b_digest.cli import Program, centre
+from f2b_digest.cli import centre
 from f2b_digest.cli.console import plural
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.send import PATIENCE, only_sender, open_store, tidy
 
 

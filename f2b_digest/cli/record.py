@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from f2b_digest import privileges, recorder
-from f2b_digest.cli import Program, complain
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 
 

@@ -3,8 +3,8 @@
 import click
 
 from f2b_digest import recorder
-from f2b_digest.cli import Program
 from f2b_digest.cli.console import plural
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.send import PATIENCE, only_sender
 from f2b_digest.store import Store, damage, fault, is_there, keep_in_mind, no_store, recover
 

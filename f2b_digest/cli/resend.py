@@ -4,7 +4,8 @@ import click
 
 from f2b_digest import delivery
 from f2b_digest.channels.mime import bare_address
-from f2b_digest.cli import Program, completion
+from f2b_digest.cli import completion
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.send import sending, tell
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from f2b_digest import privileges
-from f2b_digest.cli import Program
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.record import settings
 from f2b_digest.store import is_check_due, is_idle
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from f2b_digest import composition, delivery, reconcile
-from f2b_digest.cli import Program, centre, complain, completion, console, report_named
+from f2b_digest.cli import centre, completion, console
+from f2b_digest.cli.program import Program, complain, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 
 TRY_AGAIN = 75
 FAILED = 1
+# `send weekly` must not be skipped because cron starts it together with `send daily`.
 PATIENCE = 15 * 60
-"""Seconds that a send waits for another: `send weekly` must not be skipped because cron starts it with `send daily`."""
+"""Seconds that a send waits for another to end."""
 
 
 DAY = 86400.0

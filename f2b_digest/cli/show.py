@@ -8,8 +8,9 @@ import click
 
 from f2b_digest import geoip
 from f2b_digest.analysis import campaign_rule
-from f2b_digest.cli import Program, archive, centre, complain, completion, console, zone_of
-from f2b_digest.cli.preview import FORMATS, layout_of, opened, renderer_for, show, write
+from f2b_digest.cli import archive, centre, completion, console
+from f2b_digest.cli.output import FORMATS, layout_of, opened, renderer_for, show, write
+from f2b_digest.cli.program import Program, complain, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
 from f2b_digest.model.counts import EVERY, SHOWN, Counts

@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 import click
 
 from f2b_digest import composition, recorder
-from f2b_digest.cli import Program, centre, console, metrics, trouble, zone_of
+from f2b_digest.cli import centre, console, metrics, trouble
 from f2b_digest.cli.console import plural
+from f2b_digest.cli.program import Program, zone_of
 from f2b_digest.config import Configuration, Report
-from f2b_digest.rendering.renderer import visible
 from f2b_digest.store import HOW_TO_RECOVER, Delivery, Outbox, Pending, Sealed, Store, damage, progress
+from f2b_digest.text.visible import visible
 
 if TYPE_CHECKING:
     from f2b_digest.fleet.centre import Centre

@@ -1,4 +1,4 @@
-"""The configuration: TOML to one typed, frozen object, or every mistake in it at once. Nothing is printed here."""
+"""The configuration: parses TOML into one typed, frozen object, or reports all mistakes. Nothing is printed here."""
 
 import re
 import tomllib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from f2b_digest import resources
 from f2b_digest.channels import KINDS
@@ -24,50 +24,46 @@ from f2b_digest.rendering.i18n import known, language_of
 __all__ = ["Configuration", "Report", "Top", "load", "parse"]
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
-"""Of a report or a channel: it stands in Message-IDs and file names."""
+"""Valid names of reports and channels; they become part of Message-IDs and file names."""
 FAIL2BAN_DATABASE = Path("/var/lib/fail2ban/fail2ban.sqlite3")
 PACES = {"daily": "day", "weekly": "week", "monthly": "month"}
-"""What a report's name says of its `every`."""
-
-_COMMON: dict[str, Any] = {
-    name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
-}
-_OfAnyKind = create_model("_OfAnyKind", __config__=ConfigDict(extra="allow"), **_COMMON)
-"""What every channel has, whatever its kind."""
+"""Default of `every`, by the report's name."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the program was told."""
+    """A valid configuration, with defaults filled in."""
 
     host: str
     timezone: ZoneInfo
     store: str | None
-    """A path, or an SQLAlchemy URL of SQLite; None is the default place."""
+    """A path, sqlite:///path, or a fleet's postgresql://…; None for the default path."""
     templates: Path | None
-    """A folder whose templates go before the built-in ones."""
+    """A folder whose templates take precedence over the built-in ones."""
     reports: Mapping[str, Report]
+    """By name; there is at least one."""
     channels: Mapping[str, Channel]
+    """By name."""
     keep: float = 400 * 86400.0
-    """Seconds for which events and messages stay in the store once they are reported."""
+    """Seconds to keep reported events and sent messages."""
     fail2ban_database: Path = FAIL2BAN_DATABASE
-    """What a send compares the store with, if it can read it."""
+    """fail2ban's own database; `send` compares the store with it, if it is readable."""
     friends: tuple[AnyNetwork, ...] = ()
-    """Whose ban needs the admin."""
+    """The admin's own networks: a ban of one needs attention."""
     proxies: tuple[AnyNetwork, ...] = ()
-    """What passes visitors on to this host."""
+    """Reverse proxies in front of this host."""
     known_quiet: tuple[str, ...] = ()
     """Jails that may be silent or stopped."""
     language: str = "en"
-    """Of a report that has none of its own."""
+    """Language of reports that do not set one."""
     geography: tuple[Path, ...] = ()
-    """Databases of addresses to use instead of what this host has."""
+    """Address databases to use instead of those found on this host."""
     warnings: tuple[str, ...] = ()
-    """What does not stop a delivery, but should be mended."""
+    """Problems that do not prevent delivery, one line each."""
 
     @property
     def jails(self) -> dict[str, tuple[str, ...]]:
-        """Return each report's patterns of jails."""
+        """Return the jail patterns by report."""
         return {name: report.jails for name, report in self.reports.items()}
 
     @property
@@ -79,10 +75,10 @@ class Configuration:
 def load(
     path: Path | None, *, host: str, timezone: str, language: str = "en", environment: Mapping[str, str] | None = None
 ) -> Configuration:
-    """Read a configuration, or the built-in one (a report `daily` of all jails, no channels) for None.
+    """Read a configuration file; None returns the built-in one: a report `daily` of all jails, no channels.
 
-    `host`, `timezone` and `language` hold where the file says nothing; `environment` is where keys like token_env look.
-    Raises ConfigurationError with every mistake.
+    `host`, `timezone` and `language` are the defaults for keys that the file does not set. Keys like token_env
+    are looked up in `environment`. Raises ConfigurationError with every mistake.
     """
     content = b"" if path is None else _read(path)
     return parse(content, path, host=host, timezone=timezone, language=language, environment=environment)
@@ -104,7 +100,7 @@ def parse(
     language: str = "en",
     environment: Mapping[str, str] | None = None,
 ) -> Configuration:
-    """Return what a configuration's file says that holds, or is to hold, some bytes; all else is as for `load`."""
+    """Parse the content of a configuration file, which need not exist yet; the other arguments are those of `load`."""
     try:
         table = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -148,7 +144,7 @@ def _build(
 
 
 def is_centre(store: object) -> bool:
-    """Return whether a store is a fleet's centre, and no file of this host."""
+    """Return whether a store is a fleet's centre rather than a file on this host."""
     return isinstance(store, str) and store.startswith(("postgresql://", "postgres://"))
 
 
@@ -159,14 +155,14 @@ def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 def _checked(
     model: type[Model], place: str, values: Mapping[str, Any], context: dict[str, Any], mistakes: list[str]
 ) -> Model | None:
-    """Return a table as an object, or None, and its mistakes among the others."""
+    """Return a validated table; on mistakes, append them to `mistakes` with their place and return None."""
     made, found = check(model, values, context)
     mistakes += [f"{'.'.join(filter(None, (place, key)))}: {text}" for key, text in found]
     return made
 
 
 def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistakes: list[str]) -> Channel | None:
-    """Return a channel; one of a mistyped kind is checked as what was meant, for its other mistakes."""
+    """Return a channel. If the kind is mistyped, check the table as the closest kind, to find its other mistakes."""
     kind = values.get("kind")
     if isinstance(kind, str) and kind in KINDS:
         return _checked(KINDS[kind], place, values, context, mistakes)
@@ -176,8 +172,16 @@ def _channel(place: str, values: dict[str, Any], context: dict[str, Any], mistak
     if close:
         _checked(KINDS[close[0]], place, values | {"kind": close[0]}, context, mistakes)
     else:
-        _checked(_OfAnyKind, place, _without(values, "kind"), context, mistakes)
+        _checked(_any_kind(), place, _without(values, "kind"), context, mistakes)
     return None
+
+
+def _any_kind() -> type[BaseModel]:
+    """Return a model of the keys common to all kinds of channels; it accepts others."""
+    common: dict[str, Any] = {
+        name: (each.annotation, each) for name, each in Channel.model_fields.items() if name != "kind"
+    }
+    return create_model("_AnyKind", __config__=ConfigDict(extra="allow"), **common)
 
 
 def _between(table: dict[str, Any], channels: Mapping[str, Channel | None], *, forwards: bool) -> list[str]:
@@ -202,7 +206,7 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None], *, f
 
 
 def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the named tables below `key`; what is no table is a mistake, and a name that cannot be used is another."""
+    """Return (name, table) pairs below `key`; append a mistake for each invalid name or value that is not a table."""
     tables = table.get(key, {})
     if not isinstance(tables, dict):
         mistakes.append(f"{key}: must be tables like [{key}.name]")
@@ -219,12 +223,12 @@ def _tables(table: dict[str, Any], key: str, mistakes: list[str]) -> list[tuple[
 
 
 def _one_line(text: str) -> str:
-    """Return text with its line ends and control characters as escapes: a key of TOML can hold any."""
+    """Return text with control characters escaped: a TOML key can contain any."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _readable_secrets(path: Path | None, tables: Iterable[Channel | Report | None]) -> list[str]:
-    """Return a line for each file with a secret that everybody on this host may read."""
+    """Return a warning for each world-readable file with a secret."""
     files = set()
     for table in filter(None, tables):
         held = [secret for name in table.secrets if (secret := getattr(table, name))]
@@ -237,7 +241,7 @@ def _readable_secrets(path: Path | None, tables: Iterable[Channel | Report | Non
 
 
 def _foreign(table: dict[str, Any], reports: Mapping[str, Report | None]) -> list[str]:
-    """Return a line for each language that the file names, and that there are no words for."""
+    """Return a warning for each configured language without a translation."""
     named = {"language": table.get("language")}
     named |= {f"reports.{name}.language": report.language for name, report in reports.items() if report}
     return [

@@ -1,4 +1,4 @@
-"""The keys of a configuration: those outside of tables, and a report's. A channel's stand in f2b_digest.channels."""
+"""The top-level keys of the configuration, and those of a report. Channels define their own in f2b_digest.channels."""
 
 import re
 from ipaddress import ip_network
@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from f2b_digest.channels.http import check_server
 from f2b_digest.channels.keys import ConfiguredPath, Secret, WithSecrets
+from f2b_digest.channels.urls import check_server
 from f2b_digest.periods import PACES
 
 EVERY = re.compile(r"[1-9][0-9]{0,3}[mh]")
@@ -18,7 +18,7 @@ AGE = re.compile(r"[1-9][0-9]{0,4}[dw]")
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, no name at all
+    except (KeyError, OSError, ValueError):  # unknown, a folder of zones, or not a name
         raise ValueError(f"{name!r} is not a time zone (e.g. Europe/Paris)") from None
     return name
 

@@ -1,4 +1,4 @@
-"""What is wrong with a table of the configuration: every mistake at once, a line each. No table is known here."""
+"""Validates a table of the configuration and reports all mistakes, one line each. No particular table is known here."""
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -33,15 +33,15 @@ PLAIN = {
     "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be {expected}",
 }
-"""pydantic's types of errors in the words of a configuration; others keep their own text."""
+"""Our texts for pydantic's error types; other types keep pydantic's text."""
 
 
 class _UnknownError(Exception):
-    """A rule asked for the value of a key that is wrong."""
+    """A rule used the value of an invalid key."""
 
 
 class _Wrong:
-    """Stands for a value that was given and cannot be used: it is not None, and nothing else is known of it."""
+    """Placeholder for an invalid value: any use other than `is` raises _UnknownError."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise _UnknownError
@@ -51,9 +51,9 @@ class _Wrong:
 
 
 def check(model: type[Model], values: Mapping[str, Any], context: Any) -> tuple[Model | None, list[tuple[str, str]]]:
-    """Return a table as an object, or None and every mistake: its key, or "" where it is between keys, and what it is.
+    """Return a table as an object, or None and its mistakes as (key, text); the key is "" for rules between keys.
 
-    A mistake never repeats a value, which can be a secret.
+    The texts never contain values, which may be secret.
     """
     try:
         return model.model_validate(values, context=context), []
@@ -65,10 +65,10 @@ def check(model: type[Model], values: Mapping[str, Any], context: Any) -> tuple[
 
 
 def _broken_rules(model: type[Model], values: Mapping[str, Any], bad: Collection[str], context: Any) -> Iterator[str]:
-    """Yield what is wrong between the keys of a table.
+    """Yield the mistakes between keys of a table.
 
-    pydantic asks the validators of a whole model in vain as long as one key is wrong, and stops at the first that
-    refuses. Here each is asked, before a stand-in without validators whose wrong keys hold `_Wrong`.
+    pydantic skips a model's own validators while any key is invalid, and stops at the first that fails. Here all of
+    them run, on a copy of the model without validators in which invalid keys hold `_Wrong`.
     """
     validators = model.__pydantic_decorators__.model_validators
     rules = {name: rule for name, rule in validators.items() if rule.info.mode == "after"}
@@ -82,7 +82,7 @@ def _broken_rules(model: type[Model], values: Mapping[str, Any], bad: Collection
         try:
             rule.func(table)
         except _UnknownError:
-            log.debug("%s cannot be asked of a table with wrong keys", rule.func)
+            log.debug("%s needs a key that is invalid", rule.func)
         except ValueError as refused:
             yield str(refused)
 
@@ -92,7 +92,7 @@ def _accept(table: Any) -> Any:
 
 
 def _text(model: type[BaseModel], detail: Any) -> str:
-    """Return what one of pydantic's errors says."""
+    """Return our text for one of pydantic's errors."""
     if detail["type"] == "extra_forbidden":
         keys = [field.alias or name for name, field in model.model_fields.items()]
         keys += [key for name in getattr(model, "secrets", ()) for key in keys_of(name)]

@@ -22,10 +22,9 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 """Returns UTC epoch seconds."""
 
+# The first wait is longer than an attempt's deadline, so that no running attempt is started twice.
 FIRST_WAIT, GIVE_UP = 300.0, 5 * 86400.0
-"""Seconds: the retry schedule of a mail queue, with at most `LONGEST_WAIT` between two attempts.
-
-The first wait is longer than an attempt's deadline, so that no running attempt is started twice."""
+"""Seconds: the retry schedule of a mail queue, with at most `LONGEST_WAIT` between two attempts."""
 FEWEST_ATTEMPTS = 5
 """Seconds after which a delivery is given up."""
 GRACE = 5.0

@@ -10,7 +10,7 @@ from functools import partial
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 from f2b_digest import isolation
-from f2b_digest.channels import http
+from f2b_digest.channels import urls
 from f2b_digest.channels.base import deadline
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
@@ -58,8 +58,10 @@ def ping(configuration: Configuration, report: str, text: str, *, well: bool) ->
 
 
 def _send(url: str, text: str, *, well: bool) -> int:
+    from f2b_digest.channels import http  # noqa: PLC0415 - a library that only few reports need
+
     try:
-        parts = http.check_server(url)
+        parts = urls.check_server(url)
     except ValueError:
         raise DeliveryError("the URL must look like https://example.org/uuid", permanent=True) from None
     with deadline(PATIENCE - 1):

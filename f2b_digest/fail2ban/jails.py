@@ -25,8 +25,9 @@ from f2b_digest.recorder import SCRATCH_JAIL
 log = logging.getLogger(__name__)
 
 ACTION = "f2b-digest"
+# fail2ban reads it last, so that "known/…" in it has the values of all other files.
 SNIPPET = "jail.d/zz-f2b-digest.local"
-"""In fail2ban's folder: the last file that fail2ban reads, so that "known/…" has the values of all others."""
+"""Our jail configuration, below fail2ban's folder."""
 ADDRESS = "192.0.2.1"
 """A documentation address (RFC 5737); no real jail sees it."""
 PLAIN_PATH = re.compile(r"/[\w./@+=,:%~ -]+")

@@ -95,11 +95,11 @@ class Centre(Outbox):
         with self._transaction("READ COMMITTED") as connection:
             yield connection
 
-    # ---- for people
+    # ---- status
 
     @property
     def name(self) -> str:
-        """Return which database this is, without secrets."""
+        """Return the database's address without secrets."""
         with self._reading() as connection:
             query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
             database, server = connection.execute(sa.text(query)).one()
@@ -149,7 +149,7 @@ class Centre(Outbox):
         return {"heard": 0, "silent": 0, "never": 0} | found
 
     def size(self) -> int:
-        """Return how many bytes the database has on disk."""
+        """Return the size of the database on disk, in bytes."""
         with self._reading() as connection:
             return int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
 

@@ -28,7 +28,7 @@ class Credential:
     ca: str | None = None
     """The CA of the centre's certificate, as PEM; None for the system's."""
     certificate: str | None = None
-    """This host's own, as PEM, where the centre wants one."""
+    """This host's client certificate as PEM, if the centre requires one."""
     key: str | None = field(default=None, repr=False)
     """The key of `certificate`; or of a hub, the one that ssh shows."""
     host_key: str | None = None
@@ -43,7 +43,7 @@ class Credential:
 
     @property
     def secrets(self) -> dict[str, str | None]:
-        """Return what a connection needs beside the address."""
+        """Return the arguments of a connection other than the address, by name; None where there is none."""
         return {"password": self.password, "ca": self.ca, "certificate": self.certificate, "key": self.key}
 
 
@@ -85,7 +85,7 @@ def taken_apart(line: str) -> dict[str, str]:
 
 
 def read(path: Path) -> Credential | None:
-    """Return what is kept in a file, or None if there is none. Raises ConfigurationError."""
+    """Read a credential; None if there is no such file. Raises ConfigurationError."""
     try:
         status = path.stat()
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

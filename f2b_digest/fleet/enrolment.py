@@ -35,7 +35,7 @@ FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DE
 
 
 def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
-    """Bring the centre's schema to this version; return the numbers of the files that were applied.
+    """Upgrade the centre's schema to this version; return the numbers of the applied files.
 
     `address` (host:port) and `ca` (PEM) are given to hosts; None keeps the centre's value, or else takes
     `default` and the authorities that systems know.

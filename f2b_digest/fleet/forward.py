@@ -18,7 +18,7 @@ from f2b_digest.fleet.door import ELSEWHERE, TOO_MUCH, Answer, Door
 from f2b_digest.store import NOTHING, Chain, End, Uploads
 
 MOST_ROWS, MOST_BYTES = 500, 4 * 2**20
-"""Of one batch."""
+"""Limits of one batch."""
 SETTLED = 5.0
 """Seconds after which a recorded event is in the store or its spool."""
 MEETINGS = 5
@@ -167,7 +167,7 @@ class _Upload:
 
 
 def _fitting(lines: list[str]) -> Iterator[str]:
-    """Yield as many rows as fit a batch, at least one."""
+    """Yield as many rows as fit into a batch, at least one."""
     size = 0
     for line in lines:
         size += len(line)

@@ -14,9 +14,9 @@ from f2b_digest.store import Uploads
 
 LIMITS = {"kind": 20, "jail": 200, "ip": 200, "users": 4000, "matches": 8000, "source": 20}
 """Characters, as the centre keeps them."""
+# A digest quotes only the worst addresses, and log lines are three quarters of all bytes.
 WORST, WITHIN = 4, 3600.0
-"""With "worst", a jail's bans keep their log lines if no more than so many of the seconds before were as bad: a digest
-shows those of the worst addresses only, and log lines are three quarters of all bytes."""
+"""With "worst", a ban keeps its log lines unless so many of its jail's bans in the seconds before were as bad."""
 Own = Callable[[dict[str, Any]], str | None]
 """Returns why a banned address is an own one, as JSON; None if it is not."""
 
@@ -64,7 +64,7 @@ def _keeps_lines(event: dict[str, Any], uploads: Uploads, lines: Lines) -> bool:
 
 
 def _fewer(users: str) -> str | None:
-    """Return as many names of a JSON list as fit its limit."""
+    """Return a JSON list of names cut to the limit of `users`; None if not even one fits."""
     try:
         names = list(map(str, json.loads(users)))
     except (ValueError, TypeError):
@@ -76,7 +76,7 @@ def _fewer(users: str) -> str | None:
 
 
 def _clean(value: Any) -> Any:
-    r"""Return a value that PostgreSQL takes: NUL and lone surrogates show as \x00 and \udc…, no number is infinite."""
+    r"""Return a value that PostgreSQL accepts: NUL and lone surrogates become \x00 and \udc…, no number is infinite."""
     if isinstance(value, str):
         return value.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode()
     if isinstance(value, float) and not math.isfinite(value):

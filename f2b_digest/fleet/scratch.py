@@ -62,7 +62,7 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class End:
-    """Of one host's store: what is reported, and what is at the centre."""
+    """One host's store: what of it is reported, and what is at the centre."""
 
     store_id: int
     seq: int
@@ -70,7 +70,7 @@ class End:
 
 
 def values_of(ends: Sequence[End]) -> dict[str, Any]:
-    """Return what the queries here bind."""
+    """Return the values that the queries here bind, by name."""
     return {
         "stores": [end.store_id for end in ends],
         "seqs": [end.seq for end in ends],

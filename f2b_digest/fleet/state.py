@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from f2b_digest import __version__, recorder
 from f2b_digest.store import Uploads
 
-if TYPE_CHECKING:  # every five minutes, with nothing to judge, neither is needed
+if TYPE_CHECKING:  # neither is needed when there is nothing to classify, as mostly every five minutes
     from f2b_digest.analysis import OwnAddresses
 
 MOST_JAILS = 50
-"""That are named; of more, the number is told."""
+"""Number of jails that are named; further ones are only counted."""
 LONGEST_NAME = 64
-"""Characters of a user's name in a verdict."""
+"""Maximum characters of a user name in a verdict."""
 
 
 def told(uploads: Uploads, now: float, complete_until: float | None) -> dict[str, Any]:
-    """Return what a host says of itself; times are UTC epoch seconds by its clock.
+    """Return a host's state by key; times are UTC epoch seconds by its own clock.
 
-    Keys are only ever added: the centre passes over what it does not know.
+    Keys are only ever added: the centre ignores unknown ones.
     """
     backlog, known = uploads.backlog(), uploads.now()
     return {
@@ -37,7 +37,7 @@ def told(uploads: Uploads, now: float, complete_until: float | None) -> dict[str
 
 
 def jails(answers: Mapping[str, str | None], silence: str, store: Path) -> str:
-    """Return what fail2ban says of its jails, as JSON: how many run, which lack our action, and the line to add."""
+    """Return the state of fail2ban's jails as JSON: how many run, which lack our action, and the line to add."""
     from f2b_digest.fail2ban.jails import action_line  # noqa: PLC0415 - as above
 
     lacking = sorted(jail for jail, records_to in answers.items() if records_to is None)
@@ -53,7 +53,7 @@ def jails(answers: Mapping[str, str | None], silence: str, store: Path) -> str:
 
 
 def verdict(own: "OwnAddresses", event: Mapping[str, Any]) -> str | None:
-    """Return why a ban is one of the host's own side, as JSON, or None. Only this leaves the host, and no log-in."""
+    """Return why a banned address is an own one, as JSON, or None. Logins themselves never leave the host."""
     if not own.holds(event["ip"]):
         return None
     found = own.find(event["ip"])

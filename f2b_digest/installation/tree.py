@@ -20,8 +20,9 @@ from f2b_digest.errors import SetupError
 
 log = logging.getLogger(__name__)
 
+# Not in the store's folder: its owner must not control what root deletes.
 MANIFEST = "/etc/f2b-digest/setup.json"
-"""The manifest of setup's files. Not in the store's folder: its owner must not control what root deletes."""
+"""The manifest of setup's files."""
 SHOWN = 2
 """Lines shown of a difference."""
 

@@ -1,4 +1,4 @@
-"""What a digest advises: plain values, each of a kind, with the lines that do it. No SQL, no text, no judgement here.
+"""A digest's recommendations, as plain values with the lines that carry them out. No SQL, text or analysis here.
 
 Lines are for a configuration or a shell.
 """

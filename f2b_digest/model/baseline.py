@@ -8,13 +8,13 @@ from f2b_digest.model.digest import Campaign
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
 """2004 (fail2ban's first release) to 2100, in UTC epoch seconds: other times are clock errors."""
 NetworkKey = tuple[str | None, int | None]
-"""A /24 or /48, or a network number: one of the two."""
+"""A /24 or /48, or an AS number: one of the two."""
 Window = tuple[float, float]
 """From and until (excluded), in UTC epoch seconds."""
 
 
 def key_of(campaign: Campaign) -> NetworkKey:
-    """Return a campaign's key: its network or network number."""
+    """Return a campaign's key: its network or AS number."""
     return (campaign.network, None) if campaign.network is not None else (None, campaign.asn)
 
 

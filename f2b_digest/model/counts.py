@@ -26,7 +26,7 @@ class CampaignRule(NamedTuple):
     of_network: int
     """Of one /24 (IPv4) or /48 (IPv6)."""
     of_number: int
-    """Of one network number, of those that are in no network's campaign."""
+    """Of one AS number, of those that are in no network's campaign."""
 
 
 @dataclass(frozen=True)

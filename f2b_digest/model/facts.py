@@ -214,7 +214,7 @@ class Concerted(Finding):
     """A campaign that is unusual for its network, concentrated in time, or tried accounts of this host."""
 
     network: str | None
-    """A /24 or /48; None for a campaign of a network number."""
+    """A /24 or /48; None for a campaign of an AS number."""
     asn: int | None
     name: str | None
     addresses: int

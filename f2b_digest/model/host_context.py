@@ -34,7 +34,7 @@ class Place(NamedTuple):
     """ISO 3166-1 alpha-2."""
     asn: int | None
     name: str | None
-    """Of the network number's holder."""
+    """Of the AS number's holder."""
 
 
 class Proxy(NamedTuple):
@@ -46,18 +46,18 @@ class Proxy(NamedTuple):
     header: str
     """The HTTP header with the visitor's address."""
     own: bool = False
-    """Whether this host's administrator named it, rather than the list of CDNs."""
+    """Whether it was configured on this host, rather than in the list of CDNs."""
 
 
 class Failed(NamedTuple):
-    """Addresses that failed and that no jail banned, by fail2ban's log of a period."""
+    """Addresses with failures that no jail banned, by fail2ban's log of a period."""
 
     jails: tuple[tuple[str, int], ...]
     """How many failed in each jail, the most first."""
     addresses: int
     """Distinct ones, of all these jails."""
     since: float
-    """From when on the log tells, in UTC epoch seconds: the period's start, or later."""
+    """Start of the log's coverage in UTC epoch seconds: the period's start, or later."""
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,19 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Inquiry:
-    """Which bans an admin asks about."""
+    """The bans to look up."""
 
     kind: Literal["address", "network", "asn", "jail", "user"]
     text: str
-    """As entered: an address, a network, "AS64500", a jail or a user's name. An "address" may be any text that
-    fail2ban bans by."""
+    """As entered: an address, a network, "AS64500", a jail or a user name. An "address" may be any fail2ban id."""
     network: Network | None = None
-    """Of an address or a network."""
+    """The parsed address or network; None for other kinds."""
     asn: int | None = None
     since: float | None = None
-    """In UTC epoch seconds, as `until`, which is excluded. None: no bound."""
+    """UTC epoch seconds, like `until`, which is exclusive; None for no bound."""
     until: float | None = None
     jails: tuple[str, ...] = ("*",)
-    """Patterns, as a report's."""
+    """Shell patterns, as in a report."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class Recipient:
 
 @dataclass(frozen=True)
 class Told:
-    """A digest that some of the bans are in."""
+    """A digest that reported some of the bans."""
 
     digest: int
     report: str
     sealed_at: datetime
     bans: int
-    """Of those that were asked about."""
+    """How many of the bans are in it."""
     recipients: tuple[Recipient, ...]
 
 
@@ -68,36 +67,36 @@ class Neighbours:
     addresses: int
     bans: int
     worst: tuple[tuple[str, int], ...]
-    """Address and bans, the most bans first."""
+    """(address, bans), most bans first."""
 
 
 @dataclass(frozen=True)
 class Members:
-    """The campaign of a network number that an address was a part of, as a digest told it."""
+    """A campaign of an AS number that the address belonged to, as a digest reported it."""
 
     digest: int
     asn: int | None
     name: str | None
-    """Of the number's holder."""
+    """The AS number's holder."""
     addresses: int
-    """With the one that was asked about."""
+    """Including the one that was looked up."""
     bans: int
     worst: tuple[tuple[str, int], ...]
-    """The others: address and bans, the most bans first. Empty where the digest's events were pruned."""
+    """The others as (address, bans), most bans first. Empty if the digest's events were pruned."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What a registry says of an address or a network, each text fit for a terminal and maybe empty."""
+    """A registry's answer on an address or a network. Texts are sanitized for a terminal, and may be empty."""
 
     holder: str
     """Never empty."""
     abuse: str
-    """An address of mail."""
+    """Mail address for abuse reports."""
     name: str
-    """As the registry calls the network."""
+    """The registry's name for the network."""
     network: str
-    """In CIDR; the first, where several make up what was registered."""
+    """In CIDR notation; the first one, if the registered range needs several."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Answer:
     inquiry: Inquiry
     counts: Counts
     last: datetime | None
-    """The time of the last ban, None where there is none; `counts.start` is that of the first."""
+    """The time of the last ban, or None; `counts.start` is that of the first."""
     known_since: datetime | None
     """The time of the store's first ban; None for an empty store."""
     standing: tuple[Standing, ...] = ()
@@ -115,14 +114,14 @@ class Answer:
     asked: Literal["fail2ban", "store"] = "store"
     """The source for which bans are active."""
     country: str | None = None
-    """Where an address is registered, as in `Address`: its country, network number, and that one's holder."""
+    """Where the address is registered, as in `Address`; `name` is the AS number's holder."""
     asn: int | None = None
     name: str | None = None
     neighbours: Neighbours | None = None
     campaign: Members | None = None
-    """The newest that was told; an address's /24 or /48 is in `neighbours`."""
+    """The newest one in a digest; an address's /24 or /48 is in `neighbours`."""
     told: tuple[Told, ...] = ()
-    """The newest first."""
+    """The digests that reported these bans, newest first."""
     told_in_all: int = 0
     waiting: tuple[str, ...] = ()
     """Reports for which some of these bans are pending."""
@@ -133,6 +132,6 @@ class Answer:
     ignore: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
     registered: Registration | None = None
-    """None where no registry was asked, or none answered."""
+    """None if no registry was asked, or none answered."""
     hosts: tuple[tuple[str, int], ...] = ()
     """Hosts and their bans, the most first; empty where the store has those of one host only."""

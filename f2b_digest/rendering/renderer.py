@@ -1,16 +1,14 @@
-"""Rendering templates; Jinja2 is used here only. Hostile text is sanitized here, before a template sees it.
+"""Rendering templates. Only this package imports Jinja2.
 
-Templates get only the digest's document (see f2b_digest.model.document). They run in a sandbox: a template
-folder may belong to somebody who may not run programs as the user of `f2b-digest send`.
+Templates get only the digest's document (see f2b_digest.model.document), with hostile text escaped. They run in a
+sandbox: a template folder may belong to somebody who may not run programs as the user of `f2b-digest send`.
 """
 
 import codecs
 import logging
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from mmap import mmap
@@ -37,6 +35,7 @@ from f2b_digest.rendering import template_files
 from f2b_digest.rendering.filters import filters, is_address, sentences
 from f2b_digest.rendering.i18n import SOURCE, load_language
 from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
+from f2b_digest.text.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +51,6 @@ LONGEST_NAME = 255
 """Maximum bytes of a template's name."""
 BUILT_IN = "builtin/"
 """Prefix for a built-in template's name, so that a custom one of the same name can extend it."""
-LONGEST_TEXT = 60
-"""Maximum characters of a text; an IPv6 network has 43."""
-LONGEST_SENTENCE = 300
-"""Maximum characters of a reason or a note."""
-SENTENCES = frozenset(
-    {"notes", "reason", "unban", "ignore", "block", "lines", "licence", "samples", "store", "registered", "recipient"}
-)
-"""Keys of a document with sentences, shell or configuration lines, or log lines."""
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories of control and invisible characters: control, direction, zero width, surrogates."""
-
 
 Rendered = TypeVar("Rendered")
 
@@ -275,32 +263,3 @@ class Renderer:
         if width is None or not name.endswith(".txt"):
             return text
         return "\n".join(fold(line, width, indent_of(line) + 4) for line in text.split("\n"))
-
-
-# ---- making text harmless
-
-
-def visible(value: Any, longest: int = LONGEST_TEXT) -> Any:
-    """Return a document, or a dataclass, in which every text is short and shows its control characters as escapes."""
-    if isinstance(value, str):
-        return _visible_text(value, longest)
-    if isinstance(value, Mapping):
-        return {key: visible(item, LONGEST_SENTENCE if key in SENTENCES else longest) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [visible(item, longest) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{each.name: visible(getattr(value, each.name), longest) for each in fields(value)})
-    return value
-
-
-def _visible_text(text: str, longest: int) -> str:
-    if len(text) > longest:
-        text = text[: longest - 1] + "…"
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escape(c) if unicodedata.category(c) in HIDDEN else c for c in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

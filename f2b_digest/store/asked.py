@@ -50,7 +50,7 @@ class End(NamedTuple):
 def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
     """Collect the requested ids or name lists in a temporary table; return the condition for their bans.
 
-    `asn_of` returns the network number of an id.
+    `asn_of` returns the AS number of an id.
     """
     where, values = _GATHER[inquiry.kind](connection, inquiry, asn_of)
     conditions = ["event.kind = 'ban'", "event.jail <> :scratch", where]
@@ -158,7 +158,7 @@ def _in_json(name: str) -> str:
 
 
 def _ids(connection: sa.Connection, ids: Iterable[str]) -> None:
-    """Make the temporary table `asked`."""
+    """Create the temporary table `asked` of these ids."""
     connection.execute(sa.text("CREATE TEMP TABLE asked (ip TEXT PRIMARY KEY) WITHOUT ROWID"))
     rows = [(ip,) for ip in ids]
     if rows:
@@ -267,13 +267,13 @@ def reported(connection: sa.Connection, report: str) -> set[int]:
 
 
 def last(connection: sa.Connection) -> float | None:
-    """Return when the last ban of the grouped ids was, in UTC epoch seconds."""
+    """Return the time of the last ban of the grouped ids, in UTC epoch seconds."""
     found: float | None = connection.scalar(sa.text("SELECT max(last) FROM temp.address"))
     return found
 
 
 def neighbours(connection: sa.Connection, network: Network) -> Neighbours | None:
-    """Return the other banned addresses of an address's /24 or /48; None where there is none."""
+    """Return the other banned addresses of an address's /24 or /48; None if there are none."""
     text = network_of(str(network.network_address).encode())
     if text is None:
         return None
@@ -291,7 +291,7 @@ _COUNTED_IN_SPAN = "SELECT ip, count(*) FROM event WHERE kind = 'ban' AND ip >= 
 
 
 def members(connection: sa.Connection, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
-    """Return the worst other addresses of a campaign that a digest told, and their bans in it."""
+    """Return the worst other addresses of a campaign in a digest, as (address, bans)."""
     counted: Counter[str] = Counter()
     values = {"first": sealed.first_id, "last": sealed.last_id, "jails": json.dumps(campaign.jails)}
     for network in map(ip_network, campaign.cidrs):
@@ -316,7 +316,7 @@ def _order(ip: str) -> int:
 
 
 def oldest(connection: sa.Connection) -> float | None:
-    """Return when the first ban of the store was, in UTC epoch seconds, by the jails' own firsts."""
+    """Return the time of the store's first ban in UTC epoch seconds: the earliest of the jails' first ones."""
     firsts = [
         connection.scalar(sa.text("SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail"), {"jail": jail})
         for jail in jails(connection, ("*",))

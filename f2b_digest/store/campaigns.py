@@ -1,14 +1,15 @@
 """Campaigns, queried in SQLite's SQL by the rule that `analysis` gives. Nothing is interpreted here.
 
-Addresses of one /24 (IPv4) or /48 (IPv6); and all addresses of a network number that has enough others.
+Addresses of one /24 (IPv4) or /48 (IPv6); and all addresses of an AS number that has enough others.
 """
 
 import json
 import math
 import socket
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
+from functools import cache
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -57,11 +58,11 @@ class _Tightest:
         self._times: list[float] = []
 
     def step(self, at: float) -> None:
-        """Take a time, in UTC epoch seconds."""
+        """Add a time, in UTC epoch seconds."""
         self._times.append(at)
 
     def finalize(self) -> str:
-        """Return both as text; of several such times, the first."""
+        """Return the number and the start, separated by a space; of equal numbers, the first."""
         times, end, most, since = sorted(self._times), 0, 0, 0.0
         for start, at in enumerate(times):
             while end < len(times) and times[end] <= at + TIGHT:
@@ -72,7 +73,7 @@ class _Tightest:
 
 
 def add_functions(connection: sa.Connection) -> None:
-    """Give SQL the function `network_of`, of an id as a BLOB, and the aggregate `tightest`, of times."""
+    """Register the SQL function `network_of` (of an id as a BLOB) and the aggregate `tightest` (of times)."""
     driver = cast("Any", connection.connection.driver_connection)
     driver.create_function("network_of", 1, network_of, deterministic=True)
     driver.create_aggregate("tightest", 1, _Tightest)
@@ -81,10 +82,10 @@ def add_functions(connection: sa.Connection) -> None:
 def find(
     connection: sa.Connection, rule: CampaignRule, geo: GeoCache, zone: tzinfo, accounts: frozenset[str]
 ) -> tuple[tuple[Campaign, ...], int]:
-    """Return the campaigns with the most bans, those that are tight in time first among equals, and how many there are.
+    """Return the campaigns with the most bans (concentrated ones count up to double), and the number of all.
 
-    By network numbers only of the addresses in `place`. `accounts` are those that can log in here. Needs the tables of
-    `summary`, `users` and `geo`.
+    Campaigns of an AS number are found among the addresses in `place` only. `accounts` are user names that can log in
+    here. Needs the tables of `summary`, `users` and `geo`.
     """
     connection.execute(sa.text(_OF_A_NETWORK), {"least": rule.of_network})
     connection.execute(sa.text(_OF_A_NUMBER), {"least": rule.of_number})
@@ -125,41 +126,58 @@ def before(
     campaigns: Sequence[Campaign],
     geo: GeoCache,
 ) -> dict[NetworkKey, tuple[int, ...]]:
-    """Return how many addresses each campaign's network, or network number, had in each window, the newest first.
+    """Return by network or AS number of each campaign its banned addresses in each window, the newest first.
 
-    Only windows covered by the `REMEMBERED` events before the digest's first id are returned.
+    Windows older than the `REMEMBERED` events before `first_id`, the digest's first, are left out.
     """
     networks = {each.network for each in campaigns if each.network is not None}
     numbers = {each.asn for each in campaigns if each.network is None}
     ordered = sorted(windows)
     if not ordered or not (networks or numbers):
         return {}
+    limits = {
+        "first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns)),
+        "since": ordered[0][0], "until": ordered[-1][1],
+    }  # fmt: skip
+    oldest = connection.execute(sa.text(_OLDEST), limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
+    known = [place for place, (since, _) in enumerate(ordered) if since >= oldest]
+    keys = [key_of(each) for each in campaigns]
+
+    @cache
+    def keys_of(ip: str) -> list[NetworkKey]:
+        of_ip = (network_of(ip.encode("utf-8", "replace")), None), (None, geo.find(ip).asn if numbers else None)
+        return [key for key in of_ip if key in keys]
+
+    seen = _by_window(_bans_before(connection, networks, numbers, limits), ordered, keys_of)
+    none: list[set[str]] = [set() for _ in ordered]
+    return {key: tuple(len(seen.get(key, none)[place]) for place in reversed(known)) for key in keys}
+
+
+def _bans_before(
+    connection: sa.Connection, networks: set[str], numbers: set[int | None], limits: dict[str, Any]
+) -> Iterator[tuple[str, float]]:
+    """Yield the address and the UTC epoch seconds of each ban that may be of the networks or AS numbers."""
+    if numbers or any(":" in network for network in networks):  # no range of text holds an IPv6 network, or an AS
+        yield from connection.execute(sa.text(_BEFORE), limits)
+        return
+    for network in networks:
+        low, high = network[:-4], network[:-4].removesuffix(".") + "/"
+        yield from connection.execute(sa.text(_IN_NETWORK), limits | {"low": low, "high": high})
+
+
+def _by_window(
+    bans: Iterable[tuple[str, float]], ordered: Sequence[Window], keys_of: Callable[[str], Iterable[NetworkKey]]
+) -> dict[NetworkKey, list[set[str]]]:
+    """Return the banned addresses of each network, in each of the windows; these do not overlap."""
     starts = [since for since, _ in ordered]
-    values = {"first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns))}
-    limits = {"since": starts[0], "until": ordered[-1][1]}
-    oldest = connection.execute(sa.text(_OLDEST), values | limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
-    if numbers or any(":" in network for network in networks):  # the text of an address does not tell its network
-        rows = connection.execute(sa.text(_BEFORE), values | limits).all()
-    else:
-        ranges = [{"low": network[:-4], "high": network[:-4].removesuffix(".") + "/"} for network in networks]
-        rows = [row for each in ranges for row in connection.execute(sa.text(_IN_NETWORK), values | limits | each)]
     seen: dict[NetworkKey, list[set[str]]] = {}
-    placed: dict[str, tuple[NetworkKey, ...]] = {}
-    for ip, at in rows:
+    for ip, at in bans:
         place = bisect_right(starts, at) - 1
         if place < 0 or at >= ordered[place][1]:
             continue
-        if ip not in placed:
-            network, number = network_of(ip.encode("utf-8", "replace")), geo.find(ip).asn if numbers else None
-            keys: tuple[NetworkKey, NetworkKey] = (network, None), (None, number)
-            placed[ip] = tuple(key for key in keys if key[0] in networks or key[1] in numbers)
-        for key in placed[ip]:
+        for key in keys_of(ip):
             seen.setdefault(key, [set() for _ in ordered])[place].add(ip)
-    known = [place for place, since in enumerate(starts) if since >= oldest]
-    return {
-        key: tuple(len(seen[key][place]) if key in seen else 0 for place in reversed(known))
-        for key in (key_of(each) for each in campaigns)
-    }
+    return seen
 
 
 _OLDEST = """
@@ -180,7 +198,7 @@ _IN_NETWORK = f"{_BEFORE} AND ip >= :low AND ip < :high"
 
 
 def _by_campaign(connection: sa.Connection, query: str, values: dict[str, Any]) -> dict[int, list[tuple[Any, ...]]]:
-    """Return a query's rows by their first column, without it."""
+    """Return a query's rows grouped by their first column, which is removed."""
     found: dict[int, list[tuple[Any, ...]]] = {}
     for key, *row in connection.execute(sa.text(query), values):
         found.setdefault(key, []).append(tuple(row))
@@ -202,7 +220,7 @@ WHERE asn IS NOT NULL AND who.network IS NOT NULL
 GROUP BY asn
 HAVING sum(who.network NOT IN (SELECT network FROM temp.campaign WHERE network IS NOT NULL)) >= :least
 """
-# An address may be in two campaigns: in its network's, and in its network number's.
+# An address may be in two campaigns: in its network's, and in its AS number's.
 _MEMBERS = """
 SELECT {of}.{id} AS campaign, who.ip, who.network, who.bans, who.first
 FROM temp.who CROSS JOIN temp.{of} ON {of}.network = who.network

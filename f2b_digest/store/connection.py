@@ -56,7 +56,7 @@ def _flock(descriptor: int, until: float) -> bool:
 
 
 def take_spool_in(path: Path) -> int:
-    """Move the spool's events into the store, which is made if there is none; return the number of torn lines.
+    """Move the spool's events into the store, which is created if missing; return the number of incomplete lines.
 
     The caller holds the sender's lock. Raises StoreError; the spool is kept then.
     """
@@ -155,7 +155,7 @@ def check(path: Path, connection: sa.Connection) -> int:
 
 
 def stand_in(connection: sa.Connection) -> None:
-    """Give this connection empty views of the archive's tables where no digest was sealed yet."""
+    """Create empty temporary views of the archive's tables if no digest was sealed yet."""
     for table in (digest, delivery):
         columns = ", ".join(f"NULL AS {column.name}" for column in table.columns)
         connection.exec_driver_sql(f"CREATE TEMP VIEW {table.name} AS SELECT {columns} WHERE 0")

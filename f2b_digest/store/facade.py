@@ -155,7 +155,7 @@ class Store(Outbox):
     def asked(self, inquiry: Inquiry, asn_of: Callable[[str], int | None], most: Most = SHOWN) -> Iterator[Asked]:
         """Open the bans of an inquiry, in one read transaction like `report`.
 
-        `asn_of` returns the network number of an id.
+        `asn_of` returns the AS number of an id.
         """
         with self._passing() as connection:
             yield Asked(self.path, connection, inquiry, most, asn_of)

@@ -1,4 +1,4 @@
-"""Read-only queries of a store, in the caller's transaction. Sums of bans are in `report`."""
+"""Read-only queries of a store, in the caller's transaction. The counts of a digest are in `report`."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from f2b_digest.store.selected import Pending
 from f2b_digest.store.tables import delivery, digest, event
 
 OPEN = ("pending", "deferred")
-"""The states of a delivery that will be tried."""
+"""States of a delivery that will be tried again."""
 OURS = ("action", "shell")
 """Sources of events that fail2ban recorded itself while it banned."""
 MOST_TOLD = 500

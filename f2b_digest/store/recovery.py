@@ -32,7 +32,7 @@ LENGTH_OF_FILE = 92, b"\0\0\0\0"
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was brought back."""
+    """What was recovered."""
 
     rows: dict[str, int]
     """By table."""

@@ -115,7 +115,7 @@ class Asked(Bans):
     def __init__(
         self, path: Path, connection: sa.Connection, inquiry: Inquiry, most: Most, asn_of: Callable[[str], int | None]
     ) -> None:
-        """Find and group the bans. `asn_of` returns the network number of an id."""
+        """Find and group the bans. `asn_of` returns the AS number of an id."""
         super().__init__(path, connection, asked.gather(connection, inquiry, asn_of), most)
 
     def ends(self, now: float) -> list[End]:

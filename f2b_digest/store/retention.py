@@ -21,7 +21,7 @@ from f2b_digest.store.uploads import UPLOAD
 STEP = 2000
 """Events of one transaction: some 20 ms."""
 HIGHEST = 2**63 - 1
-"""Id that SQLite gives."""
+"""The highest id that SQLite assigns."""
 DIGESTS = 20
 """Digests of one transaction."""
 PAGES = 200

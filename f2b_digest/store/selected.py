@@ -70,16 +70,16 @@ class Wanted(NamedTuple):
     """A condition for events."""
 
     where: str
-    """Of SQLite's SQL."""
+    """A condition in SQLite's SQL."""
     values: dict[str, Any]
-    """By the names that `where` binds."""
+    """Bound values, by name."""
 
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
 
 def wanted(connection: sa.Connection, selection: Selection, kind: Literal["ban", "prolong", "unban"] = "ban") -> Wanted:
-    """Return the same condition as text of SQLite's SQL, and the values in it."""
+    """Return the same condition as SQLite's SQL, with its values to bind."""
     made = condition(connection, selection, kind).compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return Wanted(str(made), dict(made.params))
 

@@ -216,6 +216,6 @@ def _jails(
 
 
 def _jail(jail: Jail) -> Jail:
-    """Return a jail with the count of what is beyond its worst addresses."""
+    """Return a jail with `left_out` counting what its worst addresses do not."""
     named = sum(address.bans for address in jail.worst)
     return replace(jail, left_out=LeftOut(addresses=jail.addresses - len(jail.worst), bans=jail.bans - named))

@@ -22,7 +22,7 @@ QUARTER = 900
 def when(
     connection: sa.Connection, where: str, values: dict[str, Any], *, zone: ZoneInfo, start: float, end: float
 ) -> When:
-    """Return the bans of each hour, day or week (from Monday) of a period, those of none included.
+    """Return the bans of each hour, day or week (from Monday) of a period, including those without any.
 
     A ban before the period counts at its beginning, one after it at its end. Beyond `MOST_BARS`, only the newest are
     there. Times are UTC epoch seconds.
@@ -31,7 +31,7 @@ def when(
     last = max(start, end)
     unit = "hour" if last - start <= HOURS else "day" if last - start <= DAYS else "week"
     step = 7 if unit == "week" else 1
-    shown = max(start, last - (MOST_BARS + 1) * step * DAY)  # of a thousand years, only the end is gone through
+    shown = max(start, last - (MOST_BARS + 1) * step * DAY)  # walk only the end of an absurdly long period
     starts = list(_hours(start, last, zone) if unit == "hour" else _days(shown, last, zone, step))[-MOST_BARS:]
     bars, heat = [0] * len(starts), [[0] * 24 for _ in range(7)]
     period = {"start": start, "end": last, "quarter": QUARTER}
@@ -75,7 +75,7 @@ def _days(start: float, end: float, zone: ZoneInfo, step: int) -> Iterator[float
     day -= timedelta(days=day.weekday() if step == 7 else 0)
     before = None
     while (at := _midnight(day, zone)) < end:
-        if before is None or at > before:  # a zone that crosses the date line leaves a day out
+        if before is None or at > before:  # a zone that crosses the date line skips a day
             yield at
         if (date.max - day).days < step:
             return

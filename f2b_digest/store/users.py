@@ -1,4 +1,4 @@
-"""Who came, in SQLite's SQL, from the tables of `summary`: newcomers, ids of several jails, names that were tried."""
+"""New ids, ids in several jails, and user names tried, in SQLite's SQL, from the tables of `summary`."""
 
 import json
 
@@ -11,7 +11,7 @@ MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 
 
 def newcomers(connection: sa.Connection) -> tuple[int, int]:
-    """Return how many ids were never banned before their first ban here, in any jail, and how many were."""
+    """Return (new, returning): how many ids had no ban in any jail before this selection, and how many had."""
     known, addresses = connection.execute(sa.text(_KNOWN)).one()
     return addresses - known, known
 
@@ -23,9 +23,9 @@ FROM temp.who
 
 
 def several(connection: sa.Connection) -> tuple[tuple[Several, ...], int]:
-    """Return the ids that were banned in the most jails, of those in more than one, and how many these are.
+    """Return the ids banned in the most jails, and how many ids were banned in more than one.
 
-    The jails that ban who was banned elsewhere (recidive) do not count.
+    Jails that ban addresses banned elsewhere (recidive) do not count.
     """
     connection.execute(sa.text(_ELSEWHERE))
     found: dict[tuple[str, int], list[str]] = {}
@@ -50,9 +50,9 @@ ORDER BY most.jails DESC, most.bans DESC, most.ip, address.bans DESC, address.ja
 
 
 def gather(connection: sa.Connection) -> None:
-    """Make the temporary table `named`: the names of each list in `tried`, each once.
+    """Create the temporary table `named`: the distinct names of each list in `tried`.
 
-    Most bans have one of few lists: these are read as JSON, and not the list of each ban.
+    Most bans share a few lists, so each distinct list is parsed once instead of once per ban.
     """
     connection.execute(sa.text(_NAMED_TABLE))
     connection.execute(sa.text(_NAMED))
@@ -69,7 +69,7 @@ WHERE user.type = 'text'
 
 
 def users(connection: sa.Connection, existing: frozenset[str]) -> Users | None:
-    """Return which names were tried, and which of this host's; None where no ban names anybody."""
+    """Return the names tried, and those of accounts on this host (`existing`); None if no ban has a user name."""
     connection.execute(sa.text(_NAMES), {"existing": json.dumps(sorted(existing))})
     names = connection.execute(sa.text("SELECT count(*) FROM temp.name")).scalar_one()
     if not names:

@@ -52,7 +52,7 @@ STEADY = (40,) * 28
 
 
 def digest(bans: int = 40, **fields: Any) -> Counts:
-    """Return a day of a jail `sshd` with so many bans, the last an hour before the end."""
+    """Return a day of a jail `sshd` with this many bans, the last an hour before the end."""
     end = fields.get("end", END)
     last = Address("192.0.2.1", 1, 5, end - timedelta(hours=2), end - timedelta(hours=1), 600, None)
     jails = (Jail("sshd", bans, bans, bans, worst=(last,)),) if bans else ()
@@ -109,12 +109,12 @@ def test_a_digest_has_a_verdict(bans: int, own: bool, expected: str) -> None:
 
 
 def test_a_day_far_beyond_the_usual_is_never_quiet_though_it_was_no_news() -> None:
-    """The second day of a flood is no surge any more: one of the days before was as high."""
+    """The second day of a flood is not a surge any more: one of the days before was as high."""
     judged = analyse(digest(140_000), inputs(baseline(daily=(140_000, *STEADY[1:]))))
     assert (judged.facts, judged.verdict) == ((), "stands_out")
 
 
-# ---- one's own side
+# ---- an own address
 
 SIDE = HostContext(
     own=(ip_network("198.51.100.7"), ip_network("10.0.0.0/8")),
@@ -269,7 +269,7 @@ def test_a_silence_after_hours_without_fail2ban_is_not_told() -> None:
 
 
 def told(days: float, **fact: Any) -> Told:
-    """Return a daily digest of so many days before, with one fact."""
+    """Return a daily digest of this many days before, with one fact."""
     return Told("daily", T1 - days * 24 * HOUR, [fact])
 
 
@@ -305,7 +305,7 @@ def test_a_jail_that_is_known_to_be_quiet_is_taken_out_by_the_line_of_the_digest
 
 
 def test_a_jail_that_comes_back_has_no_drop() -> None:
-    """It had few bans because it was silent, which was told."""
+    """It had few bans because it was silent, which was reported."""
     silent = {"kind": "silent", "jail": "sshd", "last": (START - timedelta(minutes=1)).isoformat()}
     assert kinds(digest(4), inputs()) == ["drop"]
     assert kinds(digest(4), inputs(report="daily", told=[told(1, **silent)])) == []
@@ -421,7 +421,7 @@ def test_what_was_not_recorded_not_delivered_and_late_is_told_in_this_order() ->
 
 @pytest.mark.parametrize(("hours", "late"), [(24, False), (36, False), (48, True)])
 def test_a_daily_digest_is_late_after_a_day_that_was_left_out(hours: int, late: bool) -> None:
-    """A morning run by hand, or an hour's delay, is no lateness."""
+    """A morning run by hand, or an hour's delay, is not lateness."""
     known = inputs(waits_since=T1 - hours * HOUR, every=86400.0)
     assert kinds(digest(), known) == ["late"] * late
     assert kinds(digest(), replace(known, complete=False)) == []
@@ -556,7 +556,7 @@ def test_a_restart_of_all_jails_is_one_and_that_of_one_jail_is_none() -> None:
     ids=["the first start of all", "a stop and a start", "told by the action and by the log"],
 )
 def test_a_restart_by_setup_or_by_hand_is_no_news(events: tuple[tuple[str, float], ...]) -> None:
-    """Who restarts it knows that: neither a restart nor a stop is told."""
+    """Who restarts it knows that: neither a restart nor a stop is reported."""
     known = baseline("sshd")
     told = inputs(known, starts_and_stops={"sshd": events[1:] or (), "a": events, "b": events, "c": events})
     assert kinds(digest(), told) == []
@@ -636,7 +636,7 @@ def test_no_number_ends_the_judgement(number: int, at: float) -> None:
 
 @pytest.mark.parametrize("fact", samples.every_fact())
 def test_no_finding_without_a_consequence(fact: Fact) -> None:
-    """Each that needs somebody or stands out has a line to act on; what is told in passing needs none."""
+    """Each that needs attention or stands out has a line to act on; what is reported in passing needs none."""
     lines = (*getattr(fact, "commands", ()), getattr(fact, "unban", ""), getattr(fact, "line", ""))
     assert any(lines) == (fact.needs_you or fact.kind in STANDS_OUT)
 

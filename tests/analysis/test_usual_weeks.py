@@ -24,7 +24,7 @@ NO_REBANS = Rebans(spared=0, spared_addresses=0, frequent=0, frequent_bans=0, pr
 
 
 def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> Judgement:
-    """Return the judgement of so many bans in the days from a day on."""
+    """Return the judgement of this many bans in the days from a day on."""
     digest = Counts(
         start=datetime.fromtimestamp(epoch(day), UTC),
         end=datetime.fromtimestamp(epoch(day + days), UTC),
@@ -91,7 +91,7 @@ def test_a_dead_jail_is_found_in_the_first_digest(rate: float, days: int) -> Non
 def test_a_dead_jail_of_a_restless_host_is_found_in_days_whatever_the_hour(
     rate: float, within: float, figures: Keep
 ) -> None:
-    """Where days differ by half, nine deaths in ten are told in 2 days; of 15 bans a day, in 3.5."""
+    """Where days differ by half, nine deaths in ten are reported in 2 days; of 15 bans a day, in 3.5."""
     told = []
     for seed in range(60):
         past, death = history(seed, 6, {"sshd": rate, "postfix": 50.0}), 28 * 24 + seed * 7 % 24
@@ -148,7 +148,7 @@ def test_a_jail_with_far_more_bans_is_news(days: int, times: float) -> None:
 
 
 def test_a_jail_with_a_third_of_its_bans_is_news() -> None:
-    """Of a week; what needs somebody is that there are none."""
+    """Of a week; what needs attention is that there are none."""
     past = history(3, 5, {"sshd": 100.0, "postfix": 50.0}, steady=True)
     bans = {"sshd": past.bans("sshd", 28, 7) // 3, "postfix": past.bans("postfix", 28, 7)}
     assert kinds(issue(bans, past.baseline(28, 7), 28, 7)) == ["drop"]

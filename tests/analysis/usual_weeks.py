@@ -31,11 +31,11 @@ class History:
     hours: Mapping[str, list[int]]
 
     def bans(self, jail: str, day: int, days: int = 1) -> int:
-        """Return the bans of a jail in so many days from a day on."""
+        """Return the bans of a jail in this many days from a day on."""
         return sum(self.hours[jail][day * 24 : (day + days) * 24])
 
     def baseline(self, day: int, days: int) -> Baseline:
-        """Return what a store says of a digest of so many days that begins at a day's start."""
+        """Return what a store says of a digest of this many days that begins at a day's start."""
         starts = [day - days * back for back in range(1, max(HISTORY // days, 4) + 1)]
         windows = {jail: tuple(self.bans(jail, start, days) for start in starts) for jail in self.hours}
         every = tuple(sum(row) for row in zip(*windows.values(), strict=True))
@@ -74,7 +74,7 @@ def epoch(day: float) -> float:
 
 
 def history(seed: int, weeks: int, rates: Mapping[str, float] | None = None, *, steady: bool = False) -> History:
-    """Return made-up bans of so many weeks, the same for the same seed; steady ones have a rhythm, and little else."""
+    """Return made-up bans of this many weeks, reproducible by their seed; steady ones vary little beyond a rhythm."""
     chance = random.Random(seed)
     return History({jail: _jail(chance, weeks * 7, rate, steady=steady) for jail, rate in (rates or RATES).items()})
 

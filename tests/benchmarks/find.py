@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 
 def rows(count: int, now: float) -> Iterator[Row]:
-    """Yield so many bans of four jails over a year, some of them those that are looked for."""
+    """Yield this many bans of four jails over a year, some of them those that are looked for."""
     for number in range(count):
         mixed = number * 2654435761 % 2**32 % max(count * 9 // 10, 1)
         ip = f"{1 + mixed % 198}.{mixed >> 8 & 255}.{mixed >> 16 & 255}.{mixed % 251}"
@@ -56,7 +56,7 @@ def rows(count: int, now: float) -> Iterator[Row]:
 
 
 def make(folder: Path, count: int) -> Path:
-    """Make a store with so many bans; return the configuration."""
+    """Make a store with this many bans; return the configuration."""
     events: list[Row] = []
     for row in rows(count, time.time()):
         events.append(row)

@@ -1,4 +1,4 @@
-"""Benchmark: what is told of real histories of bans, what is told twice, and how soon a dead jail is told.
+"""Benchmark: what is told of real histories of bans, what is reported twice, and how soon a dead jail is reported.
 
 Run: python -m tests.benchmarks.histories [FOLDER] [--only NAME…] [--deaths N] [--show KIND…]. FOLDER is of the form of
 ../shared/histories, the default. Each history is replayed through the real `send`, with a daily and a weekly report.
@@ -26,11 +26,11 @@ PATIENCE = 14
 LEARNED = 28
 """Days of history before the first death."""
 MORE = 1.6
-"""Times what was told before: something new."""
+"""Times what was reported before: something new."""
 DAILY_SILENCE, WEEKLY_SILENCE = 3, 6.5 * DAY
-"""Digests in a row, and seconds from one to the next from then on, in which a silence may be told again."""
+"""Digests in a row, and seconds from one to the next from then on, in which a silence may be reported again."""
 LASTING = frozenset(("silent", "stopped", "down"))
-"""Kinds of what is told until it ends."""
+"""Kinds of what is reported until it ends."""
 BUSY, SLOW = 40.0, 15.0
 """Bans a day of the two classes of jails whose deaths are timed."""
 
@@ -90,7 +90,7 @@ class Result:
     days: int = 0
     red: list[str] = field(default_factory=list)
     deaths: list[tuple[float, float]] = field(default_factory=list)
-    """The jail's bans a day, and the days until its death was told."""
+    """The jail's bans a day, and the days until its death was reported."""
 
 
 def replay(history: History, folder: Path, deaths: int = DEATHS, show: Sequence[str] = ()) -> Result:

@@ -43,7 +43,7 @@ Row = tuple[object, ...]
 
 
 def rows(count: int, now: float) -> Iterator[Row]:
-    """Yield so many bans of four jails, evenly over a year."""
+    """Yield this many bans of four jails, evenly over a year."""
     for number in range(count):
         at = now - YEAR + number * (YEAR - 2 * 86400) / count
         mixed = number * 2654435761 % 2**32
@@ -55,7 +55,7 @@ def rows(count: int, now: float) -> Iterator[Row]:
 
 
 def make(folder: Path, count: int) -> Path:
-    """Make a store with so many events, all of which a digest of yesterday told; return the configuration."""
+    """Make a store with this many events, all of which a digest of yesterday told; return the configuration."""
     folder.mkdir()
     path, now = folder / "bans.sqlite3", time.time()
     events: list[Row] = []

@@ -66,14 +66,14 @@ class Side(ABC):
 
     @abstractmethod
     def start_mailing(self, jail: int, numbers: Iterable[int]) -> "subprocess.Popen[bytes]":
-        """Ban, and return the process that is about to mail what was banned, in a group of its own."""
+        """Ban, and return the process that is about to mail what was banned, in its own group."""
 
     @abstractmethod
     def known(self) -> int:
         """Return how many bans arrived, or wait to be told."""
 
     def set_fault(self, name: str, on: bool) -> None:
-        """Break or mend the mailer."""
+        """Break or fix the mailer."""
         (self.folder / name).touch() if on else (self.folder / name).unlink()
 
     def mails(self) -> list[bytes]:
@@ -122,7 +122,7 @@ class Peer(Side):
         return subprocess.Popen(self._command(jail, last), start_new_session=True)
 
     def known(self) -> int:
-        """Count the addresses that stand in a mail or in the buffer."""
+        """Count the addresses that are in a mail or in the buffer."""
         waiting = self._buffer.read_bytes() if self._buffer.exists() else b""
         return len({ip for text in [*self.mails(), waiting] for ip in re.findall(rb"10\.\d+\.\d+\.\d+", text)})
 
@@ -196,7 +196,7 @@ def failing_mailer(side: Side, bans: int) -> int:
 
 
 def jails_at_once(side: Side, bans: int, jails: int = 8) -> int:
-    """Let jails ban at once, each in a thread of its own, as in fail2ban, and report meanwhile."""
+    """Let jails ban at once, each in its own thread, as in fail2ban, and report meanwhile."""
     done = [0] * jails
     until = time.monotonic() + TIME_LIMIT
 
@@ -240,7 +240,7 @@ def killed_sender(side: Side, bans: int) -> int:
             while not list((side.folder / "mails").glob(".*")) and time.monotonic() < until:
                 time.sleep(0.01)
             os.killpg(process.pid, signal.SIGKILL)
-        time.sleep(1.1)  # a mailer in a session of its own ends its mail
+        time.sleep(1.1)  # a mailer in its own session ends its mail
         for half in (side.folder / "mails").glob(".*"):
             half.unlink()
     side.set_fault("slow", False)

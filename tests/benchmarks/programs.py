@@ -53,7 +53,7 @@ def compare(what: str, ours: Callable[[int], list[str]], other: list[str], targe
 
 
 def bans(number: int, addresses: int, start: float, end: float) -> Iterator[tuple[Any, ...]]:
-    """Yield bans of so many addresses in four jails, evenly from start to end (UTC epoch seconds)."""
+    """Yield bans of this many addresses in four jails, evenly from start to end (UTC epoch seconds)."""
     chance = random.Random(number)
     for place in range(number):
         n = chance.randrange(addresses)

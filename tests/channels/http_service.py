@@ -1,6 +1,6 @@
 """A web server for the tests, on loopback, that keeps every request and answers from a script, by TLS if asked.
 
-No test stands here.
+No tests here.
 """
 
 import json

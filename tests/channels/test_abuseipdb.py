@@ -18,7 +18,8 @@ import pytest
 from pydantic import ValidationError
 
 from f2b_digest import delivery, resources
-from f2b_digest.channels.abuseipdb import BULK_BYTES, BULK_LINES, CATEGORIES, AbuseIPDB, pieces, redacted, to_csv
+from f2b_digest.channels.abuse_rows import BULK_BYTES, BULK_LINES, CATEGORIES, pieces, redacted, to_csv
+from f2b_digest.channels.abuseipdb import AbuseIPDB
 from f2b_digest.channels.base import Overdue
 from f2b_digest.config import Configuration, Report
 from f2b_digest.delivery.attempts import Outcome
@@ -40,13 +41,13 @@ class Service:
     """What AbuseIPDB documents: two endpoints, the daily limits of each, once in 15 minutes, strict CSV."""
 
     def __init__(self, report: int = 1000, bulk: int = 5) -> None:
-        """Have so many requests left for each endpoint."""
+        """Have this many requests left for each endpoint."""
         self.left = {"/report": report, "/bulk-report": bulk}
         self.rows: list[tuple[str, str, datetime, str]] = []
         """What was taken: address, categories, time, comment."""
         self.files: list[list[list[str]]] = []
         self.refused: dict[str, str] = {}
-        """Addresses that are not taken, with the service's words."""
+        """Addresses that are not taken, with the service's own message."""
 
     def __call__(self, request: Request) -> Answer:
         """Answer one request."""
@@ -144,7 +145,7 @@ def strict_csv(text: str) -> list[list[str]]:
 
 @pytest.fixture
 def service() -> Service:
-    """Give a service with a day's limits."""
+    """Provide a service with a day's limits."""
     return Service()
 
 
@@ -186,7 +187,7 @@ class Office:
             return delivery.send(self.configuration, store, renderer, ["daily"], lambda: self.now)
 
     def retry(self, after: float = 301.0) -> list[Outcome]:
-        """Try again, so many seconds later."""
+        """Try again, this many seconds later."""
         self.now += after
         with Store(self.path, read_only=False) as store:
             return delivery.retry(self.configuration, store, lambda: self.now)
@@ -194,7 +195,7 @@ class Office:
 
 @pytest.fixture
 def office(path: Path, http: HttpService) -> Office:
-    """Give an office that reports to the server."""
+    """Provide an office that reports to the server."""
     return Office(path, abuse(http))
 
 
@@ -336,7 +337,7 @@ def test_absurd_times_do_not_stop_the_digest(office: Office, service: Service) -
 def test_the_rest_of_a_broken_off_report_is_sent_with_the_retry(
     office: Office, service: Service, http: HttpService
 ) -> None:
-    """Three of five rows, then the day's limit: the retry reports the two, and the whole is told."""
+    """Three of five rows, then the day's limit: the retry reports the two, and the whole is reported."""
     service.left["/report"] = 3
     service.refused = {IPS[0]: "The ip must be a valid IP address."}
     office.ban(*IPS[:5])
@@ -400,7 +401,7 @@ def test_an_address_that_the_service_has_is_a_success(office: Office, service: S
 def test_invalid_rows_are_shown_in_status(
     f2b_digest: Command, http: HttpService, service: Service, path: Path, config: Path
 ) -> None:
-    """With the service's words, beside the jails that were left out; nobody is mailed for it."""
+    """With the service's own message, beside the jails that were left out; nobody is mailed for it."""
     configured(config, http, f'key = "{KEY}"')
     service.refused = {IPS[3]: "Invalid IP", IPS[4]: f"Invalid Category {KEY}"}
     fill(path, [event(ip=ip) for ip in IPS[:30]] + [event(ip="8.8.4.4", jail="my-jail")])
@@ -440,7 +441,7 @@ def test_a_bulk_answer_of_any_length_is_read(office: Office, service: Service) -
 def test_a_refusal_of_all_leaves_all_to_report(
     office: Office, http: HttpService, answer: Answer, permanent: bool, words: str, count: int
 ) -> None:
-    """In the service's words; only what the admin can mend is for good."""
+    """With the service's own message; only what the admin can fix is for good."""
     http.script = lambda request: answer
     office.ban(*IPS[:count])
     (outcome,) = office.send()
@@ -527,7 +528,7 @@ def test_a_variable_that_is_not_set_is_named_and_tried_again(
 
 @pytest.mark.parametrize("key", ["s3cret€", "s3cret\nX-A: b"])
 def test_a_key_that_no_header_can_carry_is_refused_unseen(http: HttpService, key: str) -> None:
-    """It fails for good with words that hold none of it."""
+    """It fails for good with a message that does not contain it."""
     with pytest.raises(DeliveryError) as caught:
         abuse(http, key=key).deliver(Message("", json.dumps({"rows": [["8.8.8.8"] * 4], "left_out": {}}).encode(), ""))
     assert caught.value.permanent
@@ -585,7 +586,7 @@ def test_what_happened_stays_in_the_comment() -> None:
 
 
 def test_a_megabyte_of_matches_is_redacted_at_once() -> None:
-    """An attacker chooses what stands in a log line."""
+    """An attacker chooses what is in a log line."""
     for text in ("a" * 1_000_000, "a@" * 500_000, "1.1." * 250_000, "::" * 500_000, "user=" * 200_000, "a.b" * 300_000):
         assert len(redacted(text, "8.8.8.8", ["web1"])) <= 200
 

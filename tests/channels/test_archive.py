@@ -30,7 +30,7 @@ CHROMIUM = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--
 
 @pytest.fixture
 def config(path: Path, tmp_path: Path) -> Path:
-    """Give a configuration with an archive."""
+    """Provide a configuration with an archive."""
     file = tmp_path / "config.toml"
     channel = 'kind = "file"\nfolder = "archive"\nformat = "html"\nindex = true\n'
     top = f'store = "{path}"\nhost = "web1"\ntimezone = "UTC"\n'
@@ -40,7 +40,7 @@ def config(path: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def full(config: Path, path: Path, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an archive of three days: 120 addresses, one, and whatever an attacker may choose."""
+    """Provide an archive of three days: 120 addresses, one, and whatever an attacker may choose."""
     days = (
         [event(ip=f"192.0.2.{n}", at=NOON) for n in range(1, 121)],
         [event(ip="198.51.100.7", at=NOON + DAY)],

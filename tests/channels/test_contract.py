@@ -18,7 +18,7 @@ from tests.support.program import Command
 from tests.support.store_making import event, fill, query
 
 PACKAGE = ROOT / "f2b_digest"
-DEFAULTS = {"cli/preview.py": {"email", "ntfy"}, "cli/show.py": {"ntfy"}, "rdap.py": {"email"}}
+DEFAULTS = {"cli/output.py": {"email", "ntfy"}, "cli/show.py": {"ntfy"}, "rdap.py": {"email"}}
 """`--format` of `preview` and `show` is what these two would send with their defaults; RDAP has a field `email`."""
 
 
@@ -26,7 +26,7 @@ class Pigeon(Channel):
     """A kind that only this test knows."""
 
     flight: ClassVar[Path]
-    """Where the notes are kept that arrived: each flight is a process of its own."""
+    """Where the notes are kept that arrived: each flight is its own process."""
     kind: Literal["pigeon"]
     loft: str
     tired: bool = False
@@ -93,7 +93,7 @@ def configure(path: Path, channels: Mapping[str, Any], **reports: Any) -> Path:
 
 
 def ban(path: Path, count: int, *, first: int = 1, jail: str = "sshd") -> None:
-    """Ban so many addresses."""
+    """Ban this many addresses."""
     fill(path, [event(ip=f"192.0.2.{number}", jail=jail) for number in range(first, first + count)])
 
 

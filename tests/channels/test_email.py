@@ -113,7 +113,7 @@ def test_a_user_name_with_an_at_sign_is_written_percent_encoded(authority: trust
 
 
 def test_one_refused_recipient_costs_the_others_nothing(authority: trustme.CA, ca_file: str) -> None:
-    """Each recipient has an outcome of its own."""
+    """Each recipient has its own outcome."""
     bob, eve = OTHERS
     with SmtpServer(authority=authority, answers={bob: "550 5.1.1 No such user here"}) as server:
         channel = by_smtp(server.port, to=[ADMIN, bob, eve], ca_file=ca_file)
@@ -156,7 +156,7 @@ def test_each_copy_is_the_same_mail(authority: trustme.CA, ca_file: str) -> None
 def test_4xx_is_tried_again_and_5xx_is_not(
     authority: trustme.CA, ca_file: str, step: str, answer: str, permanent: bool
 ) -> None:
-    """At every step, with the server's own words."""
+    """At every step, with the server's own message."""
     with SmtpServer(authority=authority, answers={step: answer}) as server:
         error = refusal(by_smtp(server.port, ca_file=ca_file))
     full_in_old_servers = step == ADMIN and answer.startswith("552")
@@ -166,7 +166,7 @@ def test_4xx_is_tried_again_and_5xx_is_not(
 
 
 def test_a_wrong_password_is_for_the_admin(authority: trustme.CA, ca_file: str) -> None:
-    """It fails for good in the server's words, which hold no password."""
+    """It fails for good with the server's message, without the password."""
     with SmtpServer(authority=authority) as server:
         error = refusal(by_smtp(server.port, password="wr0ng-password", ca_file=ca_file))
     assert error.permanent
@@ -203,7 +203,7 @@ def test_a_password_file_is_read_with_the_configuration(authority: trustme.CA, c
         error = refusal(mail(**settings))
         file.write_text(f"{PASSWORD}\n")
         channel = mail(**settings)
-        file.unlink()  # whoever delivers may not be able to read it
+        file.unlink()  # whoever delivers may be unable to read it
         channel.deliver(message(channel))
     assert not error.permanent
     assert str(file) in error.reason
@@ -353,7 +353,7 @@ def test_sendmail_gets_the_recipient_after_its_options(
     ],
 )
 def test_an_exit_status_says_whether_to_try_again(script: Callable[[str], str], status: int, permanent: bool) -> None:
-    """With the program's own words."""
+    """With the program's own message."""
     error = refusal(mail(sendmail=script(f"echo 'cannot send: é' >&2; exit {status}")))
     assert error.permanent == permanent
     assert f"exit status {status}: cannot send: é" in error.reason
@@ -422,7 +422,7 @@ def test_a_killed_program_is_tried_again(script: Callable[[str], str]) -> None:
 
 
 def test_a_program_that_does_not_read_is_judged_by_its_status(script: Callable[[str], str]) -> None:
-    """A broken pipe is no crash."""
+    """A broken pipe is not a crash."""
     channel = mail(sendmail=script("exec <&-; exit 75"))
     large = Message(recipient=ADMIN, body=b"x\n" * 500_000, identity="")
     with pytest.raises(DeliveryError, match="exit status 75") as caught:
@@ -463,7 +463,7 @@ def test_real_msmtp_without_a_server_is_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "permanent"), [("550 5.1.1 No such user", True), ("450 4.2.0 Greylisted", False)])
 def test_real_msmtp_shows_what_the_server_said(tmp_path: Path, answer: str, permanent: bool) -> None:
-    """Its status for a refused recipient does not tell for how long; the server's words do."""
+    """Its status for a refused recipient does not tell for how long; the server's message does."""
     with SmtpServer("none", answers={ADMIN: answer}) as server:
         error = refusal(mail(sendmail=msmtp(tmp_path, server.port)))
     assert answer in error.reason

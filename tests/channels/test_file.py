@@ -42,7 +42,7 @@ def anyone() -> Iterator[None]:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a disk of its own that holds 256 KiB."""
+    """Provide a folder on its own disk that holds 256 KiB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a disk")
     folder = tmp_path / "tiny"
@@ -218,7 +218,7 @@ def test_each_format_is_what_its_name_says(form: str, ending: str, content: str,
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, str], words: str) -> None:
-    """In words that say what to do."""
+    """With a message that says what to do."""
     with pytest.raises(ValueError, match=words):
         channel_to(**settings)
 
@@ -252,7 +252,7 @@ def test_a_torn_last_line_spoils_no_digest(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_appends_nothing(tiny: Path) -> None:
-    """No torn digest stands in the file; the next attempt, with room, appends it whole and once."""
+    """No torn digest is in the file; the next attempt, with room, appends it whole and once."""
     channel = channel_to(append=str(tiny / "digests"))
     channel.deliver(message(channel, "first"))
     ballast = tiny / "ballast"

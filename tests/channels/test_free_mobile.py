@@ -41,7 +41,7 @@ def speaks(request: Request) -> Answer:
 
 @pytest.fixture
 def ca_file(tmp_path: Path) -> Path:
-    """Give the authority that the server's certificate is from."""
+    """Provide the authority that the server's certificate is from."""
     return saved(AUTHORITY, tmp_path)
 
 

@@ -40,7 +40,7 @@ SPECIALS = [
     "\\",
     "\nBcc: eve@x\n",
 ]
-unhurried = settings(deadline=None)  # a busy machine is no failure
+unhurried = settings(deadline=None)  # a busy machine is not a failure
 anything = st.one_of(
     st.text(st.characters()),
     st.text(st.sampled_from("é \t=?_a.,;:<>()[]\"\\'@"), min_size=60, max_size=200),
@@ -130,7 +130,7 @@ def test_a_mail_program_reads_what_was_meant(subject: str, text: str, html: str)
 @example(name="a" * 5000)
 @example(name="x> <eve@example.org")
 def test_a_senders_name_is_refused_or_read_back(name: str) -> None:
-    """What cannot stand in a header is refused when the configuration is read, the rest reads as it was written."""
+    """What cannot be in a header is refused when the configuration is read, the rest reads as it was written."""
     sender = with_name(name, "fail2ban@web1.example.org")
     try:
         channel = Email.model_validate({"kind": "email", "from": sender, "to": ["admin@example.org"]})
@@ -168,7 +168,7 @@ def test_names_in_any_language_keep_their_addresses(given_names: list[str]) -> N
 @unhurried
 @given(host=anything, report=anything)
 def test_a_host_or_report_name_cannot_break_a_header(host: str, report: str) -> None:
-    """What stands in our own headers is a word."""
+    """What is in our own headers is a word."""
     stamp = Stamp(uuid="0f" * 16, report=report, channel="mail", host=host, made_at=1.0, bans=3)
     mail = build(stamp=stamp)
     assert sorted(read(mail).keys()) == sorted(HEADERS)

@@ -107,7 +107,7 @@ def test_many_bans_are_urgent(bans: int, priority: int) -> None:
 
 @pytest.mark.parametrize(("priority", "raised"), [(3, 4), (5, 5), (1, 4)])
 def test_what_needs_attention_raises_the_priority(priority: int, raised: int) -> None:
-    """Whatever the number of bans: one address of one's own side is worth more than a thousand strangers'."""
+    """Whatever the number of bans: one address of the admin's is worth more than a thousand strangers'."""
     stamp = Stamp("0f" * 16, "daily", "phone", "web1", 1.0, bans=1, needs_attention=True)
     assert json.loads(message(phone("http://127.0.0.1", priority=priority), stamp=stamp).body)["priority"] == raised
 
@@ -123,7 +123,7 @@ def test_a_user_and_a_password_open_the_topic(server: NtfyServer, topic: str) ->
 
 
 def test_a_wrong_token_is_for_the_admin(server: NtfyServer, topic: str) -> None:
-    """It fails for good, in the server's own words; more attempts would lock this host out."""
+    """It fails for good, with the server's own message; more attempts would lock this host out."""
     error = refusal(phone(server.url, topic, token=WRONG_TOKEN))
     assert error.permanent
     assert "unauthorized (ntfy code 40101)" in error.reason
@@ -216,7 +216,7 @@ def test_a_document_that_is_too_large_is_not_tried_again(server: NtfyServer, top
 
 
 def test_a_spent_daily_quota_passes(topic: str) -> None:
-    """The server's daily limit of messages is tried again, in its own words."""
+    """The server's daily limit of messages is tried again, with its own message."""
     with NtfyServer("new", visitor_message_daily_limit=1) as server:
         channel = phone(server.url, topic, token=server.token)
         channel.deliver(message(channel))
@@ -262,7 +262,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     ],
 )
 def test_200_is_believed_only_with_our_message(body: str) -> None:
-    """A web page or another topic's message is no delivery."""
+    """A web page or another topic's message is not a delivery."""
     with WebServer(says(200, body)) as fake:
         error = refusal(phone(fake.url))
     assert error.permanent
@@ -412,14 +412,14 @@ def test_a_token_file_is_read_with_the_configuration(server: NtfyServer, topic: 
         assert str(token_file) in error.reason
     token_file.write_text(f"{server.token}\n")
     channel = phone(server.url, topic, token_file=str(token_file))
-    token_file.unlink()  # whoever delivers may not be able to read it
+    token_file.unlink()  # whoever delivers may be unable to read it
     channel.deliver(message(channel))
     assert len(server.poll(topic)) == 1
 
 
 @pytest.mark.parametrize("secret", ["tk_s3cret\n", "tk_s3cret\nX-Injected: yes", "tk_s3cret€", "tk_s3cret\x00"])
 def test_a_token_that_no_header_can_carry_is_refused_unseen(secret: str) -> None:
-    """It fails for good with words that hold none of it, and no request goes out."""
+    """It fails for good with a message that does not contain it, and no request goes out."""
     with WebServer(says(200, PUBLISHED)) as fake:
         error = refusal(phone(fake.url, token=secret))
     assert error.permanent

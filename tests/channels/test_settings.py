@@ -68,7 +68,7 @@ def test_a_missing_key_is_named(kind: str, key: str) -> None:
     ],
 )
 def test_settings_of_mail_that_do_not_go_together(settings: dict[str, Any], words: str) -> None:
-    """Each is refused in words that say what to do, and that hold no secret."""
+    """Each is refused with a message that says what to do, without secrets."""
     told = mistakes("email", settings)
     assert words in told
     assert "s3cret" not in told
@@ -92,7 +92,7 @@ def test_settings_of_mail_that_do_not_go_together(settings: dict[str, Any], word
     ],
 )
 def test_what_is_no_address_or_more_than_one_is_refused(key: str, address: str) -> None:
-    """No header can be brought in, and what no server takes is told before the first ban."""
+    """No header can be brought in, and what no server takes is reported before the first ban."""
     told = mistakes("email", {key: address if key == "from" else ["bob@example.org", address]})
     assert told.startswith("from: " if key == "from" else "to.1: ")
     assert "address" in told or "must be ASCII" in told
@@ -130,7 +130,7 @@ def test_usual_addresses_are_taken(address: str) -> None:
     ],
 )
 def test_settings_of_ntfy_that_cannot_work(settings: dict[str, Any], words: str) -> None:
-    """Each is refused in words that say where and what, and that hold no secret."""
+    """Each is refused with a message that says where and what, without secrets."""
     told = mistakes("ntfy", settings)
     assert words in told
     assert "s3cret" not in told

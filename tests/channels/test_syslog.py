@@ -28,7 +28,7 @@ action(type="omfile" file="{folder}/seen" template="seen")
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder whose name is short enough for a socket in it (107 bytes)."""
+    """Provide a folder whose name is short enough for a socket in it (107 bytes)."""
     with tempfile.TemporaryDirectory(prefix="f2b-") as name:
         yield Path(name)
 
@@ -83,7 +83,7 @@ def test_a_daemon_with_a_stream_gets_a_line_each(folder: Path) -> None:
 
 @pytest.mark.parametrize(("urgent_from", "priority"), [(118, 16 * 8 + 2), (119, 16 * 8 + 6)])
 def test_the_level_follows_the_digests_weight(urgent_from: int, priority: int, folder: Path) -> None:
-    """From so many bans on it is the urgent one."""
+    """From this many bans on it is the urgent one."""
     channel = log(folder, facility="local0", level="info", urgent_from=urgent_from, urgent_level="crit")
     assert message(channel).body.startswith(f"<{priority}>".encode())
 
@@ -151,7 +151,7 @@ def test_a_daemon_that_stops_reading_gets_only_the_rest_again(folder: Path, monk
 
 @pytest.fixture
 def rsyslog(folder: Path) -> Iterator[Path]:
-    """Run rsyslog on a socket of its own; give the file that it writes."""
+    """Run rsyslog on its own socket; give the file that it writes."""
     program = parts.program("rsyslogd", "apt install rsyslog")
     (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder))
     command: list[str | Path] = [program, "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"]

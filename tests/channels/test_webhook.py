@@ -96,7 +96,7 @@ def test_the_digest_as_json_is_what_preview_shows(f2b_digest: Command, service: 
 
 @pytest.mark.parametrize("change", [{"version": 2}, {"totals": {}}, {"jails": [{"name": 1}]}, {"notes": None}])
 def test_the_schema_tells_another_document_from_ours(change: dict[str, Any]) -> None:
-    """A schema that takes anything would promise nothing; a new key is no fault."""
+    """A schema that takes anything would promise nothing; a new key is not a fault."""
     good = json.loads(to_json(sample())) | {"a new key": 1}
     jsonschema.validate(good, schema())
     with pytest.raises(jsonschema.ValidationError):
@@ -205,7 +205,7 @@ def test_a_variable_that_is_not_set_is_named_and_tried_again(
 
 @pytest.mark.parametrize("secret", ["t0ken\nX-Injected: yes", "t0ken€", "t0ken\x00"])
 def test_a_token_that_no_header_can_carry_is_refused_unseen(service: HttpService, secret: str) -> None:
-    """It fails for good with words that hold none of it, and no request goes out."""
+    """It fails for good with a message that does not contain it, and no request goes out."""
     error = refusal(chat(f"{service.url}/hook", token=secret))
     assert error.permanent
     assert "t0ken" not in error.reason
@@ -245,7 +245,7 @@ def test_any_2xx_is_a_success(status: int) -> None:
 
 @pytest.mark.parametrize("status", [300, 400, 401, 402, 403, 404, 405, 410, 413, 422, 408, 425, 429, 500, 502, 503])
 def test_a_status_says_who_can_mend_it(status: int) -> None:
-    """In the service's own words, a page's without its tags."""
+    """With the service's own message, a page's without its tags."""
     with HttpService(says(status, "<html><style>x</style><b>invalid_payload</b>")) as service:
         error = refusal(chat(service.url))
     assert error.permanent == (status < 500 and status not in (408, 425, 429))
@@ -340,7 +340,7 @@ def test_teams_shows_names_as_they_are() -> None:
 
 @pytest.mark.parametrize("template", CHATS)
 def test_chats_tell_totals_and_jails(service: HttpService, template: str) -> None:
-    """What a person wants to know stands in each."""
+    """What a person wants to know is in each."""
     channel = chat(f"{service.url}/hook", template=template)
     channel.deliver(message(packed(sample(), channel)))
     text = service.requests[0].body.decode()
@@ -360,7 +360,7 @@ def test_chats_tell_what_needs_somebody_before_the_jails(template: str) -> None:
 
 
 def test_a_template_of_the_admins_makes_any_text(f2b_digest: Command, service: HttpService, path: Path) -> None:
-    """With a content type of its own."""
+    """With its own content type."""
     own = path.parent / "own/webhook"
     own.mkdir(parents=True)
     (own / "plain.txt").write_text("{{ totals.bans }} on {{ host }}\n")

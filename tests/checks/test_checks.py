@@ -1,4 +1,4 @@
-"""`check` against planted faults: each is named in a line of its own, with what to do, and sets the exit status."""
+"""`check` against planted faults: each is named in its own line, with what to do, and sets the exit status."""
 
 import json
 import os
@@ -41,7 +41,7 @@ Check = Callable[..., Ended]
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a host with a cron that runs, and a table that sends daily."""
+    """Provide a host with a cron that runs, and a table that sends daily."""
     root = tmp_path / "root"
     for folder in ("etc/cron.d", "bin", "proc/1"):
         (root / folder).mkdir(parents=True)
@@ -70,7 +70,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
 
 @pytest.fixture
 def recorded(path: Path) -> Path:
-    """Give a store with a ban of now."""
+    """Provide a store with a ban of now."""
     now = time.time()
     rows = (event("start", ip="", at=now - 1, recorded_at=now - 1), event(at=now, recorded_at=now))
     fill(path, [(*row[:11], "action", 0) for row in rows])
@@ -90,13 +90,13 @@ def host(
 
 @pytest.fixture
 def check(host: tuple[str | Path, ...], f2b_digest: Command) -> Check:
-    """Give `check` on that host; the last words are its options."""
+    """Provide `check` on that host; the last words are its options."""
     return lambda *options: f2b_digest(*host, *options)
 
 
 @pytest.fixture
 def check_apart(host: tuple[str | Path, ...], apart: Command) -> Check:
-    """Give `check` on that host in a process of its own: where the store is another user's, root becomes that user."""
+    """Provide `check` on that host in its own process: where the store is another user's, root becomes that user."""
     return lambda *options: apart(*host, *options)
 
 
@@ -190,7 +190,7 @@ def test_a_fail2ban_that_hangs(check: Check, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_no_store_and_a_newer_store(check: Check, path: Path) -> None:
-    """Both in the store's own words."""
+    """Both with the store's own message."""
     query(path, "PRAGMA user_version=99")
     assert "made by a newer f2b-digest (schema 99" in lines(check(), "error")[0]
     path.unlink()
@@ -273,7 +273,7 @@ def test_a_clock_that_was_set_back(check: Check, path: Path) -> None:
 
 
 def test_a_store_that_everybody_reads(check: Check, path: Path) -> None:
-    """A warning only has a status of its own."""
+    """A warning only has its own status."""
     path.chmod(0o644)
     assert "is world-readable" in lines(check(), "warning")[0]
 
@@ -343,7 +343,7 @@ def rewrite(root: Path, old: str, new: str) -> None:
 
 
 def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> None:
-    """Whatever the reason: bans that wait for twice the period are told."""
+    """Whatever the reason: bans that wait for twice the period are reported."""
     then = time.time() - 3 * 86400
     fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
     (line,) = lines(check(), "error")
@@ -456,7 +456,7 @@ def test_a_send_that_tells_nothing_is_a_run(check: Check, config: Path, f2b_dige
 
 @pytest.fixture
 def daemons_store(recorded: Path, config: Path) -> Iterator[Path]:
-    """Give the store to the user daemon, in a folder that daemon may enter."""
+    """Make the user daemon the owner of the store, in a folder that daemon may enter."""
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to daemon

@@ -27,7 +27,7 @@ def told(f2b_digest: Command, config: Path, state: str = "error") -> list[str]:
 
 @pytest.fixture
 def own(tmp_path: Path, config: Path) -> Path:
-    """Give the folder of templates that the configuration names."""
+    """Provide the folder of templates that the configuration names."""
     config.write_text('templates = "own"\n' + config.read_text())
     (tmp_path / "own/email").mkdir(parents=True)
     return tmp_path / "own"

@@ -43,11 +43,11 @@ class House:
         return self.command("--config", self.folder / "config.toml", *arguments)
 
     def at(self, days: float) -> None:
-        """Set the clock to so many days after noon."""
+        """Set the clock to this many days after noon."""
         self.set_clock(NOON + days * DAY)
 
     def ban(self, *ips: str, days: float = 0.0, **more: Any) -> None:
-        """Ban addresses, so many days after noon."""
+        """Ban addresses, this many days after noon."""
         at = NOON + days * DAY
         fill(self.store, [event(ip=ip, at=at, recorded_at=at, **more) for ip in ips])
 
@@ -70,7 +70,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch) -> House:
-    """Give a house at noon: a report `daily` by mail to one and two, and into files; `weekly` by mail to boss."""
+    """Provide a house at noon: a report `daily` by mail to one and two, and into files; `weekly` by mail to boss."""
     (tmp_path / "mails").mkdir()
     (tmp_path / "sendmail").write_text(SENDMAIL)
     (tmp_path / "sendmail").chmod(0o755)
@@ -106,7 +106,7 @@ folder = "box"
 
 @pytest.fixture
 def two_digests(house: House) -> House:
-    """Give a house with two daily digests: the first refused for good by two, the second deferred for two."""
+    """Provide a house with two daily digests: the first refused for good by two, the second deferred for two."""
     house.ban("192.0.2.1", "192.0.2.2")
     house.refuse("two@example.org", 67)
     house.at(0.5)
@@ -285,7 +285,7 @@ def test_a_channel_goes_with_raw_alone(two_digests: House) -> None:
 
 
 def test_resend_delivers_the_stored_bytes_to_everybody_again(two_digests: House) -> None:
-    """The same mail under the same Message-ID, also after templates changed; each copy has an outcome of its own."""
+    """The same mail under the same Message-ID, also after templates changed; each copy has its own outcome."""
     house = two_digests
     house.refuse("two@example.org", 0)
     (house.folder / "email").mkdir()
@@ -356,7 +356,7 @@ def test_a_copy_that_fails_is_tried_again(two_digests: House) -> None:
 
 @pytest.mark.parametrize("channel", [[], ["--channel", "box"]])
 def test_only_mail_can_go_to_another_address(house: House, channel: list[str]) -> None:
-    """A file's folder and a notification's topic stand in the message itself: a usage error, and nothing goes out."""
+    """A file's folder and a notification's topic are in the message itself: a usage error, and nothing goes out."""
     (house.folder / "config.toml").write_text(
         (house.folder / "config.toml").read_text().replace('["mail", "box"]', '["box"]')
     )
@@ -422,7 +422,7 @@ def test_a_pruned_digest_is_in_history_but_cannot_be_shown_or_sent(house: House)
 
 
 def test_reports_do_not_start_over_after_a_prune(house: House) -> None:
-    """The rows that stay are the marks: only new bans are told, also where all events are gone."""
+    """The rows that stay are the marks: only new bans are reported, also where all events are gone."""
     reported_bans(house)
     house.run("prune")
     assert ips(house) == []
@@ -621,7 +621,7 @@ def test_a_preview_tells_what_was_not_delivered(two_digests: House) -> None:
 
 
 def test_a_refused_notification_stands_in_the_next_mail(house: House) -> None:
-    """With the server's words, whatever the channel."""
+    """With the server's own message, whatever the channel."""
     with WebServer(says(401, '{"code":40101,"error":"unauthorized"}', "application/json")) as server:
         house.add(
             f'[reports.urgent]\nchannels = ["phone", "box"]\n'

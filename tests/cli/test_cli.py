@@ -12,6 +12,7 @@ import click
 import pytest
 
 from f2b_digest import recorder
+from f2b_digest.channels import KINDS
 from f2b_digest.cli import COMMANDS, cli
 from tests.support.program import Command, Ended, let_everybody_enter, program
 from tests.support.store_making import NOON, event, fill, query
@@ -189,6 +190,28 @@ def test_help_and_record_load_no_library_but_click(path: Path, arguments: list[s
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+SPARED = {
+    *("urllib3", "requests", "apprise", "httpx", "whoisit", "psycopg", "f2b_digest.rdap", "f2b_digest.checks"),
+    *(f"f2b_digest.channels.{kind.replace('-', '_')}" for kind in KINDS if kind != "file"),
+    *(f"f2b_digest.cli.{name}" for name in ("check", "find", "setup", "preview", "show")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("afterwards", ["", "from f2b_digest.cli import preload; preload.load(['en'])"])
+def test_a_quiet_send_loads_no_other_channel_and_no_other_command(path: Path, config: Path, afterwards: str) -> None:
+    """A small machine pays for each; as root, too, who loads what is needed before becoming the store's owner."""
+    fill(path, [event(kind="start")])
+    code = (
+        "import sys\nfrom f2b_digest.cli import main\n"
+        f"try: main()\nexcept SystemExit: pass\n{afterwards}\n"
+        f"sys.stderr.write(' '.join(name for name in {sorted(SPARED)} if name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "--config", str(config), "send"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_list_of_commands_says_what_their_own_help_says() -> None:
     """The one line in the list is the first line of each command's help."""
     context = click.Context(cli)
@@ -302,7 +325,7 @@ def test_a_store_is_a_path_or_an_sqlite_url(f2b_digest: Command, path: Path, for
 
 
 def test_a_path_that_no_file_can_have_is_one_line(f2b_digest: Command, tmp_path: Path) -> None:
-    """Whatever the system says of a path, it is no traceback."""
+    """Whatever the system says of a path, it is not a traceback."""
     ended = f2b_digest("--store", tmp_path / ("x" * 300), "preview")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
 
@@ -343,7 +366,7 @@ def test_a_store_that_is_closed_itself_is_blamed_and_not_its_folder(f2b_digest: 
 
 @pytest.fixture
 def four_days(f2b_digest: Command, config: Path, path: Path) -> Path:
-    """Give a configuration whose store has a ban at noon of each of four days, all of them reported."""
+    """Provide a configuration whose store has a ban at noon of each of four days, all of them reported."""
     fill(path, [event(ip=f"192.0.2.{day}", at=NOON - day * 24 * HOURS) for day in range(4)])
     assert f2b_digest("--config", config, "send").status == 0
     return config

@@ -17,7 +17,7 @@ PROGRAM = Path(sys.executable).parent / "f2b-digest"
 
 @pytest.fixture
 def filled(f2b_digest: Command, config: Path, path: Path) -> Path:
-    """Give a configuration with two reports and a digest; a jail's name is hostile."""
+    """Provide a configuration with two reports and a digest; a jail's name is hostile."""
     fill(path, [event(), event(jail="web"), event(jail="x$(touch owned)"), event(jail="two words")])
     assert f2b_digest("--config", config, "send").status == 0
     config.write_text(config.read_text() + '[reports.weekly]\nchannels = ["out"]\n')
@@ -91,7 +91,7 @@ def test_a_real_shell_completes_a_report(filled: Path, tmp_path: Path, shell: st
 
 @pytest.mark.slow
 def test_zsh_completes_a_report(filled: Path, tmp_path: Path) -> None:
-    """At a terminal of its own, for zsh completes nowhere else."""
+    """At its own terminal, for zsh completes nowhere else."""
     if not shutil.which("zsh"):
         pytest.skip("zsh is missing: apt-get install zsh")
     environment = {**os.environ, "F2B_DIGEST_CONFIG": str(filled), "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}",

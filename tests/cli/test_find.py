@@ -106,7 +106,7 @@ def ask(f2b_digest: Command, config: Path, *words: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def known() -> list[Row]:
-    """Give the events of the questions."""
+    """Provide the events of the questions."""
     return rows(7)
 
 
@@ -356,7 +356,7 @@ def test_no_network_is_asked(f2b_digest: Command, config: Path, path: Path, monk
 
 @pytest.fixture(scope="module", params=["0.11", "1.0", "1.1.0", "new"])
 def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a running fail2ban of each version."""
+    """Provide a running fail2ban of each version."""
     with Fail2ban(request.param) as running:
         running.jail("ssh", running.python_action())
         running.start()
@@ -371,7 +371,7 @@ def test_the_running_fail2ban_is_asked(
     for ip in ("192.0.2.1", "192.0.2.2"):
         server.client("set", "ssh", "banip", ip)
     server.wait_until(lambda: len(server.events("ban")) >= 2, "two bans")
-    query(server.store, "PRAGMA wal_checkpoint(TRUNCATE)")
+    server.wait_for_rest()
     query(server.store, "DELETE FROM event WHERE ip = '192.0.2.2'")
     fill(server.store, [event(jail="ssh", ip="192.0.2.3", bantime=86400)])
     monkeypatch.undo()

@@ -46,7 +46,7 @@ LOG = f"""\
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Give a log with a line of every kind."""
+    """Provide a log with a line of every kind."""
     path = tmp_path / "fail2ban.log"
     path.write_text(LOG)
     return path
@@ -58,7 +58,7 @@ def events(path: Path) -> list[tuple[object, ...]]:
 
 
 def test_every_kind_of_line_is_told_apart(f2b_digest: Command, config: Path, path: Path, log: Path) -> None:
-    """Restored, repealed and repeated bans are no new ones; a prolongation and an unban bear their ban's time."""
+    """Restored, repealed and repeated bans are not new ones; a prolongation and an unban bear their ban's time."""
     ended = f2b_digest("--config", config, "import", log)
     assert (ended.status, ended.err) == (0, "")
     assert "15 lines and rows read, 2 bans found, 2 bans added" in ended.out
@@ -210,7 +210,7 @@ def test_a_logs_failures_are_counted_by_what_was_found(
 def test_what_was_found_before_the_log_was_rotated_counts(
     f2b_digest: Command, config: Path, path: Path, tmp_path: Path
 ) -> None:
-    """A ban's failures may stand in the file before; those before an earlier ban are that one's."""
+    """A ban's failures may be in the file before; those before an earlier ban are that one's."""
     found = "fail2ban.filter         [20514]: INFO    [sshd] Found 192.0.2.1 - 2026-11-18 03:59:58"
     (tmp_path / "log.1").write_text("".join(f"2026-11-18 04:00:0{n},000 {found}\n" for n in range(3)))
     (tmp_path / "log").write_text(
@@ -335,7 +335,7 @@ def test_a_first_look_needs_no_store_and_leaves_none(f2b_digest: Command, path: 
 
 
 def long_log(path: Path, days: int = 30) -> Path:
-    """Make a log of so many days with twenty bans each; its last line is a failure, eight hours after the last ban."""
+    """Make a log of this many days with twenty bans each. Its last line is a failure, 8 hours after the last ban."""
     with path.open("w") as file:
         for day in range(days):
             for number in range(20):

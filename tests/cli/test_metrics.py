@@ -58,7 +58,7 @@ def test_prometheus_own_linter_finds_nothing(f2b_digest: Command, config: Path, 
 
 
 def test_the_file_is_replaced_whole_and_others_can_read_it(f2b_digest: Command, config: Path, path: Path) -> None:
-    """Collectors read it at any moment as a user of their own; nothing is printed and nothing is left beside it."""
+    """Collectors read it at any moment as their own user; nothing is printed and nothing is left beside it."""
     fill(path, [event(ip="192.0.2.1")])
     folder = path.parent / "metrics"
     folder.mkdir()
@@ -92,7 +92,7 @@ def test_formats_that_do_not_go_together_are_refused(f2b_digest: Command, config
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """Give a folder that other users reach: pytest's own, above tmp_path, is closed again by each run."""
+    """Provide a folder that other users reach: pytest's own, above tmp_path, is closed again by each run."""
     with tempfile.TemporaryDirectory(prefix="f2b-metrics-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)

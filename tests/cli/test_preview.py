@@ -38,7 +38,7 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07\x9b2J"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a store with twelve bans, of hostile names, and a configuration with an own template that paints."""
+    """Provide a store with twelve bans, of hostile names, and a configuration with an own template that paints."""
     for number in range(12):
         ban = {"host": "web1", "jail": HOSTILE, "ip": f"192.0.2.{number}", "at": 1.79e9 + number, "users": [HOSTILE]}
         recorder.append(str(tmp_path / "bans.sqlite3"), recorder.event(kind="ban", source="test", **ban))
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def seen(folder: Path) -> Seen:
-    """Give a preview (or another command) as a function that returns what arrives at the other side of a terminal."""
+    """Provide a function that runs `preview` (or another command) on a pseudo-terminal and returns its output."""
 
     def preview(
         *words: str, command: str = "preview", columns: int = 80, lines: int = 200, typed: str = "", **environment: str
@@ -97,7 +97,7 @@ def piped(folder: Path, *words: str, **environment: str) -> bytes:
 
 @pytest.mark.slow
 def test_a_terminal_gets_colours_and_bars(seen: Seen) -> None:
-    """What needs somebody stands out."""
+    """What needs attention stands out."""
     shown = seen()
     assert "\x1b[1;31mbad\x1b[0m" in shown
     assert "█" * 30 in shown

@@ -23,7 +23,7 @@ mount --make-rprivate / && mount -t tmpfs -o size=16k,mode=1777 none "$TMPDIR" &
 
 
 def run_in(prepare: str, words: Sequence[str | Path], **environment: str) -> Ended:
-    """Run the program on a machine whose mounts were changed, in a namespace of its own."""
+    """Run the program on a machine whose mounts were changed, in its own namespace."""
     command = ["unshare", "-m", "sh", "-c", prepare, "sh", sys.executable, "-m", "f2b_digest", *words]
     environment = {
         **os.environ,

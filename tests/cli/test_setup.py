@@ -1,4 +1,4 @@
-"""`setup`: into a tree, and on a machine of its own with a real fail2ban of each version, which bans nobody."""
+"""`setup`: into a tree, and on its own machine with a real fail2ban of each version, which bans nobody."""
 
 import hashlib
 import io
@@ -46,7 +46,7 @@ enabled = false
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Give a tree with fail2ban's stock configuration and a few jails, on a system with cron and a sendmail."""
+    """Provide a tree with fail2ban's stock configuration and a few jails, on a system with cron and a sendmail."""
     program("fail2ban-client", "apt install fail2ban")
     tree = tmp_path / "tree"
     shutil.copytree("/etc/fail2ban", tree / "etc/fail2ban")
@@ -59,7 +59,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def setup(f2b_digest: Command, tree: Path) -> Setup:
-    """Give `setup` into the tree as a function of its other arguments."""
+    """Provide `setup` into the tree as a function of its other arguments."""
     return lambda *arguments: f2b_digest("setup", "--root", tree, "--program", "/opt/f2b-digest", *arguments)
 
 
@@ -243,7 +243,7 @@ def test_an_installation_of_the_old_kind_is_moved_over(setup: Setup, tree: Path,
 
 
 def test_only_what_must_be_is_changed_in_an_admins_cron_file(setup: Setup, tree: Path) -> None:
-    """A program that is there, an option, a pipe and the spaces stay; what else is different is told in a line."""
+    """A program that is there, an option, a pipe and the spaces stay; what else is different is reported in a line."""
     setup()
     (tree / "opt").mkdir()
     (tree / "opt/mine-f2b-digest").touch()
@@ -473,7 +473,7 @@ def test_an_address_that_is_none_gives_way(setup: Setup, tree: Path, destemail: 
 def test_the_digest_speaks_the_language_of_who_set_it_up(
     setup: Setup, tree: Path, monkeypatch: pytest.MonkeyPatch, locale: str, language: str
 ) -> None:
-    """Cron's environment has none: it stands in the configuration."""
+    """Cron's environment has none: it is in the configuration."""
     monkeypatch.setenv("LC_ALL", locale)
     setup()
     assert config.load(tree / CONFIGURATION, host="web1", timezone="UTC", language="xx").language == language

@@ -18,7 +18,7 @@ DAY = 86400.0
 
 @pytest.fixture
 def week(f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Give the program with a digest of `daily` at noon of each of four days, the last one on Thursday, now.
+    """Provide the program with a digest of `daily` at noon of each of four days, the last one on Thursday, now.
 
     The second, of Tuesday, is one of `weekly` as well.
     """
@@ -74,7 +74,7 @@ def test_what_is_no_digest_is_told(week: Command, words: tuple[str, ...], status
 
 @pytest.fixture
 def crowd(f2b_digest: Command, config: Path, path: Path) -> Command:
-    """Give the program with a digest of 45 jails, and of a jail with 60 addresses more than a digest has."""
+    """Provide the program with a digest of 45 jails, and of a jail with 60 addresses more than a digest has."""
     fill(path, [event(jail=f"jail{n:02}", ip=f"198.51.100.{n}") for n in range(45)])
     fill(path, [event(ip=f"203.0.113.{n}", at=NOON + m, users=["anna"]) for n in range(110) for m in range(2)])
     assert f2b_digest("--config", config, "send").status == 0

@@ -57,7 +57,7 @@ Run = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Run:
-    """Give what runs a slow command, on a terminal or not, and returns what it said: standard output, and the rest."""
+    """Provide a function that runs a slow command, on a terminal or not, and returns its stdout and its stderr."""
     (tmp_path / "config.toml").write_text(CONFIG)
     (tmp_path / "fail2ban.log").write_text(LINE.format(hour=1, last=9))
     fill(tmp_path / "bans.sqlite3", [event()])

@@ -1,4 +1,4 @@
-"""The configuration: what loads, what is refused, and how every mistake is told with its place and without secrets."""
+"""The configuration: what loads, what is refused, and that mistakes are reported with their place, without secrets."""
 
 import json
 import os
@@ -63,13 +63,13 @@ Load = Callable[[str], Configuration]
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give the path of the configuration."""
+    """Provide the path of the configuration."""
     return tmp_path / "config.toml"
 
 
 @pytest.fixture
 def load(file: Path) -> Load:
-    """Give a function that loads a configuration from its text, as the owner alone may read it."""
+    """Provide a function that loads a configuration from its text, as the owner alone may read it."""
 
     def from_text(text: str) -> Configuration:
         file.write_text(text)
@@ -111,7 +111,7 @@ def test_a_full_configuration_loads(load: Load, tmp_path: Path) -> None:
 
 
 def test_without_a_file_there_is_a_daily_report_of_all_jails() -> None:
-    """The first preview needs no configuration."""
+    """A first preview needs no configuration."""
     loaded = config.load(None, host="this-machine", timezone="Asia/Kolkata")
     assert (loaded.host, str(loaded.timezone), loaded.store) == ("this-machine", "Asia/Kolkata", None)
     assert [(name, report.jails, report.channels) for name, report in loaded.reports.items()] == [("daily", ("*",), ())]
@@ -125,7 +125,7 @@ def test_a_file_without_reports_has_the_daily_one(load: Load) -> None:
 def test_a_relative_store_stands_beside_the_configuration(
     f2b_digest: Command, file: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cron runs in another folder than the admin; both read the same store, and so does record."""
+    """The cron job runs in another folder than the admin; all commands use the same store."""
     file.write_text(f'store = "{path.name}"\n')
     folder = path.parent / "elsewhere"
     folder.mkdir()
@@ -165,7 +165,7 @@ folder = "x"
 
 
 def test_every_mistake_is_listed_at_once_with_its_place(load: Load) -> None:
-    """The admin mends a file in one go."""
+    """The admin can fix all of them at once."""
     places = [mistake.partition(":")[0] for mistake in mistakes(load, EVERYTHING_WRONG)]
     assert sorted(places) == sorted([
         "hots", "timezone", "store", "reports.daily.quiet", "reports.daily.min_bans", "reports.daily.jail",
@@ -231,7 +231,7 @@ def written(value: object) -> str:
 
 
 def plant(table: Any, place: str, value: object) -> None:
-    """Put a value to a place in a table; None takes the key away."""
+    """Set a value in a table by its dotted place; None removes the key."""
     *above, last = (int(word) if word.isdigit() else word for word in place.split("."))
     for key in above:
         table = table.setdefault(key, {}) if isinstance(table, dict) else table[key]
@@ -242,14 +242,14 @@ def plant(table: Any, place: str, value: object) -> None:
 
 
 def test_the_configuration_in_which_mistakes_are_planted_has_none(load: Load) -> None:
-    """Else the next test would prove nothing."""
+    """Otherwise the next test would prove nothing."""
     load("\n".join(f"{key} = {written(value)}" for key, value in whole().items()))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sets(st.sampled_from(sorted(PLANTED)), min_size=1))
 def test_no_mistake_hides_another(planted: set[str]) -> None:
-    """Whatever is wrong at once: as many lines as mistakes, each with its place."""
+    """Any combination gives one line per mistake, each with its place."""
     table = whole()
     for name in sorted(planted):
         plant(table, *PLANTED[name][:2])
@@ -330,13 +330,13 @@ def test_names_that_could_not_stand_in_a_file_name_or_a_message_id_are_refused(
 
 @pytest.mark.parametrize("value", ["5", '"out"', '[["out"]]', "[5]", "[{}]", "true", "1979-05-27"])
 def test_a_value_of_another_type_is_a_mistake_and_no_crash(load: Load, value: str) -> None:
-    """Whatever TOML can hold, the place of the mistake is told."""
+    """Any TOML value is refused with its place."""
     for text in (f"[reports.r]\nchannels = {value}", f"[reports.r]\njails = {value}", f"timezone = {value}"):
         assert mistakes(load, text)
 
 
 def test_no_mistake_repeats_a_secret(load: Load) -> None:
-    """Mistakes go to cron's mail and to support requests."""
+    """Mistakes end up in cron's mail and in support requests."""
     text = """
 [channels.mail]
 kind = "email"
@@ -358,7 +358,7 @@ pasword = "hunter2"
 
 
 def test_a_syntax_error_is_told_with_file_and_line(f2b_digest: Command, file: Path) -> None:
-    """What TOML cannot read ends with status 78 and the line to look at, for record as well."""
+    """Invalid TOML ends with status 78 and the line number, for `record` too."""
     file.write_text('host = "web1"\nstore = \n')
     for command in (["preview"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]):
         ended = f2b_digest("--config", file, *command)
@@ -369,7 +369,7 @@ def test_a_syntax_error_is_told_with_file_and_line(f2b_digest: Command, file: Pa
 
 @pytest.mark.parametrize("command", [["preview"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]])
 def test_a_configuration_that_is_not_there_is_named(f2b_digest: Command, file: Path, command: list[str]) -> None:
-    """A wrong --config is not the same as none."""
+    """A missing --config file is not ignored."""
     ended = f2b_digest("--config", file, *command)
     assert (ended.status, ended.err) == (78, f"f2b-digest: {file}: No such file or directory\n")
 
@@ -379,7 +379,7 @@ def test_a_configuration_that_is_not_there_is_named(f2b_digest: Command, file: P
 def test_who_may_not_read_the_configuration_is_told_who_may(
     f2b_digest: Command, file: Path, command: list[str]
 ) -> None:
-    """`setup` closes it to all but root, and the first thing that a user tries is a preview."""
+    """`setup` makes it readable for root only, and users start with a preview."""
     file.write_text("")
     import_module(f"f2b_digest.cli.{command[0]}")  # while this user may
     with as_the_server():
@@ -389,7 +389,7 @@ def test_who_may_not_read_the_configuration_is_told_who_may(
 
 
 def test_a_configuration_that_is_no_text_is_named(f2b_digest: Command, file: Path) -> None:
-    """A file in another encoding, or none at all, is one line."""
+    """A file in another encoding, or a binary one, gives one line."""
     file.write_bytes(b'host = "caf\xe9"\n')
     ended = f2b_digest("--config", file, "preview")
     assert (ended.status, ended.err.count("\n")) == (78, 1)
@@ -398,7 +398,7 @@ def test_a_configuration_that_is_no_text_is_named(f2b_digest: Command, file: Pat
 @pytest.mark.parametrize("store", ["5", '"mysql://user:hunter2@db/bans"', '"~nobody-of-that-name/bans.sqlite3"'])
 @pytest.mark.parametrize("command", [["preview"], ["record", "--jail", "sshd", "--ip", "192.0.2.1"]])
 def test_a_store_that_cannot_be_one_is_refused(f2b_digest: Command, file: Path, store: str, command: list[str]) -> None:
-    """Every command says so with status 78, and shows no password of a URL."""
+    """Every command exits with 78, and shows no password of a URL."""
     file.write_text(f"store = {store}\n")
     ended = f2b_digest("--config", file, *command)
     assert (ended.status, ended.err.count("\n")) == (78, 1)
@@ -423,7 +423,7 @@ topic = "alerts"
 def test_a_secret_that_everybody_can_read_draws_a_warning(
     f2b_digest: Command, file: Path, path: Path, mode: int, warned: bool, inline: bool
 ) -> None:
-    """One line names the file and the command that mends it, and the command goes on."""
+    """One line names the file and the command that fixes it, and the command goes on."""
     fill(path, [event()])
     token = file.parent / "ntfy.token"
     token.write_text("tk_hunter2\n")
@@ -440,14 +440,14 @@ def test_a_secret_that_everybody_can_read_draws_a_warning(
 
 
 def test_a_secret_file_that_cannot_be_looked_at_is_no_crash(f2b_digest: Command, file: Path, path: Path) -> None:
-    """A preview needs no secret; its reader may not be allowed to see the file."""
+    """A preview needs no secrets; its user may be unable to read the file."""
     fill(path, [event()])
     file.write_text(SECRET + f'token_file = "{"x" * 300}"')
     assert f2b_digest("--config", file, "--store", path, "preview").status == 0
 
 
 def test_a_readable_file_without_secrets_is_fine(f2b_digest: Command, config: Path, path: Path) -> None:
-    """Nobody is warned about nothing."""
+    """No warning without a secret."""
     fill(path, [event()])
     config.chmod(0o644)
     assert f2b_digest("--config", config, "preview").err == ""

@@ -182,7 +182,7 @@ def test_a_preview_is_what_is_sent(f2b_digest: Command, config: Path, path: Path
 
 
 def test_a_refused_recipient_or_a_dead_channel_does_not_stop_the_others(path: Path) -> None:
-    """Each delivery has an outcome of its own."""
+    """Each delivery has its own outcome."""
     dead = Recording(trouble={"admin": later("connection refused")})
     mixed = Recording(
         to=("gone", "busy", "fine"), trouble={"gone": DeliveryError("550", permanent=True), "busy": later()}
@@ -450,7 +450,7 @@ def test_a_quiet_calendar_day_is_told_once(path: Path) -> None:
 
 
 def test_the_first_day_is_not_told_as_a_quiet_yesterday(path: Path) -> None:
-    """What was imported is no sign of an earlier day of ours."""
+    """What was imported is not a sign of an earlier day of ours."""
     channel = Recording()
     here = calendar(path, channel, quiet="send")
     fill(path, [event(at=NOON - 3 * DAY, recorded_at=NOON - 3 * DAY, history=True)])

@@ -127,7 +127,7 @@ def waits(process: subprocess.Popen[bytes]) -> bool:
 
 @pytest.fixture
 def cron(tmp_path: Path) -> Iterator[Cron]:
-    """Give a host where programs run at once."""
+    """Provide a host where programs run at once."""
     with ExitStack() as stack:
         yield Cron(tmp_path, stack)
 
@@ -254,7 +254,7 @@ def test_without_the_lock_the_store_still_takes_one_digest(
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """Give a folder that belongs to nobody and that only its owner and root may enter."""
+    """Provide a folder that belongs to nobody and that only its owner and root may enter."""
     if os.geteuid():
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:

@@ -72,7 +72,7 @@ class Monitor:
 
 @pytest.fixture
 def monitor() -> Iterator[Monitor]:
-    """Give a monitor."""
+    """Provide a monitor."""
     started = Monitor()
     yield started
     started.close()
@@ -121,7 +121,7 @@ def test_a_retry_that_delivers_what_was_late_pings_for_success(
 def test_a_send_that_ends_early_pings_for_failure(
     f2b_digest: Command, config: Path, path: Path, monitor: Monitor
 ) -> None:
-    """The store is no store."""
+    """The file is not a store."""
     configure(config, monitor.healthchecks)
     path.write_text("no database at all, and longer than a header has to be" * 100)
     assert f2b_digest("--config", config, "send").status == 1

@@ -50,7 +50,7 @@ def line(at: float, text: str, component: str = "filter", level: str = "INFO") -
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Give the place of a log."""
+    """Provide the place of a log."""
     return tmp_path / "fail2ban.log"
 
 
@@ -64,7 +64,7 @@ def told(log: Path) -> LogTarget:
 
 @pytest.fixture(params=VERSIONS)
 def fail2ban(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a running server of each version with two jails that ban at the third failure."""
+    """Provide a running server of each version with two jails that ban at the third failure."""
     with Fail2ban(request.param) as running:
         for jail in ("ssh", "web"):
             running.jail(jail, maxretry="3")
@@ -285,7 +285,7 @@ format = "{form}"
 
 @pytest.fixture
 def config(tmp_path: Path, path: Path) -> Path:
-    """Give a configuration whose report counts failures, beside a store with a ban."""
+    """Provide a configuration whose report counts failures, beside a store with a ban."""
     fill(path, [event("start", ip="", at=NOON - DAY), event(ip="192.0.2.9", at=NOON, recorded_at=NOON)])
     query(path, "UPDATE event SET source = 'action'")
     return configured(tmp_path, path)

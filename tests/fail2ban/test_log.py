@@ -131,7 +131,7 @@ def test_what_looks_like_a_ban_and_is_not_understood_is_counted_and_shown(tmp_pa
 
 
 def test_dates_without_a_year_have_that_of_the_file_or_of_a_failure(tmp_path: Path) -> None:
-    """The year goes on at its turn; a failure that was found bears a whole date, and no note is needed."""
+    """The year changes at New Year. Failures found there carry a full date, so no note is needed."""
     lines = [
         f"{day} 14:23:01 web1 fail2ban.actions[1]: NOTICE [sshd] Ban 192.0.2.7"
         for day in ("Nov  3", "Dec 31", "Jan  1")
@@ -163,7 +163,7 @@ def test_what_the_observer_finds_again_is_no_other_failure(tmp_path: Path) -> No
 
 
 def lasting(seconds: float, number: int = 7) -> list[str]:
-    """Return a ban and its unban after so many seconds, from a time that the number tells."""
+    """Return a ban and its unban after this many seconds, from a time that the number tells."""
     start = 1_795_000_000.0 + number * 100_000
     stamps = [datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S,%f")[:-3] for at in (start, start + seconds)]
     return [f"{stamps[0]} {TAIL} Ban 192.0.2.{number}", f"{stamps[1]} {TAIL} Unban 192.0.2.{number}"]
@@ -197,7 +197,7 @@ def test_a_ban_that_was_lifted_had_its_jails_time(tmp_path: Path) -> None:
 
 
 def test_a_jail_that_is_configured_anew_is_believed() -> None:
-    """The last bans tell, not those of last year."""
+    """The most recent bans decide, not those of last year."""
     times = ban_times.BanTimes()
     for seconds in (*[600.0] * 20, *[3600.0] * 20):
         times.of_ended("sshd", seconds)
@@ -247,7 +247,7 @@ def test_what_fail2ban_09_restores_is_no_new_ban(tmp_path: Path, version: str, e
 
 @pytest.mark.parametrize("cut", [5, 20, 200])
 def test_a_torn_file_is_named_and_the_others_are_read(tmp_path: Path, cut: int) -> None:
-    """However early the tear is; of what is before it nothing is lost."""
+    """Wherever the file breaks off, nothing before that is lost."""
     lines = "".join(f"2026-11-18 04:{n:02}:00,000 {TAIL} Ban 192.0.2.{n}\n" for n in range(60))
     whole, torn, damaged = tmp_path / "log", tmp_path / "log.2.gz", tmp_path / "log.3.bz2"
     whole.write_text(f"{AT} {TAIL} Ban 198.51.100.1\n")

@@ -40,14 +40,14 @@ ABOUT_A_SECOND = 1.5  # with the client's own start
 
 @pytest.fixture(params=VERSIONS)
 def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a server of each version, not started."""
+    """Provide a server of each version, not started."""
     with Fail2ban(request.param) as fail2ban:
         yield fail2ban
 
 
 @pytest.fixture
 def any_server() -> Iterator[Fail2ban]:
-    """Give a server of one version, not started, for what does not depend on it."""
+    """Provide a server of one version, not started, for what does not depend on it."""
     with Fail2ban("1.0") as fail2ban:
         yield fail2ban
 
@@ -108,7 +108,7 @@ def test_hostile_user_names_are_recorded_as_they_stand(server: Fail2ban) -> None
 
 
 def test_every_hostile_name_that_one_address_tried_is_recorded(server: Fail2ban) -> None:
-    """The names of the second and later failures are found again, whatever stands in them."""
+    """The names of the second and later failures are found again, whatever is in them."""
     server.jail("ssh", maxretry=str(len(HOSTILE_NAMES)))
     server.start()
     server.log("ssh", *[b'FAIL user="%s" from 192.0.2.1' % name for name in HOSTILE_NAMES])
@@ -168,7 +168,7 @@ def test_what_an_admin_bans_by_hand_is_recorded(server: Fail2ban) -> None:
 
 
 def test_an_unban_is_recorded(server: Fail2ban) -> None:
-    """The end of a ban is an event of its own that names the same ban time."""
+    """The end of a ban is a separate event that names the same ban time."""
     server.jail("ssh")
     server.start()
     server.client("set", "ssh", "banip", "192.0.2.7")
@@ -193,7 +193,7 @@ def test_a_growing_ban_time_ends_with_its_final_value(server: Fail2ban) -> None:
         return [(event["bantime"], event["bancount"]) for event in events][-1:]
 
     server.wait_until(lambda: newest() == [(10, 2)], "the final ban time")
-    # The observer's thread may tell the prolongation before the jail's thread has told the ban.
+    # The observer's thread may report the prolongation before the jail's thread has reported the ban.
     server.wait_until(lambda: len(server.events("ban", jail="web")) == 1, "the ban itself, once")
     assert server.known_bans("web") == newest()
 
@@ -231,7 +231,7 @@ def test_a_restart_records_no_ban_twice(server: Fail2ban) -> None:
 
 @pytest.mark.slow
 def test_a_log_that_is_read_again_records_no_ban_twice(server: Fail2ban) -> None:
-    """Without a database of its own, a restarted fail2ban bans anew from the log; that is the same ban."""
+    """Without its own database, a restarted fail2ban bans anew from the log; that is the same ban."""
     server.dbfile = "None"
     server.jail("ssh")
     server.start()
@@ -383,8 +383,7 @@ def ban_during(server: Fail2ban, fault: Callable[[Fail2ban], AbstractContextMana
     server.jail("ssh", firewall(server), server.python_action(), "firewall[actname=last]")
     server.start()
     server.client("set", "ssh", "banip", "192.0.2.1")
-    log = server.store.with_name(server.store.name + "-wal")
-    server.wait_until(lambda: not log.exists(), "the store closed: tests/test_burst.py has faults while it is open")
+    server.wait_for_rest()  # tests/test_burst.py has faults while it is open
     with fault(server):
         start = time.monotonic()
         server.client("set", "ssh", "banip", "192.0.2.2")

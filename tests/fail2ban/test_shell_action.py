@@ -37,14 +37,14 @@ HOSTILE_TEXTS = (
 
 @pytest.fixture(params=VERSIONS)
 def server(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a server of each version, not started."""
+    """Provide a server of each version, not started."""
     with Fail2ban(request.param) as fail2ban:
         yield fail2ban
 
 
 @pytest.mark.slow
 def test_hostile_ids_names_and_lines_arrive_verbatim_and_nothing_is_run(server: Fail2ban) -> None:
-    """What stands in the banned id, the user name and the matched lines is stored as it is, each as one value."""
+    """What is in the banned id, the user name and the matched lines is stored as it is, each as one value."""
     server.jail("web", server.shell_action(user="<F-USER>", lines="<matches>"), filter="id", maxretry="2")
     server.start()
     lines = {text: f'FAIL user="{text}" id="{text}"' for text in HOSTILE_TEXTS}
@@ -135,7 +135,7 @@ def test_a_store_that_takes_nothing_sends_the_ban_to_the_spool_once(server: Fail
 
 @pytest.mark.slow
 def test_a_growing_ban_time_ends_with_its_final_value(server: Fail2ban) -> None:
-    """The final duration under bantime.increment comes as an event of its own."""
+    """The final duration under bantime.increment comes as a separate event."""
     increment = {"bantime_increment": "true", "bantime_overalljails": "true", "bantime_multipliers": "1 2"}
     for jail in ("web", "mail"):
         server.jail(jail, server.shell_action(), bantime="5", **increment)

@@ -1,4 +1,4 @@
-"""An unban ends a ban, wherever it is told; a ban that simply ran out, or that a restart restored, is no news."""
+"""An unban ends a ban wherever it is reported; bans that ran out or were restored by a restart are not news."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def addresses(f2b_digest: Command, config: Path, *words: str | Path) -> dict[str
 def test_a_real_unban_ends_its_ban(
     version: str, f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of whatever was lifted by hand, with failures or without; not what ran out, nor what a restart restored."""
+    """Lifted manually, with or without failures; not those that ran out, nor those restored by a restart."""
     past = history(version)
     shutil.copy(past.store, path)
     now = max(row["recorded_at"] for row in past.events) + 60
@@ -131,7 +131,7 @@ def test_who_is_banned_again_within_a_second_is_banned(f2b_digest: Command, conf
 
 
 def test_our_scratch_jail_is_in_no_digest(f2b_digest: Command, config: Path, path: Path) -> None:
-    """An earlier version imported it from fail2ban's log: neither its ban nor its stop is told any more."""
+    """An earlier version imported it from fail2ban's log: neither its ban nor its stop is reported any more."""
     scratch = recorder.SCRATCH_JAIL
     fill(path, [event("start", "sshd", "", NOON - 9e4), event(failures=5, bantime=600)])
     fill(path, [event("start", scratch, "", NOON), event(jail=scratch), event("stop", scratch, "", NOON + 1)])

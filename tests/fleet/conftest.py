@@ -11,19 +11,19 @@ from tests.support.postgres_server import Centre, PostgreSQL
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgreSQL]:
-    """Give a running server."""
+    """Provide a running server."""
     with PostgreSQL() as server:
         yield server
 
 
 @pytest.fixture
 def centre(postgres: PostgreSQL) -> Iterator[Centre]:
-    """Give a centre of its own."""
+    """Provide its own centre."""
     with postgres.centre() as made:
         yield made
 
 
 @pytest.fixture
 def host(centre: Centre, tmp_path: Path) -> Host:
-    """Give a host that is enrolled as web1."""
+    """Provide a host that is enrolled as web1."""
     return Host(tmp_path / "web1.sqlite3", centre.add("web1"))

@@ -70,7 +70,7 @@ def restore(source: Path, target: Path) -> None:
 
 
 def told(centre: Centre) -> list[str]:
-    """Return the address of each ban that a digest would tell, in order; an address that is told twice stands twice."""
+    """Return the address of each ban that a digest would report, in order, with duplicates."""
     return sorted(ip for (ip,) in centre.rows("SELECT ip FROM f2b.event WHERE kind = 'ban' AND history = 0"))
 
 

@@ -61,7 +61,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(data=st.data(), count=st.integers(1, 4))
     def record(self, data: Any, count: int) -> None:
-        """Each ban is another: what is told twice shows."""
+        """Each ban is another: what is reported twice shows."""
         self.machines[self._machine(data)].bans([f"ban-{self.count + number}" for number in range(count)])
         self.count += count
 
@@ -142,7 +142,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule()
     def nothing_is_lost(self) -> None:
-        """Once all machines have uploaded and a digest was sealed, every ban that was ever recorded is told."""
+        """Once all machines have uploaded and a digest was sealed, every ban that was ever recorded is reported."""
         for machine in self.machines:
             machine.forward()
         seal(self.centre)

@@ -26,7 +26,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def program(centre: Centre) -> Iterator[Program]:
-    """Give the program at the centre, with a report `daily` that goes into files in a folder that others may enter."""
+    """Provide the program at the centre, with a report `daily` into files in a folder that other users may enter."""
     folder = Path(tempfile.mkdtemp(prefix="f2b-digest-test-"))
     folder.chmod(0o755)
     (folder / "out").mkdir()
@@ -66,7 +66,7 @@ def digests(opened: Opened, report: str) -> list[set[str]]:
 
 
 def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, program: Program) -> None:
-    """Each ban of each host is told once; the archive and the outbox are the centre's."""
+    """Each ban of each host is reported once; the archive and the outbox are the centre's."""
     other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
     host.bans(["192.0.2.1", "192.0.2.2"])
     other.bans(["192.0.2.2", "192.0.2.3"])

@@ -79,7 +79,7 @@ class Ended:
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    """Give a host whose folders other users may enter."""
+    """Provide a host whose folders other users may enter."""
     folder = Path(tempfile.mkdtemp(prefix="f2b-digest-test-"))
     folder.chmod(0o755)
     (folder / "store").mkdir(mode=0o750)
@@ -200,7 +200,7 @@ def _unspread(machine: Machine, arguments: tuple[str, ...]) -> Ended:
 
 
 def test_the_spool_is_uploaded_too(centre: Centre, machine: Machine) -> None:
-    """On a host without digests of its own nobody else takes it in."""
+    """On its own host without digests nobody else takes it in."""
     machine.join(centre)
     with closing(recorder.connect(str(machine.store))) as locked:
         locked.execute("BEGIN IMMEDIATE")

@@ -132,7 +132,7 @@ def test_two_machines_with_one_credential_are_two_stores(centre: Centre, host: H
 
 
 def test_a_clone_with_events_that_were_not_sent_yet(centre: Centre, host: Host, tmp_path: Path) -> None:
-    """Both have the same events to send: they are told once."""
+    """Both have the same events to send: they are reported once."""
     bans(host, *ADDRESSES[:3])
     host.forward()
     bans(host, *ADDRESSES[3:6])

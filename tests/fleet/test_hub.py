@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.cli import Program
 from f2b_digest.cli.fleet.hub import NAME, Administration
+from f2b_digest.cli.program import Program
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import by_ssh
 from f2b_digest.fleet.credential import Credential, taken_apart
@@ -72,7 +72,7 @@ folder = "{folder}/out"
 
     def add(self, host: str) -> tuple[str, Credential]:
         """Enrol a host; return the line of authorized_keys, which stands there, and the host's credential."""
-        program = Program(self.config, None, verbose=False)
+        program = Program(self.config, None, clock=time.time)
         joining = Administration(program, self.store, self.sshd.address).add(host, time.time())
         return self.take("\n".join((*joining.before, f"    join {joining.address}", f"    {joining.credential}")))
 

@@ -46,7 +46,7 @@ def append(connection: psycopg.Connection, life: str, upto: int, body: str, afte
 
 @pytest.fixture(scope="module")
 def attacked(postgres: PostgreSQL) -> Iterator[Attacked]:
-    """Give a centre that has rows of web1 and web2; the attacker has the login of web1."""
+    """Provide a centre that has rows of web1 and web2; the attacker has the login of web1."""
     with postgres.centre() as centre:
         lives = []
         for name in ("web1", "web2"):

@@ -65,14 +65,14 @@ def tor() -> list[Path]:
 
 @pytest.fixture
 def maxmind() -> Path:
-    """Give the folder of MaxMind's own test databases, which the source of maxminddb carries."""
+    """Provide the folder of MaxMind's own test databases, which the source of maxminddb carries."""
     folder = PARTS / "maxminddb-source/tests/data"
     return folder if folder.is_dir() else missing("the source of maxminddb", CI_FETCHES)
 
 
 @pytest.fixture
 def dbip() -> Path:
-    """Give a folder with DB-IP's databases of countries."""
+    """Provide a folder with DB-IP's databases of countries."""
     folder = PARTS / "dbip-country"
     return folder if folder.is_dir() else missing("DB-IP's database", CI_FETCHES)
 
@@ -145,7 +145,7 @@ def test_a_libloc_database_is_read_as_its_own_library_reads_it(libloc: Path) -> 
 
 @pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])
 def test_a_libloc_network_of_one_address_is_found(address: str, tmp_path: Path) -> None:
-    """The last level of the tree counts too, and a wider network holds beside the narrow one."""
+    """The last level of the tree counts too, and a wider network applies outside of the narrow one."""
     wanted = ip_address(address)
     bits = int(wanted) | (0xFFFF << 32 if wanted.version == 4 else 0)
     nodes, none = bytearray(), 0xFFFFFFFF
@@ -171,7 +171,7 @@ def test_a_libloc_network_of_one_address_is_found(address: str, tmp_path: Path) 
 
 
 def test_a_libloc_database_says_who_made_it_when_and_under_which_licence(libloc: Path) -> None:
-    """The line is in the database's own words."""
+    """The attribution is the database's own."""
     geography = known(libloc)
     assert geography.source == "libloc"
     assert geography.made_at == 1742964182
@@ -225,7 +225,7 @@ def test_tors_ranges_say_who_made_them_when_and_under_which_licence(tor: list[Pa
 
 
 def test_ranges_without_a_date_are_as_old_as_their_file(tmp_path: Path) -> None:
-    """An older file says it in other words, or not at all."""
+    """Older files word it differently, or lack it."""
     path = tmp_path / "geoip"
     path.write_text("# Last updated based on February 7 2018 Maxmind GeoLite2 Country\n16777216,16777471,AU\n")
     os.utime(path, (1_500_000_000, 1_500_000_000))
@@ -336,14 +336,14 @@ def test_codes_that_are_no_countries_are_unknown() -> None:
 
 
 def test_numbers_that_are_no_networks_are_unknown() -> None:
-    """0 stands for none; a number has 32 bits."""
+    """0 means none; AS numbers have 32 bits."""
     assert [network(number) for number in (1, "AS13335", "as13335", 2**32 - 1)] == [1, 13335, 13335, 2**32 - 1]
     odd = (0, -1, 2**32, True, 1.5, "AS", "ASX", "", "AS0", "AS²", "9" * 5000, None, [1])
     assert [network(number) for number in odd] == [None] * len(odd)
 
 
 def test_a_hostile_name_is_one_short_printable_line(tmp_path: Path) -> None:
-    """A name stands in a mail beside others: it does not break its line, colour a terminal or fill the page."""
+    """A name is in a mail beside others: it does not break its line, colour a terminal or fill the page."""
     record = {"autonomous_system_number": 7, "autonomous_system_organization": "A\r\nB\x1b[2J\u202e\0" + "x" * 9000}
     place = known(made(tmp_path / "x.mmdb", {"2.2.0.0/16": record})).find("2.2.2.2")
     assert place is not None
@@ -385,7 +385,7 @@ def test_both_families_come_from_two_files_that_have_one_each(dbip: Path, tmp_pa
 
 
 def test_of_two_that_know_the_same_the_newest_is_used(dbip: Path, maxmind: Path, tmp_path: Path, libloc: Path) -> None:
-    """A database that nobody updates any more lies beside the one that took its place."""
+    """An outdated database may lie beside its replacement."""
     put(tmp_path, "var/lib/GeoIP/GeoLite2-Country.mmdb", maxmind / "test-data/GeoLite2-Country-Test.mmdb")
     put(tmp_path, "usr/share/GeoIP/dbip-country.mmdb", dbip / "dbip-country.mmdb")
     assert known(root=tmp_path).source == "dbip-country"
@@ -414,7 +414,7 @@ def test_a_broken_database_of_the_host_is_noted_and_the_next_kind_used(tor: list
 def test_named_databases_are_used_in_their_order_whatever_their_names(
     tmp_path: Path, libloc: Path, tor: list[Path]
 ) -> None:
-    """The kind is told by the content; what the first does not know, the second tells; as old as the oldest."""
+    """The kind is detected by content; the second fills gaps of the first; the age is that of the oldest."""
     own = made(tmp_path / "own", {"8.8.8.0/24": {"country_code": "CH"}}, "Own")
     both = known(own, libloc)
     assert both.find("8.8.8.8") == Place("CH", 15169, "Google LLC")

@@ -1,4 +1,4 @@
-"""Tests of what the host is asked: interfaces, a real fail2ban, a real wtmp, a real journal, and syslog's files."""
+"""Tests of the host's answers: interfaces, a real fail2ban, a real wtmp, a real journal, and syslog files."""
 
 import os
 import pwd
@@ -42,7 +42,7 @@ def networks(*texts: str) -> set[AnyNetwork]:
 
 
 def test_every_address_of_this_host_is_its_own() -> None:
-    """As the kernel tells them, and the network of loopback."""
+    """As the kernel reports them, and the loopback network."""
     lines = Path("/proc/net/fib_trie").read_text().splitlines()
     addresses = {above.split()[-1] for above, line in pairwise(lines) if line.split() == ["/32", "host", "LOCAL"]}
     assert "127.0.0.1" in addresses
@@ -71,7 +71,7 @@ def test_a_private_network_is_ones_own_and_a_public_one_is_not(monkeypatch: pyte
 
 
 def client_of(running: Fail2ban, *before: str) -> Client:
-    """Return the client of the server's own version, run by way of other words."""
+    """Return the client of the server's version, run through another command."""
     folder = running.folder / "bin"
     folder.mkdir(exist_ok=True)
     script = folder / "fail2ban-client"
@@ -83,7 +83,7 @@ def client_of(running: Fail2ban, *before: str) -> Client:
 
 @pytest.fixture(params=VERSIONS)
 def fail2ban(request: pytest.FixtureRequest) -> Iterator[Fail2ban]:
-    """Give a server of each version with two jails, not started."""
+    """Provide a server of each version with two jails, not started."""
     with Fail2ban(request.param) as running:
         running.jail("sshd")
         running.jail("web", ignoreip="127.0.0.0/8 ::1 192.0.2.7 fd00::/8 host.invalid")
@@ -120,7 +120,7 @@ def test_a_fail2ban_that_is_down_has_no_jails(fail2ban: Fail2ban) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("closed", ["socket", "folder"])
 def test_one_who_may_not_ask_does_not_call_it_down(fail2ban: Fail2ban, closed: str, tmp_path: Path) -> None:
-    """Whether the socket is closed to him or the folder that it is in; what is ignored, the configuration tells him."""
+    """Whether the socket or its folder is unreadable; ignoreip is then read from the configuration."""
     fail2ban.jail("sshd", bantime_increment="true")
     if closed == "folder":
         (fail2ban.folder / "run").chmod(0o700)
@@ -293,7 +293,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("line", HOSTILE, ids=range(len(HOSTILE)))
 def test_nobody_makes_a_login_of_a_user_name(tmp_path: Path, line: str) -> None:
-    """Whoever is refused chooses his name, and would be somebody's friend."""
+    """A rejected client chooses the user name, and must not become a friend by it."""
     known = f"{STAMP} sshd[1]: Accepted password for alice from 203.0.113.5 port 22 ssh2"
     (tmp_path / "auth.log").write_bytes(f"{known}\n{line}\n{known}\n".encode())
     os.utime(tmp_path / "auth.log", (NOW, NOW))
@@ -305,7 +305,7 @@ def test_nobody_makes_a_login_of_a_user_name(tmp_path: Path, line: str) -> None:
 @example(f"{FORGED} ", "")
 @example("root from 198.51.100.66 port 22 ssh2", "")
 def test_no_user_name_that_is_refused_is_a_login(name: str, after: str) -> None:
-    """Whatever else it holds, a line of a refusal begins with one."""
+    """Whatever else it contains, a rejection line starts as one."""
     after = after.replace("\n", " ").encode("utf-8", "replace").decode()
     for refusal in ("Failed password for invalid user", "Invalid user", "Disconnected from authenticating user"):
         line = f"{STAMP} sshd[1]: {refusal} {name} from 198.51.100.66 port 22{after}"
@@ -399,7 +399,7 @@ kill $journald; wait || true
 
 @contextmanager
 def journal(folder: Path, root: str, nobody: str) -> Iterator[Path]:
-    """Give the folder of a journal, written by a journald of its own, of what root and nobody logged."""
+    """Provide the folder of a journal, written by its own journald, of what root and nobody logged."""
     if os.geteuid() or not Path("/lib/systemd/systemd-journald").exists():
         missing("journald, and the right to run one in a namespace", "run as root, apt install systemd")
     for name in ("unshare", "journalctl", "setpriv"):
@@ -440,7 +440,7 @@ def look(configuration: Configuration, since: float = WEEKS, now: float = NOW) -
 
 
 def test_a_look_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a part does, the others are there; nothing is said of geography."""
+    """A failing part leaves the others intact."""
     friends = (ip_network("203.0.113.0/24"),)
     configuration = Configuration("web1", ZoneInfo("UTC"), None, None, {}, {}, friends=friends)
 

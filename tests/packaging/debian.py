@@ -1,4 +1,4 @@
-"""A Debian that is booted for a test: systemd as its first process, a network of its own, gone afterwards.
+"""A Debian that is booted for a test: systemd as its first process, its own network, gone afterwards.
 
 Its files are those of a tree that `.ci/run` made, which stay as they were: what the test changes is in `changed`. No
 test stands here.
@@ -36,7 +36,7 @@ BOOT = 60.0
 
 
 class Debian:
-    """A booted system with a running fail2ban that bans nobody; `with` takes it away."""
+    """A booted system with a running fail2ban that bans nobody; `with` removes it."""
 
     def __init__(self, suite: str, repository: Path) -> None:
         nspawn = program("systemd-nspawn", NSPAWN)

@@ -44,7 +44,7 @@ TO_STORE = "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE\n"
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def machine(published: Published, request: pytest.FixtureRequest) -> Iterator[Debian]:
-    """Give a machine where the package is installed and set up; the second one with --all-suites only."""
+    """Provide a machine where the package is installed and set up; the second one with --all-suites only."""
     if request.param != "bookworm" and not request.config.getoption("--all-suites"):
         pytest.skip("--all-suites boots Debian 13, too")
     with Debian(request.param, published.repository) as machine:

@@ -55,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
-    """To a page that there is, and to a heading that it has; links to elsewhere are not followed."""
+    """To an existing page and heading; external links are not followed."""
     pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
     assert len(pages) == len(PAGES) - 1
     for path, page in pages.items():
@@ -89,7 +89,7 @@ def test_every_page_with_a_generator_is_renewed() -> None:
 
 
 def test_every_command_and_every_key_is_documented() -> None:
-    """What the documentation does not show does not exist for its reader."""
+    """An undocumented command or key does not exist for users."""
     commands, configuration = (DOCS / "commands.md").read_text(), (DOCS / "configuration.md").read_text()
     assert all(f"$ f2b-digest {name} --help" in commands for name in COMMANDS)
     sections = configuration.split("\n### ")
@@ -121,7 +121,7 @@ def whole(text: str) -> str:
 
 @pytest.mark.parametrize(("place", "text"), examples(), ids=[place for place, _ in examples()])
 def test_an_example_loads(place: str, text: str, tmp_path: Path) -> None:
-    """Whoever copies it has no mistake in it."""
+    """It can be copied without a mistake."""
     path = tmp_path / "config.toml"
     path.write_text(whole(text))
     assert load(path, host="web1.example.org", timezone="UTC").reports
@@ -174,9 +174,9 @@ def test_the_sample_digest_says_what_is_worth_telling() -> None:
 
 
 def test_the_files_that_contributors_are_sent_to_are_there() -> None:
-    """Each path in CONTRIBUTING.md, with a kind and a language that there are."""
+    """Each path in CONTRIBUTING.md exists, with a real kind and language filled in."""
     paths = set(re.findall(r"`([\w./-]+/[\w./-]*|[\w-]+\.(?:md|yml))(?: --[^`]*)?`", CONTRIBUTING))
-    known = {path.replace("KIND.py", "ntfy.py").replace("KIND", "ntfy").replace("/de/", "/fr/") for path in paths}
+    known = {path.replace("KIND.py", "ntfy.py").replace("KIND", "ntfy").replace("/it/", "/fr/") for path in paths}
     missing = {path for path in known - {".venv/bin/pytest", ".venv/bin/nox"} if not (ROOT / path).exists()}
     assert missing == set()
     assert len(known) > 25
@@ -184,14 +184,14 @@ def test_the_files_that_contributors_are_sent_to_are_there() -> None:
 
 @pytest.mark.parametrize("what", ["channel", "fact", "column on `event`", "language"])
 def test_what_is_added_is_described_file_by_file(what: str) -> None:
-    """A numbered list, each point of which begins with a file or a command."""
+    """A numbered list of files or commands."""
     section = re.search(rf"## Adding a {what}\n(.*?)\n## ", CONTRIBUTING, re.DOTALL)
     assert section
     assert len(re.findall(r"^\d\. .*(`[\w./-]+/|`python|`LC_ALL)", section[1], re.MULTILINE)) >= 3
 
 
 def test_the_list_of_rooms_is_that_of_the_package() -> None:
-    """Every file and folder of the package stands in one row, and none that is gone."""
+    """Every file and folder of the package has one row, and no row is stale."""
     package = ROOT / "f2b_digest"
     present = {
         path.stem

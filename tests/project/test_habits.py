@@ -28,7 +28,7 @@ def test_a_commit_runs_the_linters_that_ci_runs() -> None:
 
 
 def pytest_of(folder: Path, tests: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run tests of their own with this project's own conftest.py."""
+    """Run pytest on a small suite with this project's conftest.py."""
     (folder / "pytest.ini").write_text("[pytest]\ntestpaths = checks\nmarkers =\n    slow\n    alone\n")
     (folder / "checks").mkdir()
     (folder / "checks/test_two.py").write_text(f"import pytest\n{tests}")
@@ -41,13 +41,15 @@ def pytest_of(folder: Path, tests: str, *arguments: str) -> subprocess.Completed
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [(), ("-n", "2")])
 @pytest.mark.parametrize(
-    ("arguments", "passed", "left_out"), [((), 1, 1), (("--slow",), 2, 0), (("checks/test_two.py",), 2, 0)]
+    ("arguments", "passed", "left_out"), [((), 1, 2), (("--slow",), 3, 0), (("checks/test_two.py",), 3, 0)]
 )
 def test_a_quick_run_leaves_out_slow_tests_and_says_so(
     arguments: tuple[str, ...], passed: int, left_out: int, processes: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A file that is named runs whole; with two processes as with one."""
-    tests = "def test_quick(): pass\n\n@pytest.mark.slow\ndef test_slow(): pass\n"
+    tests = "def test_quick(): pass\n" + "".join(
+        f"\n@pytest.mark.{mark}\ndef test_{mark}(): pass\n" for mark in ("slow", "alone")
+    )
     done = pytest_of(tmp_path, tests, *processes, *arguments)
     assert (done.returncode, f"{passed} passed" in done.stdout) == (0, True), done.stdout + done.stderr
     assert (f"slow tests left out: {left_out}" in done.stdout) == bool(left_out)
@@ -79,7 +81,7 @@ def test_all_tests_are_in_one_of_two_passes() -> None:
 
 
 def test_whatever_is_caught_is_logged() -> None:
-    """A probe that fails in silence lets an alarm die unnoticed: what catches everything logs it, or raises."""
+    """A probe that fails silently kills an alarm unnoticed: a handler for everything logs or raises."""
     silent = []
     for file in (ROOT / "f2b_digest").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())) if file.name != "recorder.py" else ():
@@ -124,9 +126,9 @@ PACKAGE = ROOT / "f2b_digest"
 
 
 def test_sql_stands_in_the_store_only() -> None:
-    """Beside it in the recorder, which has the INSERT, for fail2ban's own database, and for a fleet's centre.
+    """Exceptions: the recorder, which has the INSERT, fail2ban's own database, and a fleet's centre.
 
-    And where fail2ban's log is counted, in a temporary database of its own.
+    And where fail2ban's log is counted, in its own temporary database.
     """
     statement = re.compile(r"\b(SELECT\s|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w)|\.execute\w*\(")
     found = {
@@ -138,7 +140,7 @@ def test_sql_stands_in_the_store_only() -> None:
 
 
 def test_a_column_of_events_is_listed_in_three_files() -> None:
-    """Whoever adds one touches these, and the source that knows it: CONTRIBUTING.md has the list."""
+    """A new column touches these files and the source that knows it, as CONTRIBUTING.md says."""
     listing = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
@@ -148,7 +150,7 @@ def test_a_column_of_events_is_listed_in_three_files() -> None:
 
 
 def test_no_event_is_read_by_number() -> None:
-    """A column that is put in between must not move what others read; rows of a channel are no events."""
+    """A column inserted in between must not shift what others read; rows of a channel are not events."""
     by_number = re.compile(r"\b(row|event|ban)\[\d")
     found = [
         path.name
@@ -159,7 +161,7 @@ def test_no_event_is_read_by_number() -> None:
 
 
 def test_test_modules_do_not_import_each_other() -> None:
-    """What two of them need is in tests/support, or in a module beside them that has no tests."""
+    """Shared code is in tests/support, or in a module without tests beside them."""
     importing = re.compile(r"^from tests.*\b(test_\w+|conftest)\b", re.MULTILINE)
     found = {
         f"{path.relative_to(ROOT)}: {name}"

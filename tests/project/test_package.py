@@ -36,7 +36,7 @@ def build(folder: Path, **environment: str) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give the built distributions."""
+    """Provide the built distributions."""
     return build(tmp_path_factory.mktemp("dist"))
 
 

@@ -16,13 +16,14 @@ from babel.messages.catalog import Catalog
 from f2b_digest import config, delivery, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.free_mobile import to_gsm_7
-from f2b_digest.cli import local_language
-from f2b_digest.cli.preview import renderer_for
+from f2b_digest.cli.output import renderer_for
+from f2b_digest.cli.program import local_language
 from f2b_digest.model.document import document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering import i18n
 from f2b_digest.rendering.i18n import Language, language_of, load_language
-from f2b_digest.rendering.renderer import Renderer, visible
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.text.visible import visible
 from tests import ROOT
 from tests.support import samples
 from tests.tools import catalogues
@@ -122,7 +123,7 @@ def test_sentences_of_templates_are_found(tmp_path: Path) -> None:
 def test_the_tool_keeps_translations_and_drops_what_nobody_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whoever changes a sentence loses no other one; the head stays as the translator wrote it."""
+    """Changing a sentence keeps the others, and the header as the translator wrote it."""
     monkeypatch.setattr(i18n, "FOLDER", tmp_path)
     (tmp_path / "fr").mkdir()
     head = '# By Zoé.\nmsgid ""\nmsgstr ""\n"Language: fr\\n"\n"Plural-Forms: nplurals=2; plural=(n > 1);\\n"\n'

@@ -1,4 +1,4 @@
-"""Rendering: every limit holds, hostile text stays text, and the admin's own templates get in one by one."""
+"""Rendering: limits are kept, hostile text stays text, and custom templates override one by one."""
 
 import json
 import re
@@ -27,7 +27,8 @@ from f2b_digest.model.inquiry import Answer
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering.filters import nolink
 from f2b_digest.rendering.layout import Layout
-from f2b_digest.rendering.renderer import HIDDEN, Renderer
+from f2b_digest.rendering.renderer import Renderer
+from f2b_digest.text.visible import HIDDEN
 from tests.support import samples
 from tests.support.hostile import HOSTILE, Page
 from tests.support.store_making import NOON
@@ -151,7 +152,7 @@ OURS = frozenset({
     "kind", "why", "unit", "status", "line", "source", "licence", "timezone", "country", "code", "report", "channel",
     "recipient",
 })  # fmt: skip
-"""Keys of what no attacker chooses; countries come from a database, by a code of two letters."""
+"""Keys whose values no attacker can choose; countries are two-letter codes from a database."""
 
 
 def _said(value: Any, text: str, key: str = "") -> Any:
@@ -186,7 +187,7 @@ def test_hostile_text_adds_nothing_to_any_section(text: str) -> None:
 
 
 def urgent_half(digest: Digest) -> Digest:
-    """Return the digest without its first facts, so that the last of what needs somebody are shown."""
+    """Return the digest without its first facts, so that the last of what needs attention are shown."""
     return replace(digest, facts=digest.facts[6:])
 
 
@@ -232,7 +233,7 @@ def test_no_mail_program_makes_a_link_of_a_name(kind: str) -> None:
 
 @pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::abcd", "198.51.100.0/24", "2001:db8::/32"])
 def test_an_address_can_be_copied_from_the_page(ip: str) -> None:
-    """Real addresses and networks stand in one piece, for the firewall's command line."""
+    """Real addresses and networks are not split, so that they can be pasted into a command."""
     assert str(nolink(ip)).replace(":<wbr>", ":") == ip
     assert ip in Page(render(digest_of(ip))[0]["email/body.html"]).text
 
@@ -242,7 +243,7 @@ def test_an_address_can_be_copied_from_the_page(ip: str) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """Give a folder for the admin's own templates."""
+    """Provide a folder for the admin's own templates."""
     (tmp_path / "email").mkdir()
     return tmp_path
 
@@ -292,7 +293,7 @@ def test_a_broken_own_template_costs_its_looks_and_is_named_in_the_digest(own: P
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_template_opens_with_the_names_of_its_variables(name: str) -> None:
-    """Whoever changes a template finds in its first comment what there is (or in which other one)."""
+    """The first comment of a template lists its variables, or names the template that does."""
     source = (TEMPLATES / name).read_text()
     comment = opening_comment(source)
     if "see" in comment or "as in" in comment:

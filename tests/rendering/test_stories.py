@@ -1,4 +1,4 @@
-"""Seventeen stories as their mail tells them: read by eye before they were committed, and short enough.
+"""Seventeen stories as mails, reviewed by eye before they were committed, and short enough.
 
 `python -m tests.tools.golden` writes tests/golden/stories anew; tests/system/test_browser.py measures the pages.
 """
@@ -19,7 +19,7 @@ def test_a_story_is_told_as_it_was_looked_at(name: str) -> None:
 
 @pytest.mark.parametrize("name", STORIES)
 def test_the_text_of_a_story_keeps_its_budget(name: str) -> None:
-    """So many lines, none wider than 80 columns; the subject says it in 50 characters."""
+    """No more lines than its budget, none wider than 80 columns; the subject says it in 50 characters."""
     story, pages = STORIES[name], story_pages(name)
     lines = pages[f"{name}.txt"].splitlines()
     assert len(lines) <= story.lines

@@ -1,4 +1,4 @@
-"""The admin's own templates as files: whatever is wrong with one, the digest goes out, in time, and says so."""
+"""Custom template files: whatever is wrong with one, the digest is sent in time, with a note."""
 
 import os
 import resource
@@ -34,7 +34,7 @@ PEAK = 200
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """Give a folder for the admin's own templates."""
+    """Provide a folder for the admin's own templates."""
     (tmp_path / "own/email").mkdir(parents=True)
     return tmp_path / "own"
 
@@ -135,7 +135,7 @@ def test_all_templates_together_have_a_limit(own: Path) -> None:
 def test_a_send_with_such_a_template_seals_and_delivers(
     f2b_digest: Command, config: Path, path: Path, tmp_path: Path, content: bytes | None
 ) -> None:
-    """As cron runs it: the ban is told, once, and the line names the file."""
+    """As cron runs it: the ban is reported, once, and the line names the file."""
     fill(path, [event()])
     body = tmp_path / "own" / BODY
     body.parent.mkdir(parents=True)
@@ -153,7 +153,7 @@ def test_a_send_with_such_a_template_seals_and_delivers(
 
 
 def test_templates_and_languages_are_read_before_the_sender_changes_its_user(own: Path, tmp_path: Path) -> None:
-    """Once the renderer stands, nothing is opened or imported any more: root's files, and Python's own, may be closed.
+    """Once the renderer is created, nothing more is opened or imported: root's files, and Python's own, may be closed.
 
     A template of root's alone (0600) works, in the language of each report.
     """
@@ -226,7 +226,7 @@ def test_a_template_without_end_ends_at_its_deadline(own: Path, monkeypatch: pyt
 
 @pytest.mark.alone
 def test_what_all_templates_take_in_may_have_no_end(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nobody knows which file it was, and the built-in ones are used."""
+    """The file is unknown then, so the built-in ones are used."""
     monkeypatch.setattr(rendering_renderer, "RENDERING", 2.0)
     (own / "shared").mkdir()
     (own / "shared/facts.txt").write_text(ENDLESS["loops"])
@@ -247,7 +247,7 @@ def test_a_template_cannot_take_a_machine_s_memory(own: Path, source: str) -> No
 
 
 def test_no_rendering_takes_more_than_its_share_of_memory(own: Path) -> None:
-    """Measured from a process of its own: the peak of all that was rendered, before and after the limit.
+    """Measured from its own process: the peak of all that was rendered, before and after the limit.
 
     Its own peak is the kernel's VmHWM: RUSAGE_SELF keeps the peak of the process that started it, here all of pytest.
     """
@@ -293,7 +293,7 @@ def test_without_a_process_more_the_built_in_templates_are_used(own: Path) -> No
 
 
 def test_built_in_templates_start_no_process(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are ours, and end; a folder that has none of its own pays nothing either."""
+    """Built-in templates terminate; a folder without custom ones costs nothing either."""
     monkeypatch.setattr(isolation, "run", lambda *_, **__: pytest.fail("a process for nothing"))
     for renderer in (Renderer(TEMPLATES), Renderer(TEMPLATES, own), Renderer(TEMPLATES, own / "nowhere")):
         assert TOLD in mail(renderer)[0][BODY]

@@ -39,7 +39,7 @@ def first_lines(digest: Digest, lines: int = 5) -> str:
 
 
 def test_what_needs_somebody_stands_in_the_subject_and_the_first_lines() -> None:
-    """Who is banned wrongly, the lines that end it, and the jail that stands still; the fact first."""
+    """The wrongly banned address, the commands that unban it, and the silent jail; the fact first."""
     top = first_lines(samples.telling(), 8)
     assert top.startswith(
         "web1.example.org · daily · Thu 19 Nov 2026\n3 items need attention.\n! postfix-sasl banned 192.0.2.7"
@@ -119,7 +119,7 @@ def test_what_a_line_is_copied_from_holds_nothing_invisible() -> None:
 
 @pytest.mark.parametrize("fact", samples.every_fact(), ids=lambda fact: fact.kind)
 def test_each_fact_is_said_in_a_whole_sentence_everywhere(fact: Fact) -> None:
-    """The same words in the text, the page, the phone, the chat and the log; and no value that is not there."""
+    """The same sentence in text, HTML, notification, chat and log, without missing values."""
     news = fact.kind in ("new_jail", "restart", "first")
     verdict: Verdict = "needs_attention" if fact.needs_you else "quiet" if news else "stands_out"
     digest = replace(samples.telling(), verdict=verdict, facts=(fact,), undelivered=())
@@ -157,7 +157,7 @@ def test_what_is_not_known_has_no_section(name: str) -> None:
 
 @pytest.mark.parametrize("name", [TEXT, HTML])
 def test_accounts_that_can_log_in_stand_apart_and_are_not_left_out(name: str) -> None:
-    """Also one who is not among the most tried; each name stands once."""
+    """Also one that is not among the most tried; each name appears once."""
     digest = samples.telling()
     assert digest.users
     few = replace(digest.users, most=digest.users.most[:3])
@@ -184,7 +184,7 @@ def test_an_address_has_one_line_that_says_why() -> None:
     ],
 )
 def test_what_is_left_out_of_a_jail_is_counted(left_out: LeftOut, words: str) -> None:
-    """And nothing is said of what was not counted."""
+    """What was not counted is not mentioned."""
     first, *rest = samples.telling().jails
     digest = replace(samples.telling(), jails=(replace(first, left_out=left_out), *rest))
     for name in (TEXT, HTML):
@@ -242,7 +242,7 @@ def test_an_advice_gives_the_numbers_and_the_line_to_copy(name: str) -> None:
 
 
 def test_what_all_templates_take_in_may_be_broken(tmp_path: Path) -> None:
-    """The admin's own words of the facts cannot be rendered: the digest goes out with ours, and says so."""
+    """A custom template for facts that fails is replaced by the built-in one, with a note."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/facts.txt").write_text("{% macro subject() %}{{ 1 / 0 }}{% endmacro %}")
     renderer = Renderer(resources.folder("templates"), tmp_path)

@@ -38,7 +38,7 @@ RAISED = ("DeliveryError", "_Result", "Overdue", "_InDoubt", "Stopped", "Overdue
 
 
 def veiled(text: str) -> str:
-    """Return a sentence without a letter of its own: what stays readable is a value or was never translated."""
+    """Return a sentence without its own letter: what stays readable is a value or was never translated."""
     parts = PLACEHOLDER.split(text)
     return "".join(f"%({part})s" if number % 2 else re.sub(r"[^\W\d_]", "ж", part) for number, part in enumerate(parts))
 
@@ -65,7 +65,7 @@ class Veiled(NullTranslations):
 
 @pytest.fixture
 def veil(monkeypatch: pytest.MonkeyPatch) -> Language:
-    """A language all of whose own words are veiled, names of days, months and countries in Russian."""
+    """A language whose sentences are masked, with names of days, months and countries in Russian."""
     language = Language("ru", Veiled())
     monkeypatch.setattr(renderer, "load_language", lambda name: language)
     return language
@@ -97,7 +97,7 @@ def left_in(digest: Digest) -> set[str]:
 
 
 def with_our_own_words(digest: Digest) -> Digest:
-    """Return a digest whose reasons and notes are all ours, and quote nobody."""
+    """Return a digest whose reasons and notes are all our own sentences, without quotes of others."""
     reason = "given up after 5 days: 192.0.2.1: HTTP status 503: (no output)"
     note = "the analysis failed: a bug in f2b-digest: 7 at 7.7, line 7; please report it"
     return replace(
@@ -141,7 +141,7 @@ def written(text: ast.expr) -> str:
 
 
 def reasons_of(file: Path) -> Iterator[str]:
-    """Yield the reasons that a module gives, as far as they stand there as a text."""
+    """Yield the reasons in a module that are string literals."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED:
             yield from map(written, node.args)

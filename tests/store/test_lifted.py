@@ -1,4 +1,4 @@
-"""Bans that were lifted by hand: found by their unbans, and told; a ban that ran out is not one of them."""
+"""Bans lifted manually are found by their unbans and reported; bans that ran out are not."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_what_was_lifted_by_hand_is_found(path: Path) -> None:
 
 
 def test_what_ran_out_or_is_unknown_is_not(path: Path) -> None:
-    """fail2ban unbans at the end by itself, some seconds early; without its ban nobody knows."""
+    """fail2ban itself unbans at the end, some seconds early; without the ban it is unknown."""
     fill(
         path,
         [
@@ -123,7 +123,7 @@ def test_an_urgent_report_tells_an_unban_if_it_is_to(
 
 @pytest.fixture(scope="module")
 def ntfy() -> Iterator[NtfyServer]:
-    """Give a real ntfy server."""
+    """Provide a real ntfy server."""
     with NtfyServer("new") as server:
         yield server
 

@@ -132,7 +132,7 @@ def make(folder: Path, seed: int) -> Case:
 
 
 def place(ip: str) -> Place | None:
-    """Return where an id is registered: 198.51 has one network number, as has a network that attacks by itself."""
+    """Return where an id is registered: 198.51 has one AS number, as has a network that attacks by itself."""
     if ip.startswith(("198.51.", "192.0.1.")):
         return Place("FR", 64500, "Réseau")
     return Place("DE", 64501, None) if ip.startswith("192.0.") else None
@@ -140,7 +140,7 @@ def place(ip: str) -> Place | None:
 
 @pytest.fixture(scope="module", params=range(16))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
-    """Give one case after the other, of few rows so that some are left out."""
+    """Provide one case after the other, of few rows so that some are left out."""
     yield make(tmp_path_factory.mktemp("numbers"), request.param)
 
 
@@ -165,7 +165,7 @@ def test_the_totals(case: Case) -> None:
 
 
 def test_the_jails_and_what_is_left_out(case: Case) -> None:
-    """Each jail's sums, in the order of their bans; the sums of what is beyond the limits."""
+    """Each jail's totals, most bans first, and the totals beyond the limits."""
     jails = case.all(f"SELECT jail, {SUMS} FROM ban GROUP BY jail ORDER BY 2 DESC, jail LIMIT :jails", **MOST)
     seen = [(jail.name, jail.bans, jail.addresses, jail.failures, jail.uncounted) for jail in case.digest.jails]
     assert seen == jails
@@ -327,7 +327,7 @@ def test_the_bars_and_the_heat(case: Case) -> None:
 
 
 def test_the_places(case: Case) -> None:
-    """Addresses and bans by country and by network number."""
+    """Addresses and bans by country and by AS number."""
     where = case.digest.where
     assert where is not None
     known = f"SELECT count(DISTINCT ip), count(DISTINCT ip) - count(DISTINCT CASE WHEN {NUMBER} THEN ip END) FROM ban"

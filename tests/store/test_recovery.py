@@ -1,4 +1,4 @@
-"""A damaged store is left alone, what it holds comes back by `recover`, and an upgrade is whole or not."""
+"""A damaged store is left alone, `recover` restores its content, and upgrades are atomic."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ from tests.support.damage import (
     truncate,
 )
 from tests.support.program import Command
-from tests.support.store_making import NOON, event, fill, query
+from tests.support.store_making import NOON, Row, event, fill, query
 
 BANS = 1500
 RECORD = ("record", "--jail", "sshd", "--ip", "203.0.113.99")
@@ -40,7 +40,7 @@ DAMAGES = {"events": break_events, "index": break_index, "header": break_header,
 
 @pytest.fixture
 def full(path: Path, config: Path, f2b_digest: Command) -> Path:
-    """Give a store whose bans are all reported, and that nobody has open."""
+    """Provide a store whose bans are all reported, and that nobody has open."""
     line = "Failed password for root from 192.0.2.1 port 22 ssh2"
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches=line) for n in range(BANS)])
     assert f2b_digest("--config", config, "send").status == 0
@@ -60,7 +60,7 @@ def digests(config: Path) -> str:
 def test_a_damaged_store_is_set_aside_and_never_written_to_again(
     f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None]
 ) -> None:
-    """One line and status 1 from whoever wants to write, bans go to the spool, and status tells why and what to do."""
+    """Writers print one line and exit with 1, bans go to the spool, and status says why and what to do."""
     damage(full)
     before = fingerprint(full)
     for command in ("send", "send", "retry", "prune"):
@@ -106,7 +106,7 @@ def test_damage_that_is_met_on_the_way_sets_the_store_aside(f2b_digest: Command,
 
 
 def test_a_store_that_cannot_be_marked_is_one_line(f2b_digest: Command, config: Path, full: Path) -> None:
-    """A link that somebody laid where the mark goes is not followed, and no traceback tells of it."""
+    """A symlink in place of the marker is not followed, without a traceback."""
     break_events(full)
     Path(f"{full}.damaged").symlink_to(config.parent / "victim")
     ended = f2b_digest("--config", config, "send")
@@ -164,7 +164,7 @@ def recover(f2b_digest: Command, path: Path) -> str:
 def test_recover_brings_back_what_can_be_read(
     f2b_digest: Command, config: Path, full: Path, damage: Callable[[Path], None], lost: int
 ) -> None:
-    """Events, marks and archive; the next send takes the spool in, and tells nothing twice."""
+    """Events, marks and archive; the next send imports the spool, and reports nothing twice."""
     damage(full)
     assert f2b_digest("--config", config, "send").status == 1
     f2b_digest("--config", config, *RECORD)
@@ -177,7 +177,7 @@ def test_recover_brings_back_what_can_be_read(
     assert full.stat().st_mode & 0o777 == 0o640
     assert (full.parent / "bans.sqlite3.damaged-1/bans.sqlite3").exists()
     assert not Path(f"{full}.damaged").exists()
-    marks = 0 if damage is truncate else 1  # where the mark is lost, all is told again
+    marks = 0 if damage is truncate else 1  # where the mark is lost, all is reported again
     assert len(query(full, "SELECT id FROM digest")) == marks
     shutil.rmtree(config.parent / "out")
     ended = f2b_digest("--config", config, "send")
@@ -223,9 +223,8 @@ def test_a_store_that_was_never_sent_from_can_be_recovered(f2b_digest: Command, 
 @pytest.mark.slow
 def test_an_older_store_is_recovered_as_one_of_today(f2b_digest: Command, config: Path, path: Path) -> None:
     """Its rows go into the tables of this version."""
-    make_version_3(path)
+    make_version_3(path, *(event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)))
     query(path, "UPDATE delivery SET status = 'sent'")
-    fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches="Failed password " * 9) for n in range(BANS)])
     break_events(path)
     assert f2b_digest("--config", config, "send").status == 1
     recover(f2b_digest, path)
@@ -265,7 +264,7 @@ def test_a_recovery_that_is_interrupted_can_be_run_again(
 
 
 def test_a_mark_that_is_no_file_does_not_stop_a_recovery(f2b_digest: Command, config: Path, full: Path) -> None:
-    """A pipe with the mark's name holds no reason, and goes."""
+    """A FIFO with the marker's name has no reason, and is removed."""
     break_events(full)
     os.mkfifo(f"{full}.damaged")
     recover(f2b_digest, full)
@@ -328,22 +327,37 @@ def test_a_folder_that_is_not_there_is_told_as_a_missing_store(f2b_digest: Comma
 # ---- an older store
 
 
-def make_version_3(path: Path) -> None:
-    """Make a store of the oldest version that is upgraded, with a digest of one ban, and one ban that no digest has."""
+COLUMNS_OF_VERSION_3 = (
+    "kind", "host", "jail", "ip", "at", "recorded_at", "failures", "bantime", "bancount", "users", "matches", "source",
+    "history",
+)  # fmt: skip
+
+
+def make_version_3(path: Path, *rows: Row) -> None:
+    """Make a store of the oldest version that is upgraded: a digest of one ban, and one pending ban (or `rows`)."""
     fill(path, [event(ip="192.0.2.200")])
     with Store(path, read_only=False) as store:
         told = Selection(first_id=1, last_id=1)
         stamp = Stamp("1" * 32, "daily", "", "web1", NOON, 1)
         messages = [("out", Message(f"{path.parent}/out", b"the bytes", "0123456789abcdef0123456789abcdef.out"))]
         assert store.seal(told, stamp=stamp, document="{}", start=NOON, end=NOON, messages=messages)
-    fill(path, [event(ip="192.0.2.201")])
+    fill(path, rows or [event(ip="192.0.2.201")])
     query(path, "DROP INDEX event_age")
+    for column in recorder.COLUMNS[len(COLUMNS_OF_VERSION_3) :]:
+        query(path, f"ALTER TABLE event DROP COLUMN {column}")
     query(path, f"PRAGMA user_version={migrations.OLDEST}")
 
 
 def schema(path: Path) -> list[tuple[str, ...]]:
-    """Return all that a store's tables are, its version with them."""
-    return query(path, "SELECT name, sql FROM sqlite_master ORDER BY name") + query(path, "PRAGMA user_version")
+    """Return a store's tables with their columns, its indexes, and its version.
+
+    Not the tables' SQL: a column that a step added stands after the constraints there.
+    """
+    columns = "SELECT group_concat(name || ' ' || type || ' ' || \"notnull\") FROM pragma_table_info(item.name)"
+    items = (
+        f"SELECT name, CASE type WHEN 'table' THEN ({columns}) ELSE sql END FROM sqlite_master AS item ORDER BY name"
+    )
+    return query(path, items) + query(path, "PRAGMA user_version")
 
 
 def later_step(connection: sa.Connection) -> None:
@@ -407,7 +421,7 @@ def test_an_upgrade_that_is_interrupted_goes_on_where_it_was(
 
 
 def test_an_upgraded_store_delivers_what_was_pending(f2b_digest: Command, config: Path, path: Path) -> None:
-    """The first send makes it a store of this version, sends the old bytes, and goes on from the old mark."""
+    """The first send upgrades it, sends the stored bytes, and continues from the old mark."""
     make_version_3(path)
     assert f2b_digest("--config", config, "send").status == 0
     assert query(path, "PRAGMA user_version") == [(recorder.SCHEMA_VERSION,)]

@@ -216,7 +216,7 @@ def test_one_sender_has_a_delivery_until_its_next_attempt(path: Path) -> None:
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """Give a folder that everybody may enter; pytest's own are closed."""
+    """Provide a folder that everybody may enter; pytest's own are closed."""
     if os.geteuid():
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:
@@ -297,7 +297,7 @@ Stored = dict[str, Any]
 def test_every_number_of_a_digest_is_what_a_naive_count_finds(
     rows: list[Row], chosen: list[tuple[str, str]], first_id: int, last_id: int, jails: int, addresses: int, users: int
 ) -> None:
-    """Bans, addresses, failures, times, users and what is left out equal a count in Python, whatever was chosen."""
+    """Bans, addresses, failures, times, users and the rest equal a count in Python, for any selection."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary, "MOST_USERS", users)
         path = Path(folder, "bans.sqlite3")

@@ -21,7 +21,7 @@ DAY = 86400.0
 
 @pytest.fixture
 def large(path: Path, config: Path, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a store that counts as large, whose bans are all reported, in the week after its last check."""
+    """Provide a store that counts as large, whose bans are all reported, in the week after its last check."""
     line = "Failed password for root from 192.0.2.1 port 22 ssh2"
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, matches=line) for n in range(1500)])
     for module in (integrity, idle):
@@ -32,7 +32,7 @@ def large(path: Path, config: Path, f2b_digest: Command, monkeypatch: pytest.Mon
 
 
 def checked(path: Path, days: float) -> None:
-    """Let the last check of a store be so many days ago."""
+    """Let the last check of a store be this many days ago."""
     at = NOON + 3600 - days * DAY
     os.utime(f"{path}.checked", (at, at))
 
@@ -69,7 +69,7 @@ def test_a_large_store_with_a_wrong_length_is_found_at_once(
 def test_a_pending_ban_that_the_index_lacks_is_found_before_it_is_sealed(
     f2b_digest: Command, config: Path, large: Path
 ) -> None:
-    """What is told next is compared with the index at each send, whatever the week says."""
+    """Each send compares the pending events with the index, however recent the weekly check."""
     fill(large, [event(ip="203.0.113.1"), event(ip="203.0.113.2")])
     with Store(large, read_only=False) as store:
         store.verify_pending()
@@ -151,7 +151,7 @@ TEN_YEARS = 10 * 365 * DAY
 def test_a_clock_that_is_ten_years_ahead_drops_nothing(
     f2b_digest: Command, config: Path, path: Path, monkeypatch: pytest.MonkeyPatch, bans_go_on: bool
 ) -> None:
-    """What was told stays, and a line says why; when the clock is right again, all is as before."""
+    """What was reported stays, and a line says why; when the clock is right again, all is as before."""
     fill(path, [event(ip=f"192.0.2.{n}", at=NOON + n, recorded_at=NOON + n) for n in range(9)])
     assert f2b_digest("--config", config, "send").err == ""
     now = NOON + 3600 + TEN_YEARS
@@ -194,7 +194,7 @@ def test_a_retry_with_nothing_due_loads_nothing(path: Path, config: Path, f2b_di
 
 
 def test_what_is_due_is_no_idle_store(path: Path, config: Path, f2b_digest: Command) -> None:
-    """Whatever is pending, deferred, older or strange is for the whole program."""
+    """Anything pending, deferred, older or unexpected is left to the full program."""
     assert idle.is_idle(path, NOON)
     fill(path, [event()])
     assert not idle.is_idle(path, NOON), "no archive yet"

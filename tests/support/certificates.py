@@ -1,4 +1,4 @@
-"""The certificates that the scripted servers show. No test stands here."""
+"""Certificates for the scripted servers. No tests here."""
 
 import datetime as dt
 import ssl
@@ -9,7 +9,7 @@ import trustme
 
 @dataclass
 class Certificates:
-    """What a server can show to a client that trusts one authority."""
+    """Certificates, valid and not, for a client that trusts one authority."""
 
     authority: trustme.CA = field(default_factory=trustme.CA)
 

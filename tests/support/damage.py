@@ -1,4 +1,4 @@
-"""Damage to a store's file, as a bad disk does it."""
+"""Damages a store's file like a bad disk."""
 
 import hashlib
 from pathlib import Path
@@ -8,14 +8,14 @@ TABLE_LEAF, INDEX_LEAF = 13, 10
 
 
 def pages(path: Path, kind: int, words: bytes) -> list[int]:
-    """Return the numbers, from 0, of the pages of a kind that hold some words."""
+    """Return the numbers, from 0, of the pages of a kind that contain some bytes."""
     content = path.read_bytes()
     starts = range(PAGE, len(content), PAGE)
     return [n // PAGE for n in starts if content[n] == kind and words in content[n : n + PAGE]]
 
 
 def overwrite(path: Path, at: int, content: bytes) -> None:
-    """Change bytes of a file, as a broken disk does."""
+    """Overwrite bytes of a file."""
     with path.open("r+b") as file:
         file.seek(at)
         file.write(content)
@@ -43,7 +43,7 @@ def break_header(path: Path) -> None:
 
 
 def truncate(path: Path) -> None:
-    """Take the second half of the file away."""
+    """Cut off the second half of the file."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // PAGE // 2 * PAGE)
 

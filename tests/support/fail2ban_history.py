@@ -1,6 +1,6 @@
-"""What a real fail2ban leaves behind: the database and the log of a server that banned by sshd's own filter.
+"""The database and the log of a real fail2ban server that banned with sshd's stock filter.
 
-No test stands here. A history takes some seconds to make, so that each version's is made once.
+No tests here. Making one takes seconds, so each version's is made once.
 """
 
 import atexit
@@ -22,7 +22,7 @@ FAILED = {
     "192.0.2.6": "Failed password for invalid user \xff\\n from 192.0.2.6 port 22 ssh2",
     "2001:db8::1": "Failed password for invalid user jörg ✓ from 2001:db8::1 port 22 ssh2",
 }
-"""By address, the line that sshd writes of it, each twice."""
+"""By address, sshd's line for it; each is written twice."""
 USERS = {
     "192.0.2.1": ["root"],
     "192.0.2.2": ["o'neil"],
@@ -32,15 +32,15 @@ USERS = {
     "192.0.2.6": ["\ufffd\\n"],
     "2001:db8::1": ["jörg ✓"],
 }
-"""By address, the names in it."""
+"""By address, the user names in it."""
 BY_HAND, AGAIN = ("192.0.2.9", "198.51.100.0/24"), "192.0.2.11"
 LIFTED, PARDONED = "192.0.2.10", "192.0.2.12"
-"""Unbanned by hand: what was banned by hand, and what had failed twice."""
+"""Unbanned manually: one banned manually, and one that had failed twice."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What was left behind, and what our action recorded meanwhile."""
+    """The files left behind, and what our action recorded meanwhile."""
 
     database: Path
     log: Path

@@ -1,6 +1,6 @@
-"""A real fail2ban-server for the tests: unprivileged, in the foreground, with a configuration and a folder of its own.
+"""A real fail2ban-server for the tests: unprivileged, in the foreground, with its own configuration and folder.
 
-No test stands here, and nothing of /etc/fail2ban is read.
+No tests here; /etc/fail2ban is not read.
 """
 
 import os
@@ -66,7 +66,7 @@ JAIL_DEFAULTS = {
 
 
 class Fail2ban:
-    """One fail2ban-server; `with` ends it and takes its folder away.
+    """One fail2ban-server; `with` stops it and removes its folder.
 
     Jails are added with `jail` before `start`; each reads its own log, written with `log`.
     """
@@ -92,7 +92,7 @@ class Fail2ban:
         self.dbfile = str(self.folder / "fail2ban.sqlite3")
         for name in ("conf/action.d", "conf/filter.d", "run", "store", "python"):
             (self.folder / name).mkdir(parents=True)
-        for file in ACTIONS.glob("f2b-digest.*"):  # a mistaken option must not lead a test to this machine's own store
+        for file in ACTIONS.glob("f2b-digest.*"):  # a wrong option must not make a test use this machine's store
             text = file.read_text(encoding="utf-8").replace(recorder.DEFAULT_STORE, str(self.store))
             self.write(f"conf/action.d/{file.name}", text)
         self.write("conf/filter.d/user.conf", USER_FILTER)
@@ -119,11 +119,11 @@ class Fail2ban:
         return path
 
     def python_action(self, /, **options: str) -> str:
-        """Return the line that a jail takes our Python action by, recording to this server's store."""
+        """Return the `action` line of our Python action, recording to this server's store."""
         return _action("f2b-digest.py", {"dbpath": str(self.store)} | options)
 
     def shell_action(self, /, **options: str) -> str:
-        """Return the line that a jail takes our shell action by, recording to this server's store."""
+        """Return the `action` line of our shell action, recording to this server's store."""
         recorder_file = str(self.folder / "conf/action.d/f2b-digest.py")
         return _action(
             "f2b-digest", {"python": self._python, "recorder": recorder_file, "store": str(self.store)} | options
@@ -134,7 +134,7 @@ class Fail2ban:
         log = self.folder / f"{name}.log"
         log.touch()
         given = {"logpath": str(log), "action": "\n         ".join(actions or (self.python_action(),))}
-        given["maxmatches"] = options.get("maxretry", "1")  # as the stock jail.conf has it
+        given["maxmatches"] = options.get("maxretry", "1")  # as in the stock jail.conf
         self._jails[name] = JAIL_DEFAULTS | given | {key.replace("_", "."): value for key, value in options.items()}
         self.configure()
 
@@ -147,7 +147,7 @@ class Fail2ban:
         self.write("conf/jail.conf", "\n".join(lines) + "\n")
 
     def stock(self, *names: str) -> None:
-        """Take files from the configuration in fail2ban's own package."""
+        """Copy files of the configuration in fail2ban's package."""
         for name in names:
             shutil.copy(self._stock / name, self.folder / "conf" / name)
 
@@ -164,7 +164,7 @@ class Fail2ban:
         self.wait_until(lambda: self.jails_up() == sorted(self._jails), "all jails up")
 
     def stop(self) -> None:
-        """End the server as its service manager does; nothing to do if it does not run."""
+        """Stop the server as its service manager does, if it runs."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -207,7 +207,7 @@ class Fail2ban:
             time.sleep(0.02)
 
     def report(self) -> str:
-        """Return what the server wrote, for people."""
+        """Return what the server wrote, for failure messages."""
         output = self.folder / "output"
         return self.messages() + (output.read_text(errors="replace") if output.exists() else "")
 
@@ -221,10 +221,10 @@ class Fail2ban:
         files = ["-c", folder / "conf", "-s", folder / "run/f2b.sock", "-p", folder / "run/f2b.pid"]
         return [self._python, str(self._programs / name), *map(str, files)]
 
-    # ---- what a jail reads, and what was recorded
+    # ---- logs, and recorded events
 
     def log(self, jail: str, *lines: str | bytes, ago: int = 0) -> int:
-        """Write lines to a jail's log, each with the second before it that is so many seconds ago; return that."""
+        """Write lines to a jail's log, each dated this many seconds ago; return that UTC epoch second."""
         second = int(time.time()) - ago
         raw = [line.encode() if isinstance(line, str) else line for line in lines]
         self.append_log(jail, *(b"%d %s" % (second, line) for line in raw))
@@ -241,10 +241,15 @@ class Fail2ban:
         return [row for row in rows if row["kind"] == kind and fields.items() <= row.items()]
 
     def known_bans(self, jail: str) -> list[tuple[int, int]]:
-        """Return the bantime and bancount of a jail's present bans, as fail2ban's own database has them."""
+        """Return (bantime, bancount) of a jail's active bans, from fail2ban's own database."""
         return [
             tuple(row) for row in _read(Path(self.dbfile), "SELECT bantime, bancount FROM bips WHERE jail = ?", jail)
         ]
+
+    def wait_for_rest(self) -> None:
+        """Wait until the action has closed the store: it is one file then."""
+        log = self.store.with_name(self.store.name + "-wal")
+        self.wait_until(lambda: not log.exists(), "the store is closed")
 
     def ban_of(self, ip: str) -> dict[str, Any]:
         """Wait for the ban of an address and return it; it must be the only one."""
@@ -275,7 +280,7 @@ def _read(database: Path, query: str, *values: str) -> list[sqlite3.Row]:
 
 
 def _unprivileged() -> list[str]:
-    """Return the words before a command that run it as nobody, where the tests run as root."""
+    """Return the command prefix that runs a command as nobody, if the tests run as root."""
     if os.geteuid() != 0:
         return []
     nobody = pwd.getpwnam("nobody")
@@ -285,7 +290,7 @@ def _unprivileged() -> list[str]:
 
 @contextmanager
 def as_the_server() -> Iterator[None]:
-    """Be nobody for a while, where the tests run as root: SQLite's files beside the store stay nobody's."""
+    """Become nobody for a while, if the tests run as root: SQLite's files beside the store stay nobody's."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(pwd.getpwnam("nobody").pw_uid)
@@ -296,7 +301,7 @@ def as_the_server() -> Iterator[None]:
 
 
 def _give(folder: Path) -> None:
-    """Give a folder with all that is in it to nobody, where the tests run as root."""
+    """Make nobody the owner of a folder and its content, where the tests run as root."""
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         for path in (folder, *folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""What tests measured, printed at the end of the run, also of a run with several processes. No test stands here."""
+"""Figures measured by tests, printed at the end of the run, also with several processes. No tests here."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ import pytest
 PROPERTY = "figures"
 Figure = tuple[str, str, dict[str, int]]
 Keep = Callable[..., None]
-"""Called with a title and a line, or with a title and numbers by name, which are added up over all tests."""
+"""Called with a title and a line, or with a title and counts by name, which are summed over all tests."""
 
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Keep:
-    """Give the function that attaches figures to a test's report: in a run with workers, reports are what arrives."""
+    """Provide the function that attaches figures to a test's report, which is all that workers send back."""
 
     def keep(title: str, line: str = "", counts: Mapping[str, int] | None = None) -> None:
         request.node.user_properties.append((PROPERTY, [title, line, dict(counts or {})]))

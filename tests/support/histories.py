@@ -1,4 +1,4 @@
-"""Real histories of bans, replayed through the real `send`: what was told of them, and when. Nothing is judged here.
+"""Replays real histories of bans through the real `send`: what was reported, and when. Nothing is judged here.
 
 They are read from a folder of the form of ../shared/histories (bans/NAME.csv.gz: at, jail, kind, ip, bantime, and where
 known failures, users, matches; NAME.logins: ip, user, at), and are no part of this project.
@@ -103,7 +103,7 @@ class Issue:
 
 @dataclass
 class Replay:
-    """A host that lives through a history, in a folder of its own, with a daily and a weekly report."""
+    """A host with a history, in its own folder, with a daily and a weekly report."""
 
     history: History
     folder: Path
@@ -169,7 +169,7 @@ class Replay:
         return Issue(report, self.now, from_json(document), box.read_text())
 
     def copy(self, folder: Path) -> "Replay":
-        """Return another host with the same past."""
+        """Return another host with the same history so far."""
         folder.mkdir(parents=True)
         for file in self.folder.glob("bans.sqlite3*"):
             shutil.copy(file, folder)

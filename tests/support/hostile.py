@@ -1,4 +1,4 @@
-"""Texts that an attacker may choose, and a reader of HTML that shows whether one became more than text."""
+"""Texts that an attacker may choose, and an HTML parser that shows whether one became more than text."""
 
 from html.parser import HTMLParser
 
@@ -26,7 +26,7 @@ HOSTILE = {
 class Page(HTMLParser):
     """A page's elements with their attributes, and its text outside of <title> and <style>.
 
-    <wbr>, which parts a name so that no mail program links it, is no element here: only `parted` tells of it.
+    <wbr>, which parts a name so that no mail program links it, is not an element here: only `parted` tells of it.
     """
 
     def __init__(self, html: str) -> None:
@@ -55,7 +55,7 @@ class Page(HTMLParser):
             pass
 
     def handle_comment(self, data: str) -> None:
-        """Keep a comment: there should be none."""
+        """Record a comment: there should be none."""
         self.shape.append(f"comment {data}")
 
     def handle_data(self, data: str) -> None:

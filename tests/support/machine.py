@@ -1,7 +1,7 @@
 """A machine for the tests of `setup`: this one, with /etc, /run and fail2ban's folders of its own and no network.
 
 It is a namespace of the kernel's, entered for each command: what is changed there is below `folder`, and this machine's
-own files and servers are never touched. No test stands here.
+own files and servers are never touched. No tests here.
 """
 
 import os
@@ -39,7 +39,7 @@ action = dummy[actname=first]
 
 
 class Machine:
-    """A machine with a fail2ban of some version and two jails, which bans nobody; `with` takes it away."""
+    """A machine with a fail2ban of some version and two jails, which bans nobody; `with` removes it."""
 
     def __init__(self, version: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="f2b-digest-machine-"))
@@ -71,7 +71,7 @@ class Machine:
             missing("a machine", f"run as root, who may mount: {done.stderr}")
 
     def _open_python(self) -> None:
-        """Let every user run this Python, wherever it stands (root's own folder is closed to others)."""
+        """Let every user run this Python, wherever it is installed (root's home is closed to others)."""
         needed = dict.fromkeys([Path(sys.base_prefix), Path(sys.prefix), ROOT])
         for number, path in enumerate(needed):
             closed = next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001), None)

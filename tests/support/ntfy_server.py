@@ -1,6 +1,6 @@
-"""A real ntfy server for the tests: on loopback, closed to strangers, with a folder of its own.
+"""A real ntfy server for the tests: on loopback, closed to strangers, with its own folder.
 
-No test stands here, and nothing of /etc/ntfy is read.
+No tests here; /etc/ntfy is not read.
 """
 
 import json
@@ -33,7 +33,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class NtfyServer:
-    """One ntfy server; `with` starts it, waits until it answers, and at the end takes its folder away.
+    """One ntfy server; `with` starts it, waits until it answers, and removes its folder at the end.
 
     USER may write to and read from TOPICS, READER may only read; nobody else may do anything.
     """
@@ -64,7 +64,7 @@ class NtfyServer:
         self._cleaning.close()
 
     def poll(self, topic: str) -> list[dict[str, Any]]:
-        """Return the messages of a topic as a phone gets them, oldest first."""
+        """Return a topic's messages, as a phone receives them, oldest first."""
         request = urllib.request.Request(
             f"{self.url}/{topic}/json?poll=1&since=all", headers={"Authorization": f"Bearer {self.token}"}
         )
@@ -134,7 +134,7 @@ class NtfyServer:
             process.wait()
             raise
 
-    # ---- users, where they cannot stand in the configuration
+    # ---- users, for versions without users in the configuration
 
     def _admit(self) -> None:
         for name, permission in ((USER, "read-write"), (READER, "read-only")):

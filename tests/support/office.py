@@ -1,4 +1,4 @@
-"""A fake channel, and a store with reports that go by it, at a time that the test sets."""
+"""A fake channel, and a store with reports that use it, at a time that the test sets."""
 
 import mmap
 import pickle
@@ -27,9 +27,9 @@ TEMPLATE = """{# Every address: jails. #}
 
 
 class Recording(Channel):
-    """A way out that keeps what was tried and what arrived, and fails as it is told to.
+    """A channel that records attempts and arrivals, and fails on request.
 
-    It keeps them in memory that processes share, because each attempt is one of its own.
+    The record is in shared memory, because each attempt runs in its own process.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -39,7 +39,7 @@ class Recording(Channel):
     trouble: dict[str, Exception] = Field(default_factory=dict)
     """What to raise, by recipient."""
     meanwhile: Callable[[], object] | None = None
-    """What happens during a delivery."""
+    """Called during a delivery."""
     _journal: mmap.mmap = PrivateAttr(default_factory=lambda: mmap.mmap(-1, 1 << 20))
 
     @property
@@ -49,7 +49,7 @@ class Recording(Channel):
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Return whoever was configured."""
+        """Return the configured recipients."""
         return self.to
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
@@ -57,7 +57,7 @@ class Recording(Channel):
         return content.parts["list.txt"].encode()
 
     def deliver(self, message: Message) -> None:
-        """Keep the message."""
+        """Record the message."""
         self._write("tried", message)
         if self.meanwhile:
             self.meanwhile()
@@ -104,7 +104,7 @@ class Office:
 
     @property
     def configuration(self) -> Configuration:
-        """Return what a configuration file would say."""
+        """Return the configuration, as from a file."""
         return Configuration("web1", ZoneInfo("UTC"), None, None, self.reports, self.channels)
 
     def ban(self, *ips: str, jail: str = "sshd", **more: Any) -> None:
@@ -118,7 +118,7 @@ class Office:
             return delivery.send(self.configuration, store, renderer, names or list(self.reports), lambda: self.now)
 
     def retry(self) -> list[Outcome]:
-        """Try what is due."""
+        """Retry what is due."""
         with Store(self.path, read_only=False) as store:
             return delivery.retry(self.configuration, store, lambda: self.now)
 
@@ -133,5 +133,5 @@ def office(path: Path, channel: Channel, **report: Any) -> Office:
 
 
 def later(reason: str = "450 busy") -> DeliveryError:
-    """Return a failure that passes."""
+    """Return a temporary failure."""
     return DeliveryError(reason, permanent=False)

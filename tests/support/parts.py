@@ -16,7 +16,7 @@ PARTS = Path(os.environ.get("F2B_DIGEST_PARTS", "/var/tmp/f2b-digest-parts"))
 
 
 def missing(what: str, how: str) -> NoReturn:
-    """Skip the test with a word on how to get its part; in CI, where every part must be there, fail."""
+    """Skip the test, saying how to get the part; in CI, where all parts must be installed, fail."""
     text = f"{what} is missing: {how}"
     if os.environ.get("CI"):
         pytest.fail(text)

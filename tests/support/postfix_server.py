@@ -1,6 +1,6 @@
-"""A real Postfix for the tests: with a configuration and a queue of its own, and one relay on loopback to send to.
+"""A real Postfix for the tests, with its own configuration and queue, and a relay on loopback.
 
-No test stands here, and neither /etc/postfix nor the system's queue is read. Postfix starts for root only.
+No tests here, and neither /etc/postfix nor the system's queue is read. Postfix starts for root only.
 """
 
 import pwd
@@ -41,7 +41,7 @@ smtp    unix       - - n -   - smtp
 
 
 class Postfix:
-    """One Postfix without a listener of its own; `with` starts it, ends it and takes its folder away."""
+    """One Postfix without its own listener; `with` starts it, stops it and removes its folder."""
 
     def __init__(self, relay: int) -> None:
         """Prepare its folder, which its own user must be able to enter (pytest's are closed)."""

@@ -1,6 +1,6 @@
-"""A real PostgreSQL for the tests, with TLS, in a folder of its own; and what each test asks of it.
+"""A real PostgreSQL for the tests, with TLS, in its own folder.
 
-No test stands here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It
+No tests here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It
 is the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries.
 """
 
@@ -62,14 +62,14 @@ def programs() -> Path:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 class PostgreSQL:
-    """One server; `with` starts it, ends it and takes its folder away."""
+    """One server; `with` starts it, stops it and removes its folder."""
 
     def __init__(self) -> None:
         """Prepare its folder, which its own user must be able to enter (pytest's are closed)."""
@@ -131,7 +131,7 @@ class PostgreSQL:
 
     @contextmanager
     def centre(self, name: str = "") -> Iterator["Centre"]:
-        """Make a database of its own with a centre in it. Into one called "certified", hosts come by a certificate."""
+        """Make its own database with a centre in it. Into one called "certified", hosts come by a certificate."""
         name = name or f"f2b_{secrets.token_hex(4)}"
         with psycopg.connect(self.address(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())

@@ -44,7 +44,7 @@ Command = Callable[..., Ended]
 
 
 def only_the_database(configuration: Configuration, *_: object) -> host.Gathered:
-    """Return what a host tells that has fail2ban's database and nothing else."""
+    """Return the information of a host that has fail2ban's database and nothing else."""
     database = host.Snapshot(configuration.fail2ban_database)
     return host.Gathered(server.UNKNOWN, logins.Raw(), database, (), frozenset())
 

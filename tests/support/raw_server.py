@@ -1,6 +1,6 @@
-"""A server for the tests that misbehaves byte by byte, where no real server does on request.
+"""A server for the tests that misbehaves byte by byte, as real servers do not on request.
 
-No test stands here. A play gets each connection and does with it what it wants.
+No tests here. A play gets each connection and does with it what it wants.
 """
 
 import socket

@@ -1,6 +1,6 @@
 """A mail server for the tests: aiosmtpd on loopback, with TLS, a login, and refusals on request.
 
-No test stands here. What it accepted stands in `received`, what clients said in `wire`.
+No tests here. `received` has the accepted mails, `wire` the clients' lines.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Stores for the tests, made as fail2ban makes them: by the recorder. No test stands here."""
+"""Makes stores for the tests with the recorder, as fail2ban does. No tests here."""
 
 import shutil
 import sqlite3
@@ -34,7 +34,7 @@ def fill(path: Path, rows: Iterable[Row]) -> None:
 
 
 def query(path: Path, sql: str, *values: object) -> list[Row]:
-    """Run SQL on a store (or on any SQLite file) as somebody else would; return the rows."""
+    """Run SQL on a store (or on any SQLite file) from another connection; return the rows."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         return connection.execute(sql, values).fetchall()
 

@@ -238,7 +238,7 @@ def down(folder: Path) -> Digest:
 
 @story(1200, 70)
 def silent(folder: Path) -> Digest:
-    """The jail sshd bans nobody any more."""
+    """The jail sshd stops banning."""
     host = _home(folder)
     host.today(without=("sshd",))
     return host.tell()
@@ -281,7 +281,7 @@ def ipv6(folder: Path) -> Digest:
 
 @story(1500, 90)
 def hostile(folder: Path) -> Digest:
-    """Whatever an attacker can choose is hostile."""
+    """All text that an attacker can choose is hostile."""
     texts = [text for text in HOSTILE.values() if text]
     host = Host(folder, "nas.example.org", HOME)
     host.past(28)

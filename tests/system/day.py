@@ -1,7 +1,7 @@
 """A server for the tests, where cron, sshd, rsyslog, Postfix and fail2ban run, and hosts elsewhere that log in there.
 
-It is this machine seen through an overlay, with processes, a network and a name of its own: all that is changed there
-goes away with it, and no file, server or log of this machine is touched. No test stands here.
+It is this machine seen through an overlay, with processes, a network and its own name: all that is changed there
+goes away with it, and no file, server or log of this machine is touched. No tests here.
 """
 
 import contextlib
@@ -269,7 +269,7 @@ class Server:
             time.sleep(0.1)
 
     def logs(self) -> str:
-        """Return what its daemons wrote, for people."""
+        """Return what its daemons wrote, for failure messages."""
         names = ("auth.log", "cron.log", "mail.log", "fail2ban.log")
         return "\n".join(f"---- {name}\n{self.read(f'var/log/{name}')}" for name in names)
 

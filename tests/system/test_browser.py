@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import resources
-from f2b_digest.cli.preview import show
+from f2b_digest.cli.output import show
 from f2b_digest.model.digest import Digest
 from f2b_digest.rendering.renderer import Renderer
 from tests.support import parts, samples
@@ -62,7 +62,7 @@ onload = async () => {
 
 
 def all_said() -> Digest:
-    """Return a digest with all that needs somebody, and with names that leave no room to break a line."""
+    """Return a digest with all that needs attention, and with names that leave no room to break a line."""
     jails = tuple(replace(jail, name=jail.name * 9) for jail in samples.telling().jails)
     return replace(samples.telling(), facts=samples.every_fact(), advice=samples.every_advice(), jails=jails)
 

@@ -1,4 +1,4 @@
-"""A day in the life of an installation: as who runs it, with real parts only, on a server of its own (see day.py)."""
+"""A day in the life of an installation: as who runs it, with real parts only, on its own server (see day.py)."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def build(source: Path, folder: Path) -> Path:
 
 
 def test_a_day_in_the_life(wheels: tuple[Path, Path]) -> None:
-    """Installed, attacked, changed, upgraded and taken away: each ban is told once, and nothing cries wolf."""
+    """Installed, attacked, changed, upgraded and taken away: each ban is reported once, and nothing cries wolf."""
     with Server() as server:
         server.well("fail2ban-client", "ping")
         before = server.tree("etc")
@@ -127,7 +127,7 @@ def hear_of_it(server: Server) -> EmailMessage:
 
 
 def enable_a_jail_later(server: Server) -> float:
-    """`check` names the jail that does not record, `setup` mends it; return when its last ban was missed."""
+    """`check` names the jail that does not record, `setup` fixes it; return when its last ban was missed."""
     server.write("etc/fail2ban/jail.d/later.local", LATER)
     server.well("fail2ban-client", "reload")
     guess_twice(server, "198.51.100.31")
@@ -327,7 +327,7 @@ def at_the_next_minute(server: Server) -> None:
 
 
 def mails(server: Server, count: int, user: str = "anna") -> list[EmailMessage]:
-    """Wait for so many mails in a mailbox, and return all that are there."""
+    """Wait for this many mails in a mailbox, and return all that are there."""
     server.wait_for(lambda: len(server.mails(user)) >= count, f"mail {count} to {user}", 120 + PATIENCE)
     return server.mails(user)
 
@@ -347,7 +347,7 @@ def lasting(text: str) -> list[str]:
 
 
 def urgent(text: str) -> list[str]:
-    """Return a digest's headline, and each finding that needs somebody, with the commands it gives."""
+    """Return a digest's headline, and each finding that needs attention, with the commands it gives."""
     headline, *findings = re.split(r"\n(?=[!*-] )", lasting(text)[0])
     return [headline] + [finding for finding in findings if finding.startswith("!")]
 

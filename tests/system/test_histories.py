@@ -1,4 +1,4 @@
-"""Real histories: nobody is called in vain, little stands out, nothing is told twice; what died is told soon."""
+"""Real histories: no false alarms, little news, nothing reported twice, and dead jails reported soon."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """Give what was told of each history."""
+    """Provide what was told of each history."""
     if not (FOLDER / "bans").is_dir():
         pytest.skip(f"no histories in {FOLDER}: set F2B_DIGEST_HISTORIES")
     folder: Path = tmp_path_factory.mktemp("histories")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.rendering.renderer import HIDDEN
+from f2b_digest.text.visible import HIDDEN
 from tests.support.hostile import HOSTILE, Page
 from tests.support.program import Command
 from tests.support.raw_server import WebServer, says
@@ -56,7 +56,7 @@ class Told:
     @property
     def headers(self) -> list[str]:
         """Return the names of the mail's headers, and of its parts' headers, in order."""
-        return [name for part in self.mail.walk() for name in part.keys()]  # noqa: SIM118 - a mail is no dict
+        return [name for part in self.mail.walk() for name in part.keys()]  # noqa: SIM118 - a mail is not a dict
 
     def part(self, subtype: str) -> str:
         """Return a part of the mail."""
@@ -112,7 +112,7 @@ def toml(text: str) -> str:
 
 @pytest.fixture
 def program(f2b_digest: Command, tmp_path: Path) -> Iterator[Program]:
-    """Give the program, with a phone that takes everything."""
+    """Provide the program, with a phone that takes everything."""
     with WebServer(says(200, '{"event":"message","topic":"alerts","id":"x"}', "application/json")) as server:
         yield Program(f2b_digest, tmp_path, server)
 
@@ -249,7 +249,7 @@ def test_a_door_that_fails_names_the_ban_in_one_harmless_line(
 def test_an_option_that_the_shell_door_does_not_know_is_one_harmless_line(
     path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    """Whatever stands in it: a jail's configuration may hand an attacker's text over as an option of its own."""
+    """Whatever is in it: a jail's configuration may hand an attacker's text over as its own option."""
     assert recorder.main([f"--store={path}", option + "\x1b[2J\r\n\u202e", f"{option}=\x1b[2J\r\n"]) == 0
     said = capsys.readouterr().err
     assert hidden(said) == {"\n"}

@@ -34,13 +34,13 @@ Appends = list[tuple[float, str]]
 
 @pytest.fixture
 def server() -> Iterator[Fail2ban]:
-    """Give a fail2ban, not started."""
+    """Provide a fail2ban, not started."""
     with Fail2ban("1.0") as fail2ban:
         yield fail2ban
 
 
 def append_many(store: str, door: int, count: int, pause: float = 0.0) -> Appends:
-    """Append so many bans as one process does, and return what became of each."""
+    """Append this many bans as one process does, and return what became of each."""
     appends = []
     for number in range(count):
         row = event(jail=f"door{door}", ip=address(number), at=float(number), recorded_at=time.time(), failures=5,
@@ -80,7 +80,7 @@ folder = "{server.folder}/out"
 
 
 def fill_with_history(server: Fail2ban, count: int) -> None:
-    """Make a store with so many aged bans, all of them reported."""
+    """Make a store with this many aged bans, all of them reported."""
     fill(server.store, (
         event(jail=f"old{n % 9}", ip=address(n % 50_000), at=AGED + n, recorded_at=AGED + n, matches="a line " * 10)
         for n in range(count)

@@ -1,4 +1,4 @@
-"""What needs somebody, from this host to the mail: asked, judged, told, and lifted by the very line of the mail."""
+"""What needs attention, from this host to the mail: asked, judged, told, and lifted by the very line of the mail."""
 
 import re
 import shlex

@@ -89,7 +89,7 @@ class Field:
 
 
 def as_owner(work: Callable[[], object]) -> None:
-    """Do something as the owner, in a process of its own."""
+    """Do something as the owner, in its own process."""
     child = os.fork()
     if not child:
         try:
@@ -105,7 +105,7 @@ def as_owner(work: Callable[[], object]) -> None:
 
 @pytest.fixture
 def field(apart: Command) -> Iterator[Field]:
-    """Give a store of nobody's with one digest told, by way of every kind of channel that writes on this host."""
+    """Provide a store of nobody's with one digest told, by way of every kind of channel that writes on this host."""
     if os.geteuid():
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:

@@ -30,7 +30,7 @@ ACCEPTED = '{"id": "x", "time": 1, "event": "message", "topic": "alerts"}'
 
 @pytest.fixture
 def here() -> Iterator[Path]:
-    """Give a folder that everybody may enter, with nobody's store of one ban in it."""
+    """Provide a folder that everybody may enter, with nobody's store of one ban in it."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         (Path(name) / "store").mkdir(mode=0o750)

@@ -1,4 +1,4 @@
-"""Tests of log lines that are shown to the admin: what happened stays, secrets and one's own addresses do not."""
+"""Tests of redacted log lines: what happened stays, secrets and own addresses do not."""
 
 import string
 import time
@@ -32,7 +32,7 @@ def sample(line: str, *users: str, private: tuple[str, ...] = ()) -> str:
 
 
 def test_the_last_line_of_the_two_worst_addresses_is_shown() -> None:
-    """One of each, none twice, and none where there are none."""
+    """One of each, without duplicates; none if there are none."""
     lines: list[tuple[str, str, list[str]]] = [
         ("203.0.113.1", "first\nlast of 1", []),
         ("203.0.113.1", "again", []),
@@ -46,7 +46,7 @@ def test_the_last_line_of_the_two_worst_addresses_is_shown() -> None:
 
 
 def test_a_long_line_is_cut() -> None:
-    """With a sign that it was."""
+    """The cut is marked."""
     assert sample("word " * 100) == ("word " * 100)[:159] + "…"
     assert sample("x " * 79 + "xx") == "x " * 79 + "xx"
 
@@ -112,7 +112,7 @@ MASKED = [
 @pytest.mark.parametrize("line", MASKED)
 @pytest.mark.parametrize("users", [(), (SECRET,)], ids=["unknown", "tried"])
 def test_a_secret_is_masked(line: str, users: tuple[str, ...]) -> None:
-    """A password that was typed as a name, too, whether the filter told it or not."""
+    """Also a password typed as a user name, whether or not the filter reported it."""
     shown = sample(line, *users)
     assert "ecret" not in shown
     assert "[…]" in shown
@@ -132,13 +132,13 @@ def test_what_looks_like_a_token_is_masked_wherever_it_stands(token: str) -> Non
 
 
 def test_a_name_that_nobody_is_known_to_have_tried_is_masked() -> None:
-    """A filter tells the names; what is no name of theirs may be anything."""
+    """The filter reports the names; any other word may be a secret."""
     assert sample("Invalid user hunter2 from 203.0.113.5", "root") == "Invalid user […] from 203.0.113.5"
     assert sample("RCPT to=<victim@example.org> from=<x@example.net>") == "RCPT to=<[…]> from=<[…]>"
 
 
 def test_private_words_are_masked() -> None:
-    """Whatever their case."""
+    """Case-insensitively."""
     assert sample("Acme's web1 of ACME: acmes", private=("acme", "")) == "[…]'s web1 of […]: acmes"
 
 
@@ -148,7 +148,7 @@ OWN_TEXTS = ["198.51.100.9", "192.168.1.77", "2001:db8:1::5", "2001:0DB8:1:0::5"
 
 @pytest.mark.parametrize("own", OWN_TEXTS)
 def test_an_address_of_ones_own_is_masked(own: str) -> None:
-    """Wherever it stands; the other one stays."""
+    """Anywhere in the line; the other address stays."""
     for line in (f"rip={IP}, lip={own}", f"{IP} [{own}]:443", f"{IP} addr:{own}: x", f"{own}", f"{IP} -> {own}:22,"):
         shown = sample(line)
         assert own.removeprefix("::ffff:") not in shown
@@ -160,7 +160,7 @@ def test_an_address_of_ones_own_is_masked(own: str) -> None:
 
 @pytest.mark.slow
 def test_a_megabyte_is_masked_at_once() -> None:
-    """An attacker chooses what stands in a log line, and as which user."""
+    """An attacker chooses the text of a log line, and the user name."""
     started = time.monotonic()
     for text in ("a" * 10**6, "a@" * 500_000, "1.1." * 250_000, "::" * 500_000, "user=" * 200_000, "a.b " * 250_000,
                  '"' * 10**6, "for from " * 100_000, "?" * 10**6, 'user "' * 100_000, "key=\\" * 200_000):  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_megabyte_is_masked_at_once() -> None:
     "service", ["sshd", "dovecot", "postfix", "nginx-http-auth", "apache-auth", "vsftpd", "proftpd"]
 )
 def test_lines_of_real_services_stay_readable(service: str) -> None:
-    """Of fail2ban's own tests: most words are there, whoever tried is not known, and no name is left."""
+    """From fail2ban's own tests, with unknown user names: most words stay, and no name does."""
     logs = unpacked("fail2ban-1.1.0", "13", "fail2ban") / "usr/lib/python3/dist-packages/fail2ban/tests/files/logs"
     lines = [line for line in (logs / service).read_text(errors="replace").splitlines() if line and line[0] != "#"]
     assert lines
@@ -204,7 +204,7 @@ PLACES = [
 @given(MIXED, st.sampled_from(PLACES), AROUND, AROUND, st.booleans())
 @example("Abcdefghijk1", PLACES[6], "for ", " from x", True)
 def test_no_planted_secret_is_left(secret: str, place: str, before: str, after: str, tried: bool) -> None:
-    """In any place, whatever an attacker has put around it."""
+    """Anywhere, whatever an attacker put around it."""
     assume(secret.lower() not in (before + after).lower())
     line = f"{before} {place.format(secret)} {after}"
     for shown in samples([(IP, line.replace("\n", " "), [secret] if tried else [])], [], OWN):

@@ -1,4 +1,4 @@
-"""The manual page, f2b_digest/man/f2b-digest.1: made of what the commands say of themselves.
+"""The manual page, f2b_digest/man/f2b-digest.1, made from the commands' help.
 
 `python -m tests.tools.manual` writes it anew; a test holds it true.
 """
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import click
 
 from f2b_digest import __version__, recorder
-from f2b_digest.cli import COMMANDS, SYSTEM_CONFIGURATION, cli
+from f2b_digest.cli import COMMANDS, cli
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION
 from tests import ROOT
 
 PAGE = ROOT / "f2b_digest/man/f2b-digest.1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from f2b_digest import resources
-from f2b_digest.cli.preview import show
+from f2b_digest.cli.output import show
 from f2b_digest.rendering.renderer import Renderer
 from tests import ROOT
 from tests.support import parts

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from f2b_digest import composition, recorder, resources
 from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.cli.demo import sample_week
-from f2b_digest.cli.preview import show
+from f2b_digest.cli.output import show
 from f2b_digest.config import Report, load
 from f2b_digest.model.digest import Digest, Reconciliation
 from f2b_digest.rendering.renderer import Renderer
@@ -42,7 +42,7 @@ def sample_digest() -> Digest:
 
 
 def sample_text() -> str:
-    """Return the beginning of a digest in which there is something to tell, as its mail has it."""
+    """Return the start of a digest with findings, as in its mail."""
     text, _ = show(samples.telling(), "text", Renderer(resources.folder("templates")))
     return text.partition("\n\nWhen")[0].rstrip("\n")
 
@@ -58,7 +58,7 @@ def helps() -> str:
 
 
 def commands() -> Iterator[list[str]]:
-    """Yield the words of each command, those of a group after the group."""
+    """Yield the words of each command; subcommands follow their group."""
     for name in COMMANDS:
         yield [name]
         command = cli.get_command(click.Context(cli), name)

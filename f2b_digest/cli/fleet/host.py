@@ -10,9 +10,9 @@ from typing import Any, get_args
 import click
 
 from f2b_digest import privileges, recorder
-from f2b_digest.cli import Program, complain
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, need_psycopg, upload
+from f2b_digest.cli.program import Program, complain
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.fleet import by_ssh, credential

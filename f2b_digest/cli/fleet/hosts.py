@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 import click
 
 from f2b_digest import __version__
-from f2b_digest.cli import Program
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import need_psycopg
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.record import settings
-from f2b_digest.rendering.renderer import visible
 from f2b_digest.store import Life, is_hub
+from f2b_digest.text.visible import visible
 
 DEFAULT = "postgresql:///f2b_digest"
 SILENT = 15 * 60.0

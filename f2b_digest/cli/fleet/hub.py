@@ -12,8 +12,8 @@ from typing import NamedTuple
 import click
 
 from f2b_digest import privileges
-from f2b_digest.cli import Program
 from f2b_digest.cli.fleet.hosts import Joining
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.record import settings
 from f2b_digest.cli.setup.machine import own_path
 from f2b_digest.errors import CentreError, ConfigurationError, hint

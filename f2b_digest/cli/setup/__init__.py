@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from f2b_digest import recorder, resources
-from f2b_digest.cli import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program
 from f2b_digest.cli.setup import machine
 from f2b_digest.cli.setup.install import install, install_centre
 from f2b_digest.cli.setup.job import Job

@@ -14,7 +14,7 @@ import click
 from f2b_digest import installation, recorder
 from f2b_digest.checks import schedule
 from f2b_digest.checks import store as checks_store
-from f2b_digest.cli import complain
+from f2b_digest.cli.program import complain
 from f2b_digest.cli.setup import machine
 from f2b_digest.cli.setup.job import FAIL2BAN, SYSTEMD, UNITS, Job, has
 from f2b_digest.errors import SetupError

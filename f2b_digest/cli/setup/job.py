@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from f2b_digest import installation
-from f2b_digest.cli import complain
+from f2b_digest.cli.program import complain
 from f2b_digest.errors import SetupError
 from f2b_digest.installation import CRON_FILE, File, Manifest, Step, Tree, crontab
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from f2b_digest import config, installation, recorder
-from f2b_digest.cli import Program, local_language, local_zone
+from f2b_digest.cli.program import Program, local_language, local_zone
 from f2b_digest.cli.setup.job import SYSTEMD, Job
 from f2b_digest.errors import ConfigurationError
 from f2b_digest.fail2ban import jails

@@ -9,7 +9,7 @@ import click
 
 from f2b_digest import installation, recorder
 from f2b_digest.checks import schedule
-from f2b_digest.cli import complain
+from f2b_digest.cli.program import complain
 from f2b_digest.cli.setup.job import UNITS, Job, has
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails

@@ -18,7 +18,7 @@ MOST = 6
 
 @pytest.fixture(scope="session")
 def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
-    """Give a lab for each processor that this process has to itself; skip where processes cannot be traced."""
+    """Provide a lab for each processor that this process has to itself; skip where processes cannot be traced."""
     root = tmp_path_factory.mktemp("faults")
     processors, workers = os.cpu_count() or 1, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     authority, ca_file = trustme.CA(), root / "ca.pem"
@@ -37,5 +37,5 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
 
 @pytest.fixture
 def most(pytestconfig: pytest.Config) -> int | None:
-    """Give how many points of a scenario and a fault are run; None is all of them."""
+    """Provide how many points of a scenario and a fault are run; None is all of them."""
     return None if pytestconfig.getoption("--all-faults") else MOST

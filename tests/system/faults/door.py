@@ -1,6 +1,6 @@
 """A port on loopback that works for every visitor but one, and fails that one in a given stage and way, once.
 
-No test stands here. What all the scripted servers have in common does: the port itself, and the ways to fail that know
+No tests here. What all the scripted servers have in common does: the port itself, and the ways to fail that know
 no protocol.
 """
 

@@ -1,6 +1,6 @@
 """An ntfy server for the tests that fails once, at a given stage and in a given way; before and after that it works.
 
-No test stands here. Whatever it says beside ntfy's own answer repeats the secret that it was shown.
+No tests here. Whatever it says beside ntfy's own answer repeats the secret that it was shown.
 """
 
 import json

@@ -83,7 +83,7 @@ class Labs:
         return self._labs[0].run_whole(scenario)
 
     def run(self, scenario: Scenario, fault: Fault, most: int | None) -> Outcomes:
-        """Run a scenario with a fault at each of its calls, or, evenly spread, at so many of them."""
+        """Run a scenario with a fault at each of its calls, or, evenly spread, at this many of them."""
         count = len(self._labs)
         with ThreadPoolExecutor(count) as pool:
             parts = list(pool.map(lambda n: self._labs[n].run(scenario, fault, most, n, count), range(count)))

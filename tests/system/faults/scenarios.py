@@ -99,7 +99,7 @@ class Host:
 
 
 def bans(*ips: str, jail: str = "sshd", at: float = NOON) -> list[Row]:
-    """Return bans, each of an address of its own."""
+    """Return bans, each of a different address."""
     return [event(ip=ip, jail=jail, at=at, recorded_at=at, failures=5, matches="x" * 400) for ip in ips]
 
 

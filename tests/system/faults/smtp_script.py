@@ -1,6 +1,6 @@
 """A mail server for the tests that fails once, at a given stage and in a given way; before and after that it works.
 
-No test stands here. It speaks SMTP with STARTTLS and a login, byte by byte, because no real server fails on request.
+No tests here. It speaks SMTP with STARTTLS and a login, byte by byte, because no real server fails on request.
 """
 
 import base64

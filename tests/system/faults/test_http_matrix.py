@@ -62,7 +62,7 @@ OUTCOMES = {
 # TLS: in place of the handshake. The client's library does not say whether its request was out already: doubt is the
 # safe side. Certificates have tests of their own.
 # headers: a status with an empty body, or a loss within the head. "200 right" comes in pieces, behind a 100.
-# body: a whole answer of that status, or a loss within the body of a 200. One without a length or an end is no answer.
+# body: a whole response of that status, or a loss within the body of a 200; without a length or an end it is none.
 # Both: the worst case, in which the server published the message before its answer got lost.
 TABLE = """
            connect  TLS    headers  body
@@ -125,7 +125,7 @@ def ca_file(certificates: Certificates, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def stranger() -> Iterator[str]:
-    """Give the address that redirects lead to, and see that nobody went there."""
+    """Provide the address that redirects lead to, and see that nobody went there."""
     visits: list[object] = []
     with RawServer(visits.append) as server:
         yield server.url
@@ -218,7 +218,7 @@ def test_a_cell(
 def test_a_certificate_that_is_refused(
     path: Path, certificates: Certificates, ca_file: Path, stranger: str, shown: str, word: str
 ) -> None:
-    """Its owner's next renewal mends the dates; an authority that is not trusted is for the admin."""
+    """Its owner's next renewal fixes the dates; an authority that is not trusted is for the admin."""
     fault = Fault("TLS", shown)
     with ScriptedNtfy(fault, VICTIM, certificates, stranger) as server:
         outcome = live(office(path, server, ca_file), server, fault, OUTCOMES[word])

@@ -59,7 +59,7 @@ OUTCOMES = {
 # connect: TCP itself says "reset" (a closed port) and "silence" (a full queue). The others come as the first bytes, and
 # the server hangs up behind them, as one with too many connections does; at "banner" it stays for the QUIT
 # (RFC 5321, 3.1).
-# certificate: "4xx" is one that expired, which its owner's next renewal mends, as it mends a clock that is wrong here.
+# certificate: "4xx" is one that expired, which its owner's next renewal fixes, as it fixes a clock that is wrong here.
 # "5xx" is one of an unknown authority: the admin has to act.
 # mid-body: the message fits into one TLS record, so its end always went out before the server fails: the client cannot
 # know that the server never read it. A refusal that comes early is a refusal all the same.
@@ -225,7 +225,7 @@ def test_a_cell(path: Path, certificates: Certificates, ca_file: Path, fault: Fa
 def test_garbage_of_any_shape_is_garbage(
     path: Path, certificates: Certificates, ca_file: Path, stage: str, shape: str
 ) -> None:
-    """What is no answer is never taken for a yes or for a refusal for good."""
+    """What is not an answer is never taken for a yes or for a refusal for good."""
     fault = Fault(stage, "garbage")
     with ScriptedServer(fault, VICTIM, certificates, GARBAGE[shape]) as server:
         live(office(path, server, ca_file), server, fault, OUTCOMES[CELLS[fault]])

@@ -143,7 +143,7 @@ def _child(job: dict[str, Any], output: Path) -> None:
 
 
 def _wait() -> None:
-    """Wait until strace is attached, which is no ancestor of this process: Yama wants to be told."""
+    """Wait until strace is attached, which is not an ancestor of this process: Yama wants to be told."""
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(PR_SET_PTRACER_ANY))
     signal.sigwait({GO})
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {GO})

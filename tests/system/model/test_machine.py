@@ -15,7 +15,7 @@ from f2b_digest.config import Report
 from f2b_digest.errors import ConfigurationError
 from tests.support.figures import Keep
 from tests.system.model.reference import Event
-from tests.system.model.world import ALL, TROUBLE, Plan, Post, World
+from tests.system.model.simulation import ALL, TROUBLE, Plan, Post, Simulation
 
 DAY = 86400.0
 STEPS_OF_A_RUN = 50
@@ -60,19 +60,19 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
-        self.world = World(Path(self._folder.name))
+        self.simulation = Simulation(Path(self._folder.name))
 
     def teardown(self) -> None:
         """Bring everything to an end, and see that nothing is left."""
         try:
             self.finish()
-            counts.update(self.world.happened)
-            counts["digests"] += len(self.world.model.digests)
-            counts["events pruned"] += len(self.world.model.events) - len(self.world.model.live)
-            counts["copies"] += self.world.arrived.total()
-            counts["copies in doubt"] += self.world.doubts.total()
+            counts.update(self.simulation.happened)
+            counts["digests"] += len(self.simulation.model.digests)
+            counts["events pruned"] += len(self.simulation.model.events) - len(self.simulation.model.live)
+            counts["copies"] += self.simulation.arrived.total()
+            counts["copies in doubt"] += self.simulation.doubts.total()
         finally:
-            self.world.close()
+            self.simulation.close()
             self._folder.cleanup()
 
     # ---- fail2ban
@@ -80,27 +80,27 @@ class Machine(RuleBasedStateMachine):
     @rule(events=st.lists(events, min_size=1, max_size=6), locked=st.booleans())
     def record(self, events: list[Event], locked: bool) -> None:
         """Record some events, maybe ones that are there, into the store, or past a locked one."""
-        now = self.world.now
+        now = self.simulation.now
         dated = [event._replace(recorded_at=now) for event in events]
         if locked:
-            self.world.spool(dated)
+            self.simulation.spool(dated)
         else:
-            self.world.record(dated)
+            self.simulation.record(dated)
 
     # ---- cron and the admin
 
     @rule(wanted=st.sets(names), plan=plans(*spooling, *sealing, *sealing, *attempt), prune=st.booleans())
     def send(self, wanted: set[str], plan: Plan | None, prune: bool) -> None:
         """Send some reports, or all; to send one that has no channel is refused."""
-        world = self.world
-        chosen = [name for name in world.reports if name in wanted] or list(world.reports)
-        heard = [name for name in chosen if world.reports[name].channels]
+        simulation = self.simulation
+        chosen = [name for name in simulation.reports if name in wanted] or list(simulation.reports)
+        heard = [name for name in chosen if simulation.reports[name].channels]
         if heard != chosen:
             with pytest.raises(ConfigurationError):
-                world.send(chosen, None)
-        world.send(heard, plan)
+                simulation.send(chosen, None)
+        simulation.send(heard, plan)
         if prune:
-            world.prune(DAY, None)
+            simulation.prune(DAY, None)
 
     @rule(bans=st.lists(events, min_size=3, max_size=6), plan=plans(*sealing, *attempt, *attempt))
     def live_a_day(self, bans: list[Event], plan: Plan | None) -> None:
@@ -112,37 +112,37 @@ class Machine(RuleBasedStateMachine):
     @rule(plan=plans(*attempt))
     def retry(self, plan: Plan | None) -> None:
         """Try what is due."""
-        self.world.retry(without(plan, "second_send"))
+        self.simulation.retry(without(plan, "second_send"))
 
-    @precondition(lambda self: self.world.model.digests)
+    @precondition(lambda self: self.simulation.model.digests)
     @rule(data=st.data(), to=st.none() | people, plan=plans(*("copied",) * 4, *attempt))
     def resend(self, data: st.DataObject, to: str | None, plan: Plan | None) -> None:
         """Deliver something once more, to the same person or another."""
-        self.world.resend(lambda several: data.draw(st.sampled_from(several)), to, without(plan, "second_send"))
+        self.simulation.resend(lambda several: data.draw(st.sampled_from(several)), to, without(plan, "second_send"))
 
     @rule(keep=st.sampled_from((0.0, 1.0, 30.0)), plan=plans("prune", *spooling))
     def prune(self, keep: float, plan: Plan | None) -> None:
-        """Drop what is older than so many days."""
-        self.world.prune(keep * DAY, without(plan, "second_send"))
+        """Drop what is older than this many days."""
+        self.simulation.prune(keep * DAY, without(plan, "second_send"))
 
-    # ---- time and the world
+    # ---- time and surroundings
 
     @rule(seconds=st.sampled_from((1.0, 59.0, 300.0, 3600.0, DAY)))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
-        self.world.now += seconds
+        self.simulation.now += seconds
 
     @rule(seconds=clocks)
     def change_clock(self, seconds: float) -> None:
         """Set the clock: by hours, days, a year, to 1970."""
-        self.world.jump(self.world.now + seconds)
+        self.simulation.jump(self.simulation.now + seconds)
 
     @rule(person=people, trouble=st.none() | st.sampled_from(sorted(TROUBLE)))
     def trouble(self, person: str, trouble: str | None) -> None:
         """Let somebody's mail server have a bad day, or recover."""
-        self.world.trouble.pop(person, None)
+        self.simulation.trouble.pop(person, None)
         if trouble:
-            self.world.trouble[person] = trouble
+            self.simulation.trouble[person] = trouble
 
     # ---- the configuration
 
@@ -152,8 +152,8 @@ class Machine(RuleBasedStateMachine):
     )  # fmt: skip
     def set_report(self, name: str, channels: set[str], jails: tuple[str, ...], min_bans: int, quiet: Any) -> None:
         """Add or change a report, or take it out."""
-        reports = self.world.reports
-        for channel in channels - set(self.world.channels):
+        reports = self.simulation.reports
+        for channel in channels - set(self.simulation.channels):
             self.set_channel(channel, {"ann", "bob"})
         if channels:
             reports[name] = Report(
@@ -166,12 +166,12 @@ class Machine(RuleBasedStateMachine):
     def set_channel(self, name: str, to: set[str]) -> None:
         """Add a channel, or change who gets its messages, or take it out."""
         if to:
-            self.world.channels[name] = Post(to=tuple(sorted(to)), world=self.world)
+            self.simulation.channels[name] = Post(to=tuple(sorted(to)), simulation=self.simulation)
             return
-        self.world.channels.pop(name, None)
-        for report, old in self.world.reports.items():
+        self.simulation.channels.pop(name, None)
+        for report, old in self.simulation.reports.items():
             left = tuple(channel for channel in old.channels if channel != name)
-            self.world.reports[report] = old.model_copy(update={"channels": left})
+            self.simulation.reports[report] = old.model_copy(update={"channels": left})
 
     # ---- what must hold
 
@@ -179,20 +179,22 @@ class Machine(RuleBasedStateMachine):
     def the_store_agrees_with_the_model(self) -> None:
         """Compare all that is there."""
         counts["steps"] += 1
-        self.world.check()
+        self.simulation.check()
 
     def finish(self) -> None:
         """Let every trouble end: then everybody gets everything that was not given up."""
-        world = self.world
-        world.trouble.clear()
-        world.channels.setdefault("mail", Post(to=("ann",), world=world))
-        for name, report in world.reports.items():
-            world.reports[name] = report.model_copy(update={"channels": report.channels or ("mail",), "min_bans": 1})
-        world.send(list(world.reports), None)
-        world.now += 4 * 3600.0
-        world.retry(None)
-        world.check()
-        world.check_the_end()
+        simulation = self.simulation
+        simulation.trouble.clear()
+        simulation.channels.setdefault("mail", Post(to=("ann",), simulation=simulation))
+        for name, report in simulation.reports.items():
+            simulation.reports[name] = report.model_copy(
+                update={"channels": report.channels or ("mail",), "min_bans": 1}
+            )
+        simulation.send(list(simulation.reports), None)
+        simulation.now += 4 * 3600.0
+        simulation.retry(None)
+        simulation.check()
+        simulation.check_the_end()
 
 
 def without(plan: Plan | None, happening: str) -> Plan | None:

@@ -1,4 +1,4 @@
-"""A program that lives through what changes a store: bans, a spool, digests, a prune. It is traced; no test is here.
+"""A program that lives through what changes a store: bans, a spool, digests, a prune. It is traced; no tests here.
 
 It writes to standard error which bans were acknowledged, and nothing else.
 """

@@ -39,7 +39,7 @@ def configure(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Step]]:
-    """Give a folder, and all that a host's first days did to it."""
+    """Provide a folder, and all that a host's first days did to it."""
     root = tmp_path_factory.mktemp("life")
     configure(root)
     (root / "away").mkdir()

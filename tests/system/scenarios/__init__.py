@@ -1,1 +1,1 @@
-"""Days and weeks of an admin: each plants a fact, which must stand in the subject or in the first five lines."""
+"""Days and weeks of an admin: each plants a fact, which must be in the subject or in the first five lines."""

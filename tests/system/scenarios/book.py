@@ -1,4 +1,4 @@
-"""The register of scenarios: what each plants, and what its reader must find. No scenario stands here."""
+"""The register of scenarios: what each plants, and what its reader must find. No scenarios here."""
 
 import re
 from collections.abc import Callable

@@ -77,7 +77,7 @@ def everybody_tries_root(world: World) -> None:
 
 @scenario(CALM, r"\b\d+ bans", never=(NEEDS, r"started 1 time", r"5,\d\d\d"))
 def fail2ban_restarted_with_5000_restored_bans(world: World) -> None:
-    """Somebody restarts it: the jails stop and start; what they restore was told when it was banned."""
+    """Somebody restarts it: the jails stop and start; what they restore was reported when it was banned."""
     world.past()
     world.today()
     at = world.now - 7200

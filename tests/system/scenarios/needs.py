@@ -100,7 +100,7 @@ def a_jail_was_dead_for_a_week(world: World) -> None:
 
 
 def dead(world: World, days: int) -> None:
-    """Live through so many days without sshd, after usual weeks."""
+    """Live through this many days without sshd, after usual weeks."""
     world.past()
     for _ in range(days):
         world.today(without=("sshd",))

@@ -14,7 +14,7 @@ BOOKS = (calm, needs, news, times)
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
 def test_the_planted_fact_is_found_at_once(tmp_path: Path, scenario: Scenario) -> None:
-    """It stands in the subject or the first five lines, and nothing there cries wolf."""
+    """It is in the subject or the first five lines, and nothing there cries wolf."""
     world = World(tmp_path, scenario.report)
     scenario.play(world)
     mail = world.send()
@@ -24,6 +24,6 @@ def test_the_planted_fact_is_found_at_once(tmp_path: Path, scenario: Scenario) -
 
 
 def test_there_are_forty_scenarios_at_least() -> None:
-    """So many were asked for; and no two are the same."""
+    """At least forty, with distinct titles."""
     titles = {scenario.title for scenario in SCENARIOS}
     assert len(titles) == len(SCENARIOS) >= 40

@@ -139,7 +139,7 @@ class World:
 
 
 def read(path: Path) -> Mail:
-    """Return a mail that stands in a file."""
+    """Return a mail that is in a file."""
     message = BytesParser(policy=email.policy.default).parsebytes(path.read_bytes())
     body = message.get_body(("plain",))
     assert body

@@ -1,4 +1,4 @@
-"""The product between hooks: a store, channels and senders that a test can interrupt at any point. No test stands here.
+"""The product between hooks: a store, channels and senders that a test can interrupt at any point. No tests here.
 
 Whatever is delivered, claimed or sealed is compared at once with the model.
 """
@@ -61,33 +61,33 @@ class Plan:
 
 
 class Post(Recording):
-    """The fake channel, whose messages go into a world."""
+    """The fake channel; its messages go to a simulation."""
 
     any_recipient: ClassVar[bool] = True
 
-    world: Any
+    simulation: Any
 
     def pack(self, content: Content, stamp: Stamp) -> bytes:
         """Return the list, below a line that is never empty."""
         return f"{stamp.bans} bans\n".encode() + super().pack(content, stamp)
 
     def deliver(self, message: Message) -> None:
-        """Let the world have it; what the world finds wrong must not pass for a bug of a channel, which is retried."""
+        """Hand it to the simulation, whose assertions must not pass for a channel's bug, which would be retried."""
         try:
-            self.world.deliver(message)
+            self.simulation.deliver(message)
         except AssertionError as wrong:
-            self.world.wrong.append(wrong)
+            self.simulation.wrong.append(wrong)
             raise
 
 
 class Here:
     """Stands for `isolation.Children` (tests/test_isolation.py has the real ones): the work is done in this process.
 
-    What the other side sees stays in the world, and a crash in the middle of a delivery takes the sender along.
+    What the other side sees stays in the simulation, and a crash in the middle of a delivery takes the sender along.
     """
 
-    def __init__(self, world: "World") -> None:
-        self._world = world
+    def __init__(self, simulation: "Simulation") -> None:
+        self._world = simulation
         self._waiting: list[tuple[Any, Callable[[], Any]]] = []
 
     def __enter__(self) -> Self:
@@ -127,67 +127,67 @@ class List(Renderer):
 
 
 class WatchedStore(Store):
-    """The store, telling a world of each step, which may end the process there."""
+    """The store; reports each step to a simulation, which may end the process there."""
 
-    def __init__(self, world: "World") -> None:
-        super().__init__(world.path, read_only=False)
-        self.world = world
+    def __init__(self, simulation: "Simulation") -> None:
+        super().__init__(simulation.path, read_only=False)
+        self.simulation = simulation
         self.seen = 0
         """How many events there were when this sender looked."""
 
     def last_event(self) -> int:
         """Note what a digest can hold."""
-        self.world.at("last_event")
-        self.seen = len(self.world.model.events)
+        self.simulation.at("last_event")
+        self.seen = len(self.simulation.model.events)
         return super().last_event()
 
     def report(self, selection: Selection, *most: Any) -> Any:
         """Be interrupted between looking and sealing."""
-        self.world.at("report")
+        self.simulation.at("report")
         return super().report(selection, *most)
 
     def seal(self, selection: Selection, *, stamp: Stamp, messages: Sequence[tuple[str, Message]], **more: Any) -> bool:
         """Put the same into the model."""
-        self.world.at("seal")
+        self.simulation.at("seal")
         done = super().seal(selection, stamp=stamp, messages=messages, **more)
         if done:
-            report = self.world.reports[stamp.report]
-            readers = {(name, to) for name in report.channels for to in self.world.channels[name].recipients}
+            report = self.simulation.reports[stamp.report]
+            readers = {(name, to) for name in report.channels for to in self.simulation.channels[name].recipients}
             assert sorted(readers) == sorted((name, message.recipient) for name, message in messages)
-            self.world.model.seal(stamp.uuid, stamp.report, report.jails, self.seen, readers)
-            bans = self.world.model.digests[stamp.uuid].bans.total()
+            self.simulation.model.seal(stamp.uuid, stamp.report, report.jails, self.seen, readers)
+            bans = self.simulation.model.digests[stamp.uuid].bans.total()
             assert bans == stamp.bans
             assert bans >= report.min_bans or (bans == 0 and report.quiet == "send")
-        self.world.at("sealed")
+        self.simulation.at("sealed")
         return done
 
     def claim(self, key: int, **more: Any) -> Message | None:
         """Hold the attempt to its time."""
-        began = (self.world.now, self.world.jumps)  # the sender has just read the clock
-        self.world.at("claim")
+        began = (self.simulation.now, self.simulation.jumps)  # the sender has just read the clock
+        self.simulation.at("claim")
         message = super().claim(key, **more)
         if message:
-            self.world.begin_attempt(key, *began)
-        self.world.at("claimed")
+            self.simulation.begin_attempt(key, *began)
+        self.simulation.at("claimed")
         return message
 
     def settle(self, key: int, *, status: str, **more: Any) -> None:
         """Note that an outcome is stored: what it says is no longer in doubt."""
-        self.world.at("settle")
+        self.simulation.at("settle")
         super().settle(key, status=status, **more)
-        self.world.end_attempt(key, status)
-        self.world.at("settled")
+        self.simulation.end_attempt(key, status)
+        self.simulation.at("settled")
 
     def copy(self, key: int, *, recipient: str, now: float) -> int:
         """Expect one more copy."""
         made = super().copy(key, recipient=recipient, now=now)
-        ((identity,),) = self.world.query("SELECT identity FROM delivery WHERE id = ?", made)
-        self.world.copies[identity, recipient] += 1
-        self.world.at("copied")
+        ((identity,),) = self.simulation.query("SELECT identity FROM delivery WHERE id = ?", made)
+        self.simulation.copies[identity, recipient] += 1
+        self.simulation.at("copied")
         return made
 
 
-class World:
+class Simulation:
     """A store on disk, a configuration, a clock, what channels were given, and the model that all must agree with."""
 
     def __init__(self, folder: Path) -> None:
@@ -195,7 +195,7 @@ class World:
         self.now = NOON
         self.jumps = 0
         self.model = Model()
-        self.channels: dict[str, Channel] = {"mail": Post(to=("ann", "bob"), world=self)}
+        self.channels: dict[str, Channel] = {"mail": Post(to=("ann", "bob"), simulation=self)}
         self.reports = {"daily": Report(channels=("mail",), addresses=ALL)}
         self.trouble: dict[str, str] = {}
         self.plan: Plan | None = None
@@ -230,7 +230,7 @@ class World:
         self.database.close()
 
     def query(self, sql: str, *values: object) -> list[Any]:
-        """Return the rows of a query, as somebody else sees them."""
+        """Return the rows of a query, from another connection."""
         return self.database.execute(sql, values).fetchall()
 
     @property
@@ -294,7 +294,7 @@ class World:
     # ---- recording
 
     def record(self, events: Iterable[Event]) -> None:
-        """Record events as a door does."""
+        """Record events as the action does."""
         with closing(recorder.connect(str(self.path))) as connection:
             for one in events:
                 connection.execute(recorder.INSERT, row(one))

@@ -132,6 +132,8 @@ def release(session: nox.Session) -> None:
     version, today = session.posargs[0], dt.datetime.now(tz=dt.UTC).date()
     for path, pattern, text in (
         ("f2b_digest/__init__.py", r'(?<=__version__ = ").+(?=")', version),
+        ("packaging/arch/PKGBUILD", r"(?<=^pkgver=).+$", version),
+        ("packaging/nixos/package.nix", r'(?<=version = ").+(?=")', version),
         ("CHANGELOG.md", r"(?<=^## \[Unreleased\]\n)", f"\n## [{version}] - {today}\n"),
     ):
         file = Path(path)

@@ -1,4 +1,4 @@
-"""The program as it is started: by its name, or as `python -m f2b_digest`. What it does stands in `cli`."""
+"""The program as it is started: by its name, or as `python -m f2b_digest`. The commands are in `cli`."""
 
 import gc
 import os

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -89,19 +90,15 @@ def answer(
         counts = found.counts(zone=zone, start=None, end=now, campaigns=rule, geography=places)
         standing, asked = _standing(found, inquiry, now, host)
         told, waiting = _told(configuration, found)
-        single = inquiry.network if inquiry.kind == "address" else None
         network = inquiry.network
+        single = network if inquiry.kind == "address" else None
         of = (place(str(network.network_address)) if network else None) or NOWHERE
-        jails = [jail.name for jail in counts.jails][:LINES]
-        return Answer(
+        made = Answer(
             inquiry=inquiry,
             counts=counts,
-            last=None if last is None else moment(last, zone),
-            known_since=None if oldest is None else moment(oldest, zone),
-            standing=tuple(
-                Standing(each.jail, each.ip, None if each.until is None else moment(each.until, zone))
-                for each in standing[:most]
-            ),
+            last=_moment(last, zone),
+            known_since=_moment(oldest, zone),
+            standing=tuple(Standing(each.jail, each.ip, _moment(each.until, zone)) for each in standing[:most]),
             standing_in_all=len(standing),
             asked=asked,
             country=of.country,
@@ -114,10 +111,23 @@ def answer(
             waiting=waiting,
             history=sum(ban.history for ban in found.bans()),
             hosts=_hosts(configuration, found),
-            unban=tuple(_line(each.jail, "unbanip", each.ip) for each in standing[:LINES]) if network else (),
-            ignore=tuple(_line(jail, "addignoreip", inquiry.text) for jail in jails) if network else (),
-            block=tuple(_line(jail, "banip", inquiry.text) for jail in jails[:1]) if network and not standing else (),
         )
+    return _with_commands(made, standing) if network else made
+
+
+def _moment(at: float | None, zone: ZoneInfo) -> datetime | None:
+    return None if at is None else moment(at, zone)
+
+
+def _with_commands(made: Answer, standing: Sequence["_Ban"]) -> Answer:
+    """Return the answer on an address or network with the commands that unban, ignore or block it."""
+    jails, text = [jail.name for jail in made.counts.jails][:LINES], made.inquiry.text
+    return replace(
+        made,
+        unban=tuple(_line(each.jail, "unbanip", each.ip) for each in standing[:LINES]),
+        ignore=tuple(_line(jail, "addignoreip", text) for jail in jails),
+        block=() if standing else tuple(_line(jail, "banip", text) for jail in jails[:1]),
+    )
 
 
 def _line(jail: str, what: str, ip: str) -> str:

@@ -123,8 +123,8 @@ def changeable(path: Path) -> str:
         last = step
         if reason := _foreign(step):
             return reason
-    if last is None or not stat.S_ISDIR(last.status.st_mode):
-        return ""
+    if last is None or not stat.S_ISDIR(last.status.st_mode) or str(last.path) != os.path.realpath(path):
+        return ""  # of a path that does not exist, the folder above is not what root uses
     return _open_to_others(last, sticky=False) or next(filter(None, map(_foreign, _below(last.path))), "")
 
 

@@ -94,6 +94,7 @@ def _in_time(question: Callable[[], Registration], until: float) -> Registration
     answers: SimpleQueue[Registration | Exception] = SimpleQueue()
 
     def answer() -> None:
+        """Put the answer, or the exception, where the other thread waits."""
         try:
             answers.put(question())
         except Exception as error:  # whatever whoisit makes of an unexpected response

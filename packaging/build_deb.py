@@ -203,12 +203,17 @@ def bundled(site: Path, licences: Path) -> Iterator[str]:
         name = about["Name"]
         if name == "f2b-digest":
             continue
+        named = ""
         for path in sorted(path for path in metadata.parent.rglob("*") if path.is_file() and path != metadata):
+            if path.name.startswith("LICENSE"):  # whoisit's metadata names none: its licence begins with its name
+                named = path.read_text().strip().partition("\n")[0]
             put(licences / name / f"{path.name}.gz", zipped(path.read_bytes()))
             path.unlink()
         shutil.rmtree(metadata.parent / "licenses", ignore_errors=True)
         classified = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier", []) if "License ::" in line]
-        licence = about["License-Expression"] or (about["License"] or "").partition("\n")[0] or ", ".join(classified)
+        licence = (
+            about["License-Expression"] or (about["License"] or "").partition("\n")[0] or ", ".join(classified) or named
+        )
         yield f" {name} {about['Version']}: {licence or sys.exit(f'{name} names no licence')}\n"
 
 

@@ -166,7 +166,7 @@ def f2b_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     No configuration of this host is read, and this host is not queried.
     """
     monkeypatch.setattr("f2b_digest.cli.time", SimpleNamespace(time=lambda: NOON + 3600))
-    monkeypatch.setattr("f2b_digest.cli.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
+    monkeypatch.setattr("f2b_digest.cli.program.SYSTEM_CONFIGURATION", tmp_path / "none.toml")
     monkeypatch.setattr("f2b_digest.config.FAIL2BAN_DATABASE", tmp_path / "none.sqlite3")
     monkeypatch.delenv("F2B_DIGEST_CONFIG", raising=False)
     monkeypatch.delenv("LANGUAGE", raising=False)

@@ -98,6 +98,7 @@ def test_bans_of_several_jails_that_come_together_share_a_sync(store: str) -> No
     assert recorder.spooled(store) == 0
 
 
+@pytest.mark.slow
 def test_the_store_is_opened_once_in_a_burst_and_closed_after_it(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At rest nobody has it open, and it is one file again."""
     opened: list[str] = []

@@ -9,8 +9,8 @@ STANDS_OUT = frozenset(("own_over", "surge", "drop", "campaign", "target", "roam
 """Kinds of news that are unusual for a host. The others (a jail's first bans, a restart, the first digest) are shown
 but do not change the verdict."""
 FAR_BEYOND, AT_LEAST = 10.0, 100
-"""Factor of the usual bans, and number of bans, of a period that is never quiet: not even the second such day, which
-is no news."""
+"""Factor of the usual bans, and number of bans, of a period that is never quiet, even if such days
+are no longer news."""
 
 
 def verdict(facts: Sequence[Fact], bans: int, compared: Compared) -> Verdict:

@@ -1,4 +1,4 @@
-"""What AbuseIPDB is told of a digest's addresses: the rows of a report, and their CSV. No configuration, no network.
+"""A report to AbuseIPDB: which of a digest's addresses, with which comments, and its CSV. No configuration, no network.
 
 Everything here is published: the reporting policy is at https://www.abuseipdb.com/reporting-policy.
 """

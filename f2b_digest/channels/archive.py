@@ -43,7 +43,17 @@ class About:
     verdict: str
     """The digest's subject."""
     labels: tuple[str, ...]
-    """The words of the index, in the digest's language; see LABELS."""
+    """The words of the index, in the digest's language (see LABELS), then the report's name and the number of bans."""
+
+    @property
+    def report_shown(self) -> str:
+        """The report's name in the digest's language."""
+        return self.labels[len(LABELS)] if len(self.labels) > len(LABELS) else self.report
+
+    @property
+    def bans_shown(self) -> str:
+        """The number of bans as the digest's language writes it."""
+        return self.labels[len(LABELS) + 1] if len(self.labels) > len(LABELS) + 1 else f"{self.bans:,}"
 
 
 def name_of(stamp: Stamp) -> str:
@@ -69,7 +79,7 @@ def index(folder: Path) -> bytes:
     """Return the index of a folder's pages, the newest first. Raises OSError."""
     names = sorted((path.name for path in folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
     pages = [(name, told) for name in names if (told := _read(folder / name))]
-    labels = next((told.labels for _, told in pages if len(told.labels) == len(LABELS)), LABELS)
+    labels = next((told.labels[: len(LABELS)] for _, told in pages if len(told.labels) >= len(LABELS)), LABELS)
     title, *columns, chart = map(html.escape, labels)
     heads = "".join(f'<th scope="col"{" class=n" * (n == 2)}>{column}</th>' for n, column in enumerate(columns))
     return f"""<!DOCTYPE html>
@@ -100,7 +110,8 @@ def _row(name: str, told: About) -> str:
     date = datetime.fromtimestamp(told.at).astimezone()
     return (
         f'<tr><td class=d><a href="{html.escape(name)}">{date:%Y-%m-%d %H:%M}</a></td>'
-        f"<td>{html.escape(told.report)}</td><td class=n>{told.bans:,}</td><td>{html.escape(told.verdict)}</td></tr>\n"
+        f"<td>{html.escape(told.report_shown)}</td><td class=n>{html.escape(told.bans_shown)}</td>"
+        f"<td>{html.escape(told.verdict)}</td></tr>\n"
     )
 
 
@@ -108,7 +119,9 @@ def _charts(pages: Sequence[About], caption: str) -> Iterable[str]:
     """Yield a chart of each report's last year: the bans of its digests, by week."""
     newest = max((told.at for told in pages), default=0.0)
     weeks: defaultdict[str, list[int]] = defaultdict(lambda: [0] * WEEKS)
+    shown: dict[str, str] = {}
     for told in pages:
+        shown.setdefault(told.report, told.report_shown)
         age = int((newest - told.at) // WEEK)
         if age < WEEKS:
             weeks[told.report][WEEKS - 1 - age] += told.bans
@@ -119,7 +132,7 @@ def _charts(pages: Sequence[About], caption: str) -> Iterable[str]:
             for n, bans in enumerate(sums)
             if bans
         )
-        text = html.escape(report).join(caption.split("%s"))
+        text = html.escape(shown[report]).join(caption.split("%s"))
         yield (
             f'<figure style="margin:0 0 1rem"><svg viewBox="0 0 {WEEKS} 100" preserveAspectRatio="none" role="img" '
             f'aria-label="{text}">{bars}</svg><figcaption>{text}</figcaption></figure>\n'

@@ -20,7 +20,7 @@ from f2b_digest.model.message import Content, Message, Needs, Stamp
 from f2b_digest.text.redaction import flat
 
 DEADLINE = 120.0
-"""Deadline of a delivery in seconds, whatever the server does."""
+"""Hard deadline of a delivery in seconds."""
 IDENTITY = re.compile(r"(f2b-|\d{8}T\d{6}Z-)?[0-9a-f]{32}([.@][^\s/]{1,320})?")
 """The form of `Channel.identity`: it becomes a file name and a header."""
 

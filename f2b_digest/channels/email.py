@@ -71,7 +71,7 @@ class Email(Channel):
         url = urlsplit(self.smtp)
         if url.scheme not in ("smtp", "smtps") or not url.hostname or url.path not in ("", "/") or url.query:
             raise ValueError("smtp must look like smtp://user@mail.example.org:587 or smtps://user@mail.example.org")
-        url.port  # noqa: B018 - raises ValueError where it is no port
+        url.port  # noqa: B018 - raises ValueError for an invalid port
         if url.password is not None:
             raise ValueError("smtp must not contain a password: use password_file or password")
         if url.username and not self.password:

@@ -99,14 +99,14 @@ class Secret:
 
     held: SecretStr
     place: str = ""
-    """Where it was found, for an error; empty if it stands in the configuration itself."""
+    """Its file or variable, for error messages; empty if it is in the configuration itself."""
     file: Path | None = None
     trouble: str = ""
     """Why it could not be read."""
 
     @property
     def inline(self) -> bool:
-        """Whether it stands in the configuration itself."""
+        """Whether it is in the configuration itself."""
         return not self.place
 
     def reveal(self) -> str:
@@ -120,7 +120,7 @@ class Secret:
         return secret
 
     def for_header(self, name: str) -> str:
-        """Return the secret if it can stand in a header. Raises DeliveryError."""
+        """Return the secret if it is valid in a header. Raises DeliveryError."""
         secret = self.reveal()
         if not secret.isascii():
             raise DeliveryError(f"the {name} contains a non-ASCII character", permanent=self.inline)

@@ -134,7 +134,7 @@ def build(
 
 def _part(subtype: str, text: str) -> MIMENonMultipart:
     charset = Charset("utf-8")
-    charset.body_encoding = QP  # 7 bits and short lines whatever the text: no server has to rewrite it
+    charset.body_encoding = QP  # always 7 bits and short lines, so that no server has to rewrite it
     part = MIMENonMultipart("text", subtype, charset="utf-8")
     part.set_payload(text.encode("utf-8", "backslashreplace").decode("utf-8"), charset)
     return part

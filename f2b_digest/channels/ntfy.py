@@ -18,7 +18,7 @@ ATTENTION = 4
 TITLE_LIMIT = 120
 """Characters; a phone shows one line."""
 PERMANENT = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 431})
-"""What only the admin can mend. The rest (408, 425, 429, 5xx) passes."""
+"""Statuses that only the admin can fix; the others (408, 425, 429, 5xx) are temporary."""
 RESERVED_TOPICS = frozenset(
     {"docs", "static", "file", "app", "metrics", "account", "settings", "signup", "login", "v1"}
 )

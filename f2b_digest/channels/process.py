@@ -18,7 +18,7 @@ from f2b_digest.errors import DeliveryError
 SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EIO})
 """Why a program does not start today, though it stands where it should."""
 WORDS_LIMIT = 4096
-"""Bytes that are kept of what a program says; the rest is read and forgotten."""
+"""Bytes kept of a program's output; the rest is read and discarded."""
 GLANCE = 0.2
 """Seconds of silence after which we look whether a program has ended whose output is still open."""
 
@@ -78,7 +78,7 @@ def _file(content: bytes) -> BinaryIO:
 
 
 def _listen(process: subprocess.Popen[bytes], timeout: float) -> bytes:
-    """Wait until a program ends; return the beginning of what it said. Raises TimeoutExpired.
+    """Wait until a program ends; return the beginning of its output. Raises TimeoutExpired.
 
     Not by communicate(): that keeps all that a program says, and waits for children that it left behind.
     """

@@ -18,7 +18,7 @@ FACILITIES = {
 LEVELS = {"emerg": 0, "alert": 1, "crit": 2, "err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 """The numbers of RFC 5424."""
 LINE_LIMIT = 900
-"""Bytes of a line: old daemons cut at 1,024, with what they put before it."""
+"""Maximum bytes of a line: old daemons cut at 1,024, including their prefix."""
 TIMEOUT = 5
 """Seconds for a daemon that does not read."""
 

@@ -29,5 +29,5 @@ def trust(ca_file: Contents | None) -> ssl.SSLContext:
 
 
 def passes(refused: ssl.SSLCertVerificationError) -> bool:
-    """Return whether a certificate was refused for its dates: a renewal mends that, or a clock that is set right."""
+    """Return whether a certificate was refused for its dates, which a renewal or a correct clock fixes."""
     return refused.verify_code in OUT_OF_DATE

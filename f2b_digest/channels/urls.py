@@ -9,7 +9,7 @@ def check_address(url: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
         raise ValueError("must look like https://example.org")
     try:
-        parts.port  # noqa: B018 - raises ValueError where it is no port
+        parts.port  # noqa: B018 - raises ValueError for an invalid port
     except ValueError as error:  # the message would quote it, and it can be a password
         raise ValueError("Port out of range" if "range" in str(error) else "Port is not a number") from None
     return parts

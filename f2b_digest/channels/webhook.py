@@ -75,7 +75,7 @@ class Webhook(Login):
 
     @property
     def needs(self) -> Needs:
-        """The template, and the digest as JSON, which stands in for it."""
+        """The template, and the digest as JSON, used without one."""
         return Needs((f"webhook/{self.template}",) if self.template else (), document=True)
 
     @property

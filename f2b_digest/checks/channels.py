@@ -7,7 +7,7 @@ from typing import Any
 
 from f2b_digest import isolation
 from f2b_digest.channels.base import DEADLINE, Channel, Health
-from f2b_digest.checks.finding import Finding, error, ok, span, warning
+from f2b_digest.checks.finding import Finding, due, error, ok, span, warning
 from f2b_digest.config import Configuration
 from f2b_digest.delivery import fit, stamp_of
 from f2b_digest.delivery.attempts import Clock
@@ -37,7 +37,7 @@ def examine(configuration: Configuration, periods: Mapping[str, float], clock: C
         yield from _clock(what, health, clock())
         for report, wanted in configuration.reports.items():
             if name in wanted.channels and health.keeps is not None and health.keeps < periods[report]:
-                text = f"keeps a message for {span(health.keeps)}, and {report} is sent every {span(periods[report])}"
+                text = f"keeps a message for {span(health.keeps)}, and {report} is sent {due(periods[report])}"
                 todo = "receivers offline for longer miss a digest: set cache-duration on the server (72h)"
                 yield warning(what, text, todo)
 

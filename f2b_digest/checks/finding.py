@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from f2b_digest.periods import DAY, HOUR
+
 State = Literal["ok", "warning", "error"]
 
 
@@ -42,6 +44,15 @@ def ago(seconds: float) -> str:
     return "a moment ago"
 
 
+def due(seconds: float) -> str:
+    """Return an interval as one says when a digest is due: "daily", "every 2 h"."""
+    seconds = round(seconds / 60) * 60.0  # what was measured is not exact
+    named = {DAY: "daily", 7 * DAY: "weekly", HOUR: "hourly"}
+    return "monthly" if 28 * DAY <= seconds <= 31 * DAY else named.get(seconds) or f"every {span(seconds)}"
+
+
 def span(seconds: float) -> str:
-    """Return a duration in words: hours, or days from two of them on."""
-    return f"{seconds / 86400:g} days" if seconds >= 2 * 86400 else f"{seconds / 3600:g} h"
+    """Return a duration in words: minutes below one hour, hours, or days from two of them on."""
+    if seconds < HOUR:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / DAY:.3g} days" if seconds >= 2 * DAY else f"{seconds / HOUR:.3g} h"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from f2b_digest.checks.finding import Finding, ago, error, span
+from f2b_digest.checks.finding import Finding, ago, due, error
 from f2b_digest.composition import pending
 from f2b_digest.config import Configuration, Report
 from f2b_digest.periods import DAY, HOUR, PACES, pace
@@ -28,7 +28,7 @@ class Run:
         """Return it in words."""
         if self.last is None:
             return "not sent yet"
-        return f"last sent {ago(now - self.last)}" + (f", every {span(self.every)} as usual" if self.every else "")
+        return f"last sent {ago(now - self.last)}" + (f" (usually {due(self.every)})" if self.every else "")
 
 
 def known(store: Outbox | None, name: str, report: Report) -> Run:
@@ -54,6 +54,6 @@ def late(configuration: Configuration, name: str, run: Run, waiting: Pending, no
     if since is None or every is None or now - since <= LATE * max(every, DAY) + HOUR:
         return
     what = "was never sent" if run.last is None else f"was last sent {ago(now - run.last)}"
-    wait = f"; {waiting.bans} bans pending, the oldest {ago(now - waiting.since)}" if waiting.since else ""
+    wait = f"; bans pending: {waiting.bans}, the oldest {ago(now - waiting.since)}" if waiting.since else ""
     todo = "run f2b-digest send by hand, and check the log of cron or systemd"
-    yield error(f"report {name}", f"{what}, but is due every {span(every)}{wait}", todo)
+    yield error(f"report {name}", f"{what}, but is due {due(every)}{wait}", todo)

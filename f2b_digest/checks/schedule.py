@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 ROOT = Path("/")
 SYSTEM_TABLES = ("etc/crontab", "etc/cron.d/*")
 USER_TABLES = ("var/spool/cron/crontabs/*", "var/spool/cron/*", "etc/crontabs/*")
-FOLDERS = ("etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cron.monthly/*")
+FOLDERS = (
+    *(f"etc/cron.{often}/*" for often in ("hourly", "daily", "weekly", "monthly")),
+    *(f"etc/periodic/{often}/*" for often in ("15min", "hourly", "daily", "weekly", "monthly")),  # busybox's crond
+)
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 DAEMONS = frozenset({"cron", "crond", "fcron", "anacron", "systemd-cron"})
 PATIENCE = 60.0
@@ -84,7 +87,7 @@ def read() -> tuple[list[Found], list[Finding], bool]:
     hidden = False
     for pattern in (*SYSTEM_TABLES, *USER_TABLES, *FOLDERS):
         folder, _, name = pattern.rpartition("/")
-        if (ROOT / folder).is_dir() and not os.access(ROOT / folder, os.R_OK | os.X_OK, effective_ids=True):
+        if _is_closed(ROOT / folder):
             hidden = True
             continue
         for table in sorted((ROOT / folder).glob(name)):
@@ -98,6 +101,15 @@ def read() -> tuple[list[Found], list[Finding], bool]:
             found += here
             faults += _ignored(table, text, pattern) if here else ()
     return [*found, *_timers()], faults, hidden
+
+
+def _is_closed(folder: Path) -> bool:
+    """Return whether a folder is there, and this user may not list it, or not even see it."""
+    try:
+        return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
+    except OSError:
+        log.debug("%s cannot be seen", folder, exc_info=True)
+        return True
 
 
 def _table(table: Path, text: str, pattern: str) -> Iterator[Found]:
@@ -150,7 +162,7 @@ def _unit(name: str) -> Path | None:
     """Return a unit's file, or that of its template."""
     template = re.sub(r"@[^.]+\.", "@.", name)
     places = (ROOT / folder / each for each in (name, template) for folder in UNITS)
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110 - never raises
 
 
 def _text(unit: Path | None) -> str:

@@ -8,11 +8,14 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
 from f2b_digest import __version__
-from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program, complain
+from f2b_digest.cli import language
+from f2b_digest.cli.mistakes import in_the_language
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program, complain, system_configuration
 from f2b_digest.errors import F2bDigestError, hint
 
 COMMANDS = {
@@ -68,16 +71,22 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {args[0]!r} ({meant})", context)
         return super().resolve_command(context, args)
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse the global options. Raises UsageError, in the language."""
+        with in_the_language():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, context: click.Context) -> object:
-        """Run the command; explain a misplaced global option. Raises UsageError."""
-        try:
-            return super().invoke(context)
-        except click.NoSuchOption as error:
-            name = error.option_name
-            if any(name in parameter.opts for parameter in self.params):
-                right = f"{context.info_name} {name} … {context.invoked_subcommand}"
-                raise click.UsageError(f"{name} goes before the command: {right}", error.ctx) from None
-            raise
+        """Run the command; explain a misplaced global option. Raises UsageError, in the language."""
+        with in_the_language():
+            try:
+                return super().invoke(context)
+            except click.NoSuchOption as error:
+                name = error.option_name
+                if any(name in parameter.opts for parameter in self.params):
+                    right = f"{context.info_name} {name} … {context.invoked_subcommand}"
+                    raise click.UsageError(f"{name} goes before the command: {right}", error.ctx) from None
+                raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without loading them."""
@@ -108,8 +117,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
     Exit status: 0 done, or nothing to do; 1 failed; 2 usage; 75 deferred,
     will be retried; 78 configuration.
     """  # noqa: D301 - click wants the character, not its name
-    if config is None and SYSTEM_CONFIGURATION.exists():
-        config = SYSTEM_CONFIGURATION
+    config = config or system_configuration()
     if verbose:
         from f2b_digest.cli import logs
 
@@ -122,6 +130,7 @@ def cli(context: click.Context, config: Path | None, store: str | None, verbose:
 def main() -> None:
     """Run the program; expected errors become one line and an exit status."""
     gc.set_threshold(COLLECTED)
+    language.speak(None)
     try:
         cli(prog_name="f2b-digest")
     except F2bDigestError as error:

@@ -1,11 +1,10 @@
 """Resolves which archived digest is meant: by number, report, day, or the last one. Nothing is printed here."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import click
 
-from f2b_digest.cli import times
+from f2b_digest.cli import language, times
 from f2b_digest.cli.program import complain, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError, hint
@@ -65,4 +64,4 @@ def _names_a_day(configuration: Configuration, words: Sequence[str], now: float)
 
 def said(at: float, configuration: Configuration, report: str) -> str:
     """Return a time in a report's zone."""
-    return datetime.fromtimestamp(at, zone_of(configuration, report)).strftime("%a %-d %b %Y %H:%M")
+    return language.moment(at, zone_of(configuration, report))

@@ -13,6 +13,8 @@ from f2b_digest import __version__, checks, delivery
 from f2b_digest.checks import Finding, Subject, channels, schedule
 from f2b_digest.checks import centre as checks_centre
 from f2b_digest.cli import centre, console
+from f2b_digest.cli.language import gettext as _
+from f2b_digest.cli.language import told
 from f2b_digest.cli.program import Program
 from f2b_digest.config import Configuration
 from f2b_digest.errors import CentreError, ConfigurationError, StoreError
@@ -103,7 +105,13 @@ def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:
         if finding is None:
             return
         if not as_json:
-            line = visible(asdict(finding), LONGEST_TEXT)
-            todo = f" ({line['todo']})" if line["todo"] else ""
-            click.echo(f"{line['state']:8}{line['what']}: {line['text']}{todo}")
+            click.echo(_line(finding))
         yield finding
+
+
+def _line(finding: Finding) -> str:
+    """Return a finding in the language."""
+    shown = {key: told(text) for key, text in visible(asdict(finding), LONGEST_TEXT).items()}
+    width = max(len(told(state)) for state in ("ok", "warning", "error")) + 1
+    todo = f" ({shown['todo']})" if shown["todo"] else ""
+    return f"{shown['state']:{width}}{shown['what']}{_(':')} {shown['text']}{todo}"

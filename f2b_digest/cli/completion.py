@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli.program import Program, system_configuration
 
 log = logging.getLogger(__name__)
 VARIABLE = "_F2B_DIGEST_COMPLETE"
@@ -45,10 +45,9 @@ def completes(*kinds: Names) -> Callable[[click.Context, click.Parameter, str], 
     """Return click's completion callback for a parameter."""
 
     def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+        """Return the names that begin as the word does; none where nothing can be read."""
         given = context.find_root().params
-        config = given.get("config") or os.environ.get("F2B_DIGEST_CONFIG") or None
-        if config is None and SYSTEM_CONFIGURATION.exists():
-            config = SYSTEM_CONFIGURATION
+        config = given.get("config") or os.environ.get("F2B_DIGEST_CONFIG") or system_configuration()
         program = Program(config and Path(config), given.get("store"), clock=time.time, verbose=False, asks_host=False)
         found: list[CompletionItem] = []
         for names in kinds:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program, say
 from f2b_digest.errors import ConfigurationError
 
 
@@ -38,4 +38,4 @@ def _check(program: Program, file: Path | None) -> None:
         raise ConfigurationError([f"no configuration file found: give one, or create {SYSTEM_CONFIGURATION}"])
     program.config = file
     program.configuration()
-    click.echo(f"{file}: ok")
+    say(f"{file}: ok")

@@ -16,6 +16,7 @@ from typing import Any, Literal, TextIO
 
 import click
 
+from f2b_digest.cli import language
 from f2b_digest.rendering.layout import Layout, plain
 
 Colour = Literal["auto", "always", "never"]
@@ -84,14 +85,14 @@ def working(what: str, share: Callable[[], float | None] = lambda: None) -> Iter
     On standard error, in a line that is erased at the end. Written by a child process, as a thread would prevent the
     work from forking. `share` returns the progress from 0 to 1 in the child, if known.
     """
-    teller = _start_teller(what, share) if is_screen(sys.stderr, os.environ) else None
+    teller = _start_teller(language.told(what), share) if is_screen(sys.stderr, os.environ) else None
     try:
         yield
     finally:
         if teller:
             pipe, pid = teller
-            with suppress(BrokenPipeError):  # somebody ended it
-                os.write(pipe, b".")  # closing is not enough: whoever the work forked has it, too
+            with suppress(BrokenPipeError):  # the user quit it
+                os.write(pipe, b".")  # closing is not enough: forked children have it open, too
             os.close(pipe)
             os.waitpid(pid, 0)
 

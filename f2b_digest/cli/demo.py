@@ -9,7 +9,8 @@ import click
 
 from f2b_digest import recorder
 from f2b_digest.cli import SAMPLES, cli, scratch
-from f2b_digest.cli.program import Program, local_language
+from f2b_digest.cli.environment import local_language
+from f2b_digest.cli.program import Program, say
 from f2b_digest.errors import F2bDigestError
 from f2b_digest.model.event import Event
 
@@ -54,7 +55,8 @@ def command(program: Program, folder: Path | None) -> None:
             recorder.append(str(folder / "bans.sqlite3"), event)
     except recorder.NotStored as error:
         raise F2bDigestError(f"{folder} cannot hold the sample bans: {error}") from None
-    click.echo(f"{len(events)} sample events recorded in {folder}/bans.sqlite3\n")
+    say(f"{len(events)} sample events recorded in {folder}/bans.sqlite3")
+    click.echo()
     html = folder / "digest.html"
     for words in (
         ("preview", "weekly", "--no-pager"),
@@ -63,7 +65,8 @@ def command(program: Program, folder: Path | None) -> None:
         ("status",),
     ):
         _run(config, *words)
-    click.echo(f"The digest as HTML: {html}\nThe mail as sent: {folder}/outbox")
+    say(f"The digest as HTML: {html}")
+    say(f"The mail as sent: {folder}/outbox")
 
 
 def _run(config: Path, *words: str) -> None:

@@ -20,7 +20,7 @@ FEWEST = 3
 
 
 def fill_scratch(path: Path, sources: Sequence[Path], configuration: Configuration) -> Tally:
-    """Make a store of the bans in files. Raises SourceError, or F2bDigestError if there is no space for it."""
+    """Create a store of the bans in files. Raises SourceError, or F2bDigestError if there is no space for it."""
     try:
         return fill(path, sources, configuration)
     except StoreError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from f2b_digest import privileges, recorder, resources
-from f2b_digest.cli.program import Program, complain
+from f2b_digest.cli.program import Program, complain, say
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.store import Uploads, only_upload
@@ -86,7 +86,7 @@ def command(program: Program, scheduled: bool) -> None:
     for note in result.notes if result else ():
         complain(f"{path}: {note}")
     if program.verbose and result:
-        click.echo(f"{result.events} events uploaded")
+        say(f"{result.events} events uploaded")
 
 
 def need_psycopg() -> None:

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import click
 
 from f2b_digest.cli import completion
 from f2b_digest.cli.centre import archive
-from f2b_digest.cli.console import plural
+from f2b_digest.cli.language import gettext as _
+from f2b_digest.cli.language import moment, ngettext, status, told
 from f2b_digest.cli.program import Program, report_named, zone_of
 from f2b_digest.config import Configuration
 from f2b_digest.store import Delivery, Sealed
@@ -84,7 +84,7 @@ def _digest(digest: Sealed, deliveries: Iterable[Delivery]) -> _Digest:
 def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable[str]:
     """Yield the digests by report; undelivered ones are marked."""
     if not digests:
-        yield "no digest yet"
+        yield _("no digest yet")
     reports = [*configuration.reports, *sorted({each.report for each in digests} - configuration.reports.keys())]
     for report in reports:
         mine = [digest for digest in digests if digest.report == report]
@@ -93,26 +93,27 @@ def _lines(digests: Sequence[_Digest], configuration: Configuration) -> Iterable
         for digest in mine:
             yield from _digest_lines(digest, zone_of(configuration, report))
     if any(_missing(digest) for digest in digests):
-        yield f"{MARK} not delivered (yet); see f2b-digest status"
+        yield MARK + " " + _("not delivered (yet); see f2b-digest status")
 
 
 def _digest_lines(digest: _Digest, zone: ZoneInfo) -> Iterable[str]:
     missing = _missing(digest)
-    period = f"{_moment(digest.period_start, zone)} to {_moment(digest.period_end, zone)}"
-    yield f"{MARK if missing else ' '}{digest.id:5}  {period}: {plural(digest.bans, 'ban', 'bans')}"
+    period = _("%(start)s to %(end)s", start=moment(digest.period_start, zone), end=moment(digest.period_end, zone))
+    bans = ngettext("%(num)s ban", "%(num)s bans", digest.bans)
+    yield f"{MARK if missing else ' '}{digest.id:5}  {period}{_(':')} {bans}"
     for row in digest.deliveries:
-        when = f" {_moment(row.settled_at, zone)}" if row.settled_at else ""
-        tried = f", {plural(row.attempts, 'attempt', 'attempts')}" if row.attempts != 1 else ""
-        error = f": {row.error}" if row.error else ""
-        mark = MARK if row in missing else " "
-        yield f"{mark}       {row.status}{when}: {row.channel} to {row.recipient}{tried}{error}"
+        yield f"{MARK if row in missing else ' '}       {_delivery(row, zone)}"
+
+
+def _delivery(row: _Delivery, zone: ZoneInfo) -> str:
+    when = f" {moment(row.settled_at, zone)}" if row.settled_at else ""
+    to = _("%(channel)s to %(recipient)s", channel=row.channel, recipient=row.recipient)
+    tried = ", " + ngettext("%(num)s attempt", "%(num)s attempts", row.attempts) if row.attempts != 1 else ""
+    error = f"{_(':')} {told(row.error)}" if row.error else ""
+    return f"{status(row.status)}{when}{_(':')} {to}{tried}{error}"
 
 
 def _missing(digest: _Digest) -> Sequence[_Delivery]:
     """Return the undelivered deliveries, without those of which a later copy arrived."""
     later = {(row.channel, row.recipient): row for row in digest.deliveries}
     return [row for row in later.values() if row.status != "sent"]
-
-
-def _moment(at: float, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")

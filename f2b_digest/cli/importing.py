@@ -9,7 +9,7 @@ import click
 from f2b_digest import recorder
 from f2b_digest.cli import console
 from f2b_digest.cli.console import plural
-from f2b_digest.cli.program import Program, complain
+from f2b_digest.cli.program import Program, complain, say
 from f2b_digest.config import Configuration
 from f2b_digest.errors import StoreError
 from f2b_digest.fail2ban.files import Tally, share_read
@@ -50,12 +50,12 @@ def command(program: Program, paths: tuple[Path, ...], pending: bool, host: str 
         rows = read(paths, host or configuration.host, configuration.timezone, tally, history=not pending)
         added = write(path, rows, tally)
     tell(tally)
-    click.echo(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
+    say(f"{tally.lines:,} lines and rows read, {tally.bans:,} bans found, {added:,} bans added to {path}")
     if tally.failures:
         failures = plural(tally.failures, "failure", "failures")
-        click.echo(f"{failures} in the logs, {tally.counted:,} of them belong to one of these bans")
+        say(f"{failures} in the logs, {tally.counted:,} of them belong to one of these bans")
     if tally.restored:
-        click.echo(f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban not counted again")
+        say(f"{plural(tally.restored, 'ban', 'bans')} restored at a start of fail2ban not counted again")
     if tally.torn:
         raise click.exceptions.Exit(1)
 

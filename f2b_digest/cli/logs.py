@@ -8,7 +8,7 @@ import sqlite3
 import traceback
 from types import TracebackType
 
-from f2b_digest.cli.program import complain
+from f2b_digest.cli.program import complain_as_is
 from f2b_digest.errors import F2bDigestError
 
 TELLING = (F2bDigestError, OSError, sqlite3.Error)
@@ -40,10 +40,10 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, with -vv also its traceback."""
-        complain(record.getMessage())
+        complain_as_is(record.getMessage())
         if record.exc_info and record.exc_info[1] and logging.getLogger("f2b_digest").isEnabledFor(logging.DEBUG):
             for line in _way(record.exc_info[1], record.exc_info[2]):
-                complain(line)
+                complain_as_is(line)
 
 
 def _way(error: BaseException, place: TracebackType | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -208,7 +209,8 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     name = next(iter(configuration.reports), "")
     if not name:
         raise click.UsageError("this host has no report: its fleet's centre makes the digests")
-    if words and (source is None or (words[0] in configuration.reports and not Path(words[0]).exists())):
+    is_file = bool(words) and os.path.exists(words[0])  # noqa: PTH110 - never raises
+    if words and (source is None or (words[0] in configuration.reports and not is_file)):
         name, words = report_named(configuration, words[0]), words[1:]
     if words and source is None:
         raise click.UsageError(f"only one report at a time; unexpected: {' '.join(words)}")

@@ -4,13 +4,15 @@ Imports only click, like the entry point: `record` runs for every ban.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from f2b_digest import privileges, recorder
+from f2b_digest.cli import language
+from f2b_digest.cli.environment import local_language, local_zone
 from f2b_digest.errors import ConfigurationError, hint
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from f2b_digest.model.host_context import HostContext
 
 SYSTEM_CONFIGURATION = Path("/etc/f2b-digest/config.toml")
+NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+"""What French writes before a colon, and within numbers; str.isprintable() refuses it."""
 
 
 class Program:
@@ -68,6 +72,7 @@ class Program:
             language=local_language(os.environ),
             environment=os.environ,
         )
+        language.speak(loaded.language)
         privileges.refuse_changeable(loaded.templates, *(report.templates for report in loaded.reports.values()))
         return loaded
 
@@ -193,38 +198,34 @@ def languages_of(configuration: "Configuration") -> set[str]:
     return {configuration.language, *filter(None, (report.language for report in configuration.reports.values()))}
 
 
-def local_zone() -> str:
-    """Return the name of the system's time zone."""
-    from tzlocal import get_localzone_name
-
-    try:
-        return get_localzone_name() or "UTC"
-    except Exception:  # tzlocal fails if the machine's settings contradict each other
-        import logging
-
-        logging.getLogger(__name__).info("this system's time zone is unclear: UTC", exc_info=True)
-        return "UTC"
-
-
-def local_language(environment: Mapping[str, str]) -> str:
-    """Return the first supported language of an environment, in GNU gettext's order; else English."""
-    from f2b_digest.rendering.i18n import SOURCE, language_of
-
-    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
-    if locale.partition(".")[0] in ("C", "POSIX"):  # LANGUAGE alone does not count
-        return SOURCE
-    wanted = [*filter(None, environment.get("LANGUAGE", "").split(":")), locale]
-    return next(filter(None, map(language_of, wanted)), SOURCE)
-
-
 def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
 
 
+def system_configuration() -> Path | None:
+    """Return the system's configuration where there is one, or where this user may not see: reading it says so."""
+    try:
+        there = SYSTEM_CONFIGURATION.exists()
+    except PermissionError:
+        there = True
+    return SYSTEM_CONFIGURATION if there else None
+
+
 def complain(line: str) -> None:
-    """Print a one-line message on standard error, with control characters escaped."""
-    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    """Print a one-line message on standard error, in the language, with control characters escaped."""
+    complain_as_is(language.told(line))
+
+
+def complain_as_is(line: str) -> None:
+    """Print a one-line message on standard error, with control characters escaped; the log of -v is English."""
+    visible = "".join(c if c.isprintable() or c in NO_BREAK else repr(c)[1:-1] for c in line)
     click.echo(f"f2b-digest: {visible}", err=True)
+
+
+def say(line: str) -> None:
+    """Print a line in the language, and empty ones after it as they are."""
+    text = line.rstrip("\n")
+    click.echo(language.told(text) + line[len(text) :])
 
 
 def report_named(configuration: "Configuration", name: str) -> str:

@@ -4,7 +4,7 @@ import click
 
 from f2b_digest.cli import centre
 from f2b_digest.cli.console import plural
-from f2b_digest.cli.program import Program
+from f2b_digest.cli.program import Program, say
 from f2b_digest.cli.send import PATIENCE, only_sender, open_store, tidy
 
 
@@ -22,10 +22,11 @@ def command(program: Program) -> None:
             hosts = {name: report.hosts for name, report in configuration.reports.items()}
             done = fleet.prune(configuration.keep, hosts)
         if program.verbose:
-            click.echo("\n".join(done) or "nothing to do")
+            for line in done or ["nothing to do"]:
+                say(line)
         return
     path = program.begin(configuration)
     with only_sender(path, PATIENCE), open_store(path) as store:
         dropped = tidy(store, configuration, program.clock())
     if program.verbose:
-        click.echo(f"{plural(dropped, 'event', 'events')} dropped")
+        say(f"{plural(dropped, 'event', 'events')} dropped")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from f2b_digest import privileges, recorder
+from f2b_digest.cli import language
 from f2b_digest.cli.program import Program, complain
 from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 
@@ -34,6 +35,7 @@ def command(program: Program, /, jail: str, ip: str, kind: str, at: float | None
     \b
     Example:   f2b-digest record --jail sshd --ip 192.0.2.7 --failures 5 --bantime 600
     """  # noqa: D301 - click wants the character, not its name
+    language.speak(language.SOURCE)  # fail2ban is waiting, and notes what is said in its log
     configured = settings(program.config)
     if matches == "-":
         matches = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")

@@ -4,7 +4,7 @@ import click
 
 from f2b_digest import recorder
 from f2b_digest.cli.console import plural
-from f2b_digest.cli.program import Program
+from f2b_digest.cli.program import Program, say
 from f2b_digest.cli.send import PATIENCE, only_sender
 from f2b_digest.store import Store, damage, fault, is_there, keep_in_mind, no_store, recover
 
@@ -27,18 +27,18 @@ def command(program: Program) -> None:
     with only_sender(path, PATIENCE):
         if not damage(path) and not fault(path):
             Store(path, read_only=True).close()  # a file that is not a store is an error
-            click.echo(f"{path} is not damaged; nothing to recover")
+            say(f"{path} is not damaged; nothing to recover")
             return
         recovered = recover(path)
         keep_in_mind(path, program.clock())
     rows = recovered.rows
     lost = recovered.highest - rows["event"]
-    click.echo(
+    say(
         f"recovered {plural(rows['event'], 'event', 'events')}, {plural(rows['digest'], 'digest', 'digests')}, "
         f"{plural(rows['delivery'], 'delivery', 'deliveries')}"
     )
     if lost > 0:
-        click.echo(f"{plural(lost, 'event id has', 'event ids have')} no row now: lost, or pruned long ago")
+        say(f"{plural(lost, 'event id has', 'event ids have')} no row now: lost, or pruned long ago")
     if waiting := recorder.spooled(str(path)):
-        click.echo(f"{plural(waiting, 'event waits', 'events wait')} in the spool for the next send")
-    click.echo(f"the damaged files are in {recovered.kept}; delete them when you no longer need them")
+        say(f"{plural(waiting, 'event waits', 'events wait')} in the spool for the next send")
+    say(f"the damaged files are in {recovered.kept}; delete them when you no longer need them")

@@ -12,7 +12,9 @@ import click
 
 from f2b_digest import composition, delivery, reconcile
 from f2b_digest.cli import centre, completion, console
-from f2b_digest.cli.program import Program, complain, report_named
+from f2b_digest.cli.language import gettext as _
+from f2b_digest.cli.language import status, told
+from f2b_digest.cli.program import Program, complain, complain_as_is, report_named
 from f2b_digest.config import Configuration
 from f2b_digest.delivery.attempts import Outcome
 from f2b_digest.delivery.ping import ping, ping_all
@@ -47,7 +49,7 @@ PATIENCE = 15 * 60
 
 
 DAY = 86400.0
-"""Seconds without an upload after which a hub's host is told."""
+"""Seconds without an upload after which a hub's host is reported."""
 NAMED = 20
 """Number of silent hosts with their own line."""
 HEARD = 15 * 60.0
@@ -250,19 +252,29 @@ def open_store(path: Path) -> Store:
     return store
 
 
+def _line(outcome: Outcome) -> str:
+    """Return an outcome in the language; the report's name is that of the configuration."""
+    reason = told(outcome.reason)
+    if outcome.status == "noted":
+        return f"{outcome.report}{_(':')} {outcome.channel}{_(':')} {reason}"
+    to = _("%(channel)s to %(recipient)s", channel=outcome.channel, recipient=outcome.recipient)
+    if outcome.status == "sent":
+        ended = status("sent")
+    elif outcome.status == "deferred":
+        ended = _("deferred, will be retried: %(reason)s", reason=reason)
+    else:
+        ended = _("FAILED, will not be retried: %(reason)s", reason=reason)
+    return f"{outcome.report}{_(':')} {to}{_(':')} {ended}"
+
+
 def tell(outcomes: Iterable[Outcome], verbose: bool) -> None:
     """Print a line for each failed delivery (for all if `verbose`), and exit with the status."""
     statuses = set()
     for outcome in outcomes:
         statuses.add(outcome.status)
-        where = f"{outcome.report}: {outcome.channel} to {outcome.recipient}"
-        if outcome.status == "sent":
-            if verbose:
-                click.echo(f"{where}: sent")
-        elif outcome.status == "noted":
-            complain(f"{outcome.report}: {outcome.channel}: {outcome.reason}")
-        elif outcome.status == "deferred":
-            complain(f"{where}: deferred, will be retried: {outcome.reason}")
-        else:
-            complain(f"{where}: FAILED, will not be retried: {outcome.reason}")
+        line = _line(outcome)
+        if outcome.status != "sent":
+            complain_as_is(line)
+        elif verbose:
+            click.echo(line)
     sys.exit(FAILED if "failed" in statuses else TRY_AGAIN if "deferred" in statuses else 0)

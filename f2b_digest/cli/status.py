@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -12,7 +11,9 @@ import click
 
 from f2b_digest import composition, recorder
 from f2b_digest.cli import centre, console, metrics, trouble
-from f2b_digest.cli.console import plural
+from f2b_digest.cli.language import gettext as _
+from f2b_digest.cli.language import language, moment, ngettext, told
+from f2b_digest.cli.language import status as status_word
 from f2b_digest.cli.program import Program, zone_of
 from f2b_digest.config import Configuration, Report
 from f2b_digest.store import HOW_TO_RECOVER, Delivery, Outbox, Pending, Sealed, Store, damage, progress
@@ -21,6 +22,8 @@ from f2b_digest.text.visible import visible
 if TYPE_CHECKING:
     from f2b_digest.fleet.centre import Centre
 
+WIDEST_LABEL = 20
+"""Columns; a report's name can have 40 characters."""
 LONGEST_TEXT = 4096
 """Maximum characters: a truncated path or reason would be useless."""
 
@@ -209,53 +212,77 @@ def _measured(state: _State, outbox: Outbox, bans: Mapping[str, int], hosts: Map
     )
 
 
+Row = tuple[str, str]
+"""A label, "" where the row goes on, and what stands beside it."""
+
+
 def _lines(state: _State, configuration: Configuration) -> Iterator[str]:
     state = visible(state, LONGEST_TEXT)
-    yield f"PROBLEMS: {'; '.join(state.trouble)}" if state.trouble else "OK."
-    yield f"store    {state.store}, {state.bytes / 1e6:.1f} MB"
-    if state.damage:
-        yield f"DAMAGED  set aside: {state.damage}: {HOW_TO_RECOVER}"
-    if state.spooled:
-        yield f"spool    {plural(state.spooled, 'event waits', 'events wait')} for the next send"
-    for name, report in state.reports.items():
-        yield from _report_lines(name, report, zone_of(configuration, name))
-    for row in (*state.noted, *state.undelivered):
-        yield from _delivery_lines(row, zone_of(configuration, row.report))
+    yield _("PROBLEMS: %(problems)s", problems="; ".join(map(told, state.trouble))) if state.trouble else _("OK.")
+    rows = list(_rows(state, configuration))
+    width = min(max(8, *(len(label) for label, _text in rows)), WIDEST_LABEL)
+    yield from (f"{label:{width}} {text}" for label, text in rows)
     if not state.undelivered:
-        yield "all digests delivered"
+        yield _("all digests delivered")
     if state.fleet:
-        yield from _fleet_lines(state.fleet, configuration.timezone)
+        yield from (f"{label:{width}} {text}" for label, text in _fleet_rows(state.fleet, configuration.timezone))
 
 
-def _report_lines(name: str, report: _Report, zone: ZoneInfo) -> Iterator[str]:
-    pending, last = plural(report.pending_bans, "ban", "bans") + " pending", report.last_digest
-    if report.pending_bans and report.pending_since is not None:
-        pending += f" since {_moment(report.pending_since, zone)}"
-    sealed = f"last digest {_moment(last.sealed_at, zone)}, {plural(last.bans, 'ban', 'bans')}" if last else ""
-    yield f"{name:8} {pending}; {sealed or 'no digest yet'}"
+def _rows(state: _State, configuration: Configuration) -> Iterator[Row]:
+    yield (
+        _("store"),
+        _("%(store)s, %(size)s MB", store=state.store, size=f"{language().number(round(state.bytes / 1e6, 1))}"),
+    )
+    if state.damage:
+        yield _("DAMAGED"), _("set aside: %(reason)s", reason=told(f"{state.damage}: {HOW_TO_RECOVER}"))
+    if state.spooled:
+        waits = ngettext(
+            "%(num)s event waits for the next send", "%(num)s events wait for the next send", state.spooled
+        )
+        yield _("spool"), waits
+    for name, report in state.reports.items():
+        yield from _report_rows(name, report, zone_of(configuration, name))
+    for row in (*state.noted, *state.undelivered):
+        yield from _delivery_rows(row, zone_of(configuration, row.report))
+
+
+def _report_rows(name: str, report: _Report, zone: ZoneInfo) -> Iterator[Row]:
+    last, count = report.last_digest, report.pending_bans
+    if count and report.pending_since is not None:
+        since = moment(report.pending_since, zone)
+        pending = ngettext(
+            "%(num)s ban pending since %(since)s", "%(num)s bans pending since %(since)s", count, since=since
+        )
+    else:
+        pending = ngettext("%(num)s ban pending", "%(num)s bans pending", count)
+    sealed = _("no digest yet")
+    if last:
+        bans = ngettext("%(num)s ban", "%(num)s bans", last.bans)
+        sealed = _("last digest %(day)s, %(bans)s", day=moment(last.sealed_at, zone), bans=bans)
+    yield name, f"{pending}{_(';')} {sealed}"
     if not report.channels:
-        yield f"{'':8} no channel: send does not run without one"
+        yield "", _("no channel: send does not run without one")
 
 
-def _fleet_lines(upload: _Upload, zone: ZoneInfo) -> Iterator[str]:
-    reached = f"reached {_moment(upload.reached_at, zone)}" if upload.reached_at else "never reached"
-    waits = "has everything"
+def _fleet_rows(upload: _Upload, zone: ZoneInfo) -> Iterator[Row]:
+    reached = _("reached %(time)s", time=moment(upload.reached_at, zone)) if upload.reached_at else _("never reached")
+    waits = _("the centre has everything")
     if upload.oldest is not None:
-        events = plural(upload.backlog, "event is", "events are")
-        waits = f"{events} not there, the oldest of {_moment(upload.oldest, zone)}"
-    yield f"fleet    the centre {waits}; {reached}"
+        waits = ngettext(
+            "%(num)s event is not at the centre, of %(oldest)s",
+            "%(num)s events are not at the centre, the oldest of %(oldest)s",
+            upload.backlog, oldest=moment(upload.oldest, zone),
+        )  # fmt: skip
+    yield _("fleet"), f"{waits}{_(';')} {reached}"
     if upload.reason:
-        yield f"{'':8} {upload.reason}"
+        yield "", told(upload.reason)
 
 
-def _delivery_lines(row: _Trouble, zone: ZoneInfo) -> Iterator[str]:
-    digest = f"{row.report} of {_moment(row.sealed_at, zone)}"
-    tried = f", {plural(row.attempts, 'attempt', 'attempts')}" if row.status != "sent" else ""
-    when = f", next attempt {_moment(row.next_at, zone)}" if row.status == "deferred" else ""
-    yield f"{row.status:8} {digest}: {row.channel} to {row.recipient}{tried}{when}"
+def _delivery_rows(row: _Trouble, zone: ZoneInfo) -> Iterator[Row]:
+    digest = _("%(report)s of %(day)s", report=row.report, day=moment(row.sealed_at, zone))
+    to = _("%(channel)s to %(recipient)s", channel=row.channel, recipient=row.recipient)
+    tried = ", " + ngettext("%(num)s attempt", "%(num)s attempts", row.attempts) if row.status != "sent" else ""
+    when = ", " + _("next attempt %(time)s", time=moment(row.next_at, zone)) if row.status == "deferred" else ""
+    yield status_word(row.status), f"{digest}{_(':')} {to}{tried}{when}"
     if row.error:
-        yield f"{'':8} {row.error}"
-
-
-def _moment(at: float, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(at, zone).strftime("%a %-d %b %Y %H:%M")
+        yield "", told(row.error)

@@ -11,7 +11,7 @@ import click
 _AGES = {"h": "hours", "d": "days", "w": "weeks"}
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _BACK = {"today": 0, "yesterday": 1}
-KNOWN = "2026-11-17, '2026-11-17 14:00', yesterday, monday, 12h, 7d or 2w"
+KNOWN = "2026-11-17, '2026-11-17 14:00', yesterday, monday, 12h, 7d, 2w"
 
 
 class Day(NamedTuple):

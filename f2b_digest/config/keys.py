@@ -129,7 +129,7 @@ class Top(BaseModel):
     known_quiet: tuple[str, ...] = ()
     """Jails that are meant to be silent or stopped: nothing is said of that. Example: ["vsftpd"]."""
     language: str
-    """Language of digests: "en", "de" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
+    """Of digests and commands: "en", "de" or "fr". Default: from the environment (LC_ALL, LANG). Example: "en"."""
     geography: tuple[ConfiguredPath, ...] = ()
     """Databases of countries and networks to use, instead of those found on this host.
     Example: ["/var/lib/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-ASN.mmdb"].

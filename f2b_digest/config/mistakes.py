@@ -31,7 +31,7 @@ PLAIN = {
     "greater_than": "must be more than {gt}",
     "less_than_equal": "must be at most {le}",
     "string_too_long": "must have at most {max_length} characters",
-    "literal_error": "must be {expected}",
+    "literal_error": "must be one of {expected}",
 }
 """Our texts for pydantic's error types; other types keep pydantic's text."""
 
@@ -96,10 +96,11 @@ def _text(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         keys = [field.alias or name for name, field in model.model_fields.items()]
         keys += [key for name in getattr(model, "secrets", ()) for key in keys_of(name)]
-        return f"unknown key ({hint('known', keys, detail['loc'][-1])})"
+        return f"unknown key ({hint('known', dict.fromkeys(keys), detail['loc'][-1])})"
     if detail["type"] == "string_pattern_mismatch":
         return f"must be {model.model_fields[detail['loc'][0]].title}"
     if detail["type"] in PLAIN:
-        return PLAIN[detail["type"]].format(**detail.get("ctx", {}))
+        values = {name: str(value).replace(" or ", ", ") for name, value in detail.get("ctx", {}).items()}
+        return PLAIN[detail["type"]].format(**values)
     message = str(detail["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"

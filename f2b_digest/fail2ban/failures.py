@@ -43,7 +43,7 @@ class Log:
     files: tuple[Path, ...] = ()
     """The newest first."""
     reason: str = ""
-    """Why there are none, for people."""
+    """Why there are none, as a message."""
 
 
 def hold(told: LogTarget) -> Log:
@@ -53,7 +53,7 @@ def hold(told: LogTarget) -> Log:
     if not told.target.startswith("/"):
         return Log(reason=f"fail2ban logs to {told.target}, which is no file")
     if told.level not in LEVELS:
-        return Log(reason=f'fail2ban logs no failures at loglevel {told.level or "unknown"}: they need "INFO"')
+        return Log(reason=f'fail2ban logs no failures at loglevel {told.level or "?"}: they need "INFO"')
     path = Path(told.target)
     try:
         hold_file(path, follow=False)

@@ -34,7 +34,7 @@ class TornError(SourceError):
 
 @dataclass
 class Tally:
-    """Counters of what was found in the files."""
+    """Counters for what was read from the files."""
 
     lines: int = 0
     bans: int = 0

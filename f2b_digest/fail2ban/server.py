@@ -34,7 +34,7 @@ _REFUSED = "Connection refused"
 
 
 class LogTarget(NamedTuple):
-    """Where the server logs to; empty where nobody told."""
+    """The server's log target; empty if unknown."""
 
     target: str = ""
     """A file's path, or SYSLOG, SYSTEMD-JOURNAL, STDOUT…"""

@@ -80,6 +80,11 @@ class _Upload:
         self.notes: list[str] = []
 
     def run(self, *, complete: bool) -> None:
+        """Upload what the centre lacks, and say where this store has nothing older left.
+
+        `complete` is whether the store has all that was recorded, so that an empty backlog means that the centre has,
+        too. Raises CentreError.
+        """
         if complete and not self._uploads.backlog().events:
             self._uploads.complete(self._until)
         for _ in range(MEETINGS):

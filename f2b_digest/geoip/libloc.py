@@ -1,6 +1,6 @@
 """Reads IPFire's location database (libloc), of which Debian has the package libloc-database.
 
-Its Python binding is no package that pip can install. The format is that of version 1, as libloc's sources fix it
+Its Python binding cannot be installed with pip. The format is that of version 1, as libloc's sources fix it
 (src/libloc/format.h, database.c; https://github.com/ipfire/libloc). All numbers are big-endian:
 
 - 8 bytes: LOCDBXX and the version;
@@ -39,7 +39,7 @@ NAMES = 4096
 
 
 def open_database(path: Path) -> Database:
-    """Open a file. Raises OSError, and Unreadable for what is no whole database of version 1."""
+    """Open a file. Raises OSError, and Unreadable if it is not a complete database of version 1."""
     file = _File(path)
     return Database("libloc", file.made_at, file.licence, ALL, file.find)
 
@@ -47,7 +47,7 @@ def open_database(path: Path) -> Database:
 class _File:
     """An open database.
 
-    It is read with pread, not mapped into memory: a mapped file that somebody cuts short ends the process.
+    It is read with pread, not mapped into memory: truncating a mapped file kills the process.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reads databases of MaxMind's format, whoever made them. Which of them are used is not decided here."""
+"""Reads databases in MaxMind's format, from any vendor. Which ones are used is decided elsewhere."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -85,7 +85,7 @@ def _names(kind: str, path: Path) -> tuple[str, str]:
 def _place(record: object) -> Place:
     """Return what a record says, in the schemas of MaxMind, DB-IP, IPinfo and ip-location-db.
 
-    MaxMind tells two countries: where it believes the address to be, and where its block is registered. The second is
+    MaxMind has two countries: where it believes the address to be, and where its block is registered. The second is
     a fact, and what the other databases tell; so it comes first.
     """
     if not isinstance(record, Mapping):

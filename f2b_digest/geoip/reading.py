@@ -27,7 +27,7 @@ LATEST = 4_102_444_800
 
 
 class Unreadable(Exception):
-    """A file is no database, or a broken one; the text says which."""
+    """A file is not a database, or damaged; the text says which."""
 
 
 @dataclass(frozen=True)

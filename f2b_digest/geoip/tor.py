@@ -41,7 +41,7 @@ def ranges_begin(head: bytes) -> tuple[int, Literal[4, 6]] | None:
 
 
 def open_database(path: Path) -> Database:
-    """Open a file and remember every 150th line. Raises OSError, and Unreadable for what is no such file."""
+    """Open a file and index every 150th line. Raises OSError, and Unreadable for other files."""
     file = _File(path)
     return Database("tor-geoipdb", file.made_at, file.licence, frozenset({("country", file.family)}), file.find)
 

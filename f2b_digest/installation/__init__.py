@@ -10,10 +10,12 @@ from f2b_digest.installation.files import (
     CONFIGURATION,
     CRON_FILE,
     FLEET,
+    PERIODIC,
     RETRY_TIMER,
     actions,
     cron_file,
     first_configuration,
+    periodic,
     store_files,
     timers,
     units,
@@ -21,6 +23,7 @@ from f2b_digest.installation.files import (
 from f2b_digest.installation.tree import MANIFEST, File, Manifest, Step, Tree, remove_folder
 
 __all__ = [
-    "ACTIONS", "CONFIGURATION", "CRON_FILE", "FLEET", "MANIFEST", "RETRY_TIMER", "File", "Manifest", "Step", "Tree",
-    "actions", "cron_file", "crontab", "first_configuration", "remove_folder", "store_files", "timers", "units",
+    "ACTIONS", "CONFIGURATION", "CRON_FILE", "FLEET", "MANIFEST", "PERIODIC", "RETRY_TIMER", "File", "Manifest", "Step",
+    "Tree", "actions", "cron_file", "crontab", "first_configuration", "periodic", "remove_folder", "store_files",
+    "timers", "units",
 ]  # fmt: skip

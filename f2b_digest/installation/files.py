@@ -13,6 +13,8 @@ from f2b_digest.installation.tree import File, essence
 CONFIGURATION = "/etc/f2b-digest/config.toml"
 ACTIONS = ("/etc/fail2ban/action.d/f2b-digest.py", "/etc/fail2ban/action.d/f2b-digest.conf")
 CRON_FILE = "/etc/cron.d/f2b-digest"
+PERIODIC = "/etc/periodic"
+"""Folders of programs that Alpine's busybox crond runs, such as `daily`."""
 RETRY_TIMER = "/etc/systemd/system/f2b-digest-retry.timer"
 FLEET = "/etc/f2b-digest/fleet.toml"
 """What `fleet join` leaves: this host uploads to a fleet's centre."""
@@ -45,6 +47,24 @@ def cron_file(program: str, reports: Collection[str], is_there: IsThere, *, flee
     text = text.replace("root  f2b-digest ", f"root  {command} ")
     moved = partial(crontab.moved, program=program, is_there=is_there)
     return File(CRON_FILE, text.encode(), moved=moved, essence=crontab.essence)
+
+
+def periodic(program: str, reports: Collection[str], *, fleet: bool) -> list[File]:
+    """Return the programs for /etc/periodic: one for each of `daily` and `weekly` among the reports, and the retry.
+
+    With `fleet`, also the upload to a fleet's centre, every 15 minutes.
+    """
+    commands = {name: [f"send {name}"] for name in ("daily", "weekly") if name in reports}
+    commands["15min"] = ["retry", *(["forward --scheduled"] if fleet else [])]
+    head = "#!/bin/sh\n# Written by `f2b-digest setup`. crond logs what this prints: trouble, one line each.\n"
+    return [
+        File(
+            f"{PERIODIC}/{folder}/f2b-digest",
+            (head + "".join(f"{program} {words}\n" for words in lines)).encode(),
+            0o755,
+        )
+        for folder, lines in commands.items()
+    ]
 
 
 def units(program: str, is_there: IsThere, *, fleet: bool) -> list[File]:

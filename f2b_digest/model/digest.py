@@ -62,7 +62,7 @@ class Address:
     """ISO 3166-1 alpha-2, where the address is registered; None if unknown."""
     asn: int | None = None
     network: str | None = None
-    """The name of that network number's holder."""
+    """The name of the AS number's holder."""
     uncounted: int = 0
     """Bans whose failures are unknown."""
     lifted: bool = False
@@ -117,17 +117,17 @@ class Several:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A campaign: at least k addresses of one /24 (IPv4) or /48 (IPv6), or 2k others of one network number.
+    """A campaign: at least k addresses of one /24 (IPv4) or /48 (IPv6), or 2k others of one AS number.
 
-    A campaign of a network number has all of its addresses, including those of such a network.
+    A campaign of an AS number has all of its addresses, including those of such a network.
     """
 
     network: str | None
-    """None for a campaign of a network number."""
+    """None for a campaign of an AS number."""
     asn: int | None
     """Like `name` and `country`, of the address with the most bans."""
     name: str | None
-    """Of the network number's holder."""
+    """Of the AS number's holder."""
     country: str | None
     addresses: int
     bans: int
@@ -139,7 +139,7 @@ class Campaign:
     """User names tried, the most frequent first."""
     more_users: int
     cidrs: tuple[str, ...]
-    """What to block: the network itself; for a network number, the /24s and /48s that its addresses are in, those with
+    """What to block: the network itself; for an AS number, the /24s and /48s that its addresses are in, those with
     the most addresses first, at most 256."""
     uncounted: int = 0
     """Bans whose failures are unknown."""
@@ -210,7 +210,7 @@ class Country:
 
 @dataclass(frozen=True)
 class Network:
-    """A network number."""
+    """An AS number."""
 
     asn: int
     name: str | None

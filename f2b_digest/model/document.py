@@ -41,7 +41,7 @@ def campaigns_of(text: str) -> tuple[Campaign, ...]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of what `to_json` writes."""
+    """Return the JSON Schema of `to_json`'s output."""
     made = _adapter().json_schema(mode="serialization")
     made["properties"] = {"version": {"const": DOCUMENT_VERSION}, **made["properties"]}
     for each in (made, *made["$defs"].values()):  # defaults are written too

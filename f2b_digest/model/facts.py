@@ -16,7 +16,7 @@ the period had far more bans than usual; neither."""
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A fact that leads to something: all but what is told in passing."""
+    """A fact to act on: every kind except those that only inform."""
 
     commands: tuple[str, ...] = ()
     """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""

@@ -108,8 +108,9 @@ def nolink(text: str) -> Markup:
 
 def _parted(word: str) -> Markup:
     bare = word.strip("(").rstrip(".,;:)")
-    if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", bare):  # a time of day is not a link
-        return escape(word)
+    server = re.fullmatch(r"([0-9.]+):[0-9]{1,5}", bare)
+    if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", bare) or (server and is_address(server[1])):
+        return escape(word)  # no link: a time of day, or an IPv4 address with its port
     address = is_address(bare)
     parts = re.split(r"(?<=:)(?=.)" if address else r"(?<=[.:/@])(?=.)", word)
     return Markup("<wbr>").join(escape(part) for part in parts)  # a constant; what it joins is escaped

@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
 class Language:
-    """One language. Its methods return text for people, and raise nothing for a value of their type."""
+    """One language. Its methods format values as text, and never raise for a value of their type."""
 
     def __init__(self, language: str, translations: NullTranslations) -> None:
         """Load a language known to Babel. Raises ValueError or LookupError."""

@@ -3,16 +3,8 @@
 The output of servers and programs is not translated. Nothing is stored or rendered here.
 """
 
-import re
-from functools import cache
-
-from f2b_digest.rendering.i18n import PLACEHOLDER, SOURCE, Language
-
-
-def N_(message: str) -> str:  # noqa: N802 - gettext's name for "translated later"
-    """Mark a sentence for the catalogues."""
-    return message
-
+from f2b_digest.rendering.i18n import Language
+from f2b_digest.rendering.phrasebook import N_, Phrasebook
 
 REPORTS = {"daily": N_("daily"), "weekly": N_("weekly"), "monthly": N_("monthly"), "hourly": N_("hourly")}
 """Usual names of reports; any other is the admin's own."""
@@ -102,12 +94,6 @@ SENTENCES = (
     N_("self-signed certificate"),
     N_("unable to get local issuer certificate"),
 )
-INNER = ("reason", "words")
-"""Placeholders whose values may be such texts themselves."""
-DEEPEST = 8
-"""Maximum nesting depth."""
-LONGEST = 1000
-"""Maximum length in characters."""
 
 
 def report_name(language: Language, name: str) -> str:
@@ -115,33 +101,9 @@ def report_name(language: Language, name: str) -> str:
     return language.gettext(REPORTS[name]) if name in REPORTS else name
 
 
-def told(language: Language, text: str, deep: int = 0) -> str:
+def told(language: Language, text: str) -> str:
     """Translate a reason or note: whole sentences, and the parts of "place: reason: output"."""
-    if language.code == SOURCE or deep > DEEPEST or len(text) > LONGEST:
-        return text
-    for sentence, pattern in _patterns():
-        found = pattern.fullmatch(text)
-        if found:
-            values = {
-                name: told(language, value, deep + 1) if name in INNER else value
-                for name, value in found.groupdict().items()
-            }
-            return language.gettext(sentence) % values
-    head, colon, tail = text.partition(": ")
-    if not colon:
-        return text
-    parts = told(language, head, deep + 1), told(language, tail, deep + 1)
-    return text if parts == (head, tail) else f"{parts[0]}{language.gettext(':')} {parts[1]}"
+    return _KNOWN.told(language, text)
 
 
-@cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((sentence, _pattern(sentence)) for sentence in SENTENCES)
-
-
-def _pattern(sentence: str) -> re.Pattern[str]:
-    parts = PLACEHOLDER.split(sentence)
-    return re.compile("".join(
-        f"(?P<{part}>{'.+?' if part in INNER else '(?:(?!: ).)+?'})" if number % 2 else re.escape(part)
-        for number, part in enumerate(parts)
-    ))  # fmt: skip
+_KNOWN = Phrasebook(SENTENCES)

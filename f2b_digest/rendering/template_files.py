@@ -36,7 +36,7 @@ class Folder:
 
 
 def read(path: Path) -> Folder:
-    """Read a folder of templates; what cannot be read or is no text is among its `faults`. Raises nothing.
+    """Read a folder of templates; unreadable and binary files are in its `faults`. Raises nothing.
 
     Only regular files are opened, by links only within the folder, and without waiting: no FIFO and no device.
     """
@@ -54,7 +54,7 @@ def read(path: Path) -> Folder:
 
 
 def _files(folder: Folder) -> Iterator[str]:
-    """Yield the names of what is no folder, and note the folders; hidden ones (.git) are left out."""
+    """Yield the names of the files, and record the folders; hidden ones (.git) are left out."""
     waiting, seen = [""], 0
     for inside in waiting:  # grows
         try:
@@ -77,7 +77,7 @@ def _files(folder: Folder) -> Iterator[str]:
 
 
 def _text(root: str, name: str, room: int) -> str:
-    """Return a file's text. Raises OSError, or ValueError where it is no template that could be used."""
+    """Return a file's text. Raises OSError, or ValueError if it is unusable as a template."""
     real = os.path.realpath(f"{root}/{name}")
     if not real.startswith(root.rstrip("/") + "/"):
         raise ValueError("is a symlink out of the folder: copy the file instead")

@@ -151,7 +151,7 @@ class Asked(Bans):
         return asked.neighbours(self._connection, network)
 
     def members(self, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
-        """Return the worst other addresses of a campaign that a digest told, and their bans in it."""
+        """Return the worst other addresses of a campaign in a digest, as (address, bans)."""
         return asked.members(self._connection, sealed, campaign, besides)
 
     def oldest(self) -> float | None:

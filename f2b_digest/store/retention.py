@@ -57,7 +57,7 @@ def old_events(connection: sa.Connection, before: float, needed: int) -> list[in
 
 
 def _uploaded(connection: sa.Connection) -> int:
-    """Return up to which id a fleet's centre has the events; the highest of all where there is no fleet."""
+    """Return the last event id that a fleet's centre has; the highest possible one without a fleet."""
     if not sa.inspect(connection).has_table(UPLOAD):
         return HIGHEST
     found = connection.exec_driver_sql(f"SELECT acked_seq FROM {UPLOAD}").scalar()

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from f2b_digest.model.digest import Bar, When, moment
 
 HOURS, DAYS, WHOLE_WEEK = 36 * 3600.0, 15 * 86400.0, 6.5 * 86400.0
-"""Seconds: the longest period that is shown by the hour, by the day, and the shortest that tells of a week."""
+"""Seconds: the longest periods shown by hour and by day, and the shortest that counts as a week."""
 MOST_BARS = 60
 DAY = 86400.0
 QUARTER = 900

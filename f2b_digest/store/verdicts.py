@@ -11,7 +11,7 @@ from f2b_digest.store.received import OWN
 
 
 def judged(verdicts: Iterable[tuple[str, str]]) -> dict[str, Belonging]:
-    """Return the ids that were classified as own, and why; what is no verdict is passed over."""
+    """Return the ids that were classified as own, and why; invalid verdicts are ignored."""
     return {ip: said for ip, own in verdicts if (said := _belonging(own))}
 
 

@@ -107,7 +107,7 @@ def names(host: str) -> list[str]:
 
 
 def words(known: Sequence[str], *, apart_from_dots: bool = False) -> re.Pattern[str] | None:
-    """Return what finds these words, whatever their case; `apart_from_dots`: not within a host's name."""
+    """Return a pattern that matches these words, ignoring case; with `apart_from_dots`, not within host names."""
     any_of = "|".join(re.escape(word) for word in sorted(filter(None, known), key=len, reverse=True))
     before, after = (r"(?<![\w.])", r"(?!\w|\.\w)") if apart_from_dots else (r"(?<!\w)", r"(?!\w)")
     return re.compile(f"{before}(?:{any_of}){after}", re.IGNORECASE) if any_of else None
@@ -204,6 +204,7 @@ def _unless_a_password(found: re.Match[str]) -> str:
 
 def _unless_a_name(tried: frozenset[str]) -> Callable[[re.Match[str]], str]:
     def replaced(found: re.Match[str]) -> str:
+        """Return the text with what stands at the place of a name masked, unless it is a name."""
         around = _AROUND.fullmatch(found["name"])
         assert around  # it matches any line
         name = around[2]

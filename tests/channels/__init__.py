@@ -1,1 +1,1 @@
-"""Tests of the ways out, against real servers on loopback; only faults are played by a script."""
+"""Tests of the channels, against real servers on loopback; only faults are scripted."""

@@ -65,7 +65,7 @@ def test_a_service_gets_title_body_and_kind(urgent_from: int, kind: str) -> None
 
 
 def test_the_services_own_words_are_told_without_the_secret() -> None:
-    """Whatever it repeats of the address; Apprise's result says nothing of them, in either version."""
+    """Whatever it repeats of the address; Apprise's own result lacks the message, in either version."""
     said = f"your password {PASSWORD} is out of date, and so is hook77"
     with WebServer(says(403, said)) as server:
         error = refusal(to(server, "/hook77"))
@@ -94,7 +94,7 @@ def test_no_redirect_is_followed() -> None:
 
 
 def test_a_certificate_is_verified() -> None:
-    """A server that nobody vouches for gets no byte, also where the address asks for the opposite."""
+    """A server with an unknown certificate gets no data, even if the address disables verification."""
     context, got = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), []
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
 

@@ -90,6 +90,23 @@ def test_the_index_lists_the_pages_and_links_to_them(full: Path) -> None:
     assert index.count("<rect") == 1, "one week"
 
 
+def test_the_index_is_in_the_language_of_its_digests(path: Path, config: Path, f2b_digest: Command) -> None:
+    """Headings, the report's name and the numbers of each row; an older page, without these, as it was."""
+    fill(path, [event(ip=f"192.0.{n // 250}.{n % 250 + 1}", at=NOON + n) for n in range(1200)])
+    config.write_text('language = "fr"\n' + config.read_text())
+    assert f2b_digest("--config", config, "send").status == 0
+    folder = config.parent / "archive"
+    about = archive.about(Stamp("0" * 32, "weekly", "all", "web1", NOON - DAY, 2000), "x", "\n".join(archive.LABELS))
+    old = archive.described("<html><head></head></html>", about)
+    (folder / archive.name_of(Stamp("0" * 32, "weekly", "all", "web1", NOON - DAY, 2000))).write_text(old)
+    text = Page(archive.index(folder).decode()).text
+    assert "quotidien" in text
+    assert "1,200" not in text
+    assert "2,000" in text
+    assert "daily" not in text
+    assert "weekly" in text
+
+
 def test_a_page_that_was_deleted_is_forgotten(full: Path, config: Path, path: Path, f2b_digest: Command) -> None:
     """The index is made of what is there: old pages are removed as any file is, and strangers' files stay out."""
     oldest = min(file for file in full.iterdir() if file.name != "index.html")
@@ -127,7 +144,7 @@ def test_a_browser_prints_the_archive(full: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{"append": "x"}, {"folder": "x"}, {"folder": "x", "format": "text"}])
 def test_an_index_needs_pages(settings: dict[str, str]) -> None:
-    """Mails and texts are not looked at in a browser."""
+    """Mails and texts are not for a browser."""
     with pytest.raises(ValueError, match='index needs folder and format = "html"'):
         File.model_validate({"kind": "file", "index": True} | settings)
 

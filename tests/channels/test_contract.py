@@ -1,4 +1,4 @@
-"""Adding a channel touches nothing else in the house, and what every channel gets for nothing: a weight, templates."""
+"""Adding a channel touches nothing else, and features that every channel gets: a priority, templates."""
 
 import ast
 import json
@@ -101,7 +101,7 @@ def ban(path: Path, count: int, *, first: int = 1, jail: str = "sshd") -> None:
 
 
 def test_a_new_kind_works_everywhere(pigeon: type[Pigeon], f2b_digest: Command, path: Path) -> None:
-    """Configuration, preview, send, retry, status, history and show know it, and no file of the house was touched."""
+    """Configuration, preview, send, retry, status, history and show know it, and no other file was touched."""
     ban(path, 3)
     config = configure(path, {"out": {"kind": "pigeon", "loft": "roof", "tired": True}})
     out = path.parent / "previewed"
@@ -137,7 +137,7 @@ def test_a_new_kinds_limits_leave_rows_out(pigeon: type[Pigeon], f2b_digest: Com
 
 
 def test_no_other_module_names_a_kind() -> None:
-    """Neither as a text nor by an import: or adding one would mean to change it too."""
+    """Neither as a string nor by an import: otherwise adding a kind would mean changing that module."""
     files = {name.replace("-", "_") for name in KINDS}
     for module in PACKAGE.rglob("*.py"):
         place = str(module.relative_to(PACKAGE))

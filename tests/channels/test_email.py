@@ -239,7 +239,7 @@ def test_a_server_without_starttls_gets_neither_password_nor_digest() -> None:
 def test_a_server_without_logins_is_for_the_admin(
     authority: trustme.CA, ca_file: str, tls: TLS, scheme: str, words: str
 ) -> None:
-    """Neither no kind of login in common nor none at all is blamed on TLS."""
+    """Without a common login mechanism, or any, TLS is not blamed."""
     with SmtpServer(tls, authority=authority) as server:
         server.login = False
         error = refusal(by_smtp(server.port, scheme, ca_file=ca_file))
@@ -392,7 +392,7 @@ def test_a_host_short_of_resources_is_tried_again(script: Callable[[str], str]) 
 def test_a_program_that_hangs_is_ended_with_its_children(
     script: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried again, and nothing goes on sending behind our back."""
+    """It is tried again, and no child of it keeps sending."""
     monkeypatch.setattr(email_channel, "SENDMAIL_TIMEOUT", 0.3)
     error = refusal(mail(sendmail=script(f"sleep 60 & echo $! > '{tmp_path}/child'; wait")))
     assert not error.permanent

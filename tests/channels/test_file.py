@@ -19,6 +19,7 @@ import pytest
 from f2b_digest.channels.file import File
 from f2b_digest.errors import DeliveryError
 from f2b_digest.model.message import Content, Message, Stamp
+from tests.support.program import as_nobody
 
 STAMP = Stamp(uuid="0f" * 16, report="daily", channel="archive", host="web1", made_at=1_700_000_000.0, bans=3)
 NAME = f"{STAMP.uuid}.archive.eml"
@@ -103,7 +104,7 @@ def test_a_retry_replaces_its_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_half_a_digest(tmp_path: Path) -> None:
-    """Whoever watches the folder finds a whole file under the name, at any time."""
+    """The file of that name is complete at any time."""
     channel = archive(tmp_path)
     digest = message(channel, "192.0.2.1 sshd\n" * 4000)
     seen: set[bytes] = set()
@@ -142,6 +143,16 @@ def test_a_folder_that_may_not_be_written_is_tried_again(tmp_path: Path) -> None
     tmp_path.chmod(0o700)
     assert not caught.value.permanent
     assert str(tmp_path) in caught.value.reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="closes a folder to another user")
+def test_a_folder_that_cannot_even_be_seen_is_no_bug(tmp_path: Path) -> None:
+    """As the sender, whom root's folder shuts out: `check` says so."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    channel = File.model_validate({"kind": "file", "folder": str(closed / "digests/new")})
+    with pytest.raises(DeliveryError, match="not writable by this user"):
+        as_nobody(channel.check)
 
 
 def test_a_file_in_the_folders_place_is_tried_again(tmp_path: Path) -> None:
@@ -227,7 +238,7 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, str], 
 
 
 def test_digests_follow_each_other_in_a_file_that_grows(tmp_path: Path) -> None:
-    """Each goes to the end, what stood there stays, and a file that is made is closed to other users."""
+    """Each is appended, existing content stays, and a new file is closed to other users."""
     channel = channel_to(append=str(tmp_path / "log" / "digests.txt"))
     for text in ("first", "second"):
         channel.deliver(message(channel, text))
@@ -268,7 +279,7 @@ def test_a_full_disk_appends_nothing(tiny: Path) -> None:
 
 
 def test_an_append_that_does_not_reach_the_disk_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried again, and must not stand there twice."""
+    """It is tried again, and must not be there twice."""
     channel = channel_to(append=str(tmp_path / "digests"))
 
     def broken(_descriptor: int) -> None:
@@ -327,7 +338,7 @@ def test_a_full_disk_leaves_nothing_in_a_maildir(tiny: Path) -> None:
 
 
 def test_root_delivers_as_the_reader_and_follows_no_link_of_theirs(tmp_path: Path) -> None:
-    """The mail belongs to the Maildir's owner, who cannot turn root's pen elsewhere."""
+    """The mail belongs to the Maildir's owner, who cannot redirect root's writes."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     nobody = pwd.getpwnam("nobody").pw_uid

@@ -134,7 +134,7 @@ def test_fail2ban_down(check: Check) -> None:
 
 
 def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, config: Path) -> None:
-    """Asked over the socket: the jails with an action of ours are told from the one without, whatever its name."""
+    """Over the socket: jails with our action are distinguished from the one without, whatever its name."""
     config.write_text(
         config.read_text().replace("bans.sqlite3", "x").replace(str(config.parent / "x"), str(server.store))
     )
@@ -151,13 +151,13 @@ def test_an_action_is_missing_from_a_jail(server: Fail2ban, check_apart: Check, 
 
 
 def test_an_action_that_records_elsewhere(server: Fail2ban, check: Check, path: Path) -> None:
-    """What nobody sends is not recorded for anybody."""
+    """Bans in a store that is never sent are as good as lost."""
     found = lines(check("--fail2ban-socket", server.folder / "run/f2b.sock"), "error")
     assert f"jail sshd: records to {server.store}, but this configuration reads {path}" in "\n".join(found)
 
 
 def test_a_store_that_cannot_be_read_says_nothing_of_jails(server: Fail2ban, check: Check, path: Path) -> None:
-    """After an upgrade, or a downgrade: what is not known is not told."""
+    """After an upgrade, or a downgrade: nothing unknown is claimed."""
     query(path, "PRAGMA user_version=99")
     ended = check("--fail2ban-socket", server.folder / "run/f2b.sock")
     assert "jail forgotten: bans without the f2b-digest action (add f2b-digest.py[" in ended.out
@@ -279,7 +279,7 @@ def test_a_store_that_everybody_reads(check: Check, path: Path) -> None:
 
 
 def test_what_is_undelivered(check: Check, config: Path, f2b_digest: Command, tmp_path: Path) -> None:
-    """A failed delivery is an error until somebody sees to it."""
+    """A failed delivery is an error until it is resolved."""
     add(config, 'kind = "command"\ncommand = ["/bin/false"]')
     f2b_digest("--config", config, "send")
     (line,) = lines(check(), "error")
@@ -347,7 +347,7 @@ def test_a_cron_that_does_not_run_what_it_should(check: Check, path: Path) -> No
     then = time.time() - 3 * 86400
     fill(path, [event(ip="192.0.2.8", at=then, recorded_at=then)])
     (line,) = lines(check(), "error")
-    assert "was never sent, but is due every 24 h; 2 bans pending, the oldest 3 days ago" in line
+    assert "was never sent, but is due daily; bans pending: 2, the oldest 3 days ago" in line
 
 
 def test_a_timer_of_systemd(check: Check, root: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_timer_of_systemd(check: Check, root: Path) -> None:
 
 
 def test_a_timer_of_a_package_counts_once_it_is_enabled(check: Check, root: Path) -> None:
-    """A package brings timers that nobody may want: cron does it here, and no timer is missed."""
+    """A package installs timers that may be unused: cron does it here, and no timer is missed."""
     shutil.copytree(resources.folder("cron"), root / "usr/lib/systemd/system")
     assert lines(check(), "error") == []
     wants = root / "etc/systemd/system/timers.target.wants"
@@ -402,7 +402,7 @@ def test_no_time_of_a_timer_is_read(check: Check, root: Path, monkeypatch: pytes
     ],
 )
 def test_no_time_of_a_cron_line_is_read(check: Check, root: Path, times: str, late: list[str]) -> None:
-    """They are the admin's."""
+    """The times are the admin's choice."""
     rewrite(root, "@daily", times)
     assert lines(check(), "error") == late
 
@@ -414,15 +414,15 @@ DAYS = 86400.0
     ("name", "ago", "words"),
     [
         ("daily", [3, 2, 1], ""),
-        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due every 24 h"),
+        ("daily", [3.6, 2.6, 1.6], "was last sent 1 day ago, but is due daily"),
         ("weekly", [9], ""),  # a quiet report seals nothing, and is sent
-        ("weekly", [11], "was last sent 11 days ago, but is due every 7 days"),
+        ("weekly", [11], "was last sent 11 days ago, but is due weekly"),
         ("paris", [14, 7, 0.1], ""),  # nobody knows yet
         ("paris", [29, 22, 15, 8], ""),
-        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due every 7 days"),
+        ("paris", [35, 28, 21, 14], "was last sent 14 days ago, but is due weekly"),
         # Working days only: on a Monday morning the last run is three days ago.
         ("paris", [17, 16, 15, 14, 13, 10, 9, 8, 7, 6, 3], ""),
-        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due every 1 h"),
+        ("paris", [3 - hour / 24 for hour in range(12)], "was last sent 2 days ago, but is due hourly"),
         ("paris", [1.2 - hour / 24 for hour in range(5)], ""),  # somebody tried it, a day ago
     ],
 )
@@ -445,7 +445,7 @@ def test_a_send_that_tells_nothing_is_a_run(check: Check, config: Path, f2b_dige
     assert f2b_digest("--config", config, "send").status == 0
     assert query(path, "SELECT report, at FROM run") == [("daily", pytest.approx(time.time(), abs=60))]
     assert "report daily: started by" in (out := check().out)
-    assert "; last sent a moment ago, every 24 h as usual" in out
+    assert "; last sent a moment ago (usually daily)" in out
     with Store(path, read_only=False) as store:
         for hour in range(1, 40):
             store.ran(["daily"], time.time() + 3600 * hour)
@@ -537,9 +537,7 @@ def test_ntfy_is_asked_without_a_message(check: Check, config: Path, version: st
         ended = check()
         assert f"channel more: ntfy: {ntfy.url} accepts the login" in ended.out
         (line,) = lines(ended, "warning")
-        assert line.startswith(
-            "channel more: keeps a message for 12 h, and daily is sent every 24 h (receivers offline"
-        )
+        assert line.startswith("channel more: keeps a message for 12 h, and daily is sent daily (receivers offline")
         config.write_text(config.read_text().replace(ntfy.token, "tk_" + "w" * 29))
         assert "token or user refused (401)" in lines(check(), "error")[0]
         assert ntfy.poll("f2b-check") == []
@@ -573,7 +571,7 @@ def test_a_sendmail_that_is_not_there(check: Check, config: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["ntfy", "webhook"])
 def test_an_expired_certificate(check: Check, config: Path, tmp_path: Path, kind: str) -> None:
-    """Named as what it is."""
+    """The error names the reason."""
     certificates = Certificates()
     certificates.authority.cert_pem.write_to_path(tmp_path / "ca.pem")
 
@@ -590,7 +588,7 @@ def test_an_expired_certificate(check: Check, config: Path, tmp_path: Path, kind
 
 
 def test_a_clock_that_the_server_contradicts(check: Check, config: Path) -> None:
-    """What ntfy answers tells the time."""
+    """The Date header of ntfy's response is compared."""
 
     class Hasty(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -674,7 +672,7 @@ def test_json_and_the_test_message(check: Check, config: Path, path: Path, tmp_p
 
 
 def test_a_test_message_speaks_the_configurations_language(check: Check, config: Path, tmp_path: Path) -> None:
-    """As the digests will."""
+    """As the digests do."""
     config.write_text('language = "fr"\n' + config.read_text())
     check("--send")
     (mail,) = (tmp_path / "out").glob("*.eml")

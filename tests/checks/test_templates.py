@@ -1,4 +1,4 @@
-"""`check` renders every template that is configured: what a digest would stumble over is an error with its name."""
+"""`check` renders every configured template: anything that would fail in a digest is an error with its name."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def own(tmp_path: Path, config: Path) -> Path:
 @pytest.mark.parametrize("language", known())
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_every_built_in_template_shows_the_made_up_digests(language: str, number: int) -> None:
-    """Or each admin would read of our faults; the first has an item in every part of a digest."""
+    """Otherwise every admin would see our errors; the first sample fills every part of a digest."""
     digest = digests("daily", "web1")[number]
     parts = Renderer(TEMPLATES, language=language).render(BUILT_IN, document(digest))
     assert all(
@@ -108,7 +108,7 @@ def test_each_report_is_tried_with_its_own_folder_and_language(f2b_digest: Comma
 
 
 def test_a_file_that_nothing_uses_is_a_warning(f2b_digest: Command, config: Path, own: Path) -> None:
-    """A typing error in its name; what another one takes in is used."""
+    """A typo in its name; included templates count as used."""
     (own / "email/boddy.txt").write_text("Mine")
     (own / "part.txt").write_text("A part")
     (own / "email/body.txt").write_text("{% include 'part.txt' %}")

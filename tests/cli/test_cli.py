@@ -14,7 +14,7 @@ import pytest
 from f2b_digest import recorder
 from f2b_digest.channels import KINDS
 from f2b_digest.cli import COMMANDS, cli
-from tests.support.program import Command, Ended, let_everybody_enter, program
+from tests.support.program import Command, Ended, as_nobody, let_everybody_enter, program
 from tests.support.store_making import NOON, event, fill, query
 
 HEAVY = ("sqlalchemy", "jinja2", "pydantic", "urllib3")
@@ -108,6 +108,22 @@ def test_status_78_for_a_mistake_in_the_configuration(config: Path) -> None:
     ended = program("--config", config, "send")
     assert (ended.status, ended.out) == (78, "")
     assert ended.err == f"f2b-digest: {config}: hots: unknown key (did you mean host?)\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="closes a folder to another user")
+def test_a_configuration_behind_a_closed_door_is_told_and_no_help_needs_it(
+    f2b_digest: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not passed over: the system's store is meant, and this user cannot read where it is."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr("f2b_digest.cli.program.SYSTEM_CONFIGURATION", closed / "config.toml")
+    f2b_digest("help", "find"), f2b_digest("status")  # what they load may stand in a folder of root's
+    assert as_nobody(lambda: f2b_digest("help", "find")).status == 0
+    told = as_nobody(lambda: f2b_digest("status"))
+    assert (told.status, told.err) == (
+        78, f"f2b-digest: {closed}/config.toml: Permission denied: run this as root\n"
+    )  # fmt: skip
 
 
 def test_verbose_says_what_was_sent(f2b_digest: Command, config: Path, path: Path) -> None:

@@ -176,7 +176,7 @@ def test_what_holds_now_is_by_the_final_times(f2b_digest: Command, config: Path,
     assert answer["asked"] == "store"
     assert answer["unban"] == [f"fail2ban-client set sshd unbanip 192.0.2.{n}" for n in (3, 2, 5)]
     text = f2b_digest("--config", config, "find", "192.0.2.3").out
-    assert "BANNED NOW in sshd, for good" in text
+    assert "BANNED NOW in sshd, permanently" in text
     assert "fail2ban was not asked" in text
     assert "not banned now" in f2b_digest("--config", config, "find", "192.0.2.1").out
 
@@ -256,7 +256,10 @@ def test_the_campaign_of_a_network_number_that_a_digest_told_is_told_again(
     assert answer["campaign"]["worst"] == [*worst, ["198.18.2.7", 3]]
     assert [answer["campaign"][key] for key in ("asn", "name", "addresses", "bans")] == [64500, "Réseau", 20, 50]
     said = " ".join(f2b_digest("--config", config, "find", "198.18.3.7").out.split())
-    assert "told it in a campaign of 20 addresses of AS64500 Réseau, among them 198.18.7.7 (4), 198.18.11.7 (4)" in said
+    assert (
+        "reported it in an attack from 20 addresses of AS64500 Réseau, among them 198.18.7.7 (4), 198.18.11.7 (4)"
+        in said
+    )
     assert ask(f2b_digest, config, "192.0.2.1")[0]["campaign"] is None
 
 
@@ -377,11 +380,11 @@ def test_the_running_fail2ban_is_asked(
     monkeypatch.undo()
     monkeypatch.setattr(find, "Client", lambda **_: lambda *words, **__: server.client(*words))
     store = config.parent / "copy.sqlite3"
-    query(server.store, f"VACUUM INTO '{store}'")  # the running action may have the newest rows in its log
+    query(server.store, f"VACUUM INTO '{store}'")  # a copy of the file would lack what is in the WAL
     command = ("--config", config, "--store", store, "find")
     text = run(*command, "192.0.2.1").out
     assert "BANNED NOW in ssh" in text
-    assert "says the running fail2ban" in text
+    assert "according to the running fail2ban" in text
     assert "not banned now" in run(*command, "192.0.2.3").out
     answers = json.loads(run(*command, "192.0.2.2", "192.0.2.1", "--json").out)
     assert [(each["asked"], [s["jail"] for s in each["standing"]]) for each in answers] == [("fail2ban", ["ssh"])] * 2

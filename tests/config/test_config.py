@@ -302,7 +302,7 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
             '[channels.m]\nkind = "free-mobile"\nuser = 12345678\nkey = "x"',
             'channels.m.user: must be a string like "…"',
         ),
-        ('[reports.r]\nquiet = "loud"', "reports.r.quiet: must be 'skip' or 'send'"),
+        ('[reports.r]\nquiet = "loud"', "reports.r.quiet: must be one of 'skip', 'send'"),
         ("host = 5", 'host: must be a string like "…"'),
         ('timezone = "Mars/Base"', "timezone: 'Mars/Base' is not a time zone (e.g. Europe/Paris)"),
         ('timezone = "../etc/passwd"', "timezone: '../etc/passwd' is not a time zone (e.g. Europe/Paris)"),

@@ -1,4 +1,4 @@
-"""Attempts: channels side by side, a dead one asked once, rows that nobody here made, and what a kill leaves."""
+"""Attempts: channels in parallel, a dead one tried once, forged rows, and what a kill leaves behind."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def mail(port: int, *to: str) -> Channel:
 
 
 def office(path: Path, channels: dict[str, Channel]) -> Office:
-    """Return an office with one report by all of these channels, with the built-in templates and a ban to tell."""
+    """Return an office with one report by all of these channels, with the built-in templates and a pending ban."""
     here = Office(path, channels, {"daily": Report(channels=tuple(channels))})
     (here.templates / "email").mkdir()
     for name in ("subject.txt", "body.txt", "body.html"):
@@ -43,7 +43,7 @@ def office(path: Path, channels: dict[str, Channel]) -> Office:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """End each attempt after three seconds, and the channel's own word half a second before."""
+    """End each attempt after three seconds, and the channel's own deadline half a second before."""
     monkeypatch.setattr(attempts, "DEADLINE", 3.0)
     monkeypatch.setattr(attempts, "GRACE", 0.5)
 
@@ -54,7 +54,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.alone
 @pytest.mark.usefixtures("impatient")
 def test_dead_channels_cost_the_others_nothing(path: Path) -> None:
-    """Three servers that never say a word, with five recipients each: the good one is done within 2 s, they in one."""
+    """Three servers that never answer, with five recipients each: the good one is done within 2 s."""
     done = path.parent / "done"
     good = Recording(meanwhile=lambda: done.write_text(str(time.monotonic())))
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def test_dead_channels_cost_the_others_nothing(path: Path) -> None:
 
 
 def test_who_was_not_tried_is_tried_first(path: Path) -> None:
-    """One recipient whose attempts hang keeps no other from theirs for ever, and no attempt is counted in vain."""
+    """One recipient whose attempts hang does not block the others for ever, and no attempt is wasted."""
     dead = later("no route")
     dead.unreachable = True
     channel = Recording(to=("hangs", "fine", "well"), trouble={"hangs": dead})
@@ -136,7 +136,7 @@ FORGED = {
 def test_a_forged_row_is_named_and_the_others_go_on(
     path: Path, tmp_path: Path, kind: str, column: str, value: Any
 ) -> None:
-    """Nothing is written, run or spoken to for it."""
+    """Nothing is written, run or connected to for it."""
     witness = tmp_path / "witness"
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {witness}\n")

@@ -73,7 +73,7 @@ def test_a_ban_between_reading_and_sealing_is_in_the_next_digest(path: Path, mon
 
 @pytest.mark.slow
 def test_of_two_programs_that_send_at_once_one_does(tmp_path: Path, path: Path) -> None:
-    """Each recipient gets one copy of one digest, however many crons run, and nobody complains."""
+    """Each recipient gets one copy of one digest, however many sends run at once, without complaints."""
     mailbox = tmp_path / "mailbox"
     sendmail = tmp_path / "sendmail"
     sendmail.write_text(
@@ -115,7 +115,7 @@ sendmail = "{sendmail}"
 def test_every_ban_is_in_exactly_one_digest_of_each_report(
     steps: list[str], min_bans: int, quiet: Literal["skip", "send"]
 ) -> None:
-    """However bans and sends follow each other, each report tells each of its bans once, or holds it as pending."""
+    """In any order of bans and sends, each report reports each of its bans once, or has it pending."""
     with tempfile.TemporaryDirectory() as folder:
         daily, web = Recording(), Recording()
         here = Office(
@@ -198,7 +198,7 @@ def test_a_refused_recipient_or_a_dead_channel_does_not_stop_the_others(path: Pa
 
 
 def test_a_retry_sends_the_same_bytes_under_the_same_name(path: Path) -> None:
-    """Whatever happened since, a receiver that drops copies by Message-ID shows one."""
+    """A receiver that drops duplicates by Message-ID always shows one."""
     channel = Recording(trouble={"admin": later()})
     here = office(path, channel)
     here.ban("192.0.2.1")
@@ -245,7 +245,7 @@ def test_attempts_wait_twice_as_long_up_to_four_hours_for_five_days(path: Path) 
 
 
 def test_what_retrying_cannot_mend_failed_at_once(path: Path) -> None:
-    """The admin hears of it now, and no server is asked in vain for five days."""
+    """The admin is told now, and no server is retried in vain for five days."""
     here = office(path, Recording(trouble={"admin": DeliveryError("550 no such user", permanent=True)}))
     here.ban("192.0.2.1")
     assert [(outcome.status, outcome.reason) for outcome in here.send()] == [("failed", "550 no such user")]
@@ -291,7 +291,7 @@ def test_a_broken_template_of_the_admin_costs_its_looks_not_the_digest(
 
 
 def test_a_report_that_nobody_would_see_is_refused(f2b_digest: Command, path: Path) -> None:
-    """Without channels nothing is sealed, or the bans would be marked as told to nobody."""
+    """Without channels nothing is sealed, or bans would be marked as reported without a reader."""
     fill(path, [event()])
     ended = f2b_digest("--store", path, "send")
     assert ended.status == 78
@@ -321,7 +321,7 @@ def test_quiet_days_are_told_on_request_and_hide_no_later_ban(path: Path) -> Non
 
 
 def test_bans_wait_until_there_are_enough(path: Path) -> None:
-    """With min_bans = 3 two bans stay pending, and the third brings them along."""
+    """With min_bans = 3 two bans stay pending until the third."""
     channel = Recording()
     here = office(path, channel, min_bans=3)
     here.ban("192.0.2.1", "192.0.2.2")
@@ -332,7 +332,7 @@ def test_bans_wait_until_there_are_enough(path: Path) -> None:
 
 
 def test_each_report_reads_its_jails_at_its_own_pace(path: Path) -> None:
-    """A daily and a weekly report both tell a ban; a jail that a report takes out is not in it."""
+    """A ban is in both a daily and a weekly report; an excluded jail is not."""
     daily, weekly = Recording(), Recording()
     here = Office(
         path,
@@ -350,7 +350,7 @@ def test_each_report_reads_its_jails_at_its_own_pace(path: Path) -> None:
 
 
 def test_history_is_never_reported(path: Path) -> None:
-    """Imported bans are known, and were told by whatever was there before."""
+    """Imported bans are known, and were reported by the previous tool."""
     channel = Recording()
     here = office(path, channel)
     here.ban("192.0.2.1", history=True)
@@ -375,7 +375,7 @@ def test_a_digest_begins_where_the_last_one_ended(path: Path) -> None:
 
 
 def test_send_takes_the_spool_in_first(f2b_digest: Command, config: Path, path: Path) -> None:
-    """A ban that the locked store did not take is in the next digest all the same."""
+    """A ban spooled during a lock is in the next digest all the same."""
     fill(path, [event(ip="192.0.2.1")])
     with closing(recorder.connect(str(path))) as somebody:
         somebody.execute("BEGIN EXCLUSIVE")
@@ -404,7 +404,7 @@ MIDNIGHT = NOON + DAY / 2
 
 
 def test_a_calendar_digest_takes_the_day_that_has_ended(path: Path) -> None:
-    """On the first day nothing is sent; next morning the whole day is, once, and what came since midnight is not."""
+    """Nothing on the first day; next morning the whole day is sent, once, without bans since midnight."""
     channel = Recording()
     here = calendar(path, channel)
     here.ban("192.0.2.1")
@@ -552,7 +552,7 @@ STEPS = st.one_of(
 def test_calendar_periods_tile_and_tell_every_ban_once(
     steps: list[tuple[str, Any]], quiet: Literal["skip", "send"], zone: str
 ) -> None:
-    """However bans, sends and set-back clocks follow each other over a change of clocks."""
+    """In any order of bans, sends and clocks set back, across a change of daylight saving time."""
     with tempfile.TemporaryDirectory() as folder:
         channels = {name: Recording() for name in ("daily", "weekly", "pending")}
         here = Office(
@@ -657,7 +657,7 @@ def test_a_preview_of_a_past_period_takes_times_of_the_reports_zone(
 def test_a_preview_of_a_log_shows_all_of_it_for_a_calendar_report_too(
     f2b_digest: Command, config: Path, tmp_path: Path
 ) -> None:
-    """There is no running day in a file."""
+    """A file has no current day."""
     config.write_text(config.read_text().replace('["out"]', '["out"]\nperiod = "calendar"'))
     log = tmp_path / "fail2ban.log"
     lines = [f"2026-11-{day} 10:00:00,000 fail2ban.actions [1]: NOTICE [sshd] Ban 192.0.2.{day}" for day in (18, 19)]

@@ -1,4 +1,4 @@
-"""One sender at a time: the kernel's lock on the store's folder, and behind it the store's own rule."""
+"""One sender at a time: the kernel's lock on the store's folder, and the store's unique key."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ class Cron:
         return process
 
     def start_held(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start the program, and wait until it is in the middle of a delivery."""
+        """Start the program, and wait until a delivery is in progress."""
         before = len(self.tried)
         process = self.start(*arguments)
         wait(lambda: len(self.tried) > before)
@@ -134,7 +134,7 @@ def cron(tmp_path: Path) -> Iterator[Cron]:
 
 @pytest.mark.slow
 def test_a_second_send_waits_and_finds_nothing_left(cron: Cron) -> None:
-    """Both end with 0 and in silence; there is one digest and one mail."""
+    """Both exit with 0 and print nothing; there is one digest and one mail."""
     first = cron.start_held("send", "daily")
     second = cron.start("send", "daily")
     assert waits(second)
@@ -218,7 +218,7 @@ def test_a_killed_sender_frees_the_lock_at_once(cron: Cron) -> None:
 
 @pytest.mark.slow
 def test_a_sender_that_waits_too_long_says_so(cron: Cron, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line and status 75: something hangs, and cron will come again."""
+    """A line and status 75: something hangs, and cron will run it again."""
     cron.start_held("send", "daily")
     monkeypatch.setattr("f2b_digest.cli.send.PATIENCE", 0.2)
     ended = f2b_digest("--config", cron.folder / "config.toml", "send", "weekly")
@@ -266,7 +266,7 @@ def shared_folder() -> Iterator[Path]:
 
 
 def as_nobody(code: str, folder: Path) -> list[str]:
-    """Return a command that runs a piece of Python as nobody: on the system's own, which nobody may read."""
+    """Return a command that runs Python code as nobody, on the system's Python, which nobody can read."""
     setpriv = system_program("setpriv", "apt-get install util-linux")
     return [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code, str(folder)]
 
@@ -285,7 +285,7 @@ def test_nobody_keeps_root_out(shared_folder: Path) -> None:
 
 
 def test_root_keeps_nobody_out(shared_folder: Path) -> None:
-    """And the other way round; no file of root's is left that nobody could not lock."""
+    """And vice versa; root leaves no file that nobody could not lock."""
     attempt = as_nobody(TRY_LOCK, shared_folder)
     with sender_lock(shared_folder / "bans.sqlite3", 0) as alone:
         assert alone

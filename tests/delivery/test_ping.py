@@ -1,4 +1,4 @@
-"""Pings of a monitor: as healthchecks and Uptime Kuma want them, after the deliveries, never in their way."""
+"""Pings of a monitor: as healthchecks and Uptime Kuma expect them, after the deliveries, without affecting them."""
 
 import threading
 import time
@@ -105,7 +105,7 @@ def test_a_send_pings_for_success_and_for_failure(
 def test_a_retry_that_delivers_what_was_late_pings_for_success(
     f2b_digest: Command, config: Path, path: Path, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or a monitor would be red until the next day for a mail server that was away for five minutes."""
+    """Otherwise a monitor would be red until the next day after five minutes without a mail server."""
     configure(config, monitor.healthchecks)
     (config.parent / "out").write_text("a file where the folder should be")
     fill(path, [event(ip="192.0.2.1")])
@@ -158,7 +158,7 @@ def test_an_url_that_cannot_be_pinged_is_refused(url: str, f2b_digest: Command, 
 
 
 def test_the_url_can_stand_in_a_file(f2b_digest: Command, config: Path, path: Path, monitor: Monitor) -> None:
-    """Whoever knows it can fake a ping."""
+    """The URL is a secret: it is enough to fake a ping."""
     (config.parent / "ping.url").write_text(f"{monitor.kuma}\n")
     config.write_text(config.read_text().replace("[reports.daily]\n", '[reports.daily]\nping_file = "ping.url"\n'))
     fill(path, [])

@@ -398,14 +398,12 @@ def ban_during(server: Fail2ban, fault: Callable[[Fail2ban], AbstractContextMana
     assert len(server.events(ip="192.0.2.3")) == 1
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_locked_store_holds_no_ban_up_and_loses_none(server: Fail2ban) -> None:
     """Another process that keeps the store locked costs a ban less than a second."""
     ban_during(server, locked)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [locked_for_readers_too, damaged, read_only])
 def test_a_store_that_takes_nothing_holds_no_ban_up_and_loses_none(
@@ -415,7 +413,6 @@ def test_a_store_that_takes_nothing_holds_no_ban_up_and_loses_none(
     ban_during(any_server, fault)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_full_disk_holds_no_ban_up_and_loses_none(any_server: Fail2ban) -> None:
     """The bytes that the spool set aside take the bans that a full disk does not."""

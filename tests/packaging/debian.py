@@ -62,7 +62,7 @@ class Debian:
             [nspawn, *options, f"--bind-ro={repository}:/repository", "-D", self.root, "--boot"],
             stdin=subprocess.DEVNULL, stdout=self._console, stderr=self._console,
         )  # fmt: skip
-        self._leader = self._booted()
+        self.leader = self._booted()
 
     def _booted(self) -> str:
         """Return the number of the machine's first process, once its units are started."""
@@ -106,7 +106,7 @@ class Debian:
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a script of the shell there, as root."""
-        command = ["nsenter", "-t", self._leader, "-a", *ENVIRONMENT, "sh", "-c", script]
+        command = ["nsenter", "-t", self.leader, "-a", *ENVIRONMENT, "sh", "-c", script]
         return subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", timeout=180,

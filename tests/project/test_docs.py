@@ -1,6 +1,7 @@
 """README.md, docs/ and CONTRIBUTING.md are true: they show what the program says, and what they name is there."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,14 +9,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import click
 import pytest
 
 from f2b_digest.channels import KINDS
-from f2b_digest.cli import COMMANDS, reference
+from f2b_digest.cli import COMMANDS, cli, reference
 from f2b_digest.config import load
 from noxfile import GENERATED
 from tests import ROOT
+from tests.support import parts
+from tests.support.browser import Browser
+from tests.support.stories import STORIES
 from tests.tools import readme
+from tests.tools.site import KINDS as PICTURES
 
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
@@ -53,26 +59,61 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def built(site: Path) -> list[Path]:
+    """Return the pages of the site, without the digests that it shows."""
+    return [path for path in sorted(site.rglob("*.html")) if path.name != "404.html" and path.parent.name != "pictures"]
+
+
 @pytest.mark.slow
 def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
     """To an existing page and heading; external links are not followed."""
-    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    pages = {path: Page(path) for path in built(site)}
     assert len(pages) == len(PAGES) - 1
     for path, page in pages.items():
-        for link in filter(None, page.links):
-            parts = urlsplit(link)
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not parts.scheme:
+        for link in filter(None, [*page.links, *page.fetched]):
+            place = urlsplit(link)
+            target = (path.parent / unquote(place.path)).resolve() if place.path else path
+            if not place.scheme:
                 assert target.exists(), f"{path}: {link}"
-                assert not parts.fragment or parts.fragment in pages[target].anchors, f"{path}: {link}"
+                assert target not in pages or not place.fragment or place.fragment in pages[target].anchors, (
+                    f"{path}: {link}"
+                )
 
 
 @pytest.mark.slow
 def test_the_site_fetches_nothing_from_elsewhere(site: Path) -> None:
     """It can be read from a disk, and behind a firewall."""
-    for path in site.rglob("*.html"):
-        if path.name != "404.html":
-            assert [file for file in Page(path).fetched if urlsplit(file).netloc] == []
+    for path in built(site):
+        assert [file for file in Page(path).fetched if urlsplit(file).netloc] == []
+
+
+@pytest.mark.slow
+def test_the_site_can_be_read_on_a_phone(site: Path) -> None:
+    """No page is wider than a screen of 360 pixels: tables and code scroll by themselves."""
+    beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    with Browser(parts.program("chromium", "apt-get install chromium")) as browser:
+        for path in built(site):
+            browser.open(path, 360)
+            assert browser.value(beyond) == 0, path.relative_to(site)
+
+
+@pytest.mark.slow
+def test_every_story_is_shown_with_its_pictures(site: Path) -> None:
+    """In light and dark, as mail and on a phone; whole: a phone's picture is as high as its page."""
+    parts.program("chromium", "apt-get install chromium")
+    page = Page(site / "digests.html")
+    shown = {urlsplit(image).path for image in page.fetched if image.startswith("pictures/")}
+    assert shown == {f"pictures/{story}{end}.webp" for story in STORIES for end in PICTURES}
+    sizes = [size(site / f"pictures/busy{end}.webp") for end in ("", "-phone")]
+    assert [width for width, _ in sizes] == [640, 360]
+    assert sizes[1][1] > sizes[0][1]
+
+
+def size(picture: Path) -> tuple[int, int]:
+    """Return the width and height of a WebP picture, of the extended kind that Chromium makes."""
+    head = picture.read_bytes()[:30]
+    assert head[12:16] == b"VP8X"
+    return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
 
 
 @pytest.mark.slow
@@ -198,9 +239,62 @@ def test_the_list_of_rooms_is_that_of_the_package() -> None:
         for path in package.iterdir()
         if path.name not in ("__init__.py", "__pycache__", "data") and not path.name.endswith(".json")
     }
-    rooms = [
-        name for row in re.findall(r"^\| (`.*?) \|", ARCHITECTURE, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
-    ]
+    listed = ARCHITECTURE.partition("\n## Rooms")[2].partition("\n## ")[0]
+    rooms = [name for row in re.findall(r"^\| (`.*?) \|", listed, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
     assert sorted(rooms) == sorted(present)
     drawing = ARCHITECTURE.partition("## Layers")[2].partition("## Rooms")[0]
     assert [room for room in rooms if room not in ("__main__", "man") and room not in drawing] == []
+
+
+def test_ten_questions_are_answered_by_the_file_that_one_opens_first() -> None:
+    """Each function stands in its file."""
+    section = ARCHITECTURE.partition("## Ten questions")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+\? \| `(.+?)` \| `(\w+)`.* \|$", section, re.MULTILINE)
+    assert len(rows) == 10
+    for file, function in rows:
+        assert re.search(rf"^ *def {function}\(", (ROOT / file).read_text(), re.MULTILINE), (file, function)
+
+
+# ---- commands
+
+
+def commands_shown() -> list[tuple[str, str]]:
+    """Return each command line of our program in the pages, in blocks and within sentences, with its page."""
+    shown = []
+    for path in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        text = re.sub(r"\[\[\[cog.*?\[\[\[end\]\]\]", "", path.read_text(), flags=re.DOTALL)
+        lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]*\bf2b-digest [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        shown += [(str(path.relative_to(ROOT)), line.strip()) for line in lines if re.search(r"\bf2b-digest \S", line)]
+    return shown
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words after our program's name, up to what the shell does with its output."""
+    command = re.split(r"(?:^|[\s/])f2b-digest (?=[a-z-])", line, maxsplit=1)[1]
+    return shlex.split(re.split(r"\s[|>&#\\]|;|  |…", command)[0], comments=True)
+
+
+@pytest.mark.parametrize(("page", "line"), commands_shown())
+def test_a_command_that_is_shown_is_one_that_there_is(page: str, line: str) -> None:
+    """With options that it has; whether its values make sense is not looked at."""
+    if not re.search(r"(?:^|[\s/])f2b-digest (?=[a-z-])", line) or re.search(
+        r"apt|user(add|mod)|install -m|systemctl", line
+    ):
+        return
+    group: click.Group = cli
+    context, words = None, words_of(line)
+    while True:  # with the settings of each: click remembers the help option of the first context
+        context = click.Context(group, context, **group.context_settings)
+        context.allow_interspersed_args = False
+        _, words, _ = group.make_parser(context).parse_args(list(words))
+        if not words:
+            return
+        command = group.get_command(context, words[0])
+        assert command is not None, words
+        words = words[1:]
+        if not isinstance(command, click.Group):
+            context = click.Context(command, context, **command.context_settings)
+            command.make_parser(context).parse_args([word.strip("[]") for word in words])
+            return
+        group = command

@@ -16,8 +16,8 @@ from babel.messages.catalog import Catalog
 from f2b_digest import config, delivery, resources
 from f2b_digest.channels.email import Email
 from f2b_digest.channels.free_mobile import to_gsm_7
+from f2b_digest.cli.environment import local_language
 from f2b_digest.cli.output import renderer_for
-from f2b_digest.cli.program import local_language
 from f2b_digest.model.document import document
 from f2b_digest.model.message import Stamp
 from f2b_digest.rendering import i18n

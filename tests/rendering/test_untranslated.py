@@ -4,7 +4,6 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import NotDelivered
 from f2b_digest.rendering import recorded, renderer
-from f2b_digest.rendering.i18n import PLACEHOLDER, Language, load_language
+from f2b_digest.rendering.i18n import Language, load_language
 from f2b_digest.rendering.renderer import Renderer
 from tests import ROOT
 from tests.support import samples
+from tests.support.veil import LATIN, Veiled
 
-LATIN = re.compile(r"[A-Za-z]{2,}")
 TEMPLATES = (
     "email/subject.txt", "email/body.txt", "email/body.html", "ntfy/title.txt", "ntfy/message.txt",
     "free-mobile/sms.txt", "syslog/lines.txt",
@@ -35,32 +34,6 @@ REASONS = (*sorted((PACKAGE / "channels").glob("*.py")), *sorted((PACKAGE / "del
 NOTES = (PACKAGE / "composition.py", PACKAGE / "delivery/__init__.py", PACKAGE / "store/geo.py", PACKAGE / "errors.py")
 RAISED = ("DeliveryError", "_Result", "Overdue", "_InDoubt", "Stopped", "OverdueError")
 """What is made of a text that ends as a delivery's reason."""
-
-
-def veiled(text: str) -> str:
-    """Return a sentence without its own letter: what stays readable is a value or was never translated."""
-    parts = PLACEHOLDER.split(text)
-    return "".join(f"%({part})s" if number % 2 else re.sub(r"[^\W\d_]", "ж", part) for number, part in enumerate(parts))
-
-
-class Veiled(NullTranslations):
-    """A catalogue in which each sentence is veiled."""
-
-    def gettext(self, message: str) -> str:
-        """Return it veiled."""
-        return veiled(message)
-
-    def pgettext(self, context: str, message: str) -> str:
-        """Return it veiled."""
-        return veiled(message)
-
-    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        """Return it veiled."""
-        return veiled(msgid1 if n == 1 else msgid2)
-
-    def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:
-        """Return it veiled."""
-        return veiled(msgid1 if n == 1 else msgid2)
 
 
 @pytest.fixture

@@ -133,7 +133,6 @@ PACE = 5.0
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_ban_is_on_the_phone_within_the_pace_and_ten_seconds(ntfy: NtfyServer, path: Path, tmp_path: Path) -> None:
     """From the action's append to a subscriber of a real ntfy, with `send urgent` started at a pace as cron does it."""
     config = tmp_path / "config.toml"

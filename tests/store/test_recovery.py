@@ -237,7 +237,7 @@ def test_an_older_store_is_recovered_as_one_of_today(f2b_digest: Command, config
 def test_a_store_that_needs_no_recovery_or_has_nothing_left_stays(
     f2b_digest: Command, config: Path, full: Path, content: bytes
 ) -> None:
-    """Recover touches no store that is whole, and takes none away of which it can read nothing."""
+    """`recover` leaves an intact store alone, and one of which nothing is readable."""
     if content:
         overwrite(full, 100, content * 1000)
     before = fingerprint(full)
@@ -361,12 +361,12 @@ def schema(path: Path) -> list[tuple[str, ...]]:
 
 
 def later_step(connection: sa.Connection) -> None:
-    """Do what a later version may need."""
+    """A later version's step."""
     connection.exec_driver_sql("CREATE TABLE later (x)")
 
 
 def last_step(connection: sa.Connection) -> None:
-    """Need what the step before did."""
+    """A step that needs the one before."""
     connection.exec_driver_sql("INSERT INTO later VALUES (1)")
 
 

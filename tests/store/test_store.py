@@ -1,4 +1,4 @@
-"""The store: what it refuses, what it never touches, who may seal and claim, and that its sums are right."""
+"""The store: what it refuses, what it never touches, sealing and claiming, and correct totals."""
 
 import json
 import os
@@ -141,7 +141,7 @@ def test_a_missing_store_is_named_with_what_makes_one(
 
 
 def test_a_retry_before_the_first_ban_is_silent(f2b_digest: Command, config: Path) -> None:
-    """Cron runs retry from the installation on; no store yet is nothing to do."""
+    """Cron runs `retry` from the installation on; without a store there is nothing to do."""
     ended = f2b_digest("--config", config, "retry")
     assert (ended.status, ended.out, ended.err) == (0, "", "")
 

@@ -1,4 +1,4 @@
-"""What a store costs and risks with the years: the weekly check, the clock that jumps, a retry with nothing to do."""
+"""Costs and risks of a store over the years: the weekly check, a clock that jumps, a retry without work."""
 
 import os
 import re
@@ -106,7 +106,7 @@ def bytes_read() -> int:
 def test_a_digest_reads_what_it_tells_and_not_all_history(
     tmp_path: Path, f2b_digest: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same bans cost the same with thirty times as much history: counted in bytes, for a clock would be too moody.
+    """The same bans cost the same with thirty times as much history: counted in bytes, as times vary too much.
 
     tests/benchmarks/history.py measures it in seconds, with 30,000 and 3,000,000 events.
     """
@@ -217,7 +217,7 @@ def test_what_is_due_is_no_idle_store(path: Path, config: Path, f2b_digest: Comm
 def test_no_fifo_beside_the_store_makes_a_command_wait(
     f2b_digest: Command, config: Path, path: Path, command: str, name: str
 ) -> None:
-    """A FIFO in the place of any file of the store ends in a line, or in nothing; never in waiting."""
+    """A FIFO in place of any of the store's files causes an error, or nothing; never a wait."""
     fill(path, [event()])
     Path(f"{path}{name}").unlink(missing_ok=True)
     os.mkfifo(f"{path}{name}")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -41,6 +42,7 @@ class Ended:
 
 
 Command = Callable[..., Ended]
+Result = TypeVar("Result")
 
 
 def only_the_database(configuration: Configuration, *_: object) -> host.Gathered:
@@ -92,6 +94,20 @@ def forked(*arguments: str | Path) -> Ended:
     os.waitpid(child, 0)
     assert not hangs, f"{arguments} hangs"
     return Ended(*json.loads(said))
+
+
+def as_nobody(work: Callable[[], Result]) -> Result:
+    """Call a function with the rights of the user nobody, while this process is root."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        return work()
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def program(*arguments: str | bytes | Path, stdin: bytes = b"", **environment: str) -> Ended:

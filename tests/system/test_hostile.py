@@ -14,6 +14,7 @@ import pytest
 
 from f2b_digest import recorder
 from f2b_digest.text.visible import HIDDEN
+from tests.support.figures import Keep
 from tests.support.hostile import HOSTILE, Page
 from tests.support.program import Command
 from tests.support.raw_server import WebServer, says
@@ -149,7 +150,7 @@ def hidden(text: str) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS)
-def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
+def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str, figures: Keep) -> None:
     """As jail, id, user, matched lines and host at once: no header, element, line or control character is added."""
     short = text[:200]
     try:
@@ -162,8 +163,10 @@ def test_a_ban_of_nothing_but_hostile_text(program: Program, text: str) -> None:
         "user": text,
         "matches": f"sshd: {text}",
     }
+    figures("hostile texts", counts={"texts": 1, "harmful": 1})  # until the end of this test
     told = program.tell("hostile", host=short, **fields)
     assert_harmless(told, program.tell_twin("host", *fields))
+    figures("hostile texts", counts={"harmful": -1})
 
 
 @pytest.mark.slow
@@ -205,8 +208,11 @@ def test_a_megabyte_of_matched_lines_costs_64_k(f2b_digest: Command, config: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS)
-def test_a_servers_hostile_words_stay_words(f2b_digest: Command, config: Path, path: Path, text: str) -> None:
+def test_a_servers_hostile_words_stay_words(
+    f2b_digest: Command, config: Path, path: Path, text: str, figures: Keep
+) -> None:
     """What it answers is one line for stderr, status and history, and text in the next digest."""
+    figures("hostile texts", counts={"servers' words": 1, "harmful": 1})
     pages = []
     for words in (text, "short and harmless words"):
         with WebServer(says(401, json.dumps({"code": 1, "error": words}), "application/json")) as server:
@@ -226,6 +232,7 @@ def test_a_servers_hostile_words_stay_words(f2b_digest: Command, config: Path, p
         for file in path.parent.glob("bans.sqlite3*"):
             file.unlink()
     assert pages[0] == pages[1]
+    figures("hostile texts", counts={"harmful": -1})
 
 
 @pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS)

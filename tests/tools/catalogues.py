@@ -16,8 +16,8 @@ from babel.messages.extract import DEFAULT_KEYWORDS, extract
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
-from f2b_digest import resources
-from f2b_digest.rendering import i18n, recorded
+from f2b_digest import cli, resources
+from f2b_digest.rendering import i18n, recorded, spoken
 
 OPTIONS = {"trim_blocks": "true", "lstrip_blocks": "true", "keep_trailing_newline": "true", "silent": "false",
            "newstyle_gettext": "true"}  # fmt: skip
@@ -33,7 +33,10 @@ msgstr ""
 
 """
 TEMPLATES = resources.folder("templates")
-CODE = (Path(i18n.__file__), Path(recorded.__file__))
+CODE = (
+    Path(i18n.__file__), Path(recorded.__file__), *sorted(Path(spoken.__file__).parent.glob("*.py")),
+    *sorted(Path(cli.__file__).parent.rglob("*.py")),
+)  # fmt: skip
 PERCENT = re.compile(r"%(?!%|\(\w+\)s)(?<!%%)")
 """A percent sign that is no place for a value, and not doubled."""
 

@@ -9,6 +9,7 @@ import click
 import psycopg
 
 from f2b_digest.cli.fleet.hosts import DEFAULT, Joining
+from f2b_digest.cli.program import say
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import enrolment, schema
 from f2b_digest.fleet.connection import connect, is_local, parameters
@@ -19,7 +20,7 @@ from f2b_digest.store import Life
 
 @contextmanager
 def _administering(centre: str) -> Iterator[psycopg.Connection]:
-    """Connect as the centre's administrator. Raises CentreError, with what to do where that is somebody else."""
+    """Connect as the centre's administrator. Raises CentreError, with what to do for another user."""
     try:
         with connect(centre) as connection:
             yield connection
@@ -55,10 +56,10 @@ def init_command(centre: str, address: str | None, ca: Path | None) -> None:
     with _administering(centre) as connection:
         done = enrolment.set_up(connection, address, _authority(ca), default)
         todo = enrolment.missing(connection)
-    click.echo(f"the centre is {'at' if done else 'already at'} schema {schema.steps()[-1].number}")
+    say(f"the centre is {'at' if done else 'already at'} schema {schema.steps()[-1].number}")
     for line in todo:
-        click.echo(f"to do: {line}")
-    click.echo("next: f2b-digest fleet add HOST, for each host")
+        say(f"to do: {line}")
+    say("next: f2b-digest fleet add HOST, for each host")
 
 
 def _authority(file: Path | None) -> str | None:

@@ -10,9 +10,10 @@ from typing import Any, get_args
 import click
 
 from f2b_digest import privileges, recorder
+from f2b_digest.cli import language
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, need_psycopg, upload
-from f2b_digest.cli.program import Program, complain
+from f2b_digest.cli.program import Program, complain, say
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import ConfigurationError, F2bDigestError, StoreError
 from f2b_digest.fleet import by_ssh, credential
@@ -86,7 +87,7 @@ def _for_postgresql(
 
 def _read(source: Path | None) -> str:
     if source is None:
-        return str(click.prompt("Credential", hide_input=True, err=True))
+        return str(click.prompt(language.told("Credential"), hide_input=True, err=True))
     return sys.stdin.readline() if str(source) == "-" else source.read_text(encoding="utf-8")
 
 
@@ -104,7 +105,7 @@ def _join(program: Program, kept: Credential) -> None:
         else:
             place.unlink(missing_ok=True)
         sys.exit(status)
-    click.echo("next: f2b-digest setup, which has cron upload every five minutes")
+    say("next: f2b-digest setup, which has cron upload every five minutes")
 
 
 def _tells(configured: dict[str, Any]) -> bool:
@@ -120,7 +121,7 @@ def _first_upload(program: Program, kept: Credential, path: Path, *, told: bool)
         raise StoreError(f"another upload of {path} is running: try again")
     for note in result.notes:
         complain(note)
-    click.echo(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")
+    say(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")
 
 
 def _in_child(work: Callable[[], None]) -> int:

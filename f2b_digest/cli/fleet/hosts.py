@@ -12,7 +12,7 @@ import click
 from f2b_digest import __version__
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import need_psycopg
-from f2b_digest.cli.program import Program
+from f2b_digest.cli.program import Program, say
 from f2b_digest.cli.record import settings
 from f2b_digest.store import Life, is_hub
 from f2b_digest.text.visible import visible
@@ -119,10 +119,12 @@ def rotate_command(program: Program, host: str, centre: str | None) -> None:
 
 def _print(joining: Joining) -> None:
     for line in joining.before:
-        click.echo(line)
-    click.echo(f"On {joining.host}, as root:\n")
+        say(line)
+    say(f"On {joining.host}, as root:")
+    click.echo()
     click.echo(f"    f2b-digest fleet join {shlex.quote(joining.address)}\n")
-    click.echo("It asks for this credential, which is not shown again:\n")
+    say("It asks for this credential, which is not shown again:")
+    click.echo()
     click.echo(f"    {joining.credential}\n")
 
 
@@ -166,7 +168,7 @@ def list_command(program: Program, as_json: bool, centre: str | None) -> None:
     else:
         for host in sorted(hosts, key=lambda host: (not troubles[host], host)):
             for line in _host_lines(hosts[host], troubles[host], now):
-                click.echo(line)
+                say(line)
     sys.exit(3 if any(troubles.values()) else 0)
 
 
@@ -185,7 +187,7 @@ def _host_lines(lives: list[Life], troubles: list[str], now: float) -> Iterator[
 
 
 def troubles_of(lives: list[Life], now: float) -> Iterator[str]:
-    """Yield what somebody should do about a host, whose stores are given, the last heard first."""
+    """Yield the problems of a host to act on, given its stores, the most recent contact first."""
     newest = lives[0]
     if newest.retired_at is not None:
         return

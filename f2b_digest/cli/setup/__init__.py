@@ -30,8 +30,8 @@ USER = "f2b-digest"
 @click.option("--user", default=USER, show_default=True, help="Owner of the store, created if missing.")
 @click.option(
     "--scheduler",
-    type=click.Choice(["cron", "systemd"]),
-    help="Default: cron where there is one; from a package, systemd.",
+    type=click.Choice(["cron", "systemd", "periodic"]),
+    help="Default: cron where there is one; from a package, systemd; with busybox's crond, /etc/periodic.",
 )
 @click.option("--program", "path", metavar="PATH", help="The program that cron starts. Default: this one.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
@@ -42,10 +42,10 @@ def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: 
     """Install on or uninstall from this machine.
 
     Creates a system user and a folder for the store, the fail2ban action with a line in every enabled jail, a first
-    configuration, and a cron file or systemd timers; these start the program as root, and it switches to that user.
-    Files that are up to date or that you changed are left alone. A test ban in a scratch jail, which blocks nobody,
-    verifies the result; then fail2ban's jails are restarted, if you agree. Run it again after enabling a jail and after
-    an upgrade. At a fleet's centre, only the user and what starts `send` are installed.
+    configuration, and a cron file, systemd timers or programs in /etc/periodic; these start the program as root, and it
+    switches to that user. Files that are up to date or that you changed are left alone. A test ban in a scratch jail,
+    which blocks nobody, verifies the result; then fail2ban's jails are restarted, if you agree. Run it again after
+    enabling a jail and after an upgrade. At a fleet's centre, only the user and what starts `send` are installed.
 
     \b
     Example:   f2b-digest setup --dry-run

@@ -3,6 +3,7 @@
 import logging
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -14,7 +15,7 @@ import click
 from f2b_digest import installation, recorder
 from f2b_digest.checks import schedule
 from f2b_digest.checks import store as checks_store
-from f2b_digest.cli.program import complain
+from f2b_digest.cli.program import complain, say
 from f2b_digest.cli.setup import machine
 from f2b_digest.cli.setup.job import FAIL2BAN, SYSTEMD, UNITS, Job, has
 from f2b_digest.errors import SetupError
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 USERADD = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
            "--shell", "/usr/sbin/nologin")  # fmt: skip
+ADDUSER = ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G")
+"""busybox's, followed by the group and the name, where there is no useradd."""
 
 KNOWN_TIMES = {"@daily": "at midnight", "@weekly": "at midnight before Sunday"}
 """The times of the file that setup writes, in words."""
@@ -43,7 +46,7 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
     steps = job.retired(job.tree.plan(files, manifest))
     job.show(steps)
     if not any(step.verb != "keep" for step in steps):
-        click.echo("all files are up to date" if not steps else "all other files are up to date")
+        say("all files are up to date" if not steps else "all other files are up to date")
     job.stop_timers(steps)
     if scheduler == "cron":
         job.stop_the_packages_timers()
@@ -102,6 +105,8 @@ def _files(
 
     if scheduler == "cron":
         return [*files, installation.cron_file(program, reports, is_there, fleet=machine.is_in_fleet(job.tree))]
+    if scheduler == "periodic":
+        return files + installation.periodic(program, reports, fleet=machine.is_in_fleet(job.tree))
     if job.packaged:
         return files
     return files + installation.units(program, is_there, fleet=machine.is_in_fleet(job.tree))
@@ -121,7 +126,7 @@ def _jails(job: Job, store: str) -> fail2ban_jails.Jails | None:
         return fail2ban_jails.plan_jails(job.jails, store)
     if job.live:
         raise SetupError(f"fail2ban is not installed ({FAIL2BAN}/jail.conf is missing): install it first")
-    click.echo(f"no {FAIL2BAN}/jail.conf in this tree: skipping its action and jails")
+    say(f"no {FAIL2BAN}/jail.conf in this tree: skipping its action and jails")
     return None
 
 
@@ -132,11 +137,19 @@ def _make_user(job: Job, manifest: Manifest) -> int | None:
     try:
         return pwd.getpwnam(job.user).pw_gid or None
     except KeyError:
-        job.run(*USERADD, job.user)
+        _add_user(job)
     if job.dry:
         return None
     manifest.user = job.user
     return pwd.getpwnam(job.user).pw_gid
+
+
+def _add_user(job: Job) -> None:
+    if shutil.which("useradd") or not shutil.which("adduser"):
+        job.run(*USERADD, job.user)
+    else:
+        job.run("addgroup", "-S", job.user)
+        job.run(*ADDUSER, job.user, job.user)
 
 
 def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verify: bool) -> None:
@@ -160,7 +173,7 @@ def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verif
     job.tree.settle()
     if job.live and not Path(store).exists():
         with closing(recorder.connect(store)):
-            click.echo(f"made   {store}")
+            say(f"made   {store}")
 
 
 # ---- the store's folder
@@ -169,11 +182,11 @@ def _apply(job: Job, steps: list[Step], manifest: Manifest, store: str, *, verif
 def _announce_store(job: Job, store: str) -> None:
     folder = job.tree.at(str(Path(store).parent))
     if not folder.is_dir():
-        click.echo(f"would create  {folder} ({job.user}, 0750)")
+        say(f"would create  {folder} ({job.user}, 0750)")
     if job.live and not Path(store).exists():
-        click.echo(f"would create  {store}")
+        say(f"would create  {store}")
     if job.live:
-        click.echo(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail that has no other action")
+        say(f"would ban    {fail2ban_jails.ADDRESS} in a scratch jail that has no other action")
 
 
 def _make_folder(job: Job, store: str, manifest: Manifest) -> None:
@@ -202,18 +215,18 @@ def _try_a_ban(folder: Path) -> None:
     client = Client()
     if client.succeeds("ping"):
         fail2ban_jails.try_a_ban(client, action, folder, has_ban)
-        click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch jail of the running fail2ban was recorded")
+        say(f"a ban of {fail2ban_jails.ADDRESS} in a scratch jail of the running fail2ban was recorded")
     else:
         with fail2ban_jails.scratch_server() as server:
             fail2ban_jails.try_a_ban(server, action, folder, has_ban)
-        click.echo(f"a ban of {fail2ban_jails.ADDRESS} in a scratch fail2ban was recorded")
+        say(f"a ban of {fail2ban_jails.ADDRESS} in a scratch fail2ban was recorded")
 
 
 def _tell_jails(job: Job, store: str) -> list[str]:
     """Print which jails record and which cannot; return those that record to this store with our action."""
     now = fail2ban_jails.effective(job.jails)
     deaf = [jail for jail, commands in now.items() if not fail2ban_jails.records(commands)]
-    click.echo(f"enabled jails that record their bans: {', '.join(jail for jail in now if jail not in deaf) or 'none'}")
+    say(f"enabled jails that record their bans: {', '.join(jail for jail in now if jail not in deaf) or 'none'}")
     _tell_deaf(deaf, store)
     return [jail for jail, commands in now.items() if fail2ban_jails.records_to(commands, store)]
 
@@ -240,16 +253,16 @@ def _restart(job: Job, jails: list[str], store: str, *, changed: bool) -> bool:
     """Activate the action in the running jails, after asking (a plain reload drops it). Return whether all record."""
     client = Client()
     if not client.succeeds("ping"):
-        click.echo("fail2ban is not running: it loads the action when it starts")
+        say("fail2ban is not running: it loads the action when it starts")
         return True
     deaf = _deaf(client, jails, store)
     if not changed and not deaf:
         return True
     if not job.agreed("Restart fail2ban's jails now (bans stay)?"):
         state = f"not recording yet: {', '.join(deaf)}" if deaf else "the jails still run the earlier action"
-        click.echo(f"{state}; when you are ready, run:  fail2ban-client reload --restart")
+        say(f"{state}; when you are ready, run:  fail2ban-client reload --restart")
         return True
-    click.echo("run    fail2ban-client reload --restart")
+    say("run    fail2ban-client reload --restart")
     client("reload", "--restart")
     deaf = _deaf(client, jails, store)
     for jail in deaf:
@@ -272,7 +285,7 @@ def _announce_restart(job: Job, jails: fail2ban_jails.Jails | None, store: str, 
     client = Client()
     wanted = [*jails.added, *jails.present]
     if job.live and client.succeeds("ping") and (changed or _deaf(client, wanted, store)):
-        click.echo("would ask, and then run  fail2ban-client reload --restart")
+        say("would ask, and then run  fail2ban-client reload --restart")
 
 
 # ---- systemd
@@ -296,17 +309,20 @@ def _enabled(timer: str) -> bool:
 
 def _next(job: Job, scheduler: machine.Scheduler, reports: list[str]) -> None:
     """Print the next steps."""
-    click.echo("\nnext:")
-    click.echo("  f2b-digest preview        shows the next digest")
-    click.echo("  f2b-digest check --send   checks all of this, and sends a test message to each channel")
-    click.echo(f"  {installation.CONFIGURATION}  holds reports, channels and recipients: edit it as you like")
+    click.echo()
+    say("next:")
+    say("  f2b-digest preview        shows the next digest")
+    say("  f2b-digest check --send   checks all of this, and sends a test message to each channel")
+    say(f"  {installation.CONFIGURATION}  holds reports, channels and recipients: edit it as you like")
     text = (job.tree.read(CRON_FILE) or b"").decode(errors="replace")
     times = crontab.times(text) if scheduler == "cron" else {}
     for report in reports:
         if report in times:
             when = KNOWN_TIMES.get(times[report], f"at `{times[report]}`")
-            click.echo(f"  the {report} digest is sent {when} ({CRON_FILE}) if anything was banned")
+            say(f"  the {report} digest is sent {when} ({CRON_FILE}) if anything was banned")
+        elif scheduler == "periodic" and report in ("daily", "weekly"):
+            say(f"  the {report} digest is sent by {installation.PERIODIC}/{report}, when crond runs it")
         elif scheduler == "systemd" and report in ("daily", "weekly"):
-            click.echo(f"  when the {report} digest is sent:  systemctl list-timers 'f2b-digest*'")
+            say(f"  when the {report} digest is sent:  systemctl list-timers 'f2b-digest*'")
         else:
             complain(f"report {report} is not scheduled: add a cron line that runs  f2b-digest send {report}")

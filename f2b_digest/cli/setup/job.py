@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from f2b_digest import installation
-from f2b_digest.cli.program import complain
+from f2b_digest.cli import language
+from f2b_digest.cli.program import complain, say
 from f2b_digest.errors import SetupError
 from f2b_digest.installation import CRON_FILE, File, Manifest, Step, Tree, crontab
 
@@ -51,9 +52,9 @@ class Job:
     def run(self, *words: str) -> None:
         """Print a command and run it; in a dry run or a tree, only print it. Raises SetupError."""
         if self.dry or not self.live:
-            click.echo(f"{'would run' if self.dry else 'to run there'}  {' '.join(words)}")
+            say(f"{'would run' if self.dry else 'to run there'}  {' '.join(words)}")
             return
-        click.echo(f"run    {' '.join(words)}")
+        say(f"run    {' '.join(words)}")
         try:
             done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - setup's own words, no shell
         except OSError as error:
@@ -73,7 +74,7 @@ class Job:
         if self.yes:
             return True
         try:
-            return click.confirm(question)
+            return click.confirm(language.told(question))
         except click.Abort:
             log.info("no answer: %s", question)
             click.echo()
@@ -87,7 +88,7 @@ class Job:
                 complain(f"{path} was edited and is kept{f'; it {step.why}' if step.why else ''}")
                 continue
             verb = {"move": "change"}.get(step.verb, step.verb)
-            click.echo(f"{'would ' if self.dry else ''}{verb:6} {path}{f'  ({step.why})' if step.why else ''}")
+            say(f"{'would ' if self.dry else ''}{verb:6} {path}{f'  ({step.why})' if step.why else ''}")
             if self.dry and step.file and step.verb != "chmod" and step.path not in installation.ACTIONS:
                 lines = step.file.content.decode(errors="replace").splitlines()
                 click.echo("".join(f"    {line}\n" for line in lines), nl=False)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from f2b_digest import config, installation, recorder
-from f2b_digest.cli.program import Program, local_language, local_zone
+from f2b_digest.cli.environment import local_language, local_zone
+from f2b_digest.cli.program import Program
 from f2b_digest.cli.setup.job import SYSTEMD, Job
 from f2b_digest.errors import ConfigurationError
 from f2b_digest.fail2ban import jails
@@ -20,7 +21,8 @@ from f2b_digest.installation import File, Tree
 log = logging.getLogger(__name__)
 
 PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/lib")
-Scheduler = Literal["cron", "systemd"]
+Scheduler = Literal["cron", "systemd", "periodic"]
+"""`periodic`: the folders that busybox's crond runs, which reads no /etc/cron.d."""
 
 
 def own_path() -> str:
@@ -34,8 +36,8 @@ def own_path() -> str:
 
 def find(tree: Tree, name: str) -> str | None:
     """Return where a tree has a program."""
-    found = (f"/{folder}/{name}" for folder in PROGRAM_FOLDERS if tree.at(f"/{folder}/{name}").exists())
-    return next(found, None)
+    found = (f"/{folder}/{name}" for folder in PROGRAM_FOLDERS if os.path.lexists(tree.at(f"/{folder}/{name}")))
+    return next(found, None)  # a link can lead to a place outside of the tree
 
 
 def has_program(tree: Tree, program: str) -> bool:
@@ -51,9 +53,18 @@ def scheduler(job: Job) -> Scheduler:
         return "systemd"
     if job.packaged and not SYSTEMD.is_dir():
         return "cron"
+    if _has_busybox_crond(tree):
+        return "periodic"
     if find(tree, "cron") or find(tree, "crond") or not find(tree, "systemctl"):
         return "cron"
     return "systemd"
+
+
+def _has_busybox_crond(tree: Tree) -> bool:
+    """Return whether the only cron is busybox's, with Alpine's folders."""
+    crond = find(tree, "crond")
+    is_busybox = crond is not None and tree.at(crond).is_symlink() and tree.at(crond).readlink().name == "busybox"
+    return is_busybox and not find(tree, "cron") and tree.at(installation.PERIODIC).is_dir()
 
 
 def store(program: Program, tree: Tree) -> str:

@@ -3,13 +3,12 @@
 import logging
 import os
 import pwd
+import shutil
 from pathlib import Path
-
-import click
 
 from f2b_digest import installation, recorder
 from f2b_digest.checks import schedule
-from f2b_digest.cli.program import complain
+from f2b_digest.cli.program import complain, say
 from f2b_digest.cli.setup.job import UNITS, Job, has
 from f2b_digest.errors import SetupError
 from f2b_digest.fail2ban import jails
@@ -33,9 +32,9 @@ def take_back(job: Job) -> None:
     job.show(steps)
     _do(job, steps, manifest)
     if not steps:
-        click.echo("nothing left to uninstall")
+        say("nothing left to uninstall")
     if job.tree.read(CONFIGURATION) is not None:
-        click.echo(f"the store, {CONFIGURATION} and the user {job.user} are kept; --purge removes them too")
+        say(f"the store, {CONFIGURATION} and the user {job.user} are kept; --purge removes them too")
     _reload(job, steps)
     _tell_other_tables(job)
 
@@ -68,12 +67,12 @@ def _reload(job: Job, steps: list[Step]) -> None:
     if not (job.live and has(steps, "remove", "/") and client.succeeds("ping")):
         return
     if job.dry:
-        click.echo("would ask, and then run  fail2ban-client reload")
+        say("would ask, and then run  fail2ban-client reload")
     elif job.agreed("Reload fail2ban now, so that its jails drop the action (bans stay)?"):
-        click.echo("run    fail2ban-client reload")
+        say("run    fail2ban-client reload")
         client("reload")
     else:
-        click.echo("its jails record until you run:  fail2ban-client reload")
+        say("its jails record until you run:  fail2ban-client reload")
 
 
 def _tell_other_tables(job: Job) -> None:
@@ -104,16 +103,16 @@ def purge(job: Job, store: str) -> None:
     files = _files(job, store)
     user = _made_user(job, manifest)
     if not (steps or files or user):
-        click.echo(f"only the program is left to remove; {_how(job)}")
+        say(f"only the program is left to remove; {_how(job)}")
         _tell_cron_file(job)
         return
     job.show(steps)
     for path in files:
-        click.echo(f"{'would ' if job.dry else ''}remove {path}")
+        say(f"{'would ' if job.dry else ''}remove {path}")
     if user:
-        click.echo(f"{'would ' if job.dry else ''}remove the user {user}")
+        say(f"{'would ' if job.dry else ''}remove the user {user}")
     if not job.dry and not job.agreed("Remove all this? It cannot be undone."):
-        click.echo("nothing was removed")
+        say("nothing was removed")
         return
     folders = _folders(manifest)
     _do(job, steps, manifest)
@@ -121,9 +120,9 @@ def purge(job: Job, store: str) -> None:
     if not job.dry:
         _remove(job, files, str(Path(store).parent), folders)
         if user:
-            job.run("userdel", user)
+            job.run("userdel" if shutil.which("userdel") else "deluser", user)
     _tell_other_tables(job)
-    click.echo(f"the program stays; {_how(job)}")
+    say(f"the program stays; {_how(job)}")
 
 
 def _remove(job: Job, files: list[Path], folder_of_store: str, folders: set[str]) -> None:
@@ -187,9 +186,9 @@ def _let_go(job: Job) -> None:
     if not (job.live and client.succeeds("ping")):
         return
     if job.dry:
-        click.echo("would run  fail2ban-client reload")
+        say("would run  fail2ban-client reload")
     else:
-        click.echo("run    fail2ban-client reload")
+        say("run    fail2ban-client reload")
         client("reload")
 
 

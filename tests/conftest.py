@@ -40,7 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="time for each parser in tests/system/test_fuzz.py (default: %(default)s; 720 make an hour in all)",
     )
     parser.addoption(
-        "--all-suites", action="store_true", help="tests/packaging/test_systemd.py on Debian 13, not only on Debian 12"
+        "--all-suites",
+        action="store_true",
+        help="tests/packaging: systemd on Debian 13, not only on Debian 12, and ansible-lint",
     )
     parser.addoption("--all-faults", action="store_true", help="kill and fail at every system call, not at some")
     parser.addoption(

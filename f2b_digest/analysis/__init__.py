@@ -7,8 +7,12 @@ raised by chance in one of a hundred digests.
 
 from collections.abc import Iterator
 
+from f2b_digest import __version__
+from f2b_digest.analysis import hosts
 from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.analysis.availability import at_work, restarted
+from f2b_digest.analysis.host_bans import at_work_by_host, drops_of_fleet, host_jails, known_until, surges_of_fleet
+from f2b_digest.analysis.hosts import MANY_HOSTS
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
 from f2b_digest.analysis.next_steps import with_commands
@@ -23,8 +27,8 @@ from f2b_digest.model.digest import Compared, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
 __all__ = [
-    "FREQUENT", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual", "analyse",
-    "campaign_rule", "outages",
+    "FREQUENT", "MANY_HOSTS", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual", "analyse",
+    "campaign_rule", "host_jails", "known_until", "outages",
 ]  # fmt: skip
 
 TOO_LATE, LEEWAY = 1.5, 3600.0
@@ -50,6 +54,7 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
         facts=facts,
         verdict=verdict(facts, counts.totals.bans, compared),
         advice=tuple(advised(counts, inputs, own)),
+        fleet=hosts.fleet(counts, inputs, own, facts, __version__) if inputs.complete else None,
     )
 
 
@@ -66,7 +71,9 @@ def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iter
     yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if fact.needs_you)
     context = inputs.host_context
     yield from proxy_banned(counts, Proxies(context), inputs.proxy_bans, context.ignored)
-    yield from at_work(counts, inputs)
+    if inputs.complete:
+        yield from hosts.needing_somebody(counts, inputs)
+    yield from (at_work if context.fleet is None else at_work_by_host)(counts, inputs)
     yield from only(_unrecorded(inputs))
     if inputs.complete:
         yield from only(_not_delivered(inputs), _late(counts, inputs))
@@ -74,12 +81,15 @@ def _needing_somebody(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iter
 
 def _news(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
     yield from (fact for fact in own_banned(counts, own, inputs.own_bans) if not fact.needs_you)
-    yield from surges(counts, inputs)
+    if inputs.complete:
+        yield from hosts.news(counts, inputs)
+    alone = inputs.host_context.fleet is None
+    yield from (surges if alone else surges_of_fleet)(counts, inputs)
     yield from concerted(counts, inputs)
     yield from only(targeted(counts, inputs))
     yield from new_jails(counts, inputs)
     yield from only(roaming(counts))
-    yield from drops(counts, inputs)
+    yield from (drops if alone else drops_of_fleet)(counts, inputs)
     yield from only(restarted(counts, inputs))
     if inputs.first and inputs.complete and not inputs.baseline.all:
         yield FirstDigest()

@@ -110,6 +110,7 @@ def concerted(counts: Counts, inputs: Inputs) -> Iterator[Concerted]:
             tight_from=campaign.tight_from,
             on_accounts=campaign.on_accounts,
             usual=usual(inputs.networks.get(key_of(campaign), ())),
+            hosts=campaign.hosts,
         )
 
 
@@ -138,7 +139,7 @@ def targeted(counts: Counts, inputs: Inputs) -> Targeted | None:
     if not found:
         return None
     most = max(found, key=lambda user: (user.addresses, user.bans))
-    return Targeted(most.name, most.addresses, most.bans, most.exists)
+    return Targeted(most.name, most.addresses, most.bans, most.exists, hosts=most.hosts)
 
 
 def roaming(counts: Counts) -> Roaming | None:
@@ -160,7 +161,7 @@ def _usual(counts: Counts, inputs: Inputs, what: str) -> Iterator[tuple[Jail, fl
     for jail in counts.jails:
         windows = _windows(inputs, jail)
         median = usual(windows)
-        if median is not None and unusual(jail.bans, windows) == what:
+        if median is not None and unusual(jail.bans, windows, inputs.judged) == what:
             yield jail, median
 
 

@@ -94,9 +94,9 @@ def at_work(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     for jail, since in sorted(stopped.items(), key=lambda item: item[1]):
         yield JailStopped(jail, _moment(since, counts), usual(windows.get(jail, ())))
     silent = [
-        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts), _known_quiet(inputs, jail))
+        JailSilent(jail, median(life.quiet.daily), _moment(life.quiet.last, counts), known_quiet(inputs, jail))
         for jail, life in lives.items()
-        if life.quiet is not None and jail not in stopped and life.stopped is None and _silent(life)
+        if life.quiet is not None and jail not in stopped and life.stopped is None and _silent(life, inputs.judged)
     ]
     yield from sorted(silent, key=lambda fact: fact.usual, reverse=True)
 
@@ -168,7 +168,14 @@ def _down(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> bool:
         return bool(known)
     since = counts.start.timestamp()
     at_rest = all(not life.banned and (life.sign or 0.0) < since for life in rest.values())
-    return len(known) > 1 and at_rest and (any(map(_silent, rest.values())) or _silent_together(rest.values(), end))
+    return (
+        len(known) > 1
+        and at_rest
+        and (
+            any(_silent(life, inputs.judged) for life in rest.values())
+            or _silent_together(rest.values(), end, inputs.judged)
+        )
+    )
 
 
 def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iterator[tuple[str, float]]:
@@ -191,27 +198,27 @@ def _stopped(counts: Counts, inputs: Inputs, lives: Mapping[str, _Life]) -> Iter
                 yield jail, sign
 
 
-def _silent(life: _Life) -> bool:
+def _silent(life: _Life, judged: int) -> bool:
     """Return whether a jail's silence since its last ban (or the end of a long downtime) is beyond chance."""
     since = life.quiet_since
     return (
         since is not None
         and life.quiet is not None
-        and silence_is_no_chance(life.quiet.daily, life.quiet.gaps, life.end - since)
+        and silence_is_no_chance(life.quiet.daily, life.quiet.gaps, life.end - since, judged)
     )
 
 
-def _silent_together(lives: Iterable[_Life], end: float) -> bool:
+def _silent_together(lives: Iterable[_Life], end: float, judged: int) -> bool:
     """Return whether the common silence of several jails since their last ban is beyond chance."""
     known = [(life.quiet, life.quiet_since) for life in lives]
     since = max((since for _, since in known if since is not None), default=None)
     daily = together(quiet.daily for quiet, _ in known if quiet is not None)
-    return since is not None and silence_together_is_no_chance(daily, end - since)
+    return since is not None and silence_together_is_no_chance(daily, end - since, judged)
 
 
-def _known_quiet(inputs: Inputs, jail: str) -> str:
-    """Return the configuration line that excludes a jail; TOML strings are written as in JSON."""
-    return f"known_quiet = {json.dumps(sorted({*inputs.known_quiet, jail}), ensure_ascii=False)}"
+def known_quiet(inputs: Inputs, *jails: str) -> str:
+    """Return the configuration line that excludes jails; TOML strings are written as in JSON."""
+    return f"known_quiet = {json.dumps(sorted({*inputs.known_quiet, *jails}), ensure_ascii=False)}"
 
 
 def _moment(at: float, counts: Counts) -> datetime:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from f2b_digest.analysis.statistics import JUDGED
 from f2b_digest.model.bans import Chosen, Rebans
-from f2b_digest.model.baseline import Baseline, NetworkKey
+from f2b_digest.model.baseline import Baseline, HostActivity, NetworkKey
 from f2b_digest.model.digest import Reconciliation, Undelivered
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.told import Told
@@ -45,5 +46,11 @@ class Inputs:
     """Number of addresses that form a campaign."""
     undelivered: Sequence[Undelivered] = ()
     """Of earlier digests of the report."""
+    by_host: Mapping[str, HostActivity] = field(default_factory=dict)
+    """At a fleet's centre: the bans of each host that has some."""
+    host: str | None = None
+    """Of a fleet, the host whose bans alone are judged; None for all."""
+    judged: int = JUDGED
+    """How many jails are judged, which thresholds grow with: of a fleet, those of each host."""
     reconciliation: Reconciliation | None = None
     """What fail2ban's own database says; None where it could not be read."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from f2b_digest.model.advice import Advice
 from f2b_digest.model.digest import Compared
 from f2b_digest.model.facts import Fact, Verdict
+from f2b_digest.model.fleet import Fleet
 
 
 class Usual(NamedTuple):
@@ -28,5 +29,6 @@ class Judgement:
     """Those that need attention, then the news, each the most urgent first."""
     verdict: Verdict = "stands_out"
     advice: tuple[Advice, ...] = ()
+    fleet: Fleet | None = None
     notes: tuple[str, ...] = ()
     """What went wrong."""

@@ -12,7 +12,6 @@ from f2b_digest.model.facts import (
     Drop,
     Fact,
     Fail2banDown,
-    Finding,
     JailSilent,
     JailStopped,
     Late,
@@ -22,6 +21,14 @@ from f2b_digest.model.facts import (
     Surge,
     Targeted,
     Unrecorded,
+)
+from f2b_digest.model.finding import Finding
+from f2b_digest.model.fleet_facts import (
+    ClocksOff,
+    HostsBehind,
+    HostsCopied,
+    HostsSilent,
+    HostsUnheard,
 )
 
 
@@ -48,12 +55,28 @@ def _of_what_is_broken(fact: Fact) -> tuple[str, ...]:
             lines = (_shell("f2b-digest", "resend", str(fact.digest), "--channel", fact.channel),)
         case Unrecorded() | Late():
             lines = ("f2b-digest check",)
+        case _:
+            lines = _of_hosts(fact)
+    return lines
+
+
+def _of_hosts(fact: Fact) -> tuple[str, ...]:
+    lines: tuple[str, ...] = ()
+    match fact:
+        case HostsSilent(hosts=hosts) | HostsBehind(hosts=hosts) if len(hosts) == 1:
+            lines = ("f2b-digest forward",)
+        case HostsSilent() | HostsBehind() | HostsCopied():
+            lines = ("f2b-digest fleet list",)
+        case HostsUnheard(hosts=hosts):
+            lines = (_shell("f2b-digest", "fleet", "rotate", hosts[0].host),)
     return lines
 
 
 def _of_news(fact: Fact, since: str, report: str) -> tuple[str, ...]:
     lines: tuple[str, ...] = ()
     match fact:
+        case ClocksOff():
+            lines = ("timedatectl set-ntp true",)
         case OwnBanOver():
             lines = (_shell("fail2ban-client", "set", fact.jail, "addignoreip", fact.ip),)
         case Surge(jail=None):

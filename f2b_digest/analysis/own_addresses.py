@@ -80,15 +80,16 @@ class OwnAddresses:
 
 
 def own_banned(counts: Counts, own: OwnAddresses, bans: Sequence[Chosen]) -> Iterator[OwnBanned | OwnBanOver]:
-    """Yield a fact for each own address in each jail, the most recent ban first.
+    """Yield a fact for each own address in each jail (of a fleet, of each host), the most recent ban first.
 
     A ban that has ended by the end of the period is only news.
     """
-    found: dict[tuple[str, str], tuple[Chosen, Belonging]] = {}
+    found: dict[tuple[str | None, str, str], tuple[Chosen, Belonging]] = {}
     for row in sorted(bans, key=lambda row: row.last, reverse=True):
-        reason = own.find(row.ip) if (row.jail, row.ip) not in found else None
+        key = row.host, row.jail, row.ip
+        reason = own.find(row.ip) if key not in found else None
         if reason is not None:
-            found[row.jail, row.ip] = (row, reason)
+            found[key] = (row, reason)
         if len(found) == MOST:
             break
     for row, reason in found.values():
@@ -100,13 +101,14 @@ def _fact(counts: Counts, row: Chosen, reason: Belonging) -> OwnBanned | OwnBanO
     assert zone is not None
     last, until = moment(row.last, zone), None if row.until is None else moment(row.until, zone)
     if until is not None and (row.unbanned or until <= counts.end):
-        return OwnBanOver(row.jail, row.ip, row.bans, last, until, *reason)
+        return OwnBanOver(row.jail, row.ip, row.bans, last, until, *reason, host=row.host)
     jail, ip = shlex.quote(row.jail), shlex.quote(row.ip)
     return OwnBanned(
         row.jail, row.ip, row.bans, last, until, *reason,
         unban=f"fail2ban-client set {jail} unbanip {ip}",
         ignore=f"fail2ban-client set {jail} addignoreip {ip}",
         permanent=row.permanent,
+        host=row.host,
     )  # fmt: skip
 
 

@@ -20,7 +20,11 @@ A_MONTH = 30 * 86400.0
 """Seconds after which the same advice is given again."""
 SAME = 1.5
 """Tolerance in seconds for two times to be the same."""
-LASTING: Mapping[str, tuple[str, ...]] = {"silent": ("jail", "last"), "down": ("since",), "proxy": ("jail", "name")}
+LASTING: Mapping[str, tuple[str, ...]] = {
+    "silent": ("jail", "last", "host"),
+    "down": ("since", "host"),
+    "proxy": ("jail", "name"),
+}
 """By kind, the fields that identify a lasting fact: it is reported until it ends."""
 NEWS: Mapping[str, tuple[str, ...]] = {
     "campaign": ("network", "asn"),
@@ -34,10 +38,9 @@ def fresh(facts: Sequence[Fact], inputs: Inputs, end: float) -> Iterator[Fact]:
     """Yield the facts due in a digest that ends at a time (UTC epoch seconds), without those reported just before."""
     mine = [told for told in inputs.told if told.report == inputs.report and told.at < end]
     for fact in facts:
-        if fact.kind in LASTING:
-            times = [told.at for told in mine if _tells(told, fact, LASTING[fact.kind])]
-            if times and end - max(times) < (A_DAY if len(times) < DAILY else A_WEEK):
-                continue
+        lasting = LASTING.get(fact.kind)
+        if lasting and not _is_due([told.at for told in mine if _tells(told, fact, lasting)], end):
+            continue
         if fact.kind in NEWS and any(
             end - told.at < NEWS_AGAIN and _size(fact) < MORE * size
             for told in mine
@@ -47,12 +50,38 @@ def fresh(facts: Sequence[Fact], inputs: Inputs, end: float) -> Iterator[Fact]:
         yield fact
 
 
-def outages(told: Sequence[Told]) -> dict[str, dict[float, float]]:
-    """Return by jail when reported outages began, and when they were last reported, in UTC epoch seconds."""
+def host_is_due(kind: str, host: Any, keys: Sequence[str], inputs: Inputs, end: float) -> bool:
+    """Return whether a host is due in a fact of a kind that names hosts; `host` is its entry there.
+
+    `keys` are the fields that identify what lasts, beside the host's name.
+    """
+    return _is_due([told.at for told in inputs.told if told.report == inputs.report and told.at < end and any(
+        _alike(entry.get("host"), host.host) and all(_alike(entry.get(key), getattr(host, key)) for key in keys)
+        for fact in told.facts
+        if fact.get("kind") == kind
+        for entry in _entries(fact)
+    )], end)  # fmt: skip
+
+
+def _entries(fact: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    hosts = fact.get("hosts")
+    return [entry for entry in hosts if isinstance(entry, Mapping)] if isinstance(hosts, list) else []
+
+
+def _is_due(times: Sequence[float], end: float) -> bool:
+    """Return whether what lasts, and was told at some times, is told again."""
+    return not times or end - max(times) >= (A_DAY if len(times) < DAILY else A_WEEK)
+
+
+def outages(told: Sequence[Told], host: str | None = None) -> dict[str, dict[float, float]]:
+    """Return by jail when reported outages began, and when they were last reported, in UTC epoch seconds.
+
+    Those of a fleet's host; without one, those of a single host, and of all hosts of a fleet together.
+    """
     found: dict[str, dict[float, float]] = {}
     for each in reversed(told):
         for fact in each.facts:
-            for jail, begun in _outages(fact):
+            for jail, begun in _outages(fact) if fact.get("host") == host else ():
                 found.setdefault(jail, {})[begun] = each.at
     return found
 
@@ -62,7 +91,7 @@ def came_back(inputs: Inputs) -> frozenset[str]:
     last = inputs.baseline.last
     return frozenset(
         jail
-        for jail, times in outages(inputs.told).items()
+        for jail, times in outages(inputs.told, inputs.host).items()
         if any(jail in last and abs(last[jail] - begun) < SAME for begun in times)
     )
 
@@ -103,7 +132,7 @@ def _alike(earlier: object, now: object) -> bool:
     if isinstance(now, datetime):
         at = _time(earlier)
         return at is not None and abs(at - now.timestamp()) < SAME
-    return earlier == now
+    return earlier == (list(now) if isinstance(now, tuple) else now)
 
 
 def _size(fact: Fact | Mapping[str, Any]) -> float:

@@ -9,6 +9,9 @@ DAY = 86400.0
 FEWEST_PERIODS = 4
 """Minimum number of periods: of three, one outlier moves the median."""
 
+JUDGED = 10
+"""Jails of one digest for which all thresholds are set; of a fleet, each jail of each host is one."""
+
 # ---- silence
 
 FEWEST_DAYS, FEWEST_BANS = 14, 60
@@ -36,13 +39,18 @@ CHANCE_TOGETHER, CHANCE_OF_LEAN_DAYS = 2e-5, 1e-4
 """For several jails, whose common gaps are unknown: chance of no ban, and of so many lean days."""
 
 
+def times_chances(judged: float) -> float:
+    """Return how many times as often chance speaks in a digest as in one of `JUDGED` jails; at least 1."""
+    return max(1.0, judged / JUDGED)
+
+
 def usual(periods: Sequence[int]) -> float | None:
     """Return the median of the periods; None if there are too few."""
     return float(median(periods)) if len(periods) >= FEWEST_PERIODS else None
 
 
-def silence_is_no_chance(daily: Sequence[int], gaps: Sequence[float], seconds: float) -> bool:
-    """Return whether a silence is beyond chance, given the activity before it.
+def silence_is_no_chance(daily: Sequence[int], gaps: Sequence[float], seconds: float, judged: float = JUDGED) -> bool:
+    """Return whether a silence is beyond chance, given the activity before it; `judged` jails are judged in a digest.
 
     `daily` is the counts of the days up to the last ban, newest first; `gaps` the longest seconds between two bans in
     them, the longest first, more than `LONG_GAPS`.
@@ -52,18 +60,18 @@ def silence_is_no_chance(daily: Sequence[int], gaps: Sequence[float], seconds: f
         and len(daily) >= FEWEST_DAYS
         and sum(daily) >= FEWEST_BANS
         and len(gaps) > LONG_GAPS
-        and expected_gaps(gaps, seconds) < EXPECTED_GAPS
-        and chance_of_silence(daily, seconds / DAY) < CHANCE_OF_SILENCE
+        and expected_gaps(gaps, seconds) < EXPECTED_GAPS / times_chances(judged)
+        and chance_of_silence(daily, seconds / DAY) < CHANCE_OF_SILENCE / times_chances(judged)
     )
 
 
-def silence_together_is_no_chance(daily: Sequence[int], seconds: float) -> bool:
+def silence_together_is_no_chance(daily: Sequence[int], seconds: float, judged: float = JUDGED) -> bool:
     """Return whether a silence of several jails is beyond chance, by the sums of their days, newest first."""
     return (
         seconds >= SHORTEST_SILENCE
         and len(daily) >= FEWEST_DAYS
-        and chance_of_silence(daily, seconds / DAY) < CHANCE_TOGETHER
-        and chance_of_lean_days(daily, seconds / DAY) < CHANCE_OF_LEAN_DAYS
+        and chance_of_silence(daily, seconds / DAY) < CHANCE_TOGETHER / times_chances(judged)
+        and chance_of_lean_days(daily, seconds / DAY) < CHANCE_OF_LEAN_DAYS / times_chances(judged)
     )
 
 
@@ -132,12 +140,17 @@ lowest."""
 MANY = 14
 DEVIATIONS = 4.0
 """Standard deviations between the usual and a surge or a drop."""
+FURTHER = 0.5
+"""How much further a count must be away with ten times the jails, as a share."""
 FEWEST_TO_DROP = 20
 """Bans: lowest usual count for which a drop is news."""
 
 
-def unusual(bans: int, periods: Sequence[int]) -> Literal["surge", "drop"] | None:
+def unusual(bans: int, periods: Sequence[int], judged: float = JUDGED) -> Literal["surge", "drop"] | None:
     """Return whether a count is a surge or drop against the periods before; None if neither, or if there are too few.
+
+    With more than `JUDGED` jails it must be further away, by a factor that grows with the logarithm of their number, as
+    the tails of these counts are about exponential.
 
     The standard deviation is 1.4826 times the median absolute deviation (what that is in a normal distribution), as one
     flood among the periods must not hide the next; but at least that of a Poisson distribution.
@@ -146,10 +159,11 @@ def unusual(bans: int, periods: Sequence[int]) -> Literal["surge", "drop"] | Non
     if middle is None:
         return None
     deviation = max(1.4826 * median([abs(count - middle) for count in periods]), math.sqrt(max(middle, 1.0)))
-    beyond = BEYOND if len(periods) >= MANY else BEYOND_FEW
-    if abs(bans - middle) < DEVIATIONS * deviation:
+    further = 1.0 + FURTHER * math.log10(times_chances(judged))
+    beyond = (BEYOND if len(periods) >= MANY else BEYOND_FEW) * further
+    if abs(bans - middle) < DEVIATIONS * (further if bans > middle else 1.0) * deviation:
         return None
-    if bans >= max(TIMES * middle, middle + MORE, beyond * max(periods)):
+    if bans >= max(TIMES * middle, middle + MORE * further, beyond * max(periods)):
         return "surge"
-    few = middle >= FEWEST_TO_DROP and bans * beyond <= min(periods) and bans * TIMES <= middle
+    few = middle >= FEWEST_TO_DROP * further and bans * beyond <= min(periods) and bans * TIMES <= middle
     return "drop" if few and bans > 0 else None

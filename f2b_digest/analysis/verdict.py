@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from f2b_digest.model.digest import Compared
 from f2b_digest.model.facts import Fact, Verdict
 
-STANDS_OUT = frozenset(("own_over", "surge", "drop", "campaign", "target", "roaming"))
+STANDS_OUT = frozenset(("clocks_off", "own_over", "surge", "drop", "campaign", "target", "roaming"))
 """Kinds of news that are unusual for a host. The others (a jail's first bans, a restart, the first digest) are shown
 but do not change the verdict."""
 FAR_BEYOND, AT_LEAST = 10.0, 100

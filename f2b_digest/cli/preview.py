@@ -231,8 +231,8 @@ def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tupl
         path = program.begin(configuration, looks=True)
         outbox, known = stack.enter_context(Store(path, read_only=True)), program.host_context
     report = configuration.reports[name]
-    store = stack.enter_context(outbox.about(name, report.hosts, report.every, asked.oldest))
-    return store.path, lambda first_id: replace(known(configuration), judged=store.judged(first_id))
+    store = stack.enter_context(outbox.about(name, report.hosts, report.every, asked.oldest, past=asked.is_past))
+    return store.path, lambda first_id: store.informed(known(configuration), first_id)
 
 
 def _tell_of_store(path: Path) -> None:

@@ -104,8 +104,6 @@ def _send_of_fleet(
 ) -> tuple[list[Outcome], set[str]]:
     with failure_pinged(configuration, names), centre.opened(program, configuration) as fleet:
         context = centre.host_context(configuration)
-        for line in fleet.silences(program.clock()):
-            complain(line)
         with console.working("Waiting for hosts to upload what the period has"):
             wait_for_hosts(fleet, configuration, names, program.clock)
         with console.working("Sending"):

@@ -15,6 +15,7 @@ from f2b_digest.model.bans import Banned
 from f2b_digest.model.cutting import bare, condensed, cut
 from f2b_digest.model.digest import Digest, moment
 from f2b_digest.model.document import document, to_json
+from f2b_digest.model.fleet_facts import LateBans
 from f2b_digest.model.host_context import UNKNOWN_HOST, HostContext
 from f2b_digest.model.message import Content, Message, Needs, Stamp
 from f2b_digest.model.selection import Selection
@@ -176,7 +177,7 @@ def _seal(
         taken = composition.due(configuration, store, name, now)
         if taken is None:
             return []
-        host_context = replace(host_context, judged=store.judged(taken[0].first_id))
+        host_context = store.informed(host_context, taken[0].first_id)
         return _seal_taken(configuration, store, renderer, name, now, taken, known, host_context)
 
 
@@ -221,6 +222,7 @@ def _seal_taken(
 def _told_by(configuration: Configuration, report: Report, digest: Digest) -> list[str]:
     """Return the channels that deliver a digest; min_bans does not apply if it needs attention."""
     bans, alarming = digest.totals.bans, composition.is_alarming(digest)
+    bans += sum(fact.bans for fact in digest.facts if isinstance(fact, LateBans))
     lifted = report.unbans and digest.lifted_in_all > 0
     if not (alarming or lifted or bans >= report.min_bans or (bans == 0 and report.quiet == "send")):
         return []

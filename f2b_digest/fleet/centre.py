@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,21 +16,22 @@ import psycopg
 import sqlalchemy as sa
 
 from f2b_digest.errors import CentreError, F2bDigestError
+from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet import lookup, schema
+from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector, verdicts
-from f2b_digest.model.host_context import Belonging
+from f2b_digest.model.fleet import HostState
+from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import OPEN, Outbox, Pending, Sealed, Store, judged
+from f2b_digest.store import Outbox, Pending, Store, judged
 
 DAY = 86400.0
-SENT_LATELY = 3600.0
-"""Seconds for which sent bodies are in a scratch store: some channels do not report an address twice in a while."""
+LATE = 3600.0
+"""Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
 QUIET = 15 * 60.0
 """Seconds without an upload after which a host counts as silent: three runs of cron."""
-NAMED = 20
-"""Number of silent hosts with their own line."""
 SCHEMA = "f2b"
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
@@ -105,24 +106,6 @@ class Centre(Outbox):
             database, server = connection.execute(sa.text(query)).one()
         return f"postgresql, database {database} by {server}"
 
-    def silences(self, now: float) -> list[str]:
-        """Return a line for each enrolled host that has been silent for a day, or since it was enrolled."""
-        query = (
-            "SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled, "
-            "extract(epoch FROM max(s.seen_at))::float8 AS seen FROM f2b.host h LEFT JOIN f2b.store s USING (host) "
-            "WHERE h.retired_at IS NULL GROUP BY h.host, h.enrolled_at ORDER BY h.host"
-        )
-        with self._reading() as connection:
-            rows = connection.execute(sa.text(query)).all()
-        silent = [row for row in rows if now - (row.seen or row.enrolled) > DAY]
-        lines = [
-            f"{row.host}: " + (f"silent for {(now - row.seen) / DAY:.0f} days" if row.seen else "never heard")
-            for row in silent[:NAMED]
-        ]
-        if len(silent) > NAMED:
-            lines.append(f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list")
-        return lines
-
     def unfinished(self, hosts: Sequence[str], until: float, since: float) -> list[str]:
         """Return the hosts, heard since a time, that may have more to upload of what they recorded before `until`.
 
@@ -163,15 +146,23 @@ class Centre(Outbox):
     # ---- a report's events
 
     @contextmanager
-    def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["ReportStore"]:
-        """Yield a scratch store with a snapshot of a report's pending events and their baseline."""
+    def about(
+        self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
+    ) -> Iterator["ReportStore"]:
+        """Yield a scratch store with a snapshot of a report's pending events and their baseline.
+
+        Bans from before the last digest's end are set apart, unless a past period is wanted.
+        """
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
                 ends = _matching(connection, report, hosts)
-                before = fill(connection, path, ends, now - COMPARED[every] * DAY)
-                copy_archive(path, *self._archive(connection, report, before, now))
-            with ReportStore(self, path, ends) as store:
+                late = None if past else _end_of_last(connection, report)
+                late = None if late is None else late - LATE
+                before = fill(connection, path, ends, now - COMPARED[every] * DAY, late)
+                copy_archive(path, *archive(connection, report, before, now))
+                states = hosts_of_fleet.states(connection, hosts)
+            with ReportStore(self, path, ends, states) as store:
                 yield store
 
     @contextmanager
@@ -186,30 +177,6 @@ class Centre(Outbox):
                 lookup.fill(connection, path, words, since, asn_of)
             with Store(path, read_only=True) as store:
                 yield store
-
-    def _archive(
-        self, connection: sa.Connection, report: str, before: int, now: float
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the rows of digests and deliveries that a report's next digest needs."""
-        names = ", ".join(field.name for field in fields(Sealed))
-        newest = f"SELECT {names} FROM f2b.digest WHERE report = :report ORDER BY id DESC LIMIT 20"
-        digests = [dict(row) for row in connection.execute(sa.text(newest), {"report": report}).mappings()]
-        for place, row in enumerate(digests):
-            row |= {"after_id": digests[place + 1]["id"] if place + 1 < len(digests) else 0, "first_id": 0}
-            row["last_id"] = before
-        told = sa.text(
-            "SELECT d.* FROM f2b.delivery d JOIN f2b.digest g ON g.id = d.digest_id WHERE g.report = :report "
-            "AND (d.status = ANY(:open) OR d.status = 'failed' OR (d.status = 'sent' AND d.settled_at >= :lately))"
-        )
-        values = {"report": report, "open": [*OPEN], "lately": now - SENT_LATELY}
-        deliveries = [dict(row) for row in connection.execute(told, values).mappings()]
-        known = {row["id"] for row in digests}
-        older = sorted({row["digest_id"] for row in deliveries} - known)
-        if older:
-            query = f"SELECT {names} FROM f2b.digest WHERE id = ANY(:ids)"
-            found = connection.execute(sa.text(query), {"ids": older}).mappings()
-            digests += [dict(row) | {"after_id": -row["id"], "first_id": 0, "last_id": 0} for row in found]
-        return sorted(digests, key=lambda row: row["id"]), deliveries
 
     # ---- sealing
 
@@ -261,6 +228,13 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
 
 
+def _end_of_last(connection: sa.Connection, report: str) -> float | None:
+    """Return when the period of a report's last digest ended, in UTC epoch seconds."""
+    query = "SELECT period_end FROM f2b.digest WHERE report = :report ORDER BY id DESC LIMIT 1"
+    ended: float | None = connection.scalar(sa.text(query), {"report": report})
+    return ended
+
+
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
         raise CentreError("the centre's schema is older than this program: run f2b-digest fleet init", away=False)
@@ -269,15 +243,20 @@ def _refuse_other_schema(connection: psycopg.Connection) -> None:
 class ReportStore(Store):
     """One report's scratch store; its seal is the centre's."""
 
-    def __init__(self, centre: Centre, path: Path, ends: Sequence[End]) -> None:
-        """Open what `fill` made."""
+    def __init__(self, centre: Centre, path: Path, ends: Sequence[End], states: tuple[HostState, ...]) -> None:
+        """Open what `fill` made; `states` are the report's hosts."""
         super().__init__(path, read_only=True)
         self._centre = centre
         self._ends = ends
+        self._states = states
 
     def judged(self, first_id: int) -> dict[str, Belonging]:
         """Return the pending ids that hosts classified as own, and why; the host's data is untrusted."""
         return judged(verdicts(self.path))
+
+    def informed(self, host_context: HostContext, first_id: int) -> HostContext:
+        """Return what is known with the hosts' states, too."""
+        return replace(super().informed(host_context, first_id), fleet=self._states)
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,

@@ -20,7 +20,13 @@ BATCH = 5000
 """Events of one statement."""
 COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
 """Days before today that a digest is compared with, by how often it is due, and those of the period itself."""
-_TABLE = "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT)"
+_TABLES = (
+    "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT)",
+    "CREATE TABLE late (id INTEGER PRIMARY KEY)",
+)
+_INDEX = "CREATE INDEX event_host ON event (host, jail, at) WHERE kind = 'ban'"
+"""For the baseline of one host."""
+_KIND, _AT, _HISTORY = (recorder.COLUMNS.index(name) for name in ("kind", "at", "history"))
 _FIELDS = ", ".join("h.host" if name == "host" else f"e.{name}" for name in recorder.COLUMNS)
 _NEEDED = {
     "kind": "'ban'", "host": "o.host", "jail": "f.jail", "ip": "f.ip", "at": "o.at", "recorded_at": "o.at",
@@ -78,28 +84,40 @@ def values_of(ends: Sequence[End]) -> dict[str, Any]:
     }
 
 
-def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: float) -> int:
+def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: float, late_before: float | None) -> int:
     """Fill a scratch store with pending events and their baseline since a time; return the baseline's last id.
 
-    `since` is in UTC epoch seconds.
+    Pending bans from before `late_before` become history, and are noted in the table `late`; not those of own
+    addresses, which are told one by one. Times are in UTC epoch seconds.
     """
     values = values_of(ends) | {"since": since}
     with closing(recorder.connect(str(path))) as scratch:
         scratch.execute("PRAGMA synchronous=OFF")
         scratch.execute("BEGIN")
-        scratch.execute(_TABLE)
+        for table in _TABLES:
+            scratch.execute(table)
         for query in (_KNOWN, _BEFORE):
             for rows in _batches(connection, query, values):
                 scratch.executemany(recorder.INSERT, rows)
         (before,) = scratch.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
         for rows in _batches(connection, _PENDING, values):
             for *event, store_id, seq, own in rows:
+                late = late_before is not None and _is_late(event, own, late_before)
+                if late:
+                    event[_HISTORY] = 1
                 # Bans already reported from another store of the same host are skipped here, but sealed.
                 if scratch.execute(recorder.INSERT, event).rowcount:
                     origin = (store_id, seq, own)
                     scratch.execute("INSERT INTO origin VALUES (last_insert_rowid(), ?, ?, ?)", origin)
+                    if late:
+                        scratch.execute("INSERT INTO late SELECT max(id) FROM origin")
+        scratch.execute(_INDEX)
         scratch.execute("COMMIT")
         return int(before)
+
+
+def _is_late(event: Sequence[Any], own: str | None, before: float) -> bool:
+    return event[_KIND] == "ban" and event[_HISTORY] == 0 and own is None and event[_AT] < before
 
 
 def _batches(connection: sa.Connection, query: str, values: dict[str, Any]) -> Iterator[list[Any]]:

@@ -47,6 +47,8 @@ class Chosen(NamedTuple):
     """Whether fail2ban reported its end."""
     permanent: bool = False
     """Whether the last ban has no end, and was not lifted."""
+    host: str | None = None
+    """Of a fleet, where it was banned; None on a single host."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from f2b_digest.model.digest import Campaign
+from f2b_digest.model.fleet import LateOfHost
 
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
 """2004 (fail2ban's first release) to 2100, in UTC epoch seconds: other times are clock errors."""
@@ -54,3 +55,16 @@ class Baseline:
     """By jail, the bans of the newest window, whatever happened in it; without unknown windows."""
     before_all: int | None = None
     """Of these jails together."""
+
+
+@dataclass(frozen=True)
+class HostActivity:
+    """The bans of one host of a fleet."""
+
+    jails: Mapping[str, int] = field(default_factory=dict)
+    """Bans of the digest, by jail."""
+    last: Mapping[str, float] = field(default_factory=dict)
+    """The last of these, in UTC epoch seconds."""
+    baseline: Baseline | None = None
+    """Of its own jails; None if it was not asked for."""
+    late: LateOfHost | None = None

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from f2b_digest.model.digest import Campaign, Jail, LeftOut, Several, Totals, Users, When, Where
+from f2b_digest.model.fleet import Everywhere
 
 
 class Most(NamedTuple):
@@ -51,3 +52,6 @@ class Counts:
     users: Users | None = None
     when: When | None = None
     where: Where | None = None
+    everywhere: tuple[Everywhere, ...] = ()
+    """Of a fleet: the ids that were banned on the most hosts."""
+    everywhere_in_all: int = 0

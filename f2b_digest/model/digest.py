@@ -5,6 +5,7 @@ from datetime import UTC, datetime, tzinfo
 
 from f2b_digest.model.advice import Advice
 from f2b_digest.model.facts import Fact, Verdict
+from f2b_digest.model.fleet import Fleet
 
 PERMANENT = -1
 """fail2ban's ban time for a ban without an end."""
@@ -67,6 +68,8 @@ class Address:
     """Bans whose failures are unknown."""
     lifted: bool = False
     """Whether it was unbanned early: `until` says when."""
+    hosts: int | None = None
+    """Of a fleet: how many hosts banned it in this jail; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Jail:
     """Log lines that led to the last bans of the worst addresses, shortened and redacted."""
     uncounted: int = 0
     """Bans whose failures are unknown."""
+    hosts: int | None = None
+    """Of a fleet: how many hosts banned in it; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ class Campaign:
     """When these hours began."""
     on_accounts: int = 0
     """Addresses that tried an account, other than root, that can log in here."""
+    hosts: int | None = None
+    """Of a fleet: how many hosts banned its addresses; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,8 @@ class User:
     addresses: int
     exists: bool
     """Whether this host has such a user."""
+    hosts: int | None = None
+    """Of a fleet: on how many hosts it was tried; None on a single host."""
 
 
 @dataclass(frozen=True)
@@ -342,6 +351,8 @@ class Digest:
     """Bans that were lifted manually in this period, the latest first."""
     lifted_in_all: int = 0
     advice: tuple[Advice, ...] = ()
+    fleet: Fleet | None = None
+    """The hosts, at a fleet's centre; None on a host."""
 
 
 def moment(at: float, zone: tzinfo) -> datetime:

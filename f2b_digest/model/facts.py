@@ -9,17 +9,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from f2b_digest.model.finding import Finding
+from f2b_digest.model.fleet_facts import (
+    ClocksOff,
+    HostsBehind,
+    HostsCopied,
+    HostsLacking,
+    HostsSilent,
+    HostsUnheard,
+    LateBans,
+)
+
 Verdict = Literal["needs_attention", "stands_out", "quiet"]
 """The digest's state, shown as red, amber and green: some fact needs attention; some news stands out, or
 the period had far more bans than usual; neither."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A fact to act on: every kind except those that only inform."""
-
-    commands: tuple[str, ...] = ()
-    """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""
 
 
 # ---- needs attention
@@ -48,6 +51,8 @@ class OwnBanned:
     """Shell command that keeps the jail from banning it again; lasts until fail2ban restarts."""
     permanent: bool = False
     """Whether the last ban has no end."""
+    host: str | None = None
+    """Of a fleet, the host; None on a single one, and for all hosts together."""
     kind: Literal["own"] = "own"
     needs_you: Literal[True] = True
 
@@ -84,6 +89,8 @@ class JailSilent(Finding):
     """Its last ban."""
     line: str = ""
     """Configuration line to set if the silence is intended."""
+    host: str | None = None
+    """As in `OwnBanned`."""
     kind: Literal["silent"] = "silent"
     needs_you: Literal[True] = True
 
@@ -109,6 +116,8 @@ class Fail2banDown(Finding):
     """Its last recorded event."""
     names: tuple[str, ...] = ()
     """The jails."""
+    host: str | None = None
+    """As in `OwnBanned`."""
     kind: Literal["down"] = "down"
     needs_you: Literal[True] = True
 
@@ -170,6 +179,8 @@ class OwnBanOver(Finding):
     near: str | None
     user: str | None
     """All three as in `OwnBanned`."""
+    host: str | None = None
+    """As in `OwnBanned`."""
     kind: Literal["own_over"] = "own_over"
     needs_you: Literal[False] = False
 
@@ -183,6 +194,8 @@ class Surge(Finding):
     usual: float
     before: int | None
     """Bans of the period before."""
+    host: str | None = None
+    """As in `OwnBanned`."""
     kind: Literal["surge"] = "surge"
     needs_you: Literal[False] = False
 
@@ -195,6 +208,8 @@ class Drop(Finding):
     bans: int
     usual: float
     before: int | None
+    host: str | None = None
+    """As in `OwnBanned`."""
     kind: Literal["drop"] = "drop"
     needs_you: Literal[False] = False
 
@@ -233,6 +248,8 @@ class Concerted(Finding):
     """Addresses that tried an account, other than root, that can log in here."""
     usual: float | None = None
     """Addresses: the network's median in earlier periods; None where too few are known."""
+    hosts: int | None = None
+    """Of a fleet: on how many hosts; None on a single host."""
     kind: Literal["campaign"] = "campaign"
     needs_you: Literal[False] = False
 
@@ -246,6 +263,8 @@ class Targeted(Finding):
     bans: int
     exists: bool
     """Whether this host has such a user."""
+    hosts: int | None = None
+    """Of a fleet: on how many hosts; None on a single host."""
     kind: Literal["target"] = "target"
     needs_you: Literal[False] = False
 
@@ -282,6 +301,7 @@ class FirstDigest:
 
 Fact = Annotated[
     OwnBanned | ProxyBanned | JailSilent | JailStopped | Fail2banDown | Unrecorded | NotDelivered | Late
+    | HostsSilent | HostsUnheard | HostsLacking | HostsCopied | HostsBehind | ClocksOff | LateBans
     | OwnBanOver | Surge | Drop | NewJail | Concerted | Targeted | Roaming | Restarted | FirstDigest,
     Field(discriminator="kind"),
 ]  # fmt: skip

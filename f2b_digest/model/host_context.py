@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, NamedTuple
 
+from f2b_digest.model.fleet import HostState
+
 AnyNetwork = IPv4Network | IPv6Network
 
 
@@ -103,6 +105,8 @@ class HostContext:
     the jails that are wanted. None where no report asks, or the log cannot be read; its answer is None likewise."""
     judged: Mapping[str, Belonging] = field(default_factory=dict)
     """At a fleet's centre: the ids that a host classified as own when it uploaded their bans, and why."""
+    fleet: tuple[HostState, ...] | None = None
+    """At a fleet's centre: the report's enrolled hosts; None on a host."""
 
 
 UNSEEN = ("server", "logins", "database", "addresses", "users", "log")

@@ -41,13 +41,19 @@ def _names(users: str | None) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
-def chosen(connection: sa.Connection, wanted: Wanted, holds: Callable[[str], bool]) -> list[Chosen]:
-    """Return the bans of a selection's ids that a function chooses, by jail."""
+def chosen(
+    connection: sa.Connection, wanted: Wanted, holds: Callable[[str], bool], *, by_host: bool = False
+) -> list[Chosen]:
+    """Return the bans of a selection's ids that a function chooses, by jail; or by host and jail, from `at_host`."""
     where, values = wanted
     cast("Any", connection.connection.driver_connection).create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
-    query = _CHOSEN.format(last_ban=last_ban("own", where))
+    if by_host:
+        joins = last_ban("own", f"event.host = own.host AND {where}", same_host=True)
+        query = _CHOSEN.format(host="own.host", table="at_host", last_ban=joins)
+    else:
+        query = _CHOSEN.format(host="NULL", table="address", last_ban=last_ban("own", where))
     return [
         Chosen(
             jail,
@@ -57,17 +63,18 @@ def chosen(connection: sa.Connection, wanted: Wanted, holds: Callable[[str], boo
             end_of_ban(last, bantime, unbanned)[0],
             unbanned is not None,
             permanent=bantime == PERMANENT and unbanned is None,
+            host=host,
         )
-        for jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)
+        for host, jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)
     ]
 
 
 # As bytes, because a text need not be UTF-8.
 _CHOSEN = f"""
-SELECT own.jail, own.ip, own.bans, own.last, {BANTIME}, {UNBANNED}
-FROM (SELECT * FROM temp.address WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS own
+SELECT {{host}} AS host, own.jail, own.ip, own.bans, own.last, {BANTIME}, {UNBANNED}
+FROM (SELECT * FROM temp.{{table}} WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS own
 {{last_ban}}
-GROUP BY own.jail, own.ip ORDER BY own.jail, own.ip
+GROUP BY {{host}}, own.jail, own.ip ORDER BY {{host}}, own.jail, own.ip
 """
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -31,8 +32,11 @@ def baseline(
     quiet_for: float,
     outages: Mapping[str, Sequence[float]] | None = None,
     most: int | None = None,
+    host: str | None = None,
 ) -> Baseline:
     """Count the bans of each window, which may lie in any order and overlap, in the jails that the patterns take in.
+
+    Of one host with `host`: only in a fleet's scratch store, which has an index for it.
 
     `last` is bounded by a time; `quiet` are the jails without a ban in so many seconds before the period's
     end, nor from then until a time. `outages` are, by jail, the last bans before reported outages; of the windows
@@ -47,17 +51,17 @@ def baseline(
     newest: dict[str, int] = {}
     together, newest_of_all = [0.0] * len(windows), 0
     for jail in jails(connection, patterns):
-        values = {"jail": jail, "since": PLAUSIBLE[0], "until": PLAUSIBLE[1], "before": before, "end": until}
-        oldest, earlier, latest = connection.execute(sa.text(_BOUNDS), values).one()
+        one = _Jail(connection, jail, host)
+        oldest, earlier, latest = one.row(_BOUNDS, since=PLAUSIBLE[0], until=PLAUSIBLE[1], before=before, end=until)
         if oldest is None:
             continue
         first[jail] = oldest
         if earlier is not None:
             last[jail] = earlier
-        down = _outages(connection, jail, (outages or {}).get(jail, ()))
+        down = _outages(one, (outages or {}).get(jail, ()))
         if latest is not None and latest <= end - quiet_for:
-            quiet[jail] = _quiet(connection, jail, oldest, latest, down)
-        bans = connection.scalars(sa.text(_COUNTS), {"jail": jail}).all()
+            quiet[jail] = _quiet(one, oldest, latest, down)
+        bans = [count for (count,) in one.rows(_COUNTS)]
         sums = _sums(spans, bans, windows)
         usable = [not _meet(window, down) for window in windows]
         known = [count for window, count, use in zip(windows, sums, usable, strict=True) if use and window[0] >= oldest]
@@ -73,11 +77,28 @@ def baseline(
     return Baseline(by_window, tuple(known_of_all[:most]), quiet, last, newest, before_all)
 
 
-def _outages(connection: sa.Connection, jail: str, begun: Sequence[float]) -> list[Window]:
+class _Jail:
+    """A jail, maybe of one host only, of which a query asks."""
+
+    def __init__(self, connection: sa.Connection, jail: str, host: str | None) -> None:
+        self._connection = connection
+        self._values = {"jail": jail, "host": host}
+        self._of = "jail = :jail" if host is None else "jail = :jail AND host = :host"
+
+    def rows(self, query: str, **values: float) -> Sequence[Any]:
+        """Return what a query with the place `{of}` for the jail finds."""
+        return self._connection.execute(sa.text(query.format(of=self._of)), self._values | values).all()
+
+    def row(self, query: str, **values: float) -> Sequence[Any]:
+        """Return the one row of a query."""
+        return self._connection.execute(sa.text(query.format(of=self._of)), self._values | values).one()
+
+
+def _outages(jail: _Jail, begun: Sequence[float]) -> list[Window]:
     """Return the reported outages of a jail as (start, end): from the last ban before to the next one, or infinity."""
     found = []
     for since in begun:
-        until = connection.scalar(sa.text(_NEXT), {"jail": jail, "since": since + SAME})
+        until = jail.row(_NEXT, since=since + SAME)[0]
         found.append((since, PLAUSIBLE[1] if until is None else until))
     return found
 
@@ -86,7 +107,7 @@ def _meet(window: Window, outages: Sequence[Window]) -> bool:
     return any(since < window[1] and window[0] < until for since, until in outages)
 
 
-def _quiet(connection: sa.Connection, jail: str, oldest: float, last: float, outages: Sequence[Window]) -> Quiet:
+def _quiet(jail: _Jail, oldest: float, last: float, outages: Sequence[Window]) -> Quiet:
     """Return how a jail banned before its last ban: 28 days without outages, and the longest gaps in them."""
     over = [(since, until) for since, until in outages if until <= last]
     lost = sum((until - since) // DAY + 2 for since, until in over)
@@ -96,31 +117,30 @@ def _quiet(connection: sa.Connection, jail: str, oldest: float, last: float, out
         window = (last - (day + 1) * DAY, last - day * DAY)
         if not _meet(window, over) and len(daily) < DAYS:
             reach = window[0]
-            daily.append(connection.scalar(sa.text(_DAY), {"jail": jail, "since": reach, "until": window[1]}) or 0)
-    values = {"jail": jail, "since": reach, "until": last, "most": GAPS + len(over)}
+            daily.append(jail.row(_DAY, since=reach, until=window[1])[0])
     gaps = [
         gap
-        for gap, since in connection.execute(sa.text(_GAPS), values)
+        for gap, since in jail.rows(_GAPS, since=reach, until=last, most=GAPS + len(over))
         if not any(abs(since - begun) <= SAME for begun, _ in over)
     ]
     return Quiet(last, tuple(daily), tuple(gaps[:GAPS]))
 
 
 _BOUNDS = """
-SELECT (SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at BETWEEN :since AND :until),
-       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= :since AND at < min(:until, :before)),
-       (SELECT max(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= :since AND at <= min(:until, :end))
+SELECT (SELECT min(at) FROM event WHERE kind = 'ban' AND {of} AND at BETWEEN :since AND :until),
+       (SELECT max(at) FROM event WHERE kind = 'ban' AND {of} AND at >= :since AND at < min(:until, :before)),
+       (SELECT max(at) FROM event WHERE kind = 'ban' AND {of} AND at >= :since AND at <= min(:until, :end))
 """
-_NEXT = "SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail AND at > :since"
-_DAY = "SELECT count(*) FROM event WHERE kind = 'ban' AND jail = :jail AND at > :since AND at <= :until"
+_NEXT = "SELECT min(at) FROM event WHERE kind = 'ban' AND {of} AND at > :since"
+_DAY = "SELECT count(*) FROM event WHERE kind = 'ban' AND {of} AND at > :since AND at <= :until"
 _GAPS = """
 SELECT at - before, before FROM (
     SELECT at, lag(at) OVER (ORDER BY at) AS before FROM event
-    WHERE kind = 'ban' AND jail = :jail AND at > :since AND at <= :until
+    WHERE kind = 'ban' AND {of} AND at > :since AND at <= :until
 ) AS gap WHERE before IS NOT NULL ORDER BY at - before DESC LIMIT :most
 """
 _COUNTS = """
-SELECT (SELECT count(*) FROM event WHERE kind = 'ban' AND jail = :jail AND at >= span.since AND at < span.until)
+SELECT (SELECT count(*) FROM event WHERE kind = 'ban' AND {of} AND at >= span.since AND at < span.until)
 FROM temp.span ORDER BY span.rowid
 """
 
@@ -133,6 +153,7 @@ def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]
         for since, until in pairwise(edges)
         if any(window[0] <= since and until <= window[1] for window in windows)
     ]
+    connection.execute(sa.text("DROP TABLE IF EXISTS temp.span"))
     connection.execute(sa.text("CREATE TEMP TABLE span (since REAL, until REAL)"))
     if spans:
         connection.exec_driver_sql("INSERT INTO temp.span VALUES (?, ?)", spans)

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from f2b_digest import recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.counts import SHOWN, Most
-from f2b_digest.model.host_context import Belonging
+from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
@@ -175,7 +176,9 @@ class Store(Outbox):
             return asked.is_there(connection, kind, text)
 
     @contextmanager
-    def about(self, report: str, hosts: Sequence[str], every: str | None, now: float) -> Iterator["Store"]:
+    def about(
+        self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
+    ) -> Iterator["Store"]:
         """Yield this store itself; for a report of some hosts, a scratch store with their events alone."""
         if tuple(hosts) == ("*",):
             yield self
@@ -187,6 +190,10 @@ class Store(Outbox):
         """Return the ids that hosts classified as own addresses before their upload, of bans from an id on."""
         with self._reading() as connection:
             return verdicts.of_hub(connection, first_id)
+
+    def informed(self, host_context: HostContext, first_id: int) -> HostContext:
+        """Return what is known of this host with what hosts of a fleet said, of bans from an id on."""
+        return replace(host_context, judged=self.judged(first_id))
 
     # ---- for `check` only
 

@@ -12,14 +12,19 @@ LEFT JOIN event AS prolong
 LEFT JOIN event AS unban
   ON unban.jail = event.jail AND unban.ip = event.ip AND unban.kind = 'unban'
      AND unban.at BETWEEN event.at - {before} AND event.at + {after} AND unban.recorded_at >= event.recorded_at
+     {unbanned_there}
 """
 ROUNDED, LATER = 1.0, 30.0
 """Seconds by which an unban's time may be before and after its ban's."""
 
 
-def last_ban(of: str, where: str) -> str:
-    """Return the joins that find the last ban of each row of a table, with what `BANTIME` and `UNBANNED` need."""
-    return _LAST_BAN.format(of=of, where=where, before=ROUNDED, after=LATER)
+def last_ban(of: str, where: str, *, same_host: bool = False) -> str:
+    """Return the joins that find the last ban of each row of a table, with what `BANTIME` and `UNBANNED` need.
+
+    With `same_host` only an unban of the ban's own host counts: in a fleet, the hosts' names are the centre's.
+    """
+    there = "AND unban.host = event.host" if same_host else ""
+    return _LAST_BAN.format(of=of, where=where, before=ROUNDED, after=LATER, unbanned_there=there)
 
 
 BANTIME = "max(coalesce(prolong.bantime, event.bantime))"

@@ -70,11 +70,12 @@ class Outbox(Reads):
 
     @abstractmethod
     def about(
-        self, report: str, hosts: Sequence[str], every: str | None, now: float
+        self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
     ) -> AbstractContextManager["Store"]:
         """Yield the store that a report's next digest is read from and sealed in.
 
-        `hosts` are the report's patterns, `every` says how often it is due, `now` is in UTC epoch seconds.
+        `hosts` are the report's patterns, `every` says how often it is due, `now` is in UTC epoch seconds; `past`:
+        another period than the next digest's is wanted.
         """
 
     def _is_followed(self, report: str, after: int) -> bool:

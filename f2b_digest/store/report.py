@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
-from f2b_digest.model.baseline import Baseline, NetworkKey, Window
+from f2b_digest.model.baseline import Baseline, HostActivity, NetworkKey, Window
 from f2b_digest.model.counts import CampaignRule, Counts, Most
 from f2b_digest.model.digest import Campaign, Lifted
 from f2b_digest.model.host_context import Geography
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, bans, baseline, geo, lifted, selected, summary
+from f2b_digest.store import asked, bans, baseline, geo, hosts, lifted, selected, summary
 from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store.asked import End, Seen
 from f2b_digest.store.reads import Reads, Sealed
@@ -73,9 +73,25 @@ class Source(Bans):
         """Return by jail the last log lines of some of its ids, unredacted."""
         return bans.samples(self._connection, self._wanted, worst)
 
-    def chosen(self, holds: Callable[[str], bool]) -> list[Chosen]:
-        """Return the bans of those ids that a function chooses."""
-        return bans.chosen(self._connection, self._wanted, holds)
+    def chosen(self, holds: Callable[[str], bool], *, by_host: bool = False) -> list[Chosen]:
+        """Return the bans of those ids that a function chooses; of a fleet by host, after `spread`."""
+        return bans.chosen(self._connection, self._wanted, holds, by_host=by_host)
+
+    def spread(self, counts: Counts, least: int) -> Counts:
+        """Return this selection's counts with on how many hosts each was; and the ids that were on `least` or more.
+
+        Once, after `counts`, and only in a fleet's scratch store.
+        """
+        hosts.group(self._connection, self._wanted)
+        return hosts.spread(self._connection, self._wanted, counts, least)
+
+    def by_host(self) -> dict[str, HostActivity]:
+        """Return what each host of a fleet banned, after `spread`."""
+        return hosts.activity(self._connection, self.selection)
+
+    def hosts(self) -> list[str]:
+        """Return the hosts of any ban, in order."""
+        return hosts.hosts(self._connection)
 
     def rebans(self, frequent_from: int) -> Rebans:
         """Return how often addresses were banned again; frequent are those with so many bans."""
@@ -98,14 +114,17 @@ class Source(Bans):
     def baseline(
         self, windows: Sequence[Window], patterns: Sequence[str], *, before: float, end: float, until: float,
         quiet_for: float, outages: Mapping[str, Sequence[float]] | None = None, most: int | None = None,
+        host: str | None = None,
     ) -> Baseline:  # fmt: skip
         """Count the bans of each window (UTC epoch seconds, the end excluded) in the jails that patterns take in.
+
+        Of one host with `host`, in a fleet's scratch store.
 
         See `store.baseline`.
         """
         return baseline.baseline(
             self._connection, windows, patterns, before, end=end, until=until, quiet_for=quiet_for, outages=outages,
-            most=most,
+            most=most, host=host,
         )  # fmt: skip
 
 

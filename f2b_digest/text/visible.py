@@ -10,8 +10,11 @@ LONGEST_TEXT = 60
 LONGEST_SENTENCE = 300
 """Maximum characters of a reason or a note."""
 SENTENCES = frozenset(
-    {"notes", "reason", "unban", "ignore", "block", "lines", "licence", "samples", "store", "registered", "recipient"}
-)
+    (
+        "notes", "reason", "unban", "ignore", "block", "lines", "line", "commands", "retire", "intended", "licence",
+        "samples", "store", "registered", "recipient",
+    )
+)  # fmt: skip
 """Keys of a document with sentences, shell or configuration lines, or log lines."""
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories of control and invisible characters: control, direction, zero width, surrogates."""

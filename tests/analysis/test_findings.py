@@ -33,13 +33,13 @@ from f2b_digest.model.facts import (
     Concerted,
     Drop,
     Fact,
-    Finding,
     JailSilent,
     JailStopped,
     NotDelivered,
     Surge,
     Targeted,
 )
+from f2b_digest.model.finding import Finding
 from f2b_digest.model.host_context import HostContext, Login, Proxy
 from f2b_digest.model.told import Told
 from tests.support import samples

@@ -10,17 +10,12 @@ from statistics import median
 import pytest
 
 from f2b_digest.analysis import Inputs, Judgement, analyse
-from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Jail, Totals
 from f2b_digest.model.facts import JailSilent
-from tests.analysis.usual_weeks import History, epoch, history
+from tests.analysis.usual_weeks import NO_REBANS, WEEKS_BEFORE, History, epoch, history, kill
 from tests.support.figures import Keep
-
-HISTORY = 4
-"""Weeks before the first that is judged."""
-NO_REBANS = Rebans(spared=0, spared_addresses=0, frequent=0, frequent_bans=0, prolonged=False)
 
 
 def issue(bans: Mapping[str, int], baseline: Baseline, day: int, days: int) -> Judgement:
@@ -40,11 +35,6 @@ def digest_of(past: History, day: int, days: int) -> Judgement:
     return issue(bans, past.baseline(day, days), day, days)
 
 
-def kill(past: History, jail: str, hour: int) -> None:
-    """End a jail's bans at an hour."""
-    past.hours[jail][hour:] = [0] * (len(past.hours[jail]) - hour)
-
-
 def kinds(digest: Judgement) -> list[str]:
     """Return the facts' kinds."""
     return [fact.kind for fact in digest.facts]
@@ -57,8 +47,8 @@ def test_usual_weeks_ask_nobody_and_tell_little(pytestconfig: pytest.Config, fig
     counted: Counter[str] = Counter()
     for begin in range(0, weeks, 100):  # each hundred weeks are another host's
         length = min(100, weeks - begin)
-        past = history(seed=begin, weeks=HISTORY + length)
-        for day in range(HISTORY * 7, (HISTORY + length) * 7):
+        past = history(seed=begin, weeks=WEEKS_BEFORE + length)
+        for day in range(WEEKS_BEFORE * 7, (WEEKS_BEFORE + length) * 7):
             for days in (1, 7) if day % 7 == 0 else (1,):
                 facts = digest_of(past, day, days).facts
                 counted["weekly" if days == 7 else "daily"] += 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from f2b_digest.analysis import SHORTEST_SILENCE
+from f2b_digest.model.bans import Rebans
 from f2b_digest.model.baseline import Baseline, Quiet
 
 RATES = {
@@ -18,8 +19,9 @@ RATES = {
     "recidive": 10.0, "apache-auth": 5.0, "vsftpd": 2.0, "mysqld-auth": 0.5, "webmin-auth": 0.2,
 }  # fmt: skip
 """Bans a day of each jail, on the average."""
-HISTORY = 28
-"""Days."""
+HISTORY, WEEKS_BEFORE = 28, 4
+"""Days of a baseline, and weeks before the first digest that is judged."""
+NO_REBANS = Rebans(spared=0, spared_addresses=0, frequent=0, frequent_bans=0, prolonged=False)
 GAPS = 31
 """The longest gaps that a store tells."""
 
@@ -114,3 +116,8 @@ def _poisson(chance: random.Random, mean: float) -> int:
         count += 1
         left += chance.expovariate(1.0)
     return count
+
+
+def kill(past: History, jail: str, hour: int) -> None:
+    """End a jail's bans at an hour."""
+    past.hours[jail][hour:] = [0] * (len(past.hours[jail]) - hour)

@@ -69,7 +69,10 @@ zpty shell zsh -f -i
 zpty -w shell 'PS1=; autoload -Uz compinit; compinit -u -d {folder}/dump; source {folder}/_f2b-digest; echo READY'
 until zpty -r shell line && [[ $line == *READY* && $line != *echo* ]]; do :; done
 zpty -w -n shell $'f2b-digest send w\\t'
-sleep 3; zpty -r -t shell line; print -r -- $line
+repeat 40; do
+  sleep 1; zpty -r -t shell line && seen+=$line; [[ $seen == *weekly* ]] && break
+done
+print -r -- $seen
 """
 FISH = "source {folder}/f2b-digest.fish; complete -C 'f2b-digest send w'"
 

@@ -107,16 +107,14 @@ def test_an_own_address_that_a_host_banned_is_told(centre: Centre, host: Host, p
     assert [(fact["ip"], fact["user"]) for fact in shown["facts"] if fact["kind"] == "own"] == [("192.0.2.2", "anna")]
 
 
-def test_a_silent_host_is_told_to_cron(centre: Centre, host: Host, program: Program) -> None:
-    """At each send, until it is heard again or retired."""
+def test_a_silent_host_is_told_by_the_digest(centre: Centre, host: Host, program: Program) -> None:
+    """Though nothing was banned; cron has nothing to mail."""
     host.forward()
-    centre.add("web9")
-    assert program("send").stderr == ""
-    centre.do(
-        "UPDATE f2b.store SET seen_at = now() - interval '3 days'",
-        "UPDATE f2b.host SET enrolled_at = now() - interval '9 days'",
-    )
-    assert program("send").stderr == "f2b-digest: web1: silent for 3 days\nf2b-digest: web9: never heard\n"
+    centre.do("UPDATE f2b.store SET seen_at = now() - interval '3 days'")
+    sent = program("send", "daily")
+    assert (sent.returncode, sent.stdout, sent.stderr) == (0, "", "")
+    (newest,) = json.loads(program("history", "daily", "--json").stdout)
+    assert "No uploads: web1 since" in program("show", str(newest["id"])).stdout
 
 
 def test_what_is_for_a_hosts_store_says_so(program: Program) -> None:

@@ -120,7 +120,7 @@ def test_what_a_line_is_copied_from_holds_nothing_invisible() -> None:
 @pytest.mark.parametrize("fact", samples.every_fact(), ids=lambda fact: fact.kind)
 def test_each_fact_is_said_in_a_whole_sentence_everywhere(fact: Fact) -> None:
     """The same sentence in text, HTML, notification, chat and log, without missing values."""
-    news = fact.kind in ("new_jail", "restart", "first")
+    news = fact.kind in ("new_jail", "restart", "first", "late_bans")
     verdict: Verdict = "needs_attention" if fact.needs_you else "quiet" if news else "stands_out"
     digest = replace(samples.telling(), verdict=verdict, facts=(fact,), undelivered=())
     (line,) = re.findall(r"^daily: (?:needs attention|stands out|news): (.*)$", said(LOG, digest), re.MULTILINE)
@@ -277,3 +277,14 @@ def test_a_template_of_the_same_name_extends_the_built_in_one(tmp_path: Path) ->
     assert "Advice" not in theirs
     assert "Accounts tried" in theirs
     assert len(theirs) > len(ours) / 2
+
+
+def test_a_fleets_digest_keeps_the_budget_of_a_single_one() -> None:
+    """Ninety lines with every section filled; of eight hosts with something to tell, six are listed."""
+    body = "email/body.txt"
+    text = Renderer(resources.folder("templates")).render([body], document(samples.fleet()))[body]
+    lines = text.splitlines()
+    assert len(lines) <= 90
+    assert max(map(len, lines)) <= 80
+    assert "  and 2 more with something to tell" in lines
+    assert "; and 31 quiet hosts" in text

@@ -31,7 +31,12 @@ COMMANDS = re.compile(
 NO_TEXT = re.compile(r"<(style|title)\b.*?</\1>|<!--.*?-->|<[^>]*>|&\w+;", re.DOTALL)
 PACKAGE = ROOT / "f2b_digest"
 REASONS = (*sorted((PACKAGE / "channels").glob("*.py")), *sorted((PACKAGE / "delivery").glob("*.py")))
-NOTES = (PACKAGE / "composition.py", PACKAGE / "delivery/__init__.py", PACKAGE / "store/geo.py", PACKAGE / "errors.py")
+NOTES = (
+    PACKAGE / "composition/__init__.py",
+    PACKAGE / "delivery/__init__.py",
+    PACKAGE / "store/geo.py",
+    PACKAGE / "errors.py",
+)
 RAISED = ("DeliveryError", "_Result", "Overdue", "_InDoubt", "Stopped", "OverdueError")
 """What is made of a text that ends as a delivery's reason."""
 

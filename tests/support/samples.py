@@ -49,6 +49,23 @@ from f2b_digest.model.facts import (
     Targeted,
     Unrecorded,
 )
+from f2b_digest.model.fleet import Everywhere, Fleet, FleetHost, HostBans, Version
+from f2b_digest.model.fleet import Late as LateOfHost
+from f2b_digest.model.fleet_facts import (
+    ClocksOff,
+    HostClock,
+    HostJails,
+    HostLate,
+    HostsBehind,
+    HostsCopied,
+    HostSince,
+    HostsLacking,
+    HostsSilent,
+    HostStores,
+    HostsUnheard,
+    HostWaiting,
+    LateBans,
+)
 
 ZONE = ZoneInfo("Europe/Paris")
 END = datetime(2026, 11, 20, tzinfo=ZONE)
@@ -207,6 +224,84 @@ def quiet() -> Digest:
     )  # fmt: skip
 
 
+def facts_of_hosts() -> tuple[Fact, ...]:
+    """Return a fact of each kind that names hosts, of one host and of several."""
+    line = 'f2b-digest.py[dbpath="/var/lib/fail2ban/f2b-digest/bans.sqlite3"]'
+    silent = tuple(HostSince(f"web{number}.example.org", at(number, 3, 10)) for number in range(3, 9))
+    lacking = (HostJails("web3", ("dovecot", "exim"), 2), HostJails(SCRIPT, ("sshd",), 0))
+    late = (HostLate("web7", 2310, at(12, 4), at(18, 23)), HostLate("db2", 3, at(17, 4), at(17, 5)))
+    clocks = (HostClock("web5", 95), HostClock("db1", -7260))
+    return (
+        HostsSilent(silent[:1], "f2b-digest fleet retire web3.example.org"),
+        HostsSilent(silent, "f2b-digest fleet retire web3.example.org"),
+        HostsUnheard(silent[:1], "f2b-digest fleet retire web3.example.org"),
+        HostsUnheard(silent, "f2b-digest fleet retire web3.example.org"),
+        HostsLacking(lacking[:1], line, 'known_quiet = ["dovecot", "exim"]'),
+        HostsLacking(lacking, line),
+        HostsCopied((HostStores("web1", 2),)),
+        HostsCopied((HostStores("web1", 2), HostStores("web2", 3))),
+        HostsBehind((HostWaiting("web5", 12310, at(18, 3, 10)),)),
+        HostsBehind((HostWaiting("web5", 12310, at(18, 3, 10)), HostWaiting("web6", 1, at(19, 3)))),
+        ClocksOff(clocks[:1]),
+        ClocksOff(clocks),
+        LateBans(2313, late),
+        LateBans(3, late[1:]),
+    )
+
+
+def fleet() -> Digest:
+    """Return a day of a fleet of 48 hosts, with something to tell of some of them."""
+    own = OwnBanned(
+        "postfix-sasl", "192.0.2.7", 1, at(19, 8, 12), at(20, 8, 12), "login", None, "anna",
+        "fail2ban-client set postfix-sasl unbanip 192.0.2.7",
+        "fail2ban-client set postfix-sasl addignoreip 192.0.2.7", host="web3.example.org",
+    )  # fmt: skip
+    since, users = at(18, 3, 10), telling().users
+    assert users is not None
+    line = 'f2b-digest.py[dbpath="/var/lib/fail2ban/f2b-digest/bans.sqlite3"]'
+    facts = (
+        own,
+        HostsSilent((HostSince("web7", since),), "f2b-digest fleet retire web7"),
+        HostsUnheard((HostSince("web9", at(10, 9)),), "f2b-digest fleet retire web9"),
+        HostsLacking((HostJails("web3.example.org", ("dovecot", "exim"), 2),), line),
+        HostsCopied((HostStores("web1", 2),)),
+        HostsBehind((HostWaiting("web5", 12310, since),)),
+        Fail2banDown(3, 40.0, at(18, 3), host="mail1"),
+        JailSilent("sshd", 40.0, at(17, 3), 'known_quiet = ["sshd"]', host="web4"),
+        ClocksOff((HostClock(SCRIPT, -7260), HostClock("web5", 95))),
+        LateBans(2310, (HostLate("web7", 2310, at(12, 4), at(18, 3, 5)),)),
+        *_facts()[3:7],
+    )
+    return replace(
+        telling(),
+        host="fleet.example.org", undelivered=(), lifted=(), lifted_in_all=0, reconciliation=None, never_banned=None,
+        facts=tuple(with_commands(fact, start=START, report="daily") for fact in facts),
+        jails=tuple(
+            replace(jail, hosts=12 - 3 * place, worst=tuple(replace(each, hosts=9) for each in jail.worst))
+            for place, jail in enumerate(_jails())
+        ),
+        campaigns=tuple(replace(each, hosts=9) for each in telling().campaigns),
+        users=replace(users, most=tuple(replace(user, hosts=12 - place) for place, user in enumerate(users.most))),
+        fleet=Fleet(
+            48,
+            (
+                FleetHost("web3.example.org", 61, own=("192.0.2.7",), lacking=("dovecot", "exim"), lacking_more=2),
+                FleetHost("web7", 0, silent_since=since, late=LateOfHost(2310, at(12, 4), at(18, 3, 5))),
+                FleetHost("web9", 0, enrolled=at(10, 9)),
+                FleetHost("mail1", 0, down=True),
+                FleetHost("web4", 12, silent_jails=("sshd",)),
+                FleetHost("web1", 80, stores=2),
+                FleetHost("web5", 3, waiting=12310, waiting_since=since, clock_off=95),
+                FleetHost(SCRIPT, 1, clock_off=-7260),
+            ),
+            0, (HostBans("shop1", 140), HostBans("shop2", 71), HostBans("db1", 22)), 9, 31, (Version("0.9", 3),), "1.0",
+            (Everywhere("203.0.113.59", 12, 31, ("sshd", "recidive")),
+             Everywhere("2001:db8:1f:9::7", 3, 6, ("nginx-botsearch",))), 9,
+            ("fail2ban-client set sshd banip 203.0.113.59 2001:db8:1f:9::7",),
+        ),
+    )  # fmt: skip
+
+
 def every_fact() -> tuple[Fact, ...]:
     """Return a fact of each kind, and of each way to say it."""
     own = OwnBanned("sshd", "192.0.2.7", 3, at(19, 8), None, "own", "192.0.2.0/24", None, "fail2ban-client unban x")
@@ -251,6 +346,16 @@ def every_fact() -> tuple[Fact, ...]:
         Roaming(5, "192.0.2.1", ("sshd", "exim", "recidive")),
         Restarted(2, at(19, 4)),
         FirstDigest(),
+        replace(own, host="web3"),
+        replace(own, why="login", near=None, user="anna", host="web3"),
+        OwnBanOver("sshd", "192.0.2.7", 1, at(19, 8), at(19, 9), "friend", "192.0.2.0/24", None, host="web3"),
+        JailSilent("sshd", 40.0, at(17, 3), 'known_quiet = ["sshd"]', host="web3"),
+        Fail2banDown(4, 412.0, at(18, 3), host="web3"),
+        Surge("sshd", 400, 40.0, 38, host="web3"),
+        Drop("sshd", 4, 40.0, 38, host="web3"),
+        *facts_of_hosts(),
+        Concerted("203.0.113.0/24", None, None, 37, 112, ("root",), 4, 2, hosts=9),
+        Targeted("oracle", 48, 96, exists=False, hosts=9),
     )  # fmt: skip
     return tuple(with_commands(fact, start=START, report="daily") for fact in every)
 

@@ -67,7 +67,8 @@ def all_said() -> Digest:
     return replace(samples.telling(), facts=samples.every_fact(), advice=samples.every_advice(), jails=jails)
 
 
-BY_HAND = {"sample": readme.sample_digest, "telling": samples.telling, "all": all_said, "by_week": samples.telling_week}
+BY_HAND = {"sample": readme.sample_digest, "telling": samples.telling, "all": all_said, "by_week": samples.telling_week,
+           "fleet": samples.fleet}  # fmt: skip
 
 
 def pages() -> dict[str, str]:

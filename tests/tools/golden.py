@@ -24,7 +24,7 @@ CHANNELS = (
     KINDS["email"].model_validate({"kind": "email", "from": "f2b@web1.example.org", "to": ["admin@example.org"]}),
     KINDS["ntfy"].model_validate({"kind": "ntfy", "url": "https://ntfy.example.org", "topic": "web1", "tags": ["x"]}),
 )
-BY_HAND = {"telling": samples.telling, "week": samples.telling_week, "quiet": samples.quiet}
+BY_HAND = {"telling": samples.telling, "week": samples.telling_week, "quiet": samples.quiet, "fleet": samples.fleet}
 TEMPLATES = (
     "email/subject.txt", "email/body.txt", "email/body.html", "ntfy/title.txt", "ntfy/message.txt",
     "free-mobile/sms.txt", "syslog/lines.txt", "webhook/slack.json",

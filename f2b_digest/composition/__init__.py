@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from f2b_digest import periods
 from f2b_digest.analysis import (
     FREQUENT,
-    SHORTEST_SILENCE,
+    MANY_HOSTS,
     Inputs,
     Judgement,
     OwnAddresses,
@@ -18,8 +18,9 @@ from f2b_digest.analysis import (
     Usual,
     analyse,
     campaign_rule,
-    outages,
+    host_jails,
 )
+from f2b_digest.composition.baselines import Baselines
 from f2b_digest.config import Configuration, Report
 from f2b_digest.errors import F2bDigestError, bug
 from f2b_digest.model.counts import Counts
@@ -36,11 +37,18 @@ SAMPLED = 4
 """Worst addresses of a jail searched for log lines; not every one has some."""
 LATER = 86400.0
 """Seconds after a period's end in which a ban shows that a jail is running."""
-A_DAY, A_WEEK = 20 * 3600.0, 7 * 86400.0
+A_DAY = 20 * 3600.0
 """Seconds: the least that a daily digest has, and from one without bans that says that something is not at work to the
-next; how much longer an outage may last than it was told."""
+next."""
 REMEMBERED, A_MONTH = 4.0, 35 * 86400.0
 """Times the time that a period is compared with, and seconds at the least, for which it is known what was told."""
+
+
+_OUTAGES = (
+    "down", "stopped", "silent", "proxy", "hosts_silent", "hosts_unheard", "hosts_lacking", "hosts_copied",
+    "hosts_behind",
+)  # fmt: skip
+"""Kinds of facts for which a digest of a day is sent whatever its number of bans."""
 
 
 def pending(store: Reads, name: str, report: Report) -> Selection:
@@ -126,6 +134,8 @@ def compose(
         users=host_context.users,
         geography=host_context.geography,
     )
+    if host_context.fleet is not None:
+        counts = source.spread(counts, MANY_HOSTS)
     undelivered = () if past else _undelivered(configuration, source, name, last)
     reconciliation = known.of(selection, counts.totals.bans) if known and not past else None
 
@@ -146,7 +156,7 @@ def compose(
         verdict=judged.verdict, compared=judged.compared, several=counts.several, several_in_all=counts.several_in_all,
         campaigns=counts.campaigns, campaigns_in_all=counts.campaigns_in_all, campaign_from=report.campaign,
         users=counts.users, when=counts.when, where=counts.where, never_banned=never_banned, lifted=lifted,
-        lifted_in_all=lifted_in_all, advice=judged.advice, shown=report.addresses,
+        lifted_in_all=lifted_in_all, advice=judged.advice, shown=report.addresses, fleet=judged.fleet,
     )  # fmt: skip
 
 
@@ -199,7 +209,8 @@ def is_alarming(digest: Digest) -> bool:
     """
     kinds = {fact.kind for fact in digest.facts}
     daily = (digest.end - digest.start).total_seconds() >= A_DAY
-    return "own" in kinds or (daily and not kinds.isdisjoint(("down", "stopped", "silent", "proxy")))
+    of_nobody = digest.fleet is not None and digest.start == digest.end  # no host of a new fleet has banned yet
+    return "own" in kinds or ((daily or of_nobody) and not kinds.isdisjoint(_OUTAGES))
 
 
 def _lines(source: Source, counts: Counts, host_context: HostContext) -> dict[str, tuple[str, ...]]:
@@ -226,21 +237,20 @@ def _inputs(
     windows = periods.previous(start, end, report.every, zone, calendar)
     reach = REMEMBERED * (start - windows[-1][0]) if windows else 0.0
     told = source.told(name, since=start - max(reach, A_MONTH), shortest=A_DAY)
-    down = outages(told)
-    lost = max((sum(until - since for since, until in each.items()) + A_WEEK for each in down.values()), default=0.0)
     waits = [configuration.channels[channel].min_bans for channel in report.channels]
     on_purpose = first or report.min_bans > 1 or (bool(waits) and min(waits) > 0)
+
+    states = host_context.fleet
+    until = end + LATER if complete else end
+    baselines = Baselines(source, report, zone, start, end, until, told, most=len(windows))
+    by_host = {} if states is None else baselines.by_host(states)
     return Inputs(
-        baseline=source.baseline(
-            periods.previous(start, end, report.every, zone, calendar, more=lost), report.jails, before=start, end=end,
-            until=end + LATER if complete else end, quiet_for=SHORTEST_SILENCE,
-            outages={jail: tuple(each) for jail, each in down.items()}, most=len(windows),
-        ),
+        baseline=baselines.of(end),
         networks=source.networks_before(counts.campaigns, windows, report.jails, host_context.geography),
         rebans=source.rebans(FREQUENT),
         host_context=host_context,
         starts_and_stops=source.starts_and_stops(report.jails, start),
-        own_bans=source.chosen(OwnAddresses(host_context, start, end).holds),
+        own_bans=source.chosen(OwnAddresses(host_context, start, end).holds, by_host=states is not None),
         proxy_bans=source.chosen(Proxies(host_context).holds) if host_context.proxies else (),
         waits_since=None if on_purpose else _waits_since(source, start),
         every=periods.pace(report.every, [each.period_end for each in source.digests(name, most=11)]),
@@ -250,6 +260,8 @@ def _inputs(
         report=name,
         told=told,
         known_quiet=frozenset(configuration.known_quiet),
+        by_host=by_host,
+        judged=host_jails(by_host),
     )  # fmt: skip
 
 

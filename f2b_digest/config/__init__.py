@@ -191,7 +191,7 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None], *, f
     """
     mistakes = []
     if table.get("reports") == {} and not forwards:
-        mistakes.append("reports: none defined: add one like [reports.daily], or join a fleet first")
+        mistakes.append("reports: none defined: add one like [reports.daily]")
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')

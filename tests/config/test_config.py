@@ -306,7 +306,7 @@ def test_no_mistake_hides_another(planted: set[str]) -> None:
         ("host = 5", 'host: must be a string like "…"'),
         ('timezone = "Mars/Base"', "timezone: 'Mars/Base' is not a time zone (e.g. Europe/Paris)"),
         ('timezone = "../etc/passwd"', "timezone: '../etc/passwd' is not a time zone (e.g. Europe/Paris)"),
-        ("[reports]", "reports: none defined: add one like [reports.daily], or join a fleet first"),
+        ("[reports]", "reports: none defined: add one like [reports.daily]"),
         ("reports = 5", "reports: must be tables like [reports.name]"),
         ("[reports]\ndaily = 5", "reports.daily: must be a table like [reports.name]"),
         ('[reports.r]\njails = ["!sshd"]', 'reports.r.jails: matches nothing: start with "*" or a name'),

@@ -28,7 +28,7 @@ SENTENCES = (
     N_("unknown key (%(words)s)"),
     N_("unknown key"),
     N_("no such kind: %(kind)s (%(words)s)"),
-    N_("none defined: add one like [reports.daily], or join a fleet first"),
+    N_("none defined: add one like [reports.daily]"),
     N_('"calendar" needs "day", "week" or "month"'),
     N_('only for a fleet\'s centre (store = "postgresql://…")'),
     N_("is for a host's own store, a fleet's centre reads no log"),

@@ -189,9 +189,8 @@ def _between(table: dict[str, Any], channels: Mapping[str, Channel | None], *, f
 
     A host that `forwards` can leave all reports to its fleet's centre.
     """
-    mistakes = []
-    if table.get("reports") == {} and not forwards:
-        mistakes.append("reports: none defined: add one like [reports.daily]")
+    none = table.get("reports") == {} and not forwards
+    mistakes = ["reports: none defined: add one like [reports.daily]"] if none else []
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')

@@ -11,6 +11,9 @@ from pathlib import Path
 import nox
 from nox.command import CommandFailed
 
+sys.path.insert(0, str(Path(__file__).parent))  # nox has its own folder there
+from tests.support.parts import python
+
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "all"]
 
@@ -86,10 +89,13 @@ def _passes(session: nox.Session, *marks: str) -> None:
 
 @nox.session
 def pythons(session: nox.Session) -> None:
-    """Run the quick tests on the other Pythons that are supported (their environments: .nox/); some minutes each."""
+    """Run the quick tests on the other Pythons that are supported (their environments: .nox/); some minutes each.
+
+    Arguments after -- go to pytest, as CI gives some tests that see much of the program in little time.
+    """
     for version in ("3.12", "3.13"):
         folder = Path(".nox") / f"python{version}"
-        _run(session, "uv", "venv", "--quiet", "--clear", "--python", version, str(folder))
+        _run(session, "uv", "venv", "--quiet", "--clear", "--python", python(version), str(folder))
         _run(session, "uv", "pip", "install", "--quiet", "--python", str(folder), "-e", ".[dev]")
         session.run(str(folder / "bin/pytest"), *session.posargs, external=True)
 
@@ -128,8 +134,14 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """Cut a release: `nox -s release -- 0.2.0` sets version and CHANGELOG.md; commit, and tag that commit v0.2.0."""
+    """Prepare a release: `nox -s release -- 0.2.0` sets version and CHANGELOG.md, and says what to do next."""
+    if len(session.posargs) != 1 or not re.fullmatch(r"\d+\.\d+\.\d+", session.posargs[0]):
+        session.error("say which version: nox -s release -- 0.2.0")
+    if session.run("git", "status", "--porcelain", external=True, silent=True):
+        session.error("commit first: what is released is a commit")
     version, today = session.posargs[0], dt.datetime.now(tz=dt.UTC).date()
+    if f"\n## [{version}]" in Path("CHANGELOG.md").read_text(encoding="utf-8"):
+        session.error(f"CHANGELOG.md has {version} already")
     for path, pattern, text in (
         ("f2b_digest/__init__.py", r'(?<=__version__ = ").+(?=")', version),
         ("packaging/arch/PKGBUILD", r"(?<=^pkgver=).+$", version),
@@ -142,6 +154,8 @@ def release(session: nox.Session) -> None:
             session.error(f"{path} is not as expected")
         file.write_text(changed, encoding="utf-8")
     renew(session)
+    session.log(f"next: git commit -am 'Release {version}' && git tag -a v{version} -m 'f2b-digest {version}'; "
+                "then `pytest tests/project/test_package.py -k tag`, and `nox -s dist`")  # fmt: skip
 
 
 @nox.session

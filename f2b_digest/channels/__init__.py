@@ -2,14 +2,14 @@
 
 from collections import UserDict
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from f2b_digest.channels.base import Channel
 
 
 class _Kinds(UserDict[str, "type[Channel]"]):
-    """The class of each kind of channel; all of them take as long to import as the rest of the program."""
+    """The class of each kind of channel; importing all of them takes 0.2 s of CPU."""
 
     def __getitem__(self, kind: str) -> "type[Channel]":
         """Return a kind's class. Raises KeyError."""
@@ -21,15 +21,19 @@ class _Kinds(UserDict[str, "type[Channel]"]):
         return made
 
 
-_WHERE: Any = {
-    "abuseipdb": "abuseipdb.AbuseIPDB",
-    "apprise": "apprise.Apprise",
-    "command": "command.Command",
-    "email": "email.Email",
-    "file": "file.File",
-    "free-mobile": "free_mobile.FreeMobile",
-    "ntfy": "ntfy.Ntfy",
-    "syslog": "syslog.Syslog",
-    "webhook": "webhook.Webhook",
-}
-KINDS = _Kinds(_WHERE)
+KINDS = _Kinds(
+    cast(
+        "Any",
+        {
+            "abuseipdb": "abuseipdb.AbuseIPDB",
+            "apprise": "apprise.Apprise",
+            "command": "command.Command",
+            "email": "email.Email",
+            "file": "file.File",
+            "free-mobile": "free_mobile.FreeMobile",
+            "ntfy": "ntfy.Ntfy",
+            "syslog": "syslog.Syslog",
+            "webhook": "webhook.Webhook",
+        },
+    )
+)

@@ -302,7 +302,7 @@ def test_status_tells_how_the_upload_stands(centre: Centre, machine: Machine) ->
     machine.join(centre)
     machine.ban("192.0.2.7")
     lines = machine.run("status").out
-    assert re.search(r"fleet {4}the centre 1 event is not there, the oldest of .*; reached ", lines)
+    assert re.search(r"fleet {4}1 event is not at the centre, of .*; reached ", lines)
     machine.run("forward")
     assert "fleet    the centre has everything; reached " in machine.run("status").out
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,14 +11,14 @@ from zoneinfo import ZoneInfo
 
 from f2b_digest.analysis import campaign_rule
 from f2b_digest.composition import zone_of
-from f2b_digest.config import Configuration
+from f2b_digest.config import Configuration, Report
 from f2b_digest.model.counts import Most
 from f2b_digest.model.digest import moment
 from f2b_digest.model.document import campaigns_of
 from f2b_digest.model.host_context import Geography, Place
 from f2b_digest.model.inquiry import Answer, Inquiry, Members, Network, Recipient, Standing, Told
 from f2b_digest.model.selection import matches
-from f2b_digest.store import Asked, Delivery, Sealed, Store
+from f2b_digest.store import Asked, Delivery, Store
 
 _NUMBER = re.compile(r"AS(\d{1,10})", re.IGNORECASE)
 LINES = 5
@@ -87,7 +86,7 @@ def answer(
 
     with store.asked(inquiry, lambda ip: getattr(place(ip), "asn", None), Most(addresses=most)) as found:
         last, oldest = found.last(), found.oldest()
-        rule = campaign_rule(next(iter(configuration.reports.values())).campaign)
+        rule = campaign_rule(next(iter(configuration.reports.values()), Report()).campaign)
         counts = found.counts(zone=zone, start=None, end=now, campaigns=rule, geography=places)
         standing, asked = _standing(found, inquiry, now, host)
         told, waiting = _told(configuration, found)
@@ -111,6 +110,7 @@ def answer(
             told_in_all=len(told),
             waiting=waiting,
             history=sum(ban.history for ban in found.bans()),
+            hosts=_hosts(configuration, found),
         )
     return _with_commands(made, standing) if network else made
 
@@ -132,6 +132,12 @@ def _with_commands(made: Answer, standing: Sequence["_Ban"]) -> Answer:
 
 def _line(jail: str, what: str, ip: str) -> str:
     return f"fail2ban-client set {shlex.quote(jail)} {what} {shlex.quote(ip)}"
+
+
+def _hosts(configuration: Configuration, found: Asked) -> tuple[tuple[str, int], ...]:
+    """Return the hosts that banned, unless that is this one alone."""
+    hosts = found.hosts()
+    return () if [host for host, _ in hosts] in ([], [configuration.host]) else tuple(hosts)
 
 
 class _Ban(NamedTuple):
@@ -157,18 +163,19 @@ def _told(configuration: Configuration, found: Asked) -> tuple[list[Told], tuple
     bans = [ban for ban in found.bans() if not ban.history]
     if not bans:
         return [], ()
-    digests = [digest for digest in found.digests() if digest.last_id >= bans[-1].id]
+    digests = found.digests()
+    hosts = configuration.hosts
     of_report = {
-        name: sorted(ban.id for ban in bans if matches(ban.jail, patterns))
+        name: sorted(
+            ban.id for ban in bans if matches(ban.jail, patterns) and matches(ban.host, hosts.get(name, ("*",)))
+        )
         for name, patterns in {**{digest.report: ("*",) for digest in digests}, **configuration.jails}.items()
     }
-    counted = [(digest, _among(of_report[digest.report], digest)) for digest in digests]
+    counted = [(digest, found.among(digest, of_report[digest.report])) for digest in digests]
     counted = [(digest, count) for digest, count in counted if count]
     recipients = _by_digest(found.deliveries(digests=[digest.id for digest, _ in counted[:100]]) if counted else ())
     newest = {digest.report: digest.last_id for digest in reversed(digests)}
-    waiting = tuple(
-        name for name in configuration.reports if of_report[name] and of_report[name][-1] > newest.get(name, 0)
-    )
+    waiting = tuple(name for name in configuration.reports if found.waits(name, of_report[name], newest.get(name, 0)))
     told = [
         Told(
             digest.id, digest.report, moment(digest.sealed_at, _zone(configuration, digest.report)), count,
@@ -200,10 +207,6 @@ def _holds(cidr: str, network: Network) -> bool:
 
 def _zone(configuration: Configuration, report: str) -> ZoneInfo:
     return zone_of(configuration, report) if report in configuration.reports else configuration.timezone
-
-
-def _among(ids: Sequence[int], digest: Sealed) -> int:
-    return bisect_right(ids, digest.last_id) - bisect_left(ids, digest.first_id)
 
 
 def _by_digest(deliveries: Iterable[Delivery]) -> Mapping[int, Sequence[Recipient]]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+CREDENTIAL = "fleet.toml"
+"""What `fleet join` leaves beside the configuration."""
 
 
 def folder(name: str) -> Path:

@@ -7,7 +7,7 @@ from f2b_digest.checks.finding import Finding, ago, due, error
 from f2b_digest.composition import pending
 from f2b_digest.config import Configuration, Report
 from f2b_digest.periods import DAY, HOUR, PACES, pace
-from f2b_digest.store import Store
+from f2b_digest.store import Outbox, Pending, Store
 
 LATE = 1.5
 """A report is late after this multiple of its interval (at least a day), plus an hour."""
@@ -31,7 +31,7 @@ class Run:
         return f"last sent {ago(now - self.last)}" + (f" (usually {due(self.every)})" if self.every else "")
 
 
-def known(store: Store | None, name: str, report: Report) -> Run:
+def known(store: Outbox | None, name: str, report: Report) -> Run:
     """Return a report's runs; empty if there is no store. Raises StoreError."""
     sent = store.runs(name) if store else []
     digest = store.last_digest(name) if store else None
@@ -41,8 +41,12 @@ def known(store: Store | None, name: str, report: Report) -> Run:
 
 def examine(configuration: Configuration, store: Store, name: str, run: Run, now: float) -> Iterator[Finding]:
     """Return whether a report is late. Raises StoreError."""
+    return late(configuration, name, run, store.pending(pending(store, name, configuration.reports[name])), now)
+
+
+def late(configuration: Configuration, name: str, run: Run, waiting: Pending, now: float) -> Iterator[Finding]:
+    """Return the same, of the bans that wait."""
     report = configuration.reports[name]
-    waiting = store.pending(pending(store, name, report))
     if run.noted:
         since, every = run.last, run.every
     else:

@@ -10,12 +10,15 @@ from pathlib import Path
 import click
 
 from f2b_digest import __version__, checks, delivery
-from f2b_digest.checks import Finding, Subject, channels
-from f2b_digest.cli import console
+from f2b_digest.checks import Finding, Subject, channels, schedule
+from f2b_digest.checks import centre as checks_centre
+from f2b_digest.cli import centre, console
 from f2b_digest.cli.language import gettext as _
 from f2b_digest.cli.language import told
 from f2b_digest.cli.program import Program
-from f2b_digest.errors import ConfigurationError, StoreError
+from f2b_digest.config import Configuration
+from f2b_digest.errors import CentreError, ConfigurationError, StoreError
+from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.text.visible import visible
 
 ERROR, WARNING, CONFIGURATION = 1, 3, 78
@@ -55,6 +58,11 @@ def command(program: Program, send: bool, as_json: bool, socket: Path | None) ->
 def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[Finding]:
     configuration = program.quiet_configuration()
     renderer = delivery.renderer_of(configuration)
+    if program.is_centre(configuration.store):
+        yield from _of_centre(program, configuration, renderer)
+        if send:
+            yield from channels.send_tests(configuration, renderer, program.clock)
+        return
     host = checks.look(socket)  # before switching to the store's owner, who may not ask
     try:
         path = program.begin(configuration, looks=True)
@@ -69,6 +77,24 @@ def _findings(program: Program, socket: Path | None, *, send: bool) -> Iterator[
     yield from checks.examine(subject, host)
     if send:
         yield from channels.send_tests(configuration, renderer, program.clock)
+
+
+def _of_centre(program: Program, configuration: Configuration, renderer: Renderer) -> Iterator[Finding]:
+    """Yield the findings at a fleet's centre; an unreachable one is a finding."""
+    schedules = schedule.look()
+    yield checks.ok("program", f"f2b-digest {__version__}, Python {platform.python_version()}")
+    for line in configuration.warnings:
+        yield checks.warning("configuration", line)
+    try:
+        with centre.opened(program, configuration) as fleet:
+            reports = configuration.reports.items()
+            pending = {name: fleet.pending_of(name, report.hosts, report.jails) for name, report in reports}
+            hosts = fleet.hosts_by_state(program.clock())
+            yield from checks_centre.examine(
+                configuration, fleet, fleet.name, hosts, pending, renderer, schedules, program.clock
+            )
+    except CentreError as refused:
+        yield checks.error("centre", str(refused))
 
 
 def _shown(findings: Iterator[Finding], as_json: bool) -> Iterator[Finding]:

@@ -3,17 +3,17 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from f2b_digest import geoip, inquiry
-from f2b_digest.cli import completion, console, times
+from f2b_digest.cli import centre, completion, console, times
 from f2b_digest.cli.program import Program, complain
 from f2b_digest.config import Configuration
 from f2b_digest.errors import F2bDigestError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from f2b_digest.rdap import Registries
 
 TEMPLATE = "terminal/find.txt"
+LOOKED_BACK = 31 * 86400.0
+"""Seconds that a fleet's centre looks through, without --since, for what no index has: names, jails, networks."""
 
 
 @click.command()
@@ -55,9 +57,10 @@ def command(
     """Look up an address, network, user name or jail.
 
     WHAT is an address, a network (203.0.113.0/24), a user name, a jail, or the number of a network (AS64500, which
-    needs an address database). Shows its bans, whether it is banned now, which digests reported it and to whom, and the
-    commands that unban, ignore or block it. TIME is a date (2026-11-17), a day (yesterday, monday) or an age (7d); a
-    day means its start. Works offline, except with --rdap.
+    needs an address database). Shows its bans, whether it is banned now, which digests reported it and to whom, and
+    the commands that unban, ignore or block it. In a fleet also the hosts that banned it; its centre looks for
+    names, jails and large networks in the last 31 days, or since --since. TIME is a date (2026-11-17), a day
+    (yesterday, monday) or an age (7d); a day means its start. Works offline, except with --rdap.
 
     \b
     Examples:  f2b-digest find 203.0.113.59
@@ -70,11 +73,16 @@ def command(
     bounds = Inquiry("user", "", since=start, until=end, jails=jails or ("*",))
     ips = list(inquiry.addresses(what))
     renderer = Renderer(folder("templates"), configuration.templates, language=configuration.language)
-    said = server.ask_banned(Client(environment=CRON), ips) if program.asks_host else None
+    at_centre = program.is_centre(configuration.store)
+    said = server.ask_banned(Client(environment=CRON), ips) if program.asks_host and not at_centre else None
     registries = _registries() if asks_registry else None
-    path = program.begin(configuration)
-    banned = None if said is None else server.banned(said, ips)
-    answers = _worth_telling(_answers(configuration, path, what, bounds, now=now, banned=banned, most=limit))
+    geography, notes = geoip.find(configuration.geography)
+    for note in notes:
+        complain(note)
+    host = inquiry.Host(geography, None if said is None else server.banned(said, ips))
+    with _opened(program, configuration, what, bounds, host) as (store, where):
+        found = _answers(configuration, store, what, bounds, now=now, host=host, most=limit)
+    answers = _worth_telling(found)
     if registries:
         with console.working("Asking the registry"):
             answers = _registered(answers, registries())
@@ -83,25 +91,43 @@ def command(
         return
     layout = console.layout_of(sys.stdout, os.environ, colour)
     shown = renderer.with_layout(layout)
-    texts = [shown.render([TEMPLATE], _variables(each, path, configuration))[TEMPLATE].strip("\n") for each in answers]
+    texts = [shown.render([TEMPLATE], _variables(each, where, configuration))[TEMPLATE].strip("\n") for each in answers]
     console.put("\n\n".join(texts) + "\n", colour=layout.colour, pager=not no_pager)
 
 
-def _answers(
-    configuration: Configuration, path: Path, what: Sequence[str], bounds: Inquiry, *, now: float,
-    banned: Mapping[str, tuple[str, ...]] | None, most: int,
-) -> list[Answer]:  # fmt: skip
-    """Look all words up in the store. `banned` is what the running fail2ban said, as in `inquiry.Host`."""
-    geography, notes = geoip.find(configuration.geography)
-    for note in notes:
-        complain(note)
-    host = inquiry.Host(geography, banned)
-    with Store(path, read_only=True) as store:
-        asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
-        if geography is None and any(each.kind == "asn" for each in asked):
-            raise F2bDigestError("an AS number needs an address database on this host: see the key geography")
+@contextmanager
+def _opened(
+    program: Program, configuration: Configuration, what: Sequence[str], bounds: Inquiry, host: inquiry.Host
+) -> Iterator[tuple[Store, str]]:
+    """Open the store to look in, and return its name; of a fleet, a scratch store with what is asked about."""
+    if not program.is_centre(configuration.store):
+        path = program.begin(configuration)
+        with Store(path, read_only=True) as store:
+            yield store, str(path)
+        return
+    since = program.clock() - LOOKED_BACK if bounds.since is None else bounds.since
+
+    def asn_of(ip: str) -> int | None:
+        place = host.geography.find(ip) if host.geography else None
+        return place.asn if place else None
+
+    with ExitStack() as stack:
+        fleet = stack.enter_context(centre.opened(program, configuration))
         with console.working("Looking up"):
-            return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
+            store = stack.enter_context(fleet.found(what, since, asn_of))
+        yield store, fleet.name
+
+
+def _answers(
+    configuration: Configuration, store: Store, what: Sequence[str], bounds: Inquiry, *, now: float,
+    host: inquiry.Host, most: int,
+) -> list[Answer]:  # fmt: skip
+    """Look all words up in the store."""
+    asked = [each for word in what for each in inquiry.understood(store, word, bounds)]
+    if host.geography is None and any(each.kind == "asn" for each in asked):
+        raise F2bDigestError("an AS number needs an address database on this host: see the key geography")
+    with console.working("Looking up"):
+        return [inquiry.answer(configuration, store, each, now=now, host=host, most=most) for each in asked]
 
 
 def _worth_telling(answers: Sequence[Answer]) -> list[Answer]:
@@ -142,9 +168,9 @@ def _registered(answers: Sequence[Answer], registries: "Registries") -> list[Ans
     return found
 
 
-def _variables(answer: Answer, path: Path, configuration: Configuration) -> dict[str, Any]:
+def _variables(answer: Answer, where: str, configuration: Configuration) -> dict[str, Any]:
     return {
-        **asdict(answer.counts), **asdict(answer), "asked_who": answer.asked, "store": str(path),
+        **asdict(answer.counts), **asdict(answer), "asked_who": answer.asked, "store": where,
         "timezone": str(configuration.timezone),
     }  # fmt: skip
 

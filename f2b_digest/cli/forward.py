@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 import zlib
@@ -18,10 +19,12 @@ from f2b_digest.store import Uploads, only_upload
 
 if TYPE_CHECKING:
     from f2b_digest.analysis import OwnAddresses
+    from f2b_digest.config import Configuration
     from f2b_digest.fleet.credential import Credential
     from f2b_digest.fleet.forward import Result
 
 log = logging.getLogger(__name__)
+DAY = 86400.0
 SPREAD = 240
 """Seconds over which the uploads of a fleet's hosts are spread."""
 FIRST_WAIT, LONGEST_WAIT = 300.0, 3600.0
@@ -33,7 +36,9 @@ AGAIN = 86400.0
 """Seconds after which that is reported again."""
 LOOK_AGAIN = 3600.0
 """Seconds after which fail2ban is asked for its jails again."""
-NOTHING, LOOK, WAIT = 0, 1, 2
+QUIET = 9 * 60.0
+"""Seconds after an answer in which a scheduled run with nothing to upload asks nothing: every second run."""
+NOTHING, LOOK, WAIT, REST, OLD = 0, 1, 2, 4, 8
 MISSING = "the fleet extra is not installed: pip install 'f2b-digest[fleet]'"
 MISSING_LIBRARY = "PostgreSQL's client library is missing: apt install libpq5"
 
@@ -46,30 +51,38 @@ def command(program: Program, scheduled: bool) -> None:
     """Upload new events to the fleet's centre.
 
     For cron, every few minutes, on a host that joined a fleet. Silent if all went well. What the centre has not
-    acknowledged stays in the store, whatever its age. With --scheduled, an unreachable centre is tried less and less
-    often, down to once an hour, and reported after an hour, and then once a day.
+    acknowledged stays in the store, whatever its age; what it has is dropped after `keep` on a host without reports of
+    its own. With --scheduled, an unreachable centre is tried less and less often, down to once an hour, and reported
+    after an hour, and then once a day; one that answered lately is asked only if there is something to upload.
 
     \b
     Exit status: 0 the centre has everything; 75 it is unreachable, or has no quota left
     today: the next run continues; 1 it refuses this host.
     Example:   f2b-digest forward
     """  # noqa: D301 - click wants the character, not its name
-    from f2b_digest.fleet import credential
-
     file = credential_file(program)
-    kept = credential.read(file)
-    if kept is None:
+    if not file.exists():
         raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
-    if not kept.by_ssh:
-        need_psycopg()
-    path = program.store_path(settings(program.config).get("store"))
+    configured = settings(program.config)
+    path = program.store_path(configured.get("store"))
     if scheduled:
         time.sleep(zlib.crc32(os.uname().nodename.encode()) % SPREAD)
-    now = program.clock()
-    what = privileges.as_owner(path, lambda: _what(path, now, scheduled))
+    now, keep = program.clock(), _keep(configured)
+    what = privileges.as_owner(path, lambda: _what(path, now, scheduled, keep))
     if what == WAIT:
         sys.exit(75)
-    result = upload(program, kept, path, looks=what == LOOK, scheduled=scheduled)
+    if what == REST:  # so far, nothing is loaded that this can do without
+        return
+    from f2b_digest.fleet import credential
+
+    kept = credential.read(file)
+    assert kept is not None
+    if not kept.by_ssh:
+        need_psycopg()
+    prunes = program.quiet_configuration() if what & OLD else None
+    result = upload(program, kept, path, looks=bool(what & LOOK), scheduled=scheduled)
+    if prunes and result:
+        _prune(prunes, path, program.clock())
     for note in result.notes if result else ():
         complain(f"{path}: {note}")
     if program.verbose and result:
@@ -86,21 +99,21 @@ def need_psycopg() -> None:
 
 def credential_file(program: Program) -> Path:
     """Return the path of a host's credential for the centre: beside the configuration."""
-    from f2b_digest.fleet.credential import NAME
-
+    name = resources.CREDENTIAL
     if program.config:
-        return program.config.absolute().parent / NAME
+        return program.config.absolute().parent / name
     if os.geteuid() == 0:
-        return Path("/etc/f2b-digest") / NAME
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "f2b-digest" / NAME
+        return Path("/etc/f2b-digest") / name
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "f2b-digest" / name
 
 
 def upload(
-    program: Program, kept: "Credential", path: Path, *, looks: bool, scheduled: bool = False
+    program: Program, kept: "Credential", path: Path, *, looks: bool, scheduled: bool = False, told: bool = False
 ) -> "Result | None":
     """Upload as the store's owner, and return what was done; None if another upload is running.
 
-    With `looks`, this host's own addresses and its jails are read first. Raises CentreError, with its
+    With `looks`, this host's own addresses and its jails are read first. `told` says that all that was recorded before
+    the first upload is told by this host's own reports. Raises CentreError, with its
     status; in a scheduled run silently, if it need not be reported yet.
     """
     from f2b_digest.fleet import forward, state
@@ -114,7 +127,7 @@ def upload(
         now = program.clock()
         spooled = _take_spool_in(path)
         with Uploads(path) as uploads:
-            uploads.join(now)
+            uploads.join(now, told=told)
             own = seen.read(uploads, now) if seen else None
             try:
                 result = forward.forward(
@@ -131,8 +144,33 @@ def upload(
             return result
 
 
-def _what(path: Path, now: float, scheduled: bool) -> int:
-    """Return WAIT if it is too early for another attempt, LOOK if this host must be examined first, or NOTHING."""
+def _keep(configured: dict[str, Any]) -> float | None:
+    """Return for how many seconds a host without reports keeps events; None for any other host.
+
+    By the configuration as it stands: it is loaded only if something is to be dropped.
+    """
+    found = re.fullmatch(r"(\d{1,5})([dw])", str(configured.get("keep", "400d")))
+    if configured.get("reports") != {} or found is None:
+        return None
+    return int(found[1]) * DAY * (7 if found[2] == "w" else 1)
+
+
+def _prune(configuration: "Configuration", path: Path, now: float) -> None:
+    """Drop what the centre has and is older than `keep`, unless a sender is at work."""
+    from f2b_digest.cli.send import tidy
+    from f2b_digest.store import Store, sender_lock
+
+    with sender_lock(path, 0) as alone:
+        if alone:
+            with Store(path, read_only=False) as store:
+                tidy(store, configuration, now)
+
+
+def _what(path: Path, now: float, scheduled: bool, keep: float | None) -> int:
+    """Return WAIT if it is too early for another attempt, and REST if there is nothing to say; or what is to be done.
+
+    That is LOOK if this host must be examined first, and OLD if something is a day older than `keep`.
+    """
     try:
         if recorder.look(str(path)) is None:
             return LOOK
@@ -140,10 +178,16 @@ def _what(path: Path, now: float, scheduled: bool) -> int:
             known = uploads.join(now)
             if scheduled and now < known.next_at <= now + 2 * LONGEST_WAIT:
                 return WAIT
-            if known.looked_at is None or not now - LOOK_AGAIN < known.looked_at <= now:
-                return LOOK
+            oldest = uploads.oldest()
+            old = OLD if keep is not None and oldest is not None and oldest < now - keep - DAY else NOTHING
             waiting = uploads.events(known.acked.seq, 500)
-            return LOOK if any(event["kind"] == "ban" for event in waiting) else NOTHING
+            looked = known.looked_at is not None and now - LOOK_AGAIN < known.looked_at <= now
+            if not looked or any(event["kind"] == "ban" for event in waiting):
+                return LOOK | old
+            lately = known.reached_at is not None and now - QUIET < known.reached_at <= now
+            if scheduled and lately and not (waiting or old or known.failures or recorder.spooled(str(path))):
+                return REST
+            return old
     except (StoreError, recorder.ForeignStore):  # reported by the upload
         return NOTHING
 

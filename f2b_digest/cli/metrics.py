@@ -4,7 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -38,6 +38,8 @@ class State:
     spooled: int
     bytes: int
     damaged: bool
+    hosts: Mapping[str, int] = field(default_factory=dict)
+    """At a fleet's centre: the enrolled hosts by whether they are heard, silent or were never heard."""
 
 
 def exposition(state: State) -> str:
@@ -59,6 +61,8 @@ def exposition(state: State) -> str:
         ("spooled_events", "gauge", "Events in the spool file, which the next send imports.",
          [({}, state.spooled)]),
         ("store_size_bytes", "gauge", "Size of the store's files.", [({}, state.bytes)]),
+        ("fleet_hosts", "gauge", "Enrolled hosts of a fleet's centre, by whether they upload.",
+         [({"state": name}, count) for name, count in sorted(state.hosts.items())]),
         ("store_damaged", "gauge", "1 if the store was found damaged and set aside.", [({}, int(state.damaged))]),
     )  # fmt: skip
     return "".join(line for family in families for line in _family(*family))

@@ -206,7 +206,9 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
 
     A shell has expanded "fail2ban.log*": the other words are files too, but for the first one if it names a report.
     """
-    name = next(iter(configuration.reports))
+    name = next(iter(configuration.reports), "")
+    if not name:
+        raise click.UsageError("this host has no report: its fleet's centre makes the digests")
     is_file = bool(words) and os.path.exists(words[0])  # noqa: PTH110 - never raises
     if words and (source is None or (words[0] in configuration.reports and not is_file)):
         name, words = report_named(configuration, words[0]), words[1:]

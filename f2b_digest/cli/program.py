@@ -127,7 +127,7 @@ class Program:
             self.clock()
             - DAY
             - LOGINS_BEFORE
-            - max(seconds(report.every or "week") for report in configuration.reports.values())
+            - max((seconds(report.every or "week") for report in configuration.reports.values()), default=DAY)
         )
 
     def host_context(self, configuration: "Configuration") -> "HostContext":

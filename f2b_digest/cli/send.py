@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -37,6 +38,9 @@ from f2b_digest.store import (
     verify_all,
 )
 
+if TYPE_CHECKING:
+    from f2b_digest.fleet.centre import Centre
+
 TRY_AGAIN = 75
 FAILED = 1
 # `send weekly` must not be skipped because cron starts it together with `send daily`.
@@ -48,6 +52,10 @@ DAY = 86400.0
 """Seconds without an upload after which a hub's host is reported."""
 NAMED = 20
 """Number of silent hosts with their own line."""
+HEARD = 15 * 60.0
+"""Seconds: a host that was heard so lately will be again."""
+HOSTS_WAIT, POLL = 11 * 60.0, 10.0
+"""Seconds that a calendar report waits for its hosts, which upload every five to ten minutes; and between two looks."""
 LONGEST_SILENCE = 30 * 86400.0
 """Seconds without any event or digest before the boot that suggest a wrong clock."""
 
@@ -96,6 +104,8 @@ def _send_of_fleet(
 ) -> tuple[list[Outcome], set[str]]:
     with failure_pinged(configuration, names), centre.opened(program, configuration) as fleet:
         context = centre.host_context(configuration)
+        with console.working("Waiting for hosts to upload what the period has"):
+            wait_for_hosts(fleet, configuration, names, program.clock)
         with console.working("Sending"):
             outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
         fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
@@ -115,6 +125,23 @@ def silences(path: Path, now: float) -> Iterator[str]:
 
 def _heard(life: Life) -> float:
     return life.seen_at or life.enrolled_at
+
+
+def wait_for_hosts(
+    fleet: "Centre", configuration: Configuration, names: Iterable[str], clock: Callable[[], float],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:  # fmt: skip
+    """Wait until the hosts of calendar reports have uploaded all of the period that has ended; some minutes at most.
+
+    What comes later is in the next digest. A host that is silent or behind for long is not waited for.
+    """
+    now = clock()
+    ends = {name: end for name in names if (end := composition.ended(configuration, name, now)) is not None}
+    since, begun = now - HEARD, time.monotonic()
+    while time.monotonic() - begun < HOSTS_WAIT and any(
+        fleet.unfinished(configuration.reports[name].hosts, end, since) for name, end in ends.items()
+    ):
+        sleep(POLL)
 
 
 @contextmanager

@@ -186,21 +186,29 @@ def _state_of(program: Program, configuration: Configuration) -> _State:
 
 
 def _metrics(program: Program, configuration: Configuration) -> str:
+    if program.is_centre(configuration.store):
+        with centre.opened(program, configuration) as fleet:
+            # No bans by jail: counting them would read all events of the fleet at each scrape.
+            state, hosts = _state_of_fleet(configuration, fleet), fleet.hosts_by_state(program.clock())
+            return metrics.exposition(_measured(state, fleet, {}, hosts))
     path = program.begin(configuration)
     with Store(path, read_only=True) as store:
         state = _state(configuration, store, path, program.clock())
-        reports = {
-            name: metrics.Report(
-                report.pending_bans,
-                max(store.runs(name), default=None),
-                report.last_digest.sealed_at if report.last_digest else None,
-            )
-            for name, report in state.reports.items()
-        }
-        undelivered = [(row.report, row.channel, row.status) for row in state.undelivered]
-        bans = store.bans_by_jail()
-    return metrics.exposition(
-        metrics.State(bans, reports, undelivered, state.spooled, state.bytes, damaged=bool(state.damage))
+        return metrics.exposition(_measured(state, store, store.bans_by_jail(), {}))
+
+
+def _measured(state: _State, outbox: Outbox, bans: Mapping[str, int], hosts: Mapping[str, int]) -> metrics.State:
+    reports = {
+        name: metrics.Report(
+            report.pending_bans,
+            max(outbox.runs(name), default=None),
+            report.last_digest.sealed_at if report.last_digest else None,
+        )
+        for name, report in state.reports.items()
+    }
+    undelivered = [(row.report, row.channel, row.status) for row in state.undelivered]
+    return metrics.State(
+        bans, reports, undelivered, state.spooled, state.bytes, damaged=bool(state.damage), hosts=hosts
     )
 
 

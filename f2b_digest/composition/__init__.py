@@ -64,6 +64,14 @@ def zone_of(configuration: Configuration, name: str) -> ZoneInfo:
     return ZoneInfo(own) if own else configuration.timezone
 
 
+def ended(configuration: Configuration, name: str, now: float) -> float | None:
+    """Return when a calendar report's last whole period ended, in UTC epoch seconds; None for any other report."""
+    report = configuration.reports[name]
+    if report.period == "pending" or report.every is None:
+        return None
+    return periods.boundary(now, report.every, zone_of(configuration, name))
+
+
 def due(configuration: Configuration, store: Reads, name: str, now: float) -> tuple[Selection, float] | None:
     """Return what a report's next digest takes, and when its period ends; None while a calendar period is running.
 

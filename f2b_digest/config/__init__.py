@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from f2b_digest import resources
 from f2b_digest.channels import KINDS
 from f2b_digest.channels.base import Channel
 from f2b_digest.config.keys import Report, Top
@@ -121,7 +122,7 @@ def _build(
         name: _checked(Report, f"reports.{name}", {"every": PACES.get(name)} | values, context, mistakes)
         for name, values in _tables({"reports": {"daily": {}}} | table, "reports", mistakes)
     }
-    mistakes += _between(table, channels)
+    mistakes += _between(table, channels, forwards=path is not None and path.with_name(resources.CREDENTIAL).exists())
     if mistakes or top is None:
         raise ConfigurationError([_one_line(f"{path}: {mistake}") for mistake in mistakes])
     return Configuration(
@@ -183,9 +184,13 @@ def _any_kind() -> type[BaseModel]:
     return create_model("_AnyKind", __config__=ConfigDict(extra="allow"), **common)
 
 
-def _between(table: dict[str, Any], channels: Mapping[str, Channel | None]) -> list[str]:
-    """Return mistakes between keys of a report, and between reports and channels."""
-    mistakes = ["reports: none defined: add one like [reports.daily]"] if table.get("reports") == {} else []
+def _between(table: dict[str, Any], channels: Mapping[str, Channel | None], *, forwards: bool) -> list[str]:
+    """Return what is wrong between the keys of a report, and between reports and channels.
+
+    A host that `forwards` can leave all reports to its fleet's centre.
+    """
+    none = table.get("reports") == {} and not forwards
+    mistakes = ["reports: none defined: add one like [reports.daily]"] if none else []
     for name, values in _tables(table, "reports", []):
         if values.get("period") == "calendar" and values.get("every", PACES.get(name)) not in PACES.values():
             mistakes.append(f'reports.{name}.every: "calendar" needs "day", "week" or "month"')

@@ -6,7 +6,7 @@ are serialized by rows: only one digest can follow another, only one sender can 
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import hosts as hosts_of_fleet
-from f2b_digest.fleet import schema
+from f2b_digest.fleet import lookup, schema
 from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector, verdicts
@@ -30,6 +30,8 @@ from f2b_digest.store import Outbox, Pending, Store, judged
 DAY = 86400.0
 LATE = 3600.0
 """Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
+QUIET = 15 * 60.0
+"""Seconds without an upload after which a host counts as silent: three runs of cron."""
 SCHEMA = "f2b"
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
@@ -104,6 +106,31 @@ class Centre(Outbox):
             database, server = connection.execute(sa.text(query)).one()
         return f"postgresql, database {database} by {server}"
 
+    def unfinished(self, hosts: Sequence[str], until: float, since: float) -> list[str]:
+        """Return the hosts, heard since a time, that may have more to upload of what they recorded before `until`.
+
+        Times are UTC epoch seconds by this clock; a host's own is corrected by what it is off.
+        """
+        query = (
+            "SELECT DISTINCT s.host FROM f2b.store s JOIN f2b.host h USING (host) WHERE h.retired_at IS NULL "
+            "AND s.seen_at >= to_timestamp(:since) "
+            "AND coalesce(s.complete_until, 0) - coalesce(s.skew, 0) < :until ORDER BY s.host"
+        )
+        with self._reading() as connection:
+            found = connection.scalars(sa.text(query), {"since": since, "until": until})
+            return [host for host in found if matches(host, hosts)]
+
+    def hosts_by_state(self, now: float) -> dict[str, int]:
+        """Return how many enrolled hosts are "heard", "silent" for a quarter of an hour, or "never" heard."""
+        query = (
+            "SELECT CASE WHEN seen IS NULL THEN 'never' WHEN seen < to_timestamp(:since) THEN 'silent' "
+            "ELSE 'heard' END AS state, count(*) AS hosts FROM (SELECT max(s.seen_at) AS seen FROM f2b.host h "
+            "LEFT JOIN f2b.store s USING (host) WHERE h.retired_at IS NULL GROUP BY h.host) AS hosts GROUP BY 1"
+        )
+        with self._reading() as connection:
+            found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - QUIET})}
+        return {"heard": 0, "silent": 0, "never": 0} | found
+
     def size(self) -> int:
         """Return the size of the database on disk, in bytes."""
         with self._reading() as connection:
@@ -136,6 +163,19 @@ class Centre(Outbox):
                 copy_archive(path, *archive(connection, report, before, now))
                 states = hosts_of_fleet.states(connection, hosts)
             with ReportStore(self, path, ends, states) as store:
+                yield store
+
+    @contextmanager
+    def found(self, words: Sequence[str], since: float, asn_of: Callable[[str], int | None]) -> Iterator[Store]:
+        """Yield a scratch store with the events of what is asked about, and the digests that told them.
+
+        Whatever is no address, and no small network, is looked for since a time, in UTC epoch seconds.
+        """
+        with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
+            path = Path(folder) / "bans.sqlite3"
+            with self._transaction("REPEATABLE READ") as connection:
+                lookup.fill(connection, path, words, since, asn_of)
+            with Store(path, read_only=True) as store:
                 yield store
 
     # ---- sealing

@@ -15,7 +15,6 @@ from f2b_digest.errors import ConfigurationError
 
 PREFIX = "f2b1."
 """Prefix of a pasted line with a password and a CA certificate; without it, the line is a password."""
-NAME = "fleet.toml"
 Lines = Literal["worst", "all", "none"]
 
 

@@ -133,3 +133,5 @@ class Answer:
     block: tuple[str, ...] = ()
     registered: Registration | None = None
     """None if no registry was asked, or none answered."""
+    hosts: tuple[tuple[str, int], ...] = ()
+    """Hosts and their bans, the most first; empty where the store has those of one host only."""

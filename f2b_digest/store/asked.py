@@ -36,6 +36,7 @@ class Seen(NamedTuple):
     id: int
     jail: str
     history: bool
+    host: str
 
 
 class End(NamedTuple):
@@ -234,9 +235,35 @@ GROUP BY newest.jail, newest.ip
 
 def bans(connection: sa.Connection, wanted: Wanted) -> list[Seen]:
     """Return the newest bans."""
-    query = f"SELECT id, jail, history FROM event WHERE {wanted.where} ORDER BY id DESC LIMIT :most"
+    query = f"SELECT id, jail, history, host FROM event WHERE {wanted.where} ORDER BY id DESC LIMIT :most"
     rows = connection.execute(sa.text(query), wanted.values | {"most": MOST_IDS})
-    return [Seen(key, jail, bool(history)) for key, jail, history in rows]
+    return [Seen(key, jail, bool(history), host) for key, jail, history, host in rows]
+
+
+def hosts(connection: sa.Connection, wanted: Wanted) -> list[tuple[str, int]]:
+    """Return the hosts that banned, and their bans, the most first."""
+    query = f"SELECT host, count(*) FROM event WHERE {wanted.where} GROUP BY host ORDER BY 2 DESC, 1"
+    return [(host, count) for host, count in connection.execute(sa.text(query), wanted.values)]
+
+
+def is_vector(connection: sa.Connection) -> bool:
+    """Return whether digests are vectors: in a scratch store of a fleet's centre."""
+    return sa.inspect(connection).has_table("taken")
+
+
+def taken(connection: sa.Connection, digest: int) -> set[int]:
+    """Return the ids here of the events that a fleet's digest took."""
+    query = (
+        "SELECT origin.id FROM taken JOIN origin USING (store_id) "
+        "WHERE digest_id = :digest AND seq > after_seq AND seq <= upto_seq"
+    )
+    return set(connection.scalars(sa.text(query), {"digest": digest}))
+
+
+def reported(connection: sa.Connection, report: str) -> set[int]:
+    """Return the ids here of the events that a fleet's report has told."""
+    query = "SELECT origin.id FROM mark JOIN origin USING (store_id) WHERE report = :report AND origin.seq <= mark.seq"
+    return set(connection.scalars(sa.text(query), {"report": report}))
 
 
 def last(connection: sa.Connection) -> float | None:

@@ -1,5 +1,6 @@
 """The data of one digest, read in one transaction. Analysed and rendered elsewhere; read-only."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -143,6 +144,22 @@ class Asked(Bans):
     def bans(self) -> list[Seen]:
         """Return the bans, the newest first, at most `asked.MOST_IDS`."""
         return asked.bans(self._connection, self._wanted)
+
+    def hosts(self) -> list[tuple[str, int]]:
+        """Return the hosts that banned, and their bans, the most first."""
+        return asked.hosts(self._connection, self._wanted)
+
+    def among(self, digest: Sealed, ids: Sequence[int]) -> int:
+        """Return how many of some ids, in order, a digest has told."""
+        if asked.is_vector(self._connection):
+            return len(asked.taken(self._connection, digest.id).intersection(ids))
+        return bisect_right(ids, digest.last_id) - bisect_left(ids, digest.first_id)
+
+    def waits(self, report: str, ids: Sequence[int], last_id: int) -> bool:
+        """Return whether some of these ids, in order, are still to be told by a report that has come to an id."""
+        if asked.is_vector(self._connection):
+            return not asked.reported(self._connection, report).issuperset(ids)
+        return bool(ids) and ids[-1] > last_id
 
     def last(self) -> float | None:
         """Return when the last ban was, in UTC epoch seconds."""

@@ -135,17 +135,18 @@ class Uploads:
     def __exit__(self, *error: object) -> None:
         self._connection.close()
 
-    def join(self, now: float) -> Upload:
+    def join(self, now: float, *, told: bool = False) -> Upload:
         """Begin to be uploaded, if that has not begun. What was recorded more than a day ago goes as history.
 
-        The host's own digests have told that, or nobody wants it as news.
+        Nobody wants that as news. With `told`, the host's own digests have told or will tell all that was recorded by
+        now, and all of it goes as history.
         """
         with self._transaction():
             make_tables(self._connection)
             self._connection.execute(
                 "INSERT OR IGNORE INTO upload (id, life, acked_seq, acked_batch, history_until) "
-                "SELECT 1, ?, 0, ?, coalesce(max(id), 0) FROM event WHERE recorded_at < ?",
-                (str(uuid.uuid4()), NOTHING, now - DAY),
+                "SELECT 1, ?, 0, ?, coalesce(max(id), 0) FROM event WHERE recorded_at < ? OR ?",
+                (str(uuid.uuid4()), NOTHING, now - DAY, told),
             )
         return self.now()
 
@@ -169,6 +170,13 @@ class Uploads:
         """Return what the centre does not have."""
         with _words(self.path):
             return _backlog(self._connection)
+
+    def oldest(self) -> float | None:
+        """Return when the first event of the store was recorded, in UTC epoch seconds."""
+        query = "SELECT min(recorded_at) FROM event"
+        with _words(self.path):
+            found: float | None = self._connection.execute(query).fetchone()[0]
+        return found
 
     def last_ban(self) -> float | None:
         """Return the time of the last of the newest ten thousand events that is a ban, in UTC epoch seconds."""

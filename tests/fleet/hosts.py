@@ -74,10 +74,16 @@ def told(centre: Centre) -> list[str]:
     return sorted(ip for (ip,) in centre.rows("SELECT ip FROM f2b.event WHERE kind = 'ban' AND history = 0"))
 
 
-def seal(centre: Centre) -> int:
-    """Seal what the report `daily` has pending, without a message; return how many bans, or -1: another was faster."""
+def seal(centre: Centre, address: str = "") -> int:
+    """Seal what the report `daily` has pending, without a message; return how many bans, or -1: another was faster.
+
+    By the centre's socket, or by another address of it.
+    """
     moment = time.time()
-    with Opened(centre.as_user("f2b_digest")) as opened, opened.about("daily", ("*",), "day", moment) as store:
+    with (
+        Opened(address or centre.as_user("f2b_digest")) as opened,
+        opened.about("daily", ("*",), "day", moment) as store,
+    ):
         selection = composition.pending(store, "daily", Report())
         bans = store.pending(selection).bans
         stamp = Stamp(uuid.uuid4().hex, "daily", "", "fleet", moment, bans, 0, 0, 0)

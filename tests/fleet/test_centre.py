@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from f2b_digest.cli.send import wait_for_hosts
+from f2b_digest.config import load
 from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.fleet.scratch import vector
 from tests.fleet.hosts import Host, restore, seal
@@ -186,6 +188,116 @@ def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre
         taken = vector(store.path, store._ends, running - 1)
         names = dict(centre.rows("SELECT store_id, host FROM f2b.store"))
     assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1)}
+
+
+def test_find_looks_through_all_hosts(centre: Centre, host: Host, tmp_path: Path, program: Program) -> None:
+    """An address, a network, a name, a jail: with the hosts that banned it, and the digests that told it."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    host.ban("203.0.113.5", users=["anna"])
+    host.ban("no address '; --", jail="odd")
+    other.bans(["203.0.113.5", "203.0.113.9", "2001:db8::1"])
+    host.forward()
+    other.forward()
+    assert program("send", "web").returncode == 0
+    other.bans(["203.0.113.5"])
+    other.forward()
+    shown = program("find", "203.0.113.5")
+    assert shown.returncode == 0, shown.stderr
+    assert "203.0.113.5: 3 bans" in shown.stdout
+    assert "banned by 2 hosts: web2 (2), web1 (1)" in shown.stdout
+    (found,) = json.loads(program("find", "203.0.113.5", "--json").stdout)
+    assert found["hosts"] == [["web2", 2], ["web1", 1]]
+    assert [(told["report"], told["bans"]) for told in found["told"]] == [("web", 1)]
+    assert found["waiting"] == ["daily"]
+    assert found["neighbours"]["worst"] == [["203.0.113.9", 1]]
+    bans = {}
+    for what in ("203.0.112.0/20", "anna", "sshd", "odd", "2001:db8::/32", "no address '; --", "198.51.100.1"):
+        answers = json.loads(program("find", what, "--json").stdout)
+        bans[what] = max(answer["counts"]["totals"]["bans"] for answer in answers)
+    assert bans == {
+        "203.0.112.0/20": 4, "anna": 1, "sshd": 5, "odd": 1, "2001:db8::/32": 1, "no address '; --": 1,
+        "198.51.100.1": 0,
+    }  # fmt: skip
+
+
+def test_check_and_metrics_tell_of_the_fleet(centre: Centre, host: Host, program: Program, tmp_path: Path) -> None:
+    """Hosts by state, reports, channels; nothing of a fail2ban on this machine. A centre that is gone is an error."""
+    centre.add("web9")
+    host.bans(["192.0.2.1"])
+    host.forward()
+    checked = json.loads(program("check", "--json").stdout)["findings"]
+    said = {finding["what"]: finding for finding in checked}
+    assert said["centre"]["state"] == "ok"
+    assert said["hosts"]["text"] == "of 2 hosts, 0 are silent and 1 were never heard"
+    assert said["channel out"]["state"] == "ok"
+    assert not [finding for finding in checked if "fail2ban" in finding["what"]]
+    metrics = program("status", "--format", "prometheus").stdout
+    assert 'f2b_digest_fleet_hosts{state="never"} 1' in metrics
+    assert 'f2b_digest_pending_bans{report="daily"} 1' in metrics
+    target = Path(tempfile.mkdtemp(dir=tmp_path)) / "bans.prom"
+    assert program("status", "--textfile", str(target)).returncode == 0
+    assert 'f2b_digest_fleet_hosts{state="heard"} 1' in target.read_text()
+
+
+def test_setup_at_a_centre_installs_what_starts_send(centre: Centre, tmp_path: Path) -> None:
+    """In a tree without fail2ban: cron's file, no action, no jail, no store."""
+    (tmp_path / "etc/f2b-digest").mkdir(parents=True)
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    (tmp_path / "usr/sbin/cron").touch()
+    (tmp_path / "etc/cron.d").mkdir()
+    config = tmp_path / "etc/f2b-digest/config.toml"
+    config.write_text(f'store = "{centre.as_user("f2b_digest")}"\n[reports.daily]\n')
+    words = ("setup", "--root", str(tmp_path), "--program", "/usr/bin/f2b-digest")
+    done = subprocess.run(
+        [sys.executable, "-m", "f2b_digest", *words], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "f2b-digest send daily" in (tmp_path / "etc/cron.d/f2b-digest").read_text()
+    assert not (tmp_path / "etc/fail2ban").exists()
+    assert not (tmp_path / "var/lib/fail2ban").exists()
+
+
+def test_a_calendar_report_waits_for_its_hosts_within_a_bound(
+    centre: Centre, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For those that were heard lately and are not complete; not for ever, and not for hosts of other reports."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"""store = "{centre.as_user("f2b_digest")}"
+        [reports.daily]
+        period = "calendar"
+        hosts = ["web1"]
+        channels = ["out"]
+        [channels.out]
+        kind = "file"
+        folder = "{tmp_path}"
+        """
+    )
+    configuration = load(config, host="fleet", timezone="UTC")
+    now = time.time()
+    midnight = now // 86400 * 86400
+    host.bans(["192.0.2.1"])
+    host.forward()
+    other.forward()
+    until = f"{midnight - 100} + coalesce(skew, 0)"
+    centre.do(f"UPDATE f2b.store SET complete_until = {until}")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            centre.do("UPDATE f2b.store SET complete_until = extract(epoch FROM now()) WHERE host = 'web1'")
+
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        wait_for_hosts(opened, configuration, ["daily"], lambda: now, sleep)
+        assert len(slept) == 3
+        centre.do(f"UPDATE f2b.store SET complete_until = {until}, seen_at = now() - interval '20 minutes'")
+        wait_for_hosts(opened, configuration, ["daily"], lambda: now, sleep)
+        assert len(slept) == 3
+        centre.do("UPDATE f2b.store SET seen_at = now()")
+        monkeypatch.setattr("f2b_digest.cli.send.HOSTS_WAIT", 0.5)
+        wait_for_hosts(opened, configuration, ["daily"], lambda: now, lambda _: time.sleep(0.1))
 
 
 def test_what_was_told_is_dropped_with_its_partition(centre: Centre, host: Host) -> None:

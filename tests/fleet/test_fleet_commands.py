@@ -342,3 +342,63 @@ def test_a_host_whose_name_is_mistyped(centre: Centre, machine: Machine) -> None
     machine.run("fleet", "add", "web1.example.org", "--centre", centre.admin)
     refused = machine.run("fleet", "rotate", "web1.exmaple.org", "--centre", centre.admin)
     assert "did you mean web1.example.org?" in refused.err
+
+
+# ---- a host that only forwards, and one that has reports of its own
+
+
+def test_a_host_without_reports_drops_what_the_centre_has(centre: Centre, machine: Machine) -> None:
+    """After `keep`, and nothing before it is acknowledged; `send` has nothing to do there."""
+    (machine.folder / "config.toml").write_text(
+        f'store = "{machine.store}"\nhost = "x"\ntimezone = "UTC"\nkeep = "30d"\n[reports]\n'
+    )
+    refused = machine.run("forward")
+    assert "none defined" in machine.run("send").err
+    assert refused.status == 78
+    assert machine.join(centre).status == 0
+    now = time.time()
+    machine.ban("192.0.2.1", at=now - 40 * 86400)
+    machine.ban("192.0.2.2", at=now - 20 * 86400)
+    assert machine.run("forward") == Ended(0, "", "")
+    with Store(machine.store, read_only=True) as store:
+        assert store.bans_by_jail() == {"sshd": 1}
+    assert told(centre) == ["192.0.2.1", "192.0.2.2"]
+    assert machine.run("send") == Ended(0, "", "")
+    assert machine.run("status").status == 0
+    assert "no report" in machine.run("preview").err
+    machine.ban("192.0.2.3", at=now - 40 * 86400)
+    centre.do("UPDATE f2b.host SET retired_at = now()")
+    assert machine.run("forward").status == 1
+    with Store(machine.store, read_only=True) as store:
+        assert store.bans_by_jail() == {"sshd": 2}
+
+
+@pytest.mark.parametrize(("reports", "news"), [("", 1), ('[reports.daily]\nchannels = ["out"]', 0)])
+def test_what_a_hosts_own_reports_tell_is_history_at_the_centre(
+    centre: Centre, machine: Machine, reports: str, news: int
+) -> None:
+    """The day before a host joins is told once: by the host if its reports reach somebody, else by the centre."""
+    with (machine.folder / "config.toml").open("a") as file:
+        file.write(f'{reports}\n[channels.out]\nkind = "file"\nfolder = "{machine.folder}"\n')
+    machine.ban("192.0.2.1")
+    assert machine.join(centre).status == 0
+    assert len(told(centre)) == news
+    machine.ban("192.0.2.2")
+    machine.run("forward")
+    assert len(told(centre)) == news + 1
+
+
+def test_a_scheduled_run_with_nothing_to_say_asks_nothing(centre: Centre, machine: Machine) -> None:
+    """Every second run: the centre's log has no new connection; what is new goes at once."""
+    machine.join(centre)
+    log = centre.server.folder / "log"
+    seen = log.read_text(errors="replace").count("f2b.hello(")
+    assert _unspread(machine, ("forward", "--scheduled")) == Ended(0, "", "")
+    assert log.read_text(errors="replace").count("f2b.hello(") == seen
+    with Uploads(machine.store) as uploads:
+        uploads._set(reached_at=time.time() - 600)
+    assert _unspread(machine, ("forward", "--scheduled")) == Ended(0, "", "")
+    assert log.read_text(errors="replace").count("f2b.hello(") > seen
+    machine.ban("192.0.2.1")
+    _unspread(machine, ("forward", "--scheduled"))
+    assert told(centre) == ["192.0.2.1"]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -43,8 +43,9 @@ def join_command(
     """Join a fleet, on the host itself.
 
     URL and credential are what `fleet add` printed. The credential is asked for, and kept in fleet.toml beside the
-    configuration, which only its owner may read. What was recorded in the last day is uploaded as news, what is older
-    as history. `f2b-digest setup` then adds the upload to cron, every five minutes.
+    configuration, which only its owner may read. What was recorded before goes as history, which no digest of the
+    centre tells, if this host has reports of its own; if not, the last day goes as news. `f2b-digest setup` then adds
+    the upload to cron, every five minutes.
 
     \b
     Examples:  f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest
@@ -92,11 +93,12 @@ def _read(source: Path | None) -> str:
 
 def _join(program: Program, kept: Credential) -> None:
     place = credential_file(program)
-    path = program.store_path(settings(program.config).get("store"))
+    configured = settings(program.config)
+    path, told = program.store_path(configured.get("store")), _tells(configured)
     before = credential.read(place) if place.exists() else None
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     credential.write(place, kept)  # first: who becomes the store's owner to upload may not write here
-    status = _in_child(lambda: _first_upload(program, kept, path))
+    status = _in_child(lambda: _first_upload(program, kept, path, told=told))
     if status:
         if before:
             credential.write(place, before)
@@ -106,8 +108,15 @@ def _join(program: Program, kept: Credential) -> None:
     say("next: f2b-digest setup, which has cron upload every five minutes")
 
 
-def _first_upload(program: Program, kept: Credential, path: Path) -> None:
-    result = upload(program, kept, path, looks=True)
+def _tells(configured: dict[str, Any]) -> bool:
+    """Return whether a host has reports of its own that reach somebody, by its configuration as it stands."""
+    reports = configured.get("reports")
+    found = reports.values() if isinstance(reports, dict) else ()
+    return any(isinstance(report, dict) and report.get("channels") for report in found)
+
+
+def _first_upload(program: Program, kept: Credential, path: Path, *, told: bool) -> None:
+    result = upload(program, kept, path, looks=True, told=told)
     if result is None:
         raise StoreError(f"another upload of {path} is running: try again")
     for note in result.notes:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from f2b_digest import resources
+from f2b_digest import recorder, resources
 from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program
 from f2b_digest.cli.setup import machine
-from f2b_digest.cli.setup.install import install
+from f2b_digest.cli.setup.install import install, install_centre
 from f2b_digest.cli.setup.job import Job
 from f2b_digest.cli.setup.machine import Scheduler
 from f2b_digest.cli.setup.uninstall import purge as remove_all
@@ -45,7 +45,7 @@ def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: 
     configuration, and a cron file, systemd timers or programs in /etc/periodic; these start the program as root, and it
     switches to that user. Files that are up to date or that you changed are left alone. A test ban in a scratch jail,
     which blocks nobody, verifies the result; then fail2ban's jails are restarted, if you agree. Run it again after
-    enabling a jail and after an upgrade.
+    enabling a jail and after an upgrade. At a fleet's centre, only the user and what starts `send` are installed.
 
     \b
     Example:   f2b-digest setup --dry-run
@@ -56,8 +56,11 @@ def command(program: Program, dry_run: bool, uninstall: bool, purge: bool, yes: 
     if job.live and not dry_run and os.geteuid() != 0:
         raise SetupError("setup changes this machine and needs root; --dry-run shows what it would do")
     if purge:
-        remove_all(job, machine.store(program, job.tree))
+        centre = machine.is_centre(program, job.tree)
+        remove_all(job, recorder.DEFAULT_STORE if centre else machine.store(program, job.tree))
     elif uninstall:
         take_back(job)
+    elif machine.is_centre(program, job.tree):
+        install_centre(job, path or machine.own_path(), scheduler)
     else:
         install(job, machine.store(program, job.tree), path or machine.own_path(), scheduler)

@@ -65,6 +65,32 @@ def install(job: Job, store: str, program: str, scheduler: machine.Scheduler | N
         sys.exit(0 if all(works) else 1)
 
 
+def install_centre(job: Job, program: str, scheduler: machine.Scheduler | None) -> None:
+    """Install what a fleet's centre needs: the user that `send` becomes, and what starts it. Raises SetupError."""
+    reports, manifest = machine.reports(job.tree), job.manifest()
+    scheduler = scheduler or machine.scheduler(job)
+    _make_user(job, manifest)
+    steps = job.retired(job.tree.plan(_files(job, None, program, scheduler, reports), manifest))
+    job.show(steps)
+    job.stop_timers(steps)
+    if scheduler == "cron":
+        job.stop_the_packages_timers()
+    if not job.dry:
+        try:
+            job.tree.apply(steps, manifest)
+            job.tree.save(manifest)
+        except BaseException:
+            job.tree.take_back()
+            raise
+        job.tree.settle()
+    if scheduler == "systemd":
+        _start_timers(job, steps, installation.timers(reports, fleet=False))
+    if job.live and not job.dry:
+        works = _check_sender(program)
+        _next(job, scheduler, reports)
+        sys.exit(0 if works else 1)
+
+
 def _files(
     job: Job, jails: fail2ban_jails.Jails | None, program: str, scheduler: machine.Scheduler, reports: list[str]
 ) -> list[File]:

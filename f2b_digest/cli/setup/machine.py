@@ -82,6 +82,16 @@ def store(program: Program, tree: Tree) -> str:
     return path
 
 
+def is_centre(program: Program, tree: Tree) -> bool:
+    """Return whether the existing configuration, or --store, is that of a fleet's centre."""
+    text = tree.read(installation.CONFIGURATION)
+    try:
+        configured = tomllib.loads(text.decode()).get("store") if text else None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # `store` says it
+        return False
+    return program.is_centre(configured)
+
+
 def reports(tree: Tree) -> list[str]:
     """Return the reports of the existing configuration, or of the initial one."""
     path = tree.at(installation.CONFIGURATION)

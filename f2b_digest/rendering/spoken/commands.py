@@ -60,6 +60,8 @@ SENTENCES = (
     N_("Counting the bans"),
     N_("Reading the bans"),
     N_("Reading the centre"),
+    N_("Waiting for hosts to upload what the period has"),
+    N_("this host has no report: its fleet's centre makes the digests"),
     N_("Reading the store"),
     N_("Asking the registry"),
     N_("Looking up"),

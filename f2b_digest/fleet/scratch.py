@@ -122,7 +122,7 @@ def _is_late(event: Sequence[Any], own: str | None, before: float) -> bool:
 
 def _batches(connection: sa.Connection, query: str, values: dict[str, Any]) -> Iterator[list[Any]]:
     result = connection.execution_options(stream_results=True, yield_per=BATCH).execute(sa.text(query), values)
-    for rows in result.partitions():
+    for rows in result.partitions(BATCH):  # without a size, all rows come at once
         yield [tuple(row) for row in rows]
 
 

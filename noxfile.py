@@ -28,8 +28,8 @@ LINTERS = (
 """Format, lint, types, import contracts, and Python 3.7 for the file that runs inside fail2ban."""
 GENERATED = ("README.md", "docs/commands.md", "docs/configuration.md")
 """Pages with parts that cog makes."""
-PASSES = (("-n", "2", "--dist", "worksteal", "-m", "not alone"), ("-m", "alone"))
-"""All tests: two processes share those that can run side by side, then the others run one after the other."""
+PASSES = (("-n", "3", "--dist", "worksteal", "-m", "not alone"), ("-m", "alone"))
+"""All tests: three processes share those that can run side by side (many mostly wait), then the others follow."""
 NONE_COLLECTED = 5
 """pytest's exit status."""
 

@@ -139,6 +139,7 @@ def test_the_hour_that_comes_twice_is_told_by_the_order_of_the_lines(
     assert [row[2] for row in events(path)] == ["00:30", "00:59", "01:10", "01:45", "02:00"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_real_database_gives_what_the_action_recorded(
     version: str, f2b_digest: Command, config: Path, path: Path
@@ -396,6 +397,7 @@ def test_what_is_held_can_be_read_when_it_cannot_be_opened(log: Path, tmp_path: 
     assert [row.ip for row in rows if row.source == "database"] == ["192.0.2.9"]
 
 
+@pytest.mark.slow
 def test_a_log_of_a_million_lines_is_read_to_its_end(
     f2b_digest: Command, config: Path, path: Path, tmp_path: Path
 ) -> None:

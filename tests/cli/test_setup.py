@@ -24,6 +24,8 @@ from tests.support.machine import Machine
 from tests.support.parts import program
 from tests.support.program import Command, Ended
 
+pytestmark = pytest.mark.slow
+
 Setup = Callable[..., Ended]
 SNIPPET = f"etc/fail2ban/{fail2ban_jails.SNIPPET}"
 ACTION = "etc/fail2ban/action.d/f2b-digest.py"

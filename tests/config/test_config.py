@@ -246,6 +246,7 @@ def test_the_configuration_in_which_mistakes_are_planted_has_none(load: Load) ->
     load("\n".join(f"{key} = {written(value)}" for key, value in whole().items()))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.sets(st.sampled_from(sorted(PLANTED)), min_size=1))
 def test_no_mistake_hides_another(planted: set[str]) -> None:

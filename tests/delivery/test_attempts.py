@@ -89,6 +89,7 @@ def test_who_was_not_tried_is_tried_first(path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nobody_is_given_up_earlier_for_being_put_off(path: Path) -> None:
     """Each of three recipients of a server that is gone for good has its five attempts, and its five days."""
     gone = later("no route")

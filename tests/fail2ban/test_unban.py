@@ -18,6 +18,8 @@ from tests.support.fail2ban_server import VERSIONS, Fail2ban
 from tests.support.program import Command
 from tests.support.store_making import NOON, event, fill
 
+pytestmark = pytest.mark.slow
+
 LIFTED_BY_HAND = re.compile(r"(192\S+) in sshd, banned \d\d:\d\d, lifted \d\d:\d\d")
 """What a message says of a ban that was lifted."""
 

@@ -21,6 +21,8 @@ from f2b_digest.fleet.scratch import vector
 from tests.fleet.hosts import Host, restore, seal
 from tests.support.postgres_server import Centre
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 

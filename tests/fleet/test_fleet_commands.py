@@ -23,6 +23,8 @@ from f2b_digest.store import Store, Uploads, progress
 from tests.fleet.hosts import told
 from tests.support.postgres_server import Centre, PostgreSQL
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 

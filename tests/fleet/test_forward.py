@@ -21,6 +21,8 @@ from f2b_digest.store import NOTHING, End, Uploads
 from tests.fleet.hosts import Host, restore, told
 from tests.support.postgres_server import Centre, PostgreSQL
 
+pytestmark = pytest.mark.slow
+
 ADDRESSES = [f"192.0.2.{number}" for number in range(1, 30)]
 
 

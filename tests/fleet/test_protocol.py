@@ -14,6 +14,8 @@ from tests.fleet.hosts import Host, seal, told
 from tests.support.pooler import pooler
 from tests.support.postgres_server import TLS, Centre
 
+pytestmark = pytest.mark.slow
+
 ADDRESSES = [f"192.0.2.{number}" for number in range(1, 12)]
 
 

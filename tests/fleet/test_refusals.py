@@ -13,6 +13,8 @@ from f2b_digest.fleet import enrolment
 from f2b_digest.fleet.connection import connect, parameters
 from tests.support.postgres_server import Centre, PostgreSQL
 
+pytestmark = pytest.mark.slow
+
 ZERO = "00000000-0000-0000-0000-000000000000"
 DENIED = "42501"
 

@@ -203,7 +203,10 @@ def test_the_readme_names_no_command_line_that_is_not_there() -> None:
     """Its two commands for a fresh machine are the ones that CI runs."""
     commands = re.findall(r"^python3 -m venv .* && .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     commands = [command for command in commands if ".venv " in command]
-    assert [command.split(" && ")[-1] for command in commands] == [".venv/bin/f2b-digest demo", ".venv/bin/pytest"]
+    assert [command.split(" && ")[-1] for command in commands] == [
+        ".venv/bin/f2b-digest demo",
+        ".venv/bin/pytest -n 2",
+    ]
 
 
 def test_the_sample_digest_says_what_is_worth_telling() -> None:

@@ -27,6 +27,10 @@ static void add(struct timespec *time, int64_t nanoseconds) {
     int64_t sum = time->tv_nsec + nanoseconds % 1000000000;
     time->tv_sec += nanoseconds / 1000000000 + sum / 1000000000;
     time->tv_nsec = sum % 1000000000;
+    if (time->tv_nsec < 0) {  /* C's remainder of a clock that is moved back is negative, too */
+        time->tv_nsec += 1000000000;
+        time->tv_sec--;
+    }
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {

@@ -11,27 +11,23 @@ import pytest
 
 from f2b_digest import __version__
 from tests import ROOT
+from tests.support.parts import program
 
 pytestmark = pytest.mark.slow
 PACKAGING = ROOT / "packaging"
 
 
-def tool(name: str) -> str:
-    """Return the path of a tool that CI does without: the recipes change rarely."""
-    return shutil.which(name) or pytest.skip(f"{name} is missing: apt install nix-bin makepkg")
-
-
 @pytest.mark.parametrize("name", ["module.nix", "package.nix"])
 def test_nix_reads_the_module(name: str) -> None:
     """Its syntax."""
-    command = [tool("nix-instantiate"), "--parse", str(PACKAGING / "nixos" / name)]
+    command = [program("nix-instantiate", "apt-get install nix-bin"), "--parse", str(PACKAGING / "nixos" / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_makepkg_reads_the_pkgbuild() -> None:
     """With every library that the wheel asks for. makepkg refuses root, and wants a pacman."""
-    makepkg = tool("makepkg")
+    makepkg = program("makepkg", "apt-get install makepkg")
     who = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as folder:  # pytest's are closed to other users
         Path(folder).chmod(0o777)

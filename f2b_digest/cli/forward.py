@@ -14,7 +14,7 @@ import click
 from f2b_digest import privileges, recorder, resources
 from f2b_digest.cli.program import Program, complain, say
 from f2b_digest.cli.record import settings
-from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError
+from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError, unreadable
 from f2b_digest.store import Uploads, only_upload
 
 if TYPE_CHECKING:
@@ -61,8 +61,14 @@ def command(program: Program, scheduled: bool) -> None:
     Example:   f2b-digest forward
     """  # noqa: D301 - click wants the character, not its name
     file = credential_file(program)
-    if not file.exists():
-        raise ConfigurationError([f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"])
+    try:
+        file.stat()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            [f"{file} is missing: this host has not joined a fleet (f2b-digest fleet join)"]
+        ) from None
+    except OSError as error:
+        raise ConfigurationError([unreadable(file, error)]) from None
     configured = settings(program.config)
     path = program.store_path(configured.get("store"))
     if scheduled:

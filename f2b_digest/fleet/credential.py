@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from f2b_digest.errors import ConfigurationError
+from f2b_digest.errors import ConfigurationError, unreadable
 
 PREFIX = "f2b1."
 """Prefix of a pasted line with a password and a CA certificate; without it, the line is a password."""
@@ -92,7 +92,7 @@ def read(path: Path) -> Credential | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+        raise ConfigurationError([unreadable(path, error)]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{path}: {error}"]) from None
     if status.st_mode & 0o077:

@@ -126,6 +126,18 @@ def test_a_configuration_behind_a_closed_door_is_told_and_no_help_needs_it(
     )  # fmt: skip
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="closes a folder to another user")
+def test_a_credential_behind_a_closed_door_is_told(f2b_digest: Command, tmp_path: Path) -> None:
+    """Not as an error that goes away, which cron would try again for ever."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    f2b_digest("help", "forward")  # what it loads may stand in a folder of root's
+    told = as_nobody(lambda: f2b_digest("--config", str(closed / "config.toml"), "forward"))
+    assert (told.status, told.err) == (
+        78, f"f2b-digest: {closed}/fleet.toml: Permission denied: run this as root\n"
+    )  # fmt: skip
+
+
 def test_verbose_says_what_was_sent(f2b_digest: Command, config: Path, path: Path) -> None:
     """With -v a person sees each delivery."""
     fill(path, [event()])

@@ -95,7 +95,7 @@ def _join(program: Program, kept: Credential) -> None:
     place = credential_file(program)
     configured = settings(program.config)
     path, told = program.store_path(configured.get("store")), _tells(configured)
-    before = credential.read(place) if place.exists() else None
+    before = credential.read(place)
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     credential.write(place, kept)  # first: who becomes the store's owner to upload may not write here
     status = _in_child(lambda: _first_upload(program, kept, path, told=told))

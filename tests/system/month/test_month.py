@@ -31,7 +31,7 @@ def test_a_month(request: pytest.FixtureRequest, tmp_path: Path, figures: Keep) 
     seed = seed or (random.randrange(10**6) if seconds else 1)
     while True:
         month = live(seed, built)
-        counts = {"months": 1, "bans": month.here.fed.total(), "troubles": len(month.plan)}
+        counts = {"months" if seconds else "month": 1, "bans": month.here.fed.total(), "troubles": len(month.plan)}
         figures("a month in the life", counts=counts)
         seed += 1
         if time.monotonic() >= until:

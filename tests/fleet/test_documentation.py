@@ -99,7 +99,7 @@ def test_two_hosts_and_a_centre_in_ten_minutes(figures: Callable[..., None]) -> 
         seconds = time.monotonic() - installed
         figures(
             "a fleet by its documentation",
-            f"two hosts and a centre: {seconds:.0f} s for all commands, after {installed - begun:.0f} s for the machines",
+            f"two hosts and a centre: {seconds:.0f} s for all commands, {installed - begun:.0f} s for the machines",
         )
         assert seconds < 600
 

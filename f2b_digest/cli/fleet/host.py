@@ -136,19 +136,19 @@ def _in_child(work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
+    status = None
     try:
         status = ended(work)
     except SystemExit as end:
         status = int(end.code or 0)
     except KeyboardInterrupt:
         status = 130
-    except BaseException:
-        traceback.print_exc()
     finally:
+        if status is None:  # a bug
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        os._exit(1 if status is None else status)
 
 
 @click.command("leave")

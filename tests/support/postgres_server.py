@@ -43,6 +43,7 @@ fsync = off
 """
 RULES = """
 local all all trust
+local replication all trust
 hostssl certified all 127.0.0.1/32 cert
 hostssl all +f2b_host 127.0.0.1/32 scram-sha-256
 hostssl all all 127.0.0.1/32 scram-sha-256
@@ -92,27 +93,28 @@ class PostgreSQL:
         """The authority of its certificate, as PEM."""
         return self.authority.cert_pem.bytes().decode()
 
-    def _run(self, *words: str | Path) -> None:
-        options: dict[str, Any] = {}
+    def run(self, name: str, *words: str | Path) -> None:
+        """Run one of PostgreSQL's programs, as the server's user."""
+        options: dict[str, Any] = {"env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}}
         if USER:
             entry = pwd.getpwnam(USER)
-            options = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            options |= {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
         subprocess.run(
-            words, check=True, timeout=PATIENCE, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **options,
+            (self.bin / name, *words), check=True, timeout=PATIENCE, cwd=self.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options,
         )  # fmt: skip
 
     def start(self) -> None:
         """Start it."""
-        self._run(self.bin / "pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "start")
+        self.run("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it."""
-        self._run(self.bin / "pg_ctl", "-D", self.folder / "data", "-w", "-m", mode, "stop")
+        self.run("pg_ctl", "-D", self.folder / "data", "-w", "-m", mode, "stop")
 
     def __enter__(self) -> Self:
         data = self.folder / "data"
-        self._run(self.bin / "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D", data)
+        self.run("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D", data)
         with (data / "postgresql.conf").open("a") as file:
             file.write(SETTINGS.format(folder=self.folder, port=self.port, tls="on" if TLS else "off"))
         (data / "pg_hba.conf").write_text(RULES if TLS else "local all all trust\n")

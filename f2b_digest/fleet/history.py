@@ -136,26 +136,26 @@ def forget(connection: sa.Connection) -> None:
 
 
 def fill(
-    connection: sa.Connection, scratch: sqlite3.Connection, ends: Sequence[End], since: float, *, rows: bool,
-    most: int = REMEMBERED,
-) -> None:  # fmt: skip
+    connection: sa.Connection, scratch: sqlite3.Connection, ends: Sequence[End], since: float, *, rows: bool
+) -> None:
     """Fill an empty scratch store with what is before a vector and arrived since a time, in UTC epoch seconds.
 
-    With `rows`, all of it as rows; else `most` of the newest, and all of stores whose bans another store of the same
+    With `rows`, all of it as rows; else `REMEMBERED` of the newest, and all of stores whose bans another store of the same
     host may have told too.
     """
-    values = values_of(ends) | {"since": since, "told": _told_by(ends)}
+    kept_since = connection.scalar(sa.text("SELECT extract(epoch FROM events_since) FROM f2b.centre"))
+    values = values_of(ends) | {"since": max(since, float(kept_since)), "told": _told_by(ends)}
     _note_known(connection, scratch, values)
     several = [] if rows else list(connection.scalars(sa.text(_SEVERAL), values))
     values["several"] = several
-    newest = [] if rows else _newest(connection, values, most)
-    if len(newest) < most:  # nothing is older
+    newest = [] if rows else _newest(connection, values)
+    if len(newest) < REMEMBERED:  # nothing is older
         _insert(connection, scratch, _ALL, values)
         return
     of_others = [end for end in ends if end.store_id not in several]
-    _insert(connection, scratch, _ALL, values_of([end for end in ends if end.store_id in several]) | {"since": since})
+    _insert(connection, scratch, _ALL, values | values_of([end for end in ends if end.store_id in several]))
     _insert(connection, scratch, _LIFTED, values)
-    _pack(connection, scratch, values_of(of_others) | {"since": since})
+    _pack(connection, scratch, values | values_of(of_others))
     # In the order of their arrival, their ids are the last, also of those that are there already.
     scratch.executemany(_LAST_ID, reversed(newest))
 
@@ -175,11 +175,13 @@ def _note_known(connection: sa.Connection, scratch: sqlite3.Connection, values: 
         scratch.executemany("INSERT INTO known VALUES (?, ?)", rows)
 
 
-def _newest(connection: sa.Connection, values: Mapping[str, Any], most: int) -> list[tuple[Any, ...]]:
+def _newest(connection: sa.Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Return the newest events, the last one first."""
-    enough = connection.scalar(sa.text(_ENOUGH), values | {"most": most})
-    since = values["since"] if enough is None else float(enough)
-    return list(chain.from_iterable(batches(connection, _NEWEST, values | {"most": most, "since": since})))
+    wanted = {**values, "most": REMEMBERED}
+    enough = connection.scalar(sa.text(_ENOUGH), wanted)
+    if enough is not None:
+        wanted["since"] = float(enough)
+    return list(chain.from_iterable(batches(connection, _NEWEST, wanted)))
 
 
 def _insert(connection: sa.Connection, scratch: sqlite3.Connection, query: str, values: Mapping[str, Any]) -> None:

@@ -17,8 +17,8 @@ import psycopg
 import sqlalchemy as sa
 
 from f2b_digest.errors import CentreError, F2bDigestError
-from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet import history, lookup, schema
+from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, copy_archive, fill, vector, verdicts

@@ -73,7 +73,8 @@ _ENOUGH = f"""
 {_WITH}
 SELECT CASE WHEN sum(events) >= :most THEN extract(epoch FROM min(first_arrived) FILTER (WHERE newer < :most)) END
 FROM (
-    SELECT events, first_arrived, sum(events) OVER (ORDER BY first_arrived DESC, store_id, after_seq, jail) - events AS newer
+    SELECT events, first_arrived,
+           sum(events) OVER (ORDER BY first_arrived DESC, store_id, after_seq, jail) - events AS newer
     FROM kept WHERE first_arrived >= {_SINCE}
 ) AS kept
 """
@@ -105,8 +106,8 @@ WITH u AS (
     SELECT e.* FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'unban'
 )
 SELECT {_COPIED} FROM u
-JOIN f2b.event e ON e.ip = u.ip AND e.jail = u.jail AND e.at BETWEEN u.at - 30 AND u.at + 1 AND e.kind IN ('ban', 'prolong')
-    AND {_TOLD} {NAMES}
+JOIN f2b.event e ON e.ip = u.ip AND e.jail = u.jail AND e.at BETWEEN u.at - 30 AND u.at + 1
+    AND e.kind IN ('ban', 'prolong') AND {_TOLD} {NAMES}
 WHERE e.arrived >= {_SINCE} AND NOT e.store_id = ANY(CAST(:several AS integer[])) AND (
     e.bantime < 0 OR e.kind = 'prolong' OR u.recorded_at < e.at + e.bantime - 30
     OR EXISTS (SELECT FROM f2b.event p WHERE p.ip = e.ip AND p.at = e.at AND p.jail = e.jail AND p.kind = 'prolong')
@@ -131,7 +132,7 @@ def keep(connection: sa.Connection, ends: Sequence[End], now: float) -> None:
 def forget(connection: sa.Connection) -> None:
     """Drop times that no digest is compared with any more, and those of events that were dropped."""
     since = "greatest(events_since, now() - make_interval(secs => :kept))"
-    query = f"DELETE FROM f2b.times WHERE last_arrived < (SELECT {since} FROM f2b.centre)"  # noqa: S608 - our own words
+    query = f"DELETE FROM f2b.times WHERE last_arrived < (SELECT {since} FROM f2b.centre)"
     connection.execute(sa.text(query), {"kept": KEPT})
 
 
@@ -140,8 +141,8 @@ def fill(
 ) -> None:
     """Fill an empty scratch store with what is before a vector and arrived since a time, in UTC epoch seconds.
 
-    With `rows`, all of it as rows; else `REMEMBERED` of the newest, and all of stores whose bans another store of the same
-    host may have told too.
+    With `rows`, all of it as rows; else `REMEMBERED` of the newest, and all of stores whose bans another store of the
+    same host may have told too.
     """
     kept_since = connection.scalar(sa.text("SELECT extract(epoch FROM events_since) FROM f2b.centre"))
     values = values_of(ends) | {"since": max(since, float(kept_since)), "told": _told_by(ends)}

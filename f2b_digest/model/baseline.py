@@ -1,4 +1,4 @@
-"""The baseline of a digest: counts of earlier periods, as plain values; and how times are packed. Nothing is judged here."""
+"""The baseline of a digest: counts of earlier periods, as plain values, and packed times. Nothing is judged here."""
 
 import sys
 from array import array

@@ -1,7 +1,7 @@
 """When a jail banned, over all hosts or on one: from the rows of `event`, and from packed times. Read-only.
 
-A fleet's scratch store has most of what its digest is compared with as packed times only: the table `past`, made by
-`fleet.history`, has big-endian doubles in order. The few of these bans that are rows as well have a `history` of `COPY`.
+A fleet's scratch store has most of what its digest is compared with as packed times only: big-endian doubles in order,
+in the table `past`, which `fleet.history` makes. Of these bans, the few that are rows as well have a `history` of `COPY`.
 
 Of the rows, reads the index `event_when` only, or in a fleet `event_host`.
 """
@@ -50,7 +50,7 @@ class Times:
         if not self._packed:
             return
         run = array("d")
-        query = sa.text(f"SELECT times FROM past WHERE {self._of} ORDER BY host, first")  # noqa: S608 - our own words
+        query = sa.text(f"SELECT times FROM past WHERE {self._of} ORDER BY host, first")
         for (packed,) in self._connection.execute(query, self._values):
             times = unpacked(packed)
             if run and times[0] < run[-1]:

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ class Fleet:
 
 
 def made_up() -> list[list[Event]]:
-    """Return what three hosts recorded in 45 days: jails that fall silent, addresses that come again, unbans by hand."""
+    """Return what three hosts recorded in 45 days; a jail falls silent, addresses come again, bans are lifted."""
     chance = random.Random(14)
     return [
         sorted((event for day in range(DAYS) for event in _day(chance, host, day)), key=lambda event: float(event[5]))
@@ -147,15 +146,19 @@ def test_packed_times_say_what_the_events_say(
     restored, compared = None, 0
     for module in (history, campaigns):
         monkeypatch.setattr(module, "REMEMBERED", 40)
-    by_rows = partial(history.fill, rows=True)
+    fill = history.fill
+
+    def by_rows(*given: Any, rows: bool) -> None:
+        fill(*given, rows=True)
+
     for day in range(DAYS):
         now = NOON - (DAYS - 1 - day) * DAY
         for number, (store, events) in enumerate(zip(stores, hosts, strict=True)):
             arriving = [event for event in events if now - DAY <= event[5] < now]
-            if number == 1 and day in (20, 41):  # cut off: the next day has both
+            if number < 2 and day in (41, 42):  # cut off: the next day has all of it
                 continue
-            if number == 1 and day in (21, 42):
-                arriving = [event for event in events if now - 2 * DAY <= event[5] < now]
+            if number < 2 and day == 43:
+                arriving = [event for event in events if now - 3 * DAY <= event[5] < now]
             fleet.upload(store, arriving, now, old=day < 6 and number == 0)
             if number == 2 and day == 38:
                 restored = fleet.store("web3")
@@ -169,7 +172,7 @@ def test_packed_times_say_what_the_events_say(
             if day >= 37:
                 packed = fleet.digest(name, now)
                 with monkeypatch.context() as patched:
-                    patched.setattr("f2b_digest.fleet.scratch.history.fill", lambda *a, rows, **k: by_rows(*a, **k))
+                    patched.setattr("f2b_digest.fleet.scratch.history.fill", by_rows)
                     assert fleet.digest(name, now) == packed
                 compared += 1
             if day % 3 == 0 or (name == "daily" and day >= 37):

@@ -1,7 +1,7 @@
 """When a jail banned, over all hosts or on one: from the rows of `event`, and from packed times. Read-only.
 
 A fleet's scratch store has most of what its digest is compared with as packed times only: big-endian doubles in order,
-in the table `past`, which `fleet.history` makes. Of these bans, the few that are rows as well have a `history` of `COPY`.
+in the table `past`, which `fleet.history` makes. Of these, the few that are rows as well have a `history` of `COPY`.
 
 Of the rows, reads the index `event_when` only, or in a fleet `event_host`.
 """

@@ -1,8 +1,8 @@
 """Benchmark: a centre with 1,000 hosts, each of which uploads every five minutes over TLS, and its digest.
 
 Run: python -m tests.benchmarks.fleet_uploads [--hosts N] [--seconds S]. All hosts upload once in S seconds by the real
-client, each with three bans, so that time is compressed by 300/S. CPU is that of PostgreSQL's processes alone, less that
-of the idle server; fsync is on.
+client, each with three bans, so that time is compressed by 300/S. CPU is that of PostgreSQL's processes alone, less
+that of the idle server; fsync is on.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def uploads(server: PostgreSQL, centre: Centre, hosts: list[Host], seconds: floa
         f"{len(taken)} uploads of {BANS} bans in {lasted:.0f} s ({len(taken) / lasted:.1f} a second, time compressed "
         f"{EVERY / lasted:.1f} times), idle server {100 * idle:.2f} % of a core\n"
         f"  server's CPU: {1000 * each:.1f} ms an upload; {len(hosts)} hosts every {EVERY:.0f} s: "
-        f"{100 * each * len(hosts) / EVERY:.1f} % of one core of 2; {each * 86400 / EVERY:.1f} s for each host and day\n"
+        f"{100 * each * len(hosts) / EVERY:.1f} % of one core of 2; {each * 86400 / EVERY:.1f} s a host and day\n"
         f"  latency: median {statistics.median(times):.0f} ms, p99 {times[int(len(times) * 0.99)]:.0f} ms\n"
         f"  connections open at a time: at most {max(opened)}, {statistics.mean(opened):.2f} on average\n"
         f"  the database grew by {(after - size) / len(taken) / BANS:.0f} bytes a ban"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from f2b_digest import privileges, recorder, resources
+from f2b_digest.cli.console import plural
 from f2b_digest.cli.program import Program, complain, say
 from f2b_digest.cli.record import settings
 from f2b_digest.errors import CentreError, ConfigurationError, F2bDigestError, StoreError, unreadable
@@ -223,8 +224,8 @@ def _failed(uploads: Uploads, error: CentreError, now: float, *, scheduled: bool
     # Cron's next run may be some seconds early, and must not be skipped.
     uploads.failed(str(error), now + wait - 60.0, now if tells else known.told_at)
     if tells:
-        backlog = uploads.backlog()
-        complain(f"{error}; {backlog.events} events are kept here until the centre has them")
+        events = uploads.backlog().events
+        complain(f"{error}; {plural(events, 'event is', 'events are')} kept here until the centre has them")
     sys.exit(error.exit_status)
 
 

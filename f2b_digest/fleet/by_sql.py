@@ -7,6 +7,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.types.json import Jsonb
 
+from f2b_digest.errors import CentreError
 from f2b_digest.fleet.connection import ask, connect
 from f2b_digest.fleet.credential import Credential
 from f2b_digest.fleet.door import Answer
@@ -16,11 +17,26 @@ _HELLO: LiteralString = "SELECT host, last_seq, last_batch::text, now FROM f2b.h
 _APPEND: LiteralString = "SELECT f2b.append(%s, %s, %s, %s, %s, %s::jsonb)"
 
 
+_ADVICE = {
+    "password authentication failed": "the credential is wrong, was replaced, or the host was retired; at the centre, "
+    "f2b-digest fleet rotate gives a new one",
+    "certificate verify failed": "the centre's certificate has expired, or is not signed by the authority of the "
+    "credential or --ca; or this host's clock is wrong",
+}
+"""What to do about errors of which libpq says no more."""
+
+
 @contextmanager
 def opened(credential: Credential) -> Iterator["BySql"]:
     """Connect. Raises CentreError."""
-    with connect(credential.centre, credential.secrets) as connection:
-        yield BySql(connection)
+    try:
+        with connect(credential.centre, credential.secrets) as connection:
+            yield BySql(connection)
+    except CentreError as refused:
+        for words, advice in _ADVICE.items():
+            if words in str(refused):
+                raise CentreError(f"{refused}: {advice}", away=refused.away, state=refused.state) from None
+        raise
 
 
 class BySql:

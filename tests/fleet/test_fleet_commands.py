@@ -126,6 +126,31 @@ def test_a_password_in_the_address_is_refused(centre: Centre, machine: Machine) 
     assert "secret" not in refused.err
 
 
+def test_a_join_without_a_credential_says_how_to_give_one(centre: Centre, machine: Machine) -> None:
+    """Without a terminal, and with a file that is not there; nothing is left."""
+    address = centre.add("web1").centre
+    words = [
+        sys.executable,
+        "-m",
+        "f2b_digest",
+        "--config",
+        str(machine.folder / "config.toml"),
+        "fleet",
+        "join",
+        address,
+    ]
+    alone = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
+                           check=False, timeout=60)  # fmt: skip
+    said = "f2b-digest: no terminal to ask for the credential: use --credential FILE, or - for standard input\n"
+    assert (alone.returncode, alone.stderr) == (78, said)
+    missing = machine.run("fleet", "join", address, "--credential", "/nonexistent")
+    assert (missing.status, missing.err) == (78, "f2b-digest: /nonexistent: No such file or directory\n")
+    shutil.rmtree(machine.folder / "store")
+    unset = machine.run("fleet", "join", address)
+    assert (unset.status, "run f2b-digest setup first" in unset.err) == (78, True)
+    assert not machine.credential.exists()
+
+
 def test_what_cannot_be_reached_is_not_joined(centre: Centre, machine: Machine) -> None:
     """A wrong credential leaves no file, and says why; a right one that was there stays."""
     address = f"postgresql://h-none@localhost:{centre.server.port}/{centre.name}"
@@ -133,6 +158,7 @@ def test_what_cannot_be_reached_is_not_joined(centre: Centre, machine: Machine) 
     refused = machine.run("fleet", "join", address, "--credential", "-", "--ca", authority, given="wrong\n")
     assert refused.status == 1
     assert "password authentication failed" in refused.err
+    assert "f2b-digest fleet rotate gives a new one" in refused.err
     assert not machine.credential.exists()
     machine.join(centre)
     before = machine.credential.read_bytes()
@@ -172,7 +198,7 @@ def test_cron_hears_of_a_centre_that_is_away_after_an_hour(postgres: PostgreSQL,
     scheduled = ("forward", "--scheduled")
     by_hand = machine.run("forward")
     assert by_hand.status == 75
-    assert "1 events are kept here until the centre has them" in by_hand.err
+    assert "1 event is kept here until the centre has them" in by_hand.err
     with Uploads(machine.store) as uploads:
         uploads._set(next_at=0.0, told_at=None)
     assert _unspread(machine, scheduled) == Ended(75, "", "")

@@ -1,5 +1,6 @@
 """A streaming replica of the tests' PostgreSQL: made by pg_basebackup, promoted on request. No tests here."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -8,7 +9,7 @@ import psycopg
 
 from f2b_digest.fleet.connection import parameters
 from f2b_digest.fleet.credential import Credential
-from tests.support.postgres_server import Centre, PostgreSQL, free_port
+from tests.support.postgres_server import PATIENCE, Centre, PostgreSQL, free_port
 
 
 class Replica:
@@ -40,6 +41,11 @@ class Replica:
     def fall_behind(self) -> None:
         """Receive nothing any more."""
         set_up(self.port, self.primary.folder, primary_conninfo="")
+        until = time.monotonic() + PATIENCE
+        with psycopg.connect(self.primary.address(), autocommit=True) as connection:
+            while connection.execute("SELECT FROM pg_stat_replication").fetchone():
+                assert time.monotonic() < until
+                time.sleep(0.02)
 
     def take_over(self) -> None:
         """Let the first one die, and become the one that accepts writes."""

@@ -16,7 +16,7 @@ from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, need_psycopg, upload
 from f2b_digest.cli.program import Program, complain, ended, say
 from f2b_digest.cli.record import settings
-from f2b_digest.errors import ConfigurationError, StoreError
+from f2b_digest.errors import ConfigurationError, StoreError, unreadable
 from f2b_digest.fleet import by_ssh, credential
 from f2b_digest.fleet.credential import Credential, Lines
 from f2b_digest.store import Uploads
@@ -91,8 +91,25 @@ def _for_postgresql(
 
 def _read(source: Path | None) -> str:
     if source is None:
+        if not (sys.stdin.isatty() or _has_terminal()):
+            raise ConfigurationError(
+                ["no terminal to ask for the credential: use --credential FILE, or - for standard input"]
+            )
         return str(click.prompt(language.told("Credential"), hide_input=True, err=True))
-    return sys.stdin.readline() if str(source) == "-" else source.read_text(encoding="utf-8")
+    if str(source) == "-":
+        return sys.stdin.readline()
+    try:
+        return source.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigurationError([unreadable(source, error)]) from None
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _join(program: Program, kept: Credential) -> None:

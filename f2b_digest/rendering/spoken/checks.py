@@ -234,7 +234,17 @@ SENTENCES = (
     N_("the fleet extra is not installed: pip install 'f2b-digest[fleet]'"),
     N_("PostgreSQL's client library is missing: apt install libpq5"),
     N_("%(num)s events uploaded"),
+    N_("%(reason)s; %(num)s event is kept here until the centre has them"),
     N_("%(reason)s; %(num)s events are kept here until the centre has them"),
+    N_(
+        "%(reason)s: the credential is wrong, was replaced, or the host was retired; at the centre, "
+        "f2b-digest fleet rotate gives a new one"
+    ),
+    N_(
+        "%(reason)s: the centre's certificate has expired, or is not signed by the authority of the credential or "
+        "--ca; or this host's clock is wrong"
+    ),
+    N_("no terminal to ask for the credential: use --credential FILE, or - for standard input"),
     N_("the centre's schema is older than this program: run f2b-digest fleet init"),
     N_("a centre's address must begin with postgresql://"),
     N_("no CA certificates on this system: apt install ca-certificates"),

@@ -13,7 +13,7 @@ import pytest
 from f2b_digest.store import Uploads
 from tests import ROOT
 from tests.fleet.hosts import Host, seal, told_by_digests
-from tests.fleet.test_storm import FORK, live, rival
+from tests.fleet.living import FORK, live, rival
 from tests.support.postgres_server import Centre, PostgreSQL
 from tests.support.replica import Pair, Replica
 

@@ -1,4 +1,4 @@
-"""Hosts of a fleet that live in processes of their own, whose uploads are killed and cut, and a sender. No tests here."""
+"""Hosts of a fleet that live in processes of their own, of which uploads are killed and cut, and a sender. No tests."""
 
 import os
 import random

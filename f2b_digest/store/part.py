@@ -30,7 +30,7 @@ _TABLES = (
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
     "CREATE TABLE snapshot (last INTEGER NOT NULL)",
 )
-_INDEX = "CREATE INDEX event_host ON event (host, jail, at) WHERE kind = 'ban'"
+_INDEX = "CREATE INDEX event_host ON event (host, jail, at, history) WHERE kind = 'ban'"
 """For the baseline of one host."""
 _COLUMNS = ", ".join(recorder.COLUMNS)
 _LAST = "SELECT last_id, period_end FROM whole.digest WHERE report = :report ORDER BY id DESC LIMIT 1"

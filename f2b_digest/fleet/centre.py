@@ -6,6 +6,7 @@ are serialized by rows: only one digest can follow another, only one sender can 
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -32,6 +33,8 @@ LATE = 3600.0
 """Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
 QUIET = 15 * 60.0
 """Seconds without an upload after which a host counts as silent: three runs of cron."""
+IN_DOUBT = 30.0
+"""Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
@@ -157,6 +160,7 @@ class Centre(Outbox):
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
                 ends = _matching(connection, report, hosts)
+                _wait_for_workers(connection)
                 late = None if past else _end_of_last(connection, report)
                 late = None if late is None else late - LATE
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY, late)
@@ -174,6 +178,7 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
+                _wait_for_workers(connection)
                 lookup.fill(connection, path, words, since, asn_of)
             with Store(path, read_only=True) as store:
                 yield store
@@ -226,6 +231,17 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
+
+
+def _wait_for_workers(connection: sa.Connection) -> None:
+    """Wait until Citus' workers have committed what the stores' ends cover. Raises CentreError if that takes too long."""
+    query = sa.text("SELECT f2b.in_doubt()")
+    doubts, until = set(connection.scalars(query)), time.monotonic() + IN_DOUBT
+    while doubts:
+        if time.monotonic() > until:
+            raise CentreError("a worker of the centre has not committed yet what hosts sent", away=True)
+        time.sleep(0.1)
+        doubts &= set(connection.scalars(query))
 
 
 def _end_of_last(connection: sa.Connection, report: str) -> float | None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.fleet.hosts import Host
-from tests.support.postgres_server import Centre, PostgreSQL
+from tests.support.citus_cluster import Citus
+from tests.support.postgres_server import ASKED, Centre, PostgreSQL
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgreSQL]:
     """Provide a running server."""
-    with PostgreSQL() as server:
+    with (Citus() if ASKED == "citus" else PostgreSQL()) as server:
         yield server
 
 

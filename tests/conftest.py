@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=30,
         metavar="SECONDS",
-        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s)",
+        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s; on Citus half of it)",
     )
     parser.addoption(
         "--month",

@@ -234,7 +234,7 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
 
 
 def _wait_for_workers(connection: sa.Connection) -> None:
-    """Wait until Citus' workers have committed what the stores' ends cover. Raises CentreError if that takes too long."""
+    """Wait until Citus' workers have committed what the stores' ends cover. Raises CentreError after a while."""
     query = sa.text("SELECT f2b.in_doubt()")
     doubts, until = set(connection.scalars(query)), time.monotonic() + IN_DOUBT
     while doubts:

@@ -22,6 +22,7 @@ from f2b_digest.fleet import by_sql
 from f2b_digest.fleet.connection import ask
 from f2b_digest.store import Uploads
 from tests.fleet.hosts import Host, seal, told_by_digests
+from tests.support.citus_cluster import Citus
 from tests.support.postgres_server import Centre, PostgreSQL
 
 HOSTS = 12
@@ -85,8 +86,9 @@ def disturb(server: PostgreSQL, stops: int, until: float) -> Counter[str]:
         WHERE usename LIKE 'h-%' OR (usename = 'f2b_digest' AND random() < 0.1)"""
     while (now := time.monotonic()) < until:
         if done["immediate stop"] < stops and (now - begun) > (until - begun) * (done["immediate stop"] + 0.5) / stops:
-            server.stop("immediate")
-            server.start()
+            node = server.nodes[done["immediate stop"] % len(server.nodes)]
+            node.stop("immediate")
+            node.start()
             done["immediate stop"] += 1
         try:
             with psycopg.connect(server.address(), autocommit=True) as connection:
@@ -100,19 +102,20 @@ def disturb(server: PostgreSQL, stops: int, until: float) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.alone
+@pytest.mark.parametrize("kind", [PostgreSQL, Citus])
 def test_no_ban_is_lost_or_told_twice(
-    tmp_path: Path, figures: Callable[..., None], request: pytest.FixtureRequest
+    kind: type[PostgreSQL], tmp_path: Path, figures: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:
-    """Whatever is killed, cut and stopped."""
-    seconds = request.config.getoption("--storm")
-    with PostgreSQL() as server, server.centre() as centre:
+    """Whatever is killed, cut and stopped; of a cluster, the coordinator and each worker."""
+    seconds = request.config.getoption("--storm") // (1 if kind is PostgreSQL else 2)
+    with kind() as server, server.centre() as centre:
         stop, faults = FORK.Event(), FORK.Queue()
         hosts = {f"h{number}": Host(tmp_path / f"h{number}", centre.add(f"h{number}")) for number in range(HOSTS)}
         workers = [FORK.Process(target=live, args=(host, name, stop, faults)) for name, host in hosts.items()]
         workers += [FORK.Process(target=rival, args=(centre, stop, faults)) for _ in range(2)]
         for worker in workers:
             worker.start()
-        done = disturb(server, max(2, seconds // 12), time.monotonic() + seconds)
+        done = disturb(server, max(len(server.nodes), 2, seconds // 12), time.monotonic() + seconds)
         stop.set()
         recorded: dict[str, int] = {}
         while len(recorded) < HOSTS:
@@ -133,7 +136,7 @@ def test_no_ban_is_lost_or_told_twice(
         wanted = {f"{name}-{number}" for name, count in recorded.items() for number in range(count)}
         lost, twice = wanted - set(told), sum(count - 1 for count in told.values())
         figures(
-            "storm over a fleet",
+            f"storm over a fleet on {kind.__name__}",
             f"{seconds} s, {HOSTS} hosts, {len(wanted)} bans, lost {len(lost)}, told twice {twice}; "
             + ", ".join(f"{what}: {count}" for what, count in sorted(done.items())),
         )

@@ -21,10 +21,11 @@ SETTINGS = """
 shared_preload_libraries = 'citus'
 wal_level = logical
 max_prepared_transactions = 120
-citus.node_conninfo = 'sslmode=verify-full sslrootcert={folder}/ca.pem sslcert={folder}/node.pem sslkey={folder}/node.key'
+citus.node_conninfo = '{conninfo}'
 citus.recover_2pc_interval = 2s
 citus.shard_count = 8
 """
+CONNINFO = "sslmode=verify-full sslrootcert={folder}/ca.pem sslcert={folder}/node.pem sslkey={folder}/node.key"
 AMONG_NODES = f"hostssl all {','.join(ROLES)} 127.0.0.1/32 cert map={NODE}\n"
 
 
@@ -44,7 +45,7 @@ class Node(PostgreSQL):
 
     def settings(self) -> str:
         """Add what Citus needs."""
-        return SETTINGS.format(folder=self.folder)
+        return SETTINGS.format(conninfo=CONNINFO.format(folder=self.folder))
 
     def rules(self) -> str:
         """Let the other nodes in, and whoever is on the machine."""
@@ -61,6 +62,11 @@ class Citus(Node):
         self.workers = [Node(self.authority) for _ in range(2)]
         self._running = ExitStack()
 
+    @property
+    def nodes(self) -> tuple[PostgreSQL, ...]:
+        """The coordinator, and its workers."""
+        return (self, *self.workers)
+
     def rules(self) -> str:
         """Let hosts in, too."""
         among_nodes = super().rules().replace(",f2b_digest", "")  # which comes by a password
@@ -76,9 +82,14 @@ class Citus(Node):
         self._running.close()
 
     def create(self, database: str) -> None:
-        """Create a database that is distributed over the workers."""
-        for node in (*self.workers, self):
+        """Create a database with Citus on all nodes."""
+        for node in self.nodes:
             PostgreSQL.create(node, database)
+        self.extend(database)
+
+    def extend(self, database: str) -> None:
+        """Add Citus to a database that is there on all nodes."""
+        for node in self.nodes:
             node.do("CREATE EXTENSION citus", database=database)
         self.do(
             f"SELECT citus_set_coordinator_host('127.0.0.1', {self.port})",
@@ -88,5 +99,5 @@ class Citus(Node):
 
     def drop(self, database: str) -> None:
         """Drop a database on all nodes."""
-        for node in (self, *self.workers):
+        for node in self.nodes:
             PostgreSQL.drop(node, database)

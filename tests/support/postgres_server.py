@@ -95,6 +95,11 @@ class PostgreSQL:
         self.folder.chmod(0o755)
 
     @property
+    def nodes(self) -> tuple["PostgreSQL", ...]:
+        """The servers that this one consists of."""
+        return (self,)
+
+    @property
     def ca(self) -> str:
         """The authority of its certificate, as PEM."""
         return self.authority.cert_pem.bytes().decode()
@@ -121,7 +126,9 @@ class PostgreSQL:
         data = self.folder / "data"
         self._run(self.bin / "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D", data)
         with (data / "postgresql.conf").open("a") as file:
-            file.write(SETTINGS.format(folder=self.folder, port=self.port, tls="on" if TLS else "off") + self.settings())
+            file.write(
+                SETTINGS.format(folder=self.folder, port=self.port, tls="on" if TLS else "off") + self.settings()
+            )
         (data / "pg_hba.conf").write_text(self.rules())
         self.start()
         return self

@@ -59,7 +59,7 @@ def init_command(centre: str, address: str | None, ca: Path | None) -> None:
         todo = enrolment.missing(connection)
     say(f"the centre is {'at' if done.files else 'already at'} schema {schema.steps()[-1].number}")
     if done.workers:
-        say(f"its events are distributed over {plural(done.workers, 'worker')} by Citus")
+        say(f"its events are distributed over {plural(done.workers, 'worker', 'workers')} by Citus")
     elif done.workers == 0:
         todo.insert(0, "Citus has no workers: SELECT citus_add_node('WORKER', 5432), and run this again")
     for line in todo:

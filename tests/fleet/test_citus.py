@@ -1,6 +1,7 @@
 """What is different where the centre is distributed by Citus: setting it up, who may do what, workers that are away."""
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from f2b_digest.errors import CentreError
 from f2b_digest.fleet import enrolment
 from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.fleet.connection import connect, parameters
+from tests import ROOT
 from tests.fleet.hosts import Host, seal, told
 from tests.support.citus_cluster import Citus
 from tests.support.postgres_server import Centre, PostgreSQL
@@ -290,3 +292,20 @@ def test_a_copy_waits_for_what_a_worker_has_not_committed(
         assert "has not committed yet" in ended_early(clone.forward, 15)
     clone.forward()
     assert told(centre) == ADDRESSES[:2]
+
+
+def test_a_coordinator_that_is_older_than_its_workers(centre: Centre, host: Host) -> None:
+    """What docs/fleet.md says to run after its restore leaves no event twice."""
+    host.bans(ADDRESSES[:2])
+    host.forward()
+    ((seq, batch),) = centre.rows("SELECT last_seq, last_batch FROM f2b.store")
+    host.bans(ADDRESSES[2:4])
+    host.forward()
+    centre.do(f"UPDATE f2b.store SET last_seq = {seq}, last_batch = '{batch}'")
+    page = (ROOT / "docs/fleet.md").read_text()
+    (statement,) = re.findall(r"`(DELETE FROM f2b.event [^`]+)`", page)
+    centre.do(statement)
+    assert told(centre) == ADDRESSES[:2]
+    host.forward()
+    assert told(centre) == ADDRESSES[:4]
+    assert seal(centre) == 4

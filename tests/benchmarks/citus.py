@@ -118,6 +118,8 @@ def main() -> None:
     options = parser.parse_args()
     pool = bans(options.histories)
     with PostgreSQL() as server, Citus() as cluster, server.centre() as one, cluster.centre() as citus:
+        for node in (*server.nodes, *cluster.nodes):  # or the single server sorts on disk, and the shards do not
+            node.do("ALTER SYSTEM SET work_mem = '256MB'", "SELECT pg_reload_conf()")
         rates = [appending(centre, pool, options.batches) for centre in (one, citus)]
         taken = [[rate() for rate in rates] for _ in range(options.rounds)]
         shown(f"append, batches of {BATCH}", "rows/s", [row[0] for row in taken], [row[1] for row in taken])

@@ -5,6 +5,7 @@ import json
 import sqlalchemy as sa
 
 from f2b_digest.model.digest import Several, User, Users
+from f2b_digest.store.times import first_ban
 
 MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 """Rows that are fetched; what is beyond them is counted."""
@@ -12,12 +13,12 @@ MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 
 def newcomers(connection: sa.Connection) -> tuple[int, int]:
     """Return (new, returning): how many ids had no ban in any jail before this selection, and how many had."""
-    known, addresses = connection.execute(sa.text(_KNOWN)).one()
+    known, addresses = connection.execute(sa.text(_KNOWN.format(known_since=first_ban(connection)))).one()
     return addresses - known, known
 
 
 _KNOWN = """
-SELECT coalesce(sum(first > (SELECT min(at) FROM event WHERE event.ip = who.ip AND event.kind = 'ban')), 0), count(*)
+SELECT coalesce(sum(first > {known_since}), 0), count(*)
 FROM temp.who
 """
 

@@ -21,7 +21,7 @@ from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
-from f2b_digest.fleet.connection import opened, refusal
+from f2b_digest.fleet.connection import Impatient, opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, copy_archive, fill, vector, verdicts
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.fleet import HostState
@@ -40,8 +40,8 @@ QUIET = 15 * 60.0
 IN_DOUBT = 30.0
 """Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
-_PATIENCE = "SET LOCAL statement_timeout = '10min'; SET LOCAL work_mem = '64MB'"
-"""For what reads a digest's events: the centre's settings are made for uploads."""
+PATIENCE = 600
+"""Seconds for a query of a digest's events."""
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
 LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
@@ -61,9 +61,7 @@ class Centre(Outbox):
         self._taken: Sequence[End] = ()
         try:
             with self._reading() as connection:
-                driver = connection.connection.driver_connection
-                assert isinstance(driver, psycopg.Connection)
-                _refuse_other_schema(driver)
+                _refuse_other_schema(_driver(connection))
         except BaseException:
             self.close()
             raise
@@ -82,6 +80,7 @@ class Centre(Outbox):
     def _transaction(self, isolation: str) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+                _driver(connection).seconds = None
                 yield connection
         except sa.exc.IntegrityError:
             raise
@@ -165,9 +164,9 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
-                connection.execute(sa.text(_PATIENCE))
                 ends = _matching(connection, report, hosts)
                 _wait_for_workers(connection)
+                _be_patient(connection)
                 late = None if past else _end_of_last(connection, report)
                 late = None if late is None else late - LATE
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
@@ -207,7 +206,7 @@ class Centre(Outbox):
         """Keep what the next digests are compared with. Without it they cost more and say the same."""
         try:
             with self._writing() as connection:
-                connection.execute(sa.text(_PATIENCE))
+                _be_patient(connection)
                 history.keep(connection, taken, now)
         except (F2bDigestError, sa.exc.IntegrityError):  # in the latter case, another sender was faster
             log.info("the times of a digest's bans were not kept", exc_info=True)
@@ -251,6 +250,18 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
+
+
+def _be_patient(connection: sa.Connection) -> None:
+    """Let a transaction's queries take `PATIENCE`: the centre's settings are made for uploads."""
+    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{PATIENCE}s'; SET LOCAL work_mem = '64MB'"))
+    _driver(connection).seconds = PATIENCE + 10
+
+
+def _driver(connection: sa.Connection) -> Impatient:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Impatient)
+    return driver
 
 
 def _wait_for_workers(connection: sa.Connection) -> None:

@@ -101,7 +101,7 @@ def opened(address: str) -> psycopg.Connection:
     with _words():
         if not is_local(parts):
             parts |= _tls(parts, {}, [])
-        return _opened(parts, _Impatient, autocommit=False)
+        return _opened(parts, Impatient, autocommit=False)
 
 
 def _opened(
@@ -115,19 +115,22 @@ def _opened(
         return kind.connect(**options, autocommit=autocommit, prepare_threshold=None)
 
 
-class _Impatient(psycopg.Connection[Any]):
-    """Closes itself where an answer takes longer than the `DEADLINE`, and raises psycopg's OperationalError.
+class Impatient(psycopg.Connection[Any]):
+    """Closes itself where an answer takes longer than `seconds`, and raises psycopg's OperationalError.
 
     The server's own timeout does not end a query that waits for one of Citus' workers that hangs.
     """
 
+    seconds: float | None = None
+    """None: the `DEADLINE`."""
+
     def wait(self, gen: Generator[Any, Any, Any], *rest: Any, **options: Any) -> Any:
         """Wait for an answer."""
         try:
-            return super().wait(_bounded(gen, DEADLINE), *rest, **options)
+            return super().wait(_bounded(gen, self.seconds or DEADLINE), *rest, **options)
         except TooLongError:
             self.close()
-            raise psycopg.OperationalError(_late()) from None
+            raise psycopg.OperationalError(_late(self.seconds or DEADLINE)) from None
 
 
 def _bounded(answer: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
@@ -143,8 +146,8 @@ def _bounded(answer: Generator[Any, Any, Any], seconds: float) -> Generator[Any,
             raise TooLongError
 
 
-def _late() -> str:
-    return f"the centre has not answered for {DEADLINE} s"
+def _late(seconds: float) -> str:
+    return f"the centre has not answered for {seconds:.0f} s"
 
 
 def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[int]) -> dict[str, str]:
@@ -172,7 +175,7 @@ def _words() -> Iterator[None]:
     try:
         yield
     except TooLongError:
-        raise CentreError(_late(), away=True) from None
+        raise CentreError(_late(DEADLINE), away=True) from None
     except psycopg.Error as error:
         raise refusal(error) from None
 

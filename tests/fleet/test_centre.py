@@ -151,7 +151,6 @@ def send_until(stop: Event, centre: Centre, told: "Queue[int]") -> None:
         told.put(seal(centre))
 
 
-@pytest.mark.on("one", "citus")
 def test_two_senders_tell_each_ban_once(centre: Centre, host: Host, tmp_path: Path) -> None:
     """On two machines, while hosts upload: one digest follows another, and of two rivals one gives way."""
     hosts = [host, *(Host(tmp_path / f"h{number}.sqlite3", centre.add(f"h{number}")) for number in range(2))]

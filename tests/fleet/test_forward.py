@@ -225,7 +225,6 @@ def test_what_postgresql_cannot_hold_is_made_visible(centre: Centre, host: Host)
     )
 
 
-@pytest.mark.on("one", "citus")
 @pytest.mark.parametrize(
     "poison", ["at = 'abc'", "at = 9e999", "at = -9e999", "failures = 'many'", "bantime = x'ff'", "history = 7e9"]
 )

@@ -35,16 +35,14 @@ _TOLD = "e.seq <= (CAST(:told AS bigint[]))[e.store_id]"
 """A condition by the array of `told_by`, which needs no join."""
 _SINCE = "to_timestamp(:since)"
 
-# Citus plans no statement with events and an aggregate of `f2b.times`: these are two.
-_UNKEPT = f"""
-SELECT v.store_id, coalesce(max(t.upto_seq), 0) AS seq, v.upto
-FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id GROUP BY v.store_id, v.upto
-"""
 _KEEP = f"""
 INSERT INTO f2b.times (store_id, after_seq, upto_seq, jail, first_arrived, last_arrived, events, times)
-SELECT e.store_id, v.seq, v.upto, e.jail, min(e.arrived), max(e.arrived), count(*), coalesce({_IN_ORDER}, '')
-FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING}
-WHERE e.kind IN ('ban', 'prolong') AND e.arrived >= {_SINCE} GROUP BY e.store_id, v.seq, v.upto, e.jail
+SELECT e.store_id, r.after, r.upto, e.jail, min(e.arrived), max(e.arrived), count(*), coalesce({_IN_ORDER}, '')
+FROM (
+    SELECT v.store_id, v.upto, coalesce(max(t.upto_seq), 0) AS after
+    FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id GROUP BY v.store_id, v.upto
+) AS r JOIN f2b.event e ON e.store_id = r.store_id AND e.seq > r.after AND e.seq <= r.upto
+WHERE e.kind IN ('ban', 'prolong') AND e.arrived >= {_SINCE} GROUP BY e.store_id, r.after, r.upto, e.jail
 """
 # Kept times of which all, or some, arrived in the time to compare with; and what is beyond them.
 _WITH = f"""
@@ -80,13 +78,13 @@ FROM (
     FROM kept WHERE first_arrived >= {_SINCE}
 ) AS kept
 """
-_RECENT = f"""
-SELECT v.store_id, v.seq AS upto,
-    coalesce(min(t.after_seq) FILTER (WHERE t.last_arrived >= {_SINCE}), max(t.upto_seq), 0) AS seq
-FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id AND t.upto_seq <= v.seq GROUP BY v.store_id, v.seq
-"""
 _NEWEST = f"""
-SELECT {_COPIED_BUT} FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} {NAMES}
+WITH v AS (
+    SELECT v.store_id, v.seq, coalesce(min(t.after_seq) FILTER (WHERE t.last_arrived >= {_SINCE}), max(t.upto_seq), 0)
+        AS after
+    FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id AND t.upto_seq <= v.seq GROUP BY v.store_id, v.seq
+)
+SELECT {_COPIED_BUT} FROM v JOIN f2b.event e ON e.store_id = v.store_id AND e.seq > v.after AND e.seq <= v.seq {NAMES}
 WHERE e.arrived >= {_SINCE} AND e.kind IN ('ban', 'prolong')
 ORDER BY e.arrived DESC, e.store_id DESC, e.seq DESC LIMIT :most
 """
@@ -102,28 +100,17 @@ SELECT f.ip, o.at FROM (
     SELECT e.at FROM f2b.event e WHERE e.ip = f.ip AND e.kind = 'ban' AND {_TOLD} ORDER BY e.at LIMIT 1
 ) AS o
 """
-# Citus plans no lateral join but by store.
-_FIRST_OF_ALL = f"""
-WITH f AS MATERIALIZED (
-    SELECT DISTINCT e.ip FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'ban'
-)
-SELECT e.ip, min(e.at) FROM f JOIN f2b.event e ON e.ip = f.ip WHERE e.kind = 'ban' AND {_TOLD} GROUP BY e.ip
-"""
-_IS_DISTRIBUTED = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
 # Not those that ended in time, as nearly all do.
 _LIFTED = f"""
-WITH u AS MATERIALIZED (
-    SELECT e.ip, e.jail, e.at, e.recorded_at FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'unban'
+WITH u AS (
+    SELECT e.* FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'unban'
 )
 SELECT {_COPIED} FROM u
 JOIN f2b.event e ON e.ip = u.ip AND e.jail = u.jail AND e.at BETWEEN u.at - 30 AND u.at + 1
     AND e.kind IN ('ban', 'prolong') AND {_TOLD} {NAMES}
 WHERE e.arrived >= {_SINCE} AND NOT e.store_id = ANY(CAST(:several AS integer[])) AND (
     e.bantime < 0 OR e.kind = 'prolong' OR u.recorded_at < e.at + e.bantime - 30
-    OR EXISTS (
-        SELECT 1 FROM f2b.event p
-        WHERE p.store_id = e.store_id AND p.ip = e.ip AND p.at = e.at AND p.jail = e.jail AND p.kind = 'prolong'
-    )
+    OR EXISTS (SELECT FROM f2b.event p WHERE p.ip = e.ip AND p.at = e.at AND p.jail = e.jail AND p.kind = 'prolong')
 )
 """
 _SEVERAL = """
@@ -139,8 +126,7 @@ def keep(connection: sa.Connection, ends: Sequence[End], now: float) -> None:
 
     Raises IntegrityError if another sender keeps the same.
     """
-    values = {"since": now - KEPT}
-    connection.execute(sa.text(_KEEP), values | _ranges(connection, _UNKEPT, values_of(ends)))
+    connection.execute(sa.text(_KEEP), values_of(ends) | {"since": now - KEPT})
 
 
 def forget(connection: sa.Connection) -> None:
@@ -186,8 +172,7 @@ def _told_by(ends: Sequence[End]) -> list[int | None]:
 def _note_known(connection: sa.Connection, scratch: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     """Store when pending ids were first banned, if they were told before."""
     scratch.execute(_KNOWN)
-    query = _FIRST_OF_ALL if connection.scalar(sa.text(_IS_DISTRIBUTED)) else _FIRST
-    for rows in batches(connection, query, values):
+    for rows in batches(connection, _FIRST, values):
         scratch.executemany("INSERT INTO known VALUES (?, ?)", rows)
 
 
@@ -197,13 +182,7 @@ def _newest(connection: sa.Connection, values: Mapping[str, Any]) -> list[tuple[
     enough = connection.scalar(sa.text(_ENOUGH), wanted)
     if enough is not None:
         wanted["since"] = float(enough)
-    wanted |= _ranges(connection, _RECENT, wanted)
     return list(chain.from_iterable(batches(connection, _NEWEST, wanted)))
-
-
-def _ranges(connection: sa.Connection, query: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ranges of events that a query finds, as another query binds them."""
-    return values_of([End(row.store_id, row.seq, row.upto) for row in connection.execute(sa.text(query), values)])
 
 
 def _insert(connection: sa.Connection, scratch: sqlite3.Connection, query: str, values: Mapping[str, Any]) -> None:

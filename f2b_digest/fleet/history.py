@@ -36,22 +36,24 @@ _TOLD = "e.seq <= (CAST(:told AS bigint[]))[e.store_id]"
 _SINCE = "to_timestamp(:since)"
 
 _KEEP = f"""
-INSERT INTO f2b.times (store_id, after_seq, upto_seq, jail, first_arrived, last_arrived, events, times)
-SELECT e.store_id, r.after, r.upto, e.jail, min(e.arrived), max(e.arrived), count(*), coalesce({_IN_ORDER}, '')
-FROM (
+WITH r AS MATERIALIZED (
     SELECT v.store_id, v.upto, coalesce(max(t.upto_seq), 0) AS after
     FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id GROUP BY v.store_id, v.upto
-) AS r JOIN f2b.event e ON e.store_id = r.store_id AND e.seq > r.after AND e.seq <= r.upto
+)
+INSERT INTO f2b.times (store_id, after_seq, upto_seq, jail, first_arrived, last_arrived, events, times)
+SELECT e.store_id, r.after, r.upto, e.jail, min(e.arrived), max(e.arrived), count(*), coalesce({_IN_ORDER}, '')
+FROM r JOIN f2b.event e ON e.store_id = r.store_id AND e.seq > r.after AND e.seq <= r.upto
 WHERE e.kind IN ('ban', 'prolong') AND e.arrived >= {_SINCE} GROUP BY e.store_id, r.after, r.upto, e.jail
 """
+# What is read of the vector and of kept times is materialized: Citus then sends it to the workers as it is.
 # Kept times of which all, or some, arrived in the time to compare with; and what is beyond them.
 _WITH = f"""
-WITH v AS (SELECT * FROM {VECTOR}),
-kept AS (
+WITH v AS MATERIALIZED (SELECT * FROM {VECTOR}),
+kept AS MATERIALIZED (
     SELECT t.* FROM f2b.times t JOIN v ON v.store_id = t.store_id AND t.upto_seq <= v.seq
     WHERE t.last_arrived >= {_SINCE}
 ),
-beyond AS (
+beyond AS MATERIALIZED (
     SELECT v.store_id, coalesce(max(t.upto_seq), 0) AS after, v.seq AS upto, NULL AS jail
     FROM v LEFT JOIN f2b.times t ON t.store_id = v.store_id AND t.upto_seq <= v.seq GROUP BY v.store_id, v.seq
     UNION ALL SELECT store_id, after_seq, upto_seq, jail FROM kept WHERE first_arrived < {_SINCE}
@@ -79,7 +81,7 @@ FROM (
 ) AS kept
 """
 _NEWEST = f"""
-WITH v AS (
+WITH v AS MATERIALIZED (
     SELECT v.store_id, v.seq, coalesce(min(t.after_seq) FILTER (WHERE t.last_arrived >= {_SINCE}), max(t.upto_seq), 0)
         AS after
     FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id AND t.upto_seq <= v.seq GROUP BY v.store_id, v.seq
@@ -92,26 +94,27 @@ _ALL = f"""
 SELECT {FIELDS} FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND e.seq <= v.seq {NAMES}
 WHERE e.arrived >= {_SINCE} AND e.kind IN ('ban', 'prolong') ORDER BY e.arrived, e.store_id, e.seq
 """
-# When each pending id was first banned, ever.
+# When each pending id was first banned, ever. No LATERAL with a LIMIT, which Citus does not distribute.
 _FIRST = f"""
-SELECT f.ip, o.at FROM (
+WITH f AS MATERIALIZED (
     SELECT DISTINCT e.ip FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'ban'
-) AS f CROSS JOIN LATERAL (
-    SELECT e.at FROM f2b.event e WHERE e.ip = f.ip AND e.kind = 'ban' AND {_TOLD} ORDER BY e.at LIMIT 1
-) AS o
+)
+SELECT e.ip, min(e.at) FROM f JOIN f2b.event e ON e.ip = f.ip WHERE e.kind = 'ban' AND {_TOLD} GROUP BY e.ip
 """
-# Not those that ended in time, as nearly all do.
+# Not those that ended in time, as nearly all do. The last condition is of a ban whose final duration came later.
 _LIFTED = f"""
-WITH u AS (
-    SELECT e.* FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'unban'
+WITH u AS MATERIALIZED (
+    SELECT e.jail, e.ip, e.at, e.recorded_at FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING}
+    WHERE e.kind = 'unban'
+), b AS MATERIALIZED (
+    SELECT e.*, u.recorded_at AS unbanned FROM u
+    JOIN f2b.event e ON e.ip = u.ip AND e.jail = u.jail AND e.at BETWEEN u.at - 30 AND u.at + 1
+    WHERE e.kind IN ('ban', 'prolong') AND {_TOLD} AND NOT e.store_id = ANY(CAST(:several AS integer[]))
+    AND e.arrived >= {_SINCE}
 )
-SELECT {_COPIED} FROM u
-JOIN f2b.event e ON e.ip = u.ip AND e.jail = u.jail AND e.at BETWEEN u.at - 30 AND u.at + 1
-    AND e.kind IN ('ban', 'prolong') AND {_TOLD} {NAMES}
-WHERE e.arrived >= {_SINCE} AND NOT e.store_id = ANY(CAST(:several AS integer[])) AND (
-    e.bantime < 0 OR e.kind = 'prolong' OR u.recorded_at < e.at + e.bantime - 30
-    OR EXISTS (SELECT FROM f2b.event p WHERE p.ip = e.ip AND p.at = e.at AND p.jail = e.jail AND p.kind = 'prolong')
-)
+SELECT {_COPIED} FROM b AS e {NAMES}
+WHERE e.kind = 'prolong' OR e.bantime < 0 OR e.unbanned < e.at + e.bantime - 30
+OR (e.ip, e.jail, e.at) IN (SELECT ip, jail, at FROM b WHERE kind = 'prolong')
 """
 _SEVERAL = """
 SELECT store_id FROM (

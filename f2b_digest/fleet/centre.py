@@ -17,6 +17,7 @@ from typing import Any, Self
 import psycopg
 import sqlalchemy as sa
 
+from f2b_digest.analysis import LATELY
 from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
@@ -28,15 +29,13 @@ from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Outbox, Pending, Store, judged
+from f2b_digest.store import Outbox, Pending, Store, judged, states
 
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
 LATE = 3600.0
 """Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
-QUIET = 15 * 60.0
-"""Seconds without an upload after which a host counts as silent: three runs of cron."""
 IN_DOUBT = 30.0
 """Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
@@ -136,7 +135,7 @@ class Centre(Outbox):
             "LEFT JOIN f2b.store s USING (host) WHERE h.retired_at IS NULL GROUP BY h.host) AS hosts GROUP BY 1"
         )
         with self._reading() as connection:
-            found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - QUIET})}
+            found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - LATELY})}
         return {"heard": 0, "silent": 0, "never": 0} | found
 
     def size(self) -> int:
@@ -171,8 +170,8 @@ class Centre(Outbox):
                 late = None if late is None else late - LATE
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
                 copy_archive(path, *archive(connection, report, before, now))
-                states = hosts_of_fleet.states(connection, hosts)
-            with ReportStore(self, path, ends, states) as store:
+                found = states(hosts_of_fleet.lives(connection), hosts)
+            with ReportStore(self, path, ends, found) as store:
                 yield store
 
     @contextmanager

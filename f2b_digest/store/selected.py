@@ -9,6 +9,7 @@ from sqlalchemy.dialects import sqlite
 
 from f2b_digest import recorder
 from f2b_digest.model.selection import Selection, matches
+from f2b_digest.store.received import FROM_A_HOST
 from f2b_digest.store.tables import event
 
 
@@ -64,6 +65,13 @@ def of_hosts(patterns: Sequence[str]) -> sa.ColumnElement[bool]:
     taken_in = [like(pattern) for pattern in patterns if not pattern.startswith("!")]
     out = [like(pattern[1:]) for pattern in patterns if pattern.startswith("!")]
     return sa.and_(sa.or_(sa.false(), *taken_in), *(~each for each in out))
+
+
+def own_host(connection: sa.Connection) -> str | None:
+    """Return the name under which a hub recorded last; None if all events were uploaded."""
+    query = sa.select(event.c.host).where(event.c.source != FROM_A_HOST).order_by(event.c.id.desc()).limit(1)
+    name: str | None = connection.scalar(query)
+    return name
 
 
 class Wanted(NamedTuple):

@@ -2,7 +2,8 @@
 
 As at a centre (`fleet.scratch`), pending events are put in the order in which they were recorded, not that in which
 they arrived: a host that uploads some minutes after midnight has its bans of the day before in the digest of that day.
-They share the ids that they have in the whole store, in that order; `taken` leads back.
+They share the ids that they have in the whole store, in that order; `taken` leads back. The times of recording are
+those of the hub's clock, by which a calendar report is cut.
 """
 
 import sqlite3
@@ -26,7 +27,7 @@ COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
 LATE = 3600.0
 """Seconds before a digest's period from which on a host's ban is late: hosts upload every five minutes."""
 _TABLES = (
-    "CREATE TABLE origin (id INTEGER PRIMARY KEY, whole INTEGER NOT NULL, late INTEGER NOT NULL)",
+    "CREATE TABLE origin (id INTEGER PRIMARY KEY, whole INTEGER NOT NULL, late INTEGER NOT NULL, moment REAL NOT NULL)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
     "CREATE TABLE snapshot (last INTEGER NOT NULL)",
 )
@@ -47,9 +48,9 @@ moved AS (
         AND id NOT IN (SELECT id FROM whole.fleet_own) AS late
     FROM (SELECT * {_PENDING}) LEFT JOIN skew USING (host)
 ),
-ordered AS (SELECT id AS whole, late, row_number() OVER (ORDER BY moment, id) AS place FROM moved),
+ordered AS (SELECT id AS whole, late, moment, row_number() OVER (ORDER BY moment, id) AS place FROM moved),
 numbered AS (SELECT id, row_number() OVER (ORDER BY id) AS place FROM moved)
-SELECT id, whole, late FROM numbered JOIN ordered USING (place)
+SELECT id, whole, late, moment FROM numbered JOIN ordered USING (place)
 """  # noqa: S608 - our own names
 _BEFORE = f"""
 INSERT INTO main.event (id, {_COLUMNS}) SELECT id, {_COLUMNS} FROM whole.event AS event
@@ -64,8 +65,9 @@ INSERT OR IGNORE INTO main.event (id, {_COLUMNS}) SELECT id, {_COLUMNS} FROM who
 )
 """  # noqa: S608
 """Since when an address is known: its first ban in the jail."""
+_AS_FRESH = _COLUMNS.replace("history", "max(history, late)").replace("recorded_at", "moment")
 _FRESH = f"""
-INSERT INTO main.event (id, {_COLUMNS}) SELECT origin.id, {_COLUMNS.replace("history", "max(history, late)")}
+INSERT INTO main.event (id, {_COLUMNS}) SELECT origin.id, {_AS_FRESH}
 FROM origin JOIN whole.event AS event ON event.id = origin.whole
 """  # noqa: S608
 _LATE = "INSERT INTO late SELECT id FROM origin WHERE late"

@@ -9,10 +9,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-import sqlalchemy as sa
-
 from f2b_digest.model.baseline import PLAUSIBLE, Baseline, Quiet, Window
 from f2b_digest.store.selected import jails
+from f2b_digest.store.sql import Connection
 
 DAY, DAYS = 86400.0, 28
 GAPS = 31
@@ -22,7 +21,7 @@ SAME = 1.0
 
 
 def baseline(
-    connection: sa.Connection,
+    connection: Connection,
     windows: Sequence[Window],
     patterns: Sequence[str],
     before: float,
@@ -80,18 +79,19 @@ def baseline(
 class _Jail:
     """A jail, maybe of one host only, of which a query asks."""
 
-    def __init__(self, connection: sa.Connection, jail: str, host: str | None) -> None:
+    def __init__(self, connection: Connection, jail: str, host: str | None) -> None:
         self._connection = connection
         self._values = {"jail": jail, "host": host}
         self._of = "jail = :jail" if host is None else "jail = :jail AND host = :host"
 
     def rows(self, query: str, **values: float) -> Sequence[Any]:
         """Return what a query with the place `{of}` for the jail finds."""
-        return self._connection.execute(sa.text(query.format(of=self._of)), self._values | values).all()
+        return self._connection.execute(query.format(of=self._of), self._values | values).fetchall()
 
     def row(self, query: str, **values: float) -> Sequence[Any]:
         """Return the one row of a query."""
-        return self._connection.execute(sa.text(query.format(of=self._of)), self._values | values).one()
+        found: Sequence[Any] = self._connection.execute(query.format(of=self._of), self._values | values).fetchone()
+        return found
 
 
 def _outages(jail: _Jail, begun: Sequence[float]) -> list[Window]:
@@ -145,7 +145,7 @@ FROM temp.span ORDER BY span.rowid
 """
 
 
-def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]:
+def _spans(connection: Connection, windows: Sequence[Window]) -> list[Window]:
     """Split the windows into disjoint spans, in order, and store them in a table: no ban is counted twice."""
     edges = sorted({edge for window in windows for edge in window})
     spans = [
@@ -153,10 +153,10 @@ def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]
         for since, until in pairwise(edges)
         if any(window[0] <= since and until <= window[1] for window in windows)
     ]
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.span"))
-    connection.execute(sa.text("CREATE TEMP TABLE span (since REAL, until REAL)"))
+    connection.execute("DROP TABLE IF EXISTS temp.span")
+    connection.execute("CREATE TEMP TABLE span (since REAL, until REAL)")
     if spans:
-        connection.exec_driver_sql("INSERT INTO temp.span VALUES (?, ?)", spans)
+        connection.executemany("INSERT INTO temp.span VALUES (?, ?)", spans)
     return spans
 
 
@@ -168,7 +168,7 @@ def _sums(spans: Sequence[Window], counts: Sequence[int], windows: Sequence[Wind
 
 
 def starts_and_stops(
-    connection: sa.Connection, patterns: Sequence[str], since: float
+    connection: Connection, patterns: Sequence[str], since: float
 ) -> dict[str, tuple[tuple[str, float], ...]]:
     """Return by jail the kind and time of its starts and stops since a time, and of the last one before, oldest first.
 
@@ -176,7 +176,7 @@ def starts_and_stops(
     """
     found = {}
     for jail in jails(connection, patterns):
-        rows = connection.execute(sa.text(_STARTS_AND_STOPS), {"jail": jail, "since": since}).all()
+        rows = connection.execute(_STARTS_AND_STOPS, {"jail": jail, "since": since}).fetchall()
         if rows:
             found[jail] = tuple((kind, at) for kind, at, _ in rows)
     return found

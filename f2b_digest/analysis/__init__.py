@@ -42,7 +42,7 @@ def analyse(counts: Counts, inputs: Inputs) -> Judgement:
     compared = Compared(inputs.baseline.before_all, usual(every), len(every), counts.new, counts.returning)
     found = (*_needing_somebody(counts, inputs, own), *_news(counts, inputs, own))
     facts = tuple(
-        with_commands(fact, start=counts.start, report=inputs.report)
+        with_commands(fact, start=counts.start, report=inputs.report, fleet=inputs.host_context.fleet is not None)
         for fact in fresh(found, inputs, counts.end.timestamp())
     )
     return Judgement(

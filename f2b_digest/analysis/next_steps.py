@@ -16,6 +16,7 @@ from f2b_digest.model.facts import (
     JailStopped,
     Late,
     NotDelivered,
+    OwnBanned,
     OwnBanOver,
     Roaming,
     Surge,
@@ -27,17 +28,35 @@ from f2b_digest.model.fleet_facts import (
     ClocksOff,
     HostsBehind,
     HostsCopied,
+    HostsLacking,
     HostsSilent,
     HostsUnheard,
 )
 
+FORWARD = "f2b-digest forward"
 
-def with_commands(fact: Fact, *, start: datetime, report: str) -> Fact:
-    """Return a fact with the commands to investigate or fix it; `start` is the start of the period, in its zone."""
+
+def with_commands(fact: Fact, *, start: datetime, report: str, fleet: bool = False) -> Fact:
+    """Return a fact with the commands to investigate or fix it, and of a fleet with the host to run them on.
+
+    `start` is the start of the period, in its zone.
+    """
     if not isinstance(fact, Finding):
         return fact
     lines = _of_what_is_broken(fact) if fact.needs_you else _of_news(fact, start.date().isoformat(), report)
-    return replace(fact, commands=lines)
+    return replace(fact, commands=lines, run_on=_run_on(fact, lines) if fleet else None)
+
+
+def _run_on(fact: Fact, lines: tuple[str, ...]) -> str | None:
+    """Return the host of a fleet on which the lines of a fact are for, "*" for several, None for the centre."""
+    match fact:
+        case HostsLacking(hosts=hosts) | ClocksOff(hosts=hosts):
+            return hosts[0].host if len(hosts) == 1 else "*"
+        case HostsSilent(hosts=hosts) | HostsBehind(hosts=hosts) if lines == (FORWARD,):
+            return hosts[0].host
+        case OwnBanned() | OwnBanOver() | JailSilent() | JailStopped() | Fail2banDown() | Drop():
+            return fact.host or "*"
+    return None
 
 
 def _of_what_is_broken(fact: Fact) -> tuple[str, ...]:
@@ -64,7 +83,7 @@ def _of_hosts(fact: Fact) -> tuple[str, ...]:
     lines: tuple[str, ...] = ()
     match fact:
         case HostsSilent(hosts=hosts) | HostsBehind(hosts=hosts) if len(hosts) == 1:
-            lines = ("f2b-digest forward",)
+            lines = (FORWARD,)
         case HostsSilent() | HostsBehind() | HostsCopied():
             lines = ("f2b-digest fleet list",)
         case HostsUnheard(hosts=hosts):

@@ -29,7 +29,7 @@ the period had far more bans than usual; neither."""
 
 
 @dataclass(frozen=True)
-class OwnBanned:
+class OwnBanned(Finding):
     """An own address (of the admin or a trusted network) was banned."""
 
     jail: str
@@ -102,6 +102,8 @@ class JailStopped(Finding):
     jail: str
     since: datetime
     usual: float | None
+    host: str | None = None
+    """As in `OwnBanned`."""
     kind: Literal["stopped"] = "stopped"
     needs_you: Literal[True] = True
 

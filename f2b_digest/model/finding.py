@@ -9,3 +9,5 @@ class Finding:
 
     commands: tuple[str, ...] = ()
     """What to type next in a shell, quoted for it; none in digests that were sealed before there were any."""
+    run_on: str | None = None
+    """Of a fleet: the host on which this is typed, "*" for each host concerned; None: here, as on a single host."""

@@ -1,4 +1,4 @@
-"""Recipes for systems that are not here: as far as their own tools read them, and containers where they are built."""
+"""Recipes for systems that are not here, as far as their own tools read them."""
 
 import os
 import re
@@ -45,28 +45,3 @@ def test_the_recipes_have_this_version() -> None:
     for name in ("arch/PKGBUILD", "nixos/package.nix"):
         text = (PACKAGING / name).read_text()
         assert re.search(rf'(pkgver=|version = "){re.escape(__version__)}\b', text), name
-
-
-def test_the_containers_copy_what_there_is() -> None:
-    """Each file that an image takes from the checkout."""
-    text = (PACKAGING / "container/Containerfile").read_text()
-    sources = [word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for word in line.split()]
-    assert {name for name in sources if not (ROOT / name).exists()} == set()
-    assert len(sources) >= 4
-
-
-@pytest.mark.alone
-@pytest.mark.parametrize("target", ["centre", "fail2ban"])
-def test_a_container_is_built_and_runs(target: str) -> None:
-    """Where a builder works."""
-    builders = [name for name in ("podman", "docker") if shutil.which(name)]
-    works = [
-        name for name in builders if not subprocess.run([name, "info"], check=False, capture_output=True).returncode
-    ]
-    if not works:
-        pytest.skip("neither podman nor docker works here")
-    image = f"f2b-digest-test-{target}"
-    file = str(PACKAGING / "container/Containerfile")
-    subprocess.run([works[0], "build", "-f", file, "--target", target, "-t", image, str(ROOT)], check=True)
-    command = [works[0], "run", "--rm", "--entrypoint", "/opt/f2b-digest/bin/f2b-digest", image, "--version"]
-    assert __version__ in subprocess.run(command, check=True, capture_output=True, text=True).stdout

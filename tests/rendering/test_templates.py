@@ -286,5 +286,7 @@ def test_a_fleets_digest_keeps_the_budget_of_a_single_one() -> None:
     lines = text.splitlines()
     assert len(lines) <= 90
     assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line.endswith(" ")] == []
+    assert "    On web7: f2b-digest forward" in lines
     assert "  and 2 more with something to tell" in lines
     assert "; and 31 quiet hosts" in text

@@ -275,7 +275,7 @@ def fleet() -> Digest:
     return replace(
         telling(),
         host="fleet.example.org", undelivered=(), lifted=(), lifted_in_all=0, reconciliation=None, never_banned=None,
-        facts=tuple(with_commands(fact, start=START, report="daily") for fact in facts),
+        facts=tuple(with_commands(fact, start=START, report="daily", fleet=True) for fact in facts),
         jails=tuple(
             replace(jail, hosts=12 - 3 * place, worst=tuple(replace(each, hosts=9) for each in jail.worst))
             for place, jail in enumerate(_jails())

@@ -1,4 +1,4 @@
-"""`forward`: upload new events to the fleet's centre. SQLAlchemy is loaded only if there are any."""
+"""`forward`: upload new events to the fleet's centre. Little is loaded: cron asks every few minutes."""
 
 import logging
 import os

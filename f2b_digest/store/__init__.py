@@ -1,4 +1,4 @@
-"""The store's façade, imported lazily: `retry` and `record` run all day and do not need SQLAlchemy.
+"""The store's façade, imported lazily: `retry` and `record` run all day and do not need all of it.
 
 Nothing else lives here; see `facade`. Other packages import from here only.
 """

@@ -1,4 +1,4 @@
-"""How far a host's store was uploaded to its fleet's centre: two tables of the store. No SQLAlchemy: cron asks all day.
+"""How far a host's store was uploaded to its fleet's centre: two tables of the store. Few imports: cron asks all day.
 
 The protocol that moves them stands in `fleet.forward`; here is only what it remembers, in transactions so short that no
 ban waits. A store that never joined a fleet has neither table.

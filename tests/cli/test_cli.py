@@ -219,7 +219,17 @@ def test_help_and_record_load_no_library_but_click(path: Path, arguments: list[s
 
 
 SPARED = {
-    *("urllib3", "requests", "apprise", "httpx", "whoisit", "psycopg", "f2b_digest.rdap", "f2b_digest.checks"),
+    *(
+        "sqlalchemy",
+        "urllib3",
+        "requests",
+        "apprise",
+        "httpx",
+        "whoisit",
+        "psycopg",
+        "f2b_digest.rdap",
+        "f2b_digest.checks",
+    ),
     *(f"f2b_digest.channels.{kind.replace('-', '_')}" for kind in KINDS if kind != "file"),
     *(f"f2b_digest.cli.{name}" for name in ("check", "find", "setup", "preview", "show")),
 }

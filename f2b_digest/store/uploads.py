@@ -10,7 +10,6 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -76,8 +75,7 @@ class End(NamedTuple):
     batch: str
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """What is remembered; the fields are those of the table."""
 
     life: str
@@ -103,8 +101,7 @@ class Backlog(NamedTuple):
     """When the first of them was recorded, in UTC epoch seconds."""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How an upload stands, for people."""
 
     backlog: Backlog

@@ -258,7 +258,7 @@ def _is_active(unit: str) -> bool:
 def examine(schedules: Schedules, reports: Mapping[str, str], owner: str) -> Iterator[Finding]:
     """Check what starts each report; `reports` has the last runs of each one, in words.
 
-    `owner` owns the store's folder: root switches to that user before sending.
+    `owner` owns the store's folder: root switches to that user before sending. At a fleet's centre it is "".
     """
     yield from schedules.faults
     yield from {finding: None for found in schedules.found for finding in _user(found, owner)} if owner else ()
@@ -278,7 +278,7 @@ def examine(schedules: Schedules, reports: Mapping[str, str], owner: str) -> Ite
 
 
 def _as(user: str, owner: str) -> str:
-    return f"as {user}, switching to {owner}" if user == "root" != owner else f"as {user}"
+    return f"as {user}, switching to {owner}" if user == "root" and owner not in ("", "root") else f"as {user}"
 
 
 def _user(found: Found, owner: str) -> Iterator[Finding]:

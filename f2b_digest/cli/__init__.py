@@ -15,8 +15,8 @@ import click
 from f2b_digest import __version__
 from f2b_digest.cli import language
 from f2b_digest.cli.mistakes import in_the_language
-from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program, complain, system_configuration
-from f2b_digest.errors import F2bDigestError, hint
+from f2b_digest.cli.program import SYSTEM_CONFIGURATION, Program, ended, system_configuration
+from f2b_digest.errors import hint
 
 COMMANDS = {
     "record": "Append one event to the store.",
@@ -131,13 +131,5 @@ def main() -> None:
     """Run the program; expected errors become one line and an exit status."""
     gc.set_threshold(COLLECTED)
     language.speak(None)
-    try:
-        cli(prog_name="f2b-digest")
-    except F2bDigestError as error:
-        for line in str(error).splitlines():
-            complain(line)
-        sys.exit(error.exit_status)
-    except OSError as error:  # out of file descriptors, disk errors: possibly temporary
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or type(error).__name__}: interrupted by a system error; try again")
-        sys.exit(75)
+    if status := ended(lambda: cli(prog_name="f2b-digest")):
+        sys.exit(status)

@@ -13,7 +13,7 @@ import click
 from f2b_digest import privileges, recorder
 from f2b_digest.cli import language
 from f2b_digest.cli.environment import local_language, local_zone
-from f2b_digest.errors import ConfigurationError, hint
+from f2b_digest.errors import ConfigurationError, F2bDigestError, hint
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -209,6 +209,21 @@ def system_configuration() -> Path | None:
     except PermissionError:
         there = True
     return SYSTEM_CONFIGURATION if there else None
+
+
+def ended(work: Callable[[], object]) -> int:
+    """Do something; expected errors become one line and an exit status, which is returned."""
+    try:
+        work()
+    except F2bDigestError as error:
+        for line in str(error).splitlines():
+            complain(line)
+        return error.exit_status
+    except OSError as error:  # out of file descriptors, disk errors: possibly temporary
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or type(error).__name__}: interrupted by a system error; try again")
+        return 75
+    return 0
 
 
 def complain(line: str) -> None:

@@ -111,7 +111,7 @@ def missing(connection: psycopg.Connection) -> list[str]:
            AND (database && ARRAY[current_database()::text, 'all']) AND address NOT IN ('127.0.0.1', '::1')"""
     ).fetchone()
     if rules == (0,):
-        line = f"hostssl {connection.info.dbname} +f2b_host all scram-sha-256"
+        line = f"hostssl {connection.info.dbname} +f2b_host,f2b_digest all scram-sha-256"
         todo.append(f"allow the hosts: add the line  {line}  to {setting('hba_file')} (and reload it)")
     return todo
 

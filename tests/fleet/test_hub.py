@@ -73,7 +73,7 @@ folder = "{folder}/out"
     def add(self, host: str) -> tuple[str, Credential]:
         """Enrol a host; return the line of authorized_keys, which stands there, and the host's credential."""
         program = Program(self.config, None, clock=time.time)
-        joining = Administration(program, self.store, self.sshd.address).add(host, time.time())
+        (joining,) = Administration(program, self.store, self.sshd.address).add([host], time.time())
         return self.take("\n".join((*joining.before, f"    join {joining.address}", f"    {joining.credential}")))
 
     def take(self, printed: str) -> tuple[str, Credential]:

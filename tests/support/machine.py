@@ -41,29 +41,32 @@ action = dummy[actname=first]
 class Machine:
     """A machine with a fail2ban of some version and two jails, which bans nobody; `with` removes it."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, name: str = "", beside: "Machine | None" = None) -> None:
+        """Make it; with a name of its own, and on the network of another."""
         self.folder = Path(tempfile.mkdtemp(prefix="f2b-digest-machine-"))
         self.folder.chmod(0o755)
-        for name in ("lib", "run/fail2ban", "log", "bin", "python"):
-            (self.folder / name).mkdir(parents=True)
+        for part in ("lib", "run/fail2ban", "log", "bin", "python"):
+            (self.folder / part).mkdir(parents=True)
         shutil.copytree("/etc", self.folder / "etc", symlinks=True, ignore=shutil.ignore_patterns("fail2ban"))
         self._fail2ban(version)
         self.write("etc/fail2ban/jail.local", JAILS)
         self.write("log/test.log", "")
         self.program = self._script("f2b-digest", f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m f2b_digest "$@"')
-        self._namespace = subprocess.Popen(
-            [program("unshare", "apt install util-linux"), "--mount", "--net", "sleep", "1800"],
-            stderr=subprocess.DEVNULL,
-        )
+        network = ["nsenter", "-t", str(beside.pid), "--net"] if beside else []
+        apart = [program("unshare", "apt install util-linux"), "--mount", "--uts", *([] if beside else ["--net"])]
+        self._namespace = subprocess.Popen([*network, *apart, "sleep", "1800"], stderr=subprocess.DEVNULL)
+        self.pid: int = self._namespace.pid
         mounts = {"etc": "/etc", "lib": "/var/lib/fail2ban", "run": "/run", "log": "/var/log"}
         until = time.monotonic() + 10
         while os.readlink(f"/proc/{self._namespace.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
             if self._namespace.poll() is not None or time.monotonic() > until:
                 missing("a machine", "run as root, who may make a namespace")
             time.sleep(0.01)
-        for name, place in mounts.items():
-            self._mount(self.folder / name, place)
+        for part, place in mounts.items():
+            self._mount(self.folder / part, place)
         self._open_python()
+        if name:
+            self("hostname", name)
 
     def _mount(self, source: Path | str, place: Path | str) -> None:
         done = self("mount", "--bind", str(source), str(place))
@@ -119,13 +122,21 @@ class Machine:
         path.write_text(text, encoding="utf-8")
         return path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of commands there."""
+        return {"PATH": f"{self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+    def entering(self, *words: str) -> list[str]:
+        """Return a command that runs another one there."""
+        enter = [program("nsenter", "apt install util-linux"), "-t", str(self.pid), "--mount", "--net", "--uts"]
+        return [*enter, *words]
+
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command there."""
-        enter = [program("nsenter", "apt install util-linux"), "-t", str(self._namespace.pid), "--mount", "--net"]
-        environment = {"PATH": f"{self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         return subprocess.run(
-            [*enter, *words], env=environment, cwd="/", text=True, capture_output=True, timeout=180, check=False,
-            stdin=subprocess.DEVNULL,
+            self.entering(*words), env=self.environment, cwd="/", text=True, capture_output=True, timeout=180,
+            check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def setup(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,7 @@
 """Administering a centre in PostgreSQL: `init`, `schema`, and what `hosts` asks of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,10 +90,10 @@ class Administration:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def add(self, host: str, now: float) -> Joining:
-        """Enrol a host."""
-        with _administering(self._url) as connection:
-            return _joining(enrolment.add(connection, host))
+    def add(self, hosts: Sequence[str], now: float) -> list[Joining]:
+        """Enrol hosts, all or none."""
+        with _administering(self._url) as connection, connection.transaction():
+            return [_joining(enrolment.add(connection, host)) for host in hosts]
 
     def rotate(self, host: str, now: float) -> Joining:
         """Give a host a new credential."""

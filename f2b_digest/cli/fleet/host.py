@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from f2b_digest import privileges, recorder
 from f2b_digest.cli import language
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, need_psycopg, upload
-from f2b_digest.cli.program import Program, complain, say
+from f2b_digest.cli.program import Program, complain, ended, say
 from f2b_digest.cli.record import settings
-from f2b_digest.errors import ConfigurationError, F2bDigestError, StoreError
+from f2b_digest.errors import ConfigurationError, StoreError
 from f2b_digest.fleet import by_ssh, credential
 from f2b_digest.fleet.credential import Credential, Lines
 from f2b_digest.store import Uploads
@@ -51,6 +52,9 @@ def join_command(
     Examples:  f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest
                f2b-digest fleet join ssh://root@hub.example.org
     """  # noqa: D301 - click wants the character, not its name
+    folder = program.store_path(settings(program.config).get("store")).parent
+    if not folder.exists():
+        raise ConfigurationError([f"{folder} is missing: run f2b-digest setup first, which makes the store"])
     if address.startswith("ssh://"):
         if ca or certificate or key:
             raise ConfigurationError(["--ca, --certificate and --key are for a centre in PostgreSQL"])
@@ -98,12 +102,15 @@ def _join(program: Program, kept: Credential) -> None:
     before = credential.read(place)
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     credential.write(place, kept)  # first: who becomes the store's owner to upload may not write here
-    status = _in_child(lambda: _first_upload(program, kept, path, told=told))
-    if status:
-        if before:
+    status = 1
+    try:
+        status = _in_child(lambda: _first_upload(program, kept, path, told=told))
+    finally:  # Ctrl-C as well
+        if status and before:
             credential.write(place, before)
-        else:
+        elif status:
             place.unlink(missing_ok=True)
+    if status:
         sys.exit(status)
     say("next: f2b-digest setup, which has cron upload every five minutes")
 
@@ -129,20 +136,19 @@ def _in_child(work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
+    status = None
     try:
-        work()
-        status = 0
-    except F2bDigestError as error:
-        for line in str(error).splitlines():
-            complain(line)
-        status = error.exit_status
+        status = ended(work)
     except SystemExit as end:
         status = int(end.code or 0)
+    except KeyboardInterrupt:
+        status = 130
     finally:
+        if status is None:  # a bug
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        os._exit(1 if status is None else status)
 
 
 @click.command("leave")

@@ -1,9 +1,10 @@
 """The commands about a fleet's hosts, at a centre in PostgreSQL or at a hub: add, rotate, retire, list."""
 
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
@@ -32,13 +33,15 @@ class Joining(NamedTuple):
     credential: str
     before: tuple[str, ...]
     """Lines on what is to be done here, before the host can."""
+    authorized_key: str | None = None
+    """At a hub: the line of authorized_keys."""
 
 
 class Administration(Protocol):
     """A centre, for its administrator; `now` is in UTC epoch seconds. All raise F2bDigestError."""
 
-    def add(self, host: str, now: float) -> Joining:
-        """Enrol a host."""
+    def add(self, hosts: Sequence[str], now: float) -> list[Joining]:
+        """Enrol hosts, all or none."""
 
     def rotate(self, host: str, now: float) -> Joining:
         """Give a host a new credential."""
@@ -59,12 +62,16 @@ def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of(program: Program, url: str | None) -> Administration:
-    """Return the centre at a URL; without one, this host's store if it is a hub's, else the default."""
-    configured = settings(program.config).get("store")
-    if url is None and not program.is_centre(configured) and is_hub(path := program.store_path(configured)):
-        from f2b_digest.cli.fleet import hub
+    """Return the centre at a URL; without one, this host's store if it is a hub's, else the default.
 
-        return hub.Administration(program, path, None)
+    A database's administrator (`sudo -u postgres`) may not read the configuration, which has the sender's password.
+    """
+    if url is None and (program.config is None or os.access(program.config, os.R_OK)):
+        configured = settings(program.config).get("store")
+        if not program.is_centre(configured) and is_hub(path := program.store_path(configured)):
+            from f2b_digest.cli.fleet import hub
+
+            return hub.Administration(program, path, None)
     return _in_postgresql(url or DEFAULT)
 
 
@@ -76,32 +83,47 @@ def _in_postgresql(url: str) -> Administration:
 
 
 @click.command("add")
-@click.argument("host")
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
 @click.option("--ssh", "by_ssh", is_flag=True, help="Let the host upload into this host's own store, by ssh: needs no "
               "database server.")  # fmt: skip
 @click.option("--address", metavar="[USER@]HOST[:PORT]", help="With --ssh: this host, as the other one reaches it. "
               "Default: the user who runs this, and this host's name.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="JSON output, for programs: by host, what it needs to join.")
 @_centre
 @click.pass_obj
-def add_command(program: Program, host: str, by_ssh: bool, address: str | None, centre: str | None) -> None:
-    """Enrol a host, and print what it needs to join.
+def add_command(
+    program: Program, hosts: tuple[str, ...], by_ssh: bool, address: str | None, as_json: bool, centre: str | None
+) -> None:
+    """Enrol hosts, and print what each needs to join.
 
-    HOST is its name in digests. What is printed is shown only now: the line for the host, and the credential that it
-    asks for. With --ssh also the line for authorized_keys, which lets its key append that host's events and do nothing
-    else.
+    HOST is its name in digests; of several, all are enrolled or none. What is printed is shown only now: the line for
+    the host, and the credential that it asks for. With --ssh also the line for authorized_keys, which lets its key
+    append that host's events and do nothing else.
 
     \b
-    Example:   f2b-digest fleet add web2 --ssh --address root@hub.example.org
+    Examples:  f2b-digest fleet add web1 web2
+               f2b-digest fleet add web2 --ssh --address root@hub.example.org
     """  # noqa: D301 - click wants the character, not its name
     if address and not by_ssh:
         raise click.UsageError("--address is for --ssh; of a centre in PostgreSQL it is set by fleet init")
+    names = list(dict.fromkeys(hosts))
     if by_ssh:
         from f2b_digest.cli.fleet import hub
 
         path = program.store_path(settings(program.config).get("store"))
-        _print(hub.Administration(program, path, address).add(host, program.clock()))
+        joining = hub.Administration(program, path, address).add(names, program.clock())
     else:
-        _print(_of(program, centre).add(host, program.clock()))
+        joining = _of(program, centre).add(names, program.clock())
+    if as_json:
+        click.echo(json.dumps([_as_json(each) for each in joining], indent=2))
+        return
+    for each in joining:
+        _print(each)
+
+
+def _as_json(joining: Joining) -> dict[str, str]:
+    key = {"authorized_key": joining.authorized_key} if joining.authorized_key else {}
+    return {"host": joining.host, "address": joining.address, "credential": joining.credential, **key}
 
 
 @click.command("rotate")

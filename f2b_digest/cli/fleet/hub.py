@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,13 +69,17 @@ class Administration:
         self._path = path
         self._address = _address(address)
 
-    def add(self, host: str, now: float) -> Joining:
-        """Enrol a host, with a new key."""
-        if not NAME.fullmatch(host):
-            raise ConfigurationError([f"{host!r}: a host's name has letters, digits, '.', '-' and '_'"])
-        joining = self._joining(host, "Add")
+    def add(self, hosts: Sequence[str], now: float) -> list[Joining]:
+        """Enrol hosts, each with a new key."""
+        for host in hosts:
+            if not NAME.fullmatch(host):
+                raise ConfigurationError([f"{host!r}: a host's name has letters, digits, '.', '-' and '_'"])
+        joining = [self._joining(host, "Add") for host in hosts]
         with self._received() as received:
-            if not received.enrol(host, now):
+            there = received.hosts()
+            for host in [host for host in hosts if host in there] or [
+                host for host in hosts if not received.enrol(host, now)
+            ]:
                 raise CentreError(
                     f"{host} is already enrolled; for a new credential: f2b-digest fleet rotate {host}", away=False
                 )
@@ -109,7 +114,7 @@ class Administration:
         line = f'restrict,command="{command}" {key.public}'
         where = f"Here, in ~{user}/.ssh/authorized_keys (of root, or of a user with a shell who owns the store)"
         before = (where, f"{what}:\n", f"    {line}\n")
-        return Joining(host, self._address, pasted_for_ssh(key.private, _host_key()), before)
+        return Joining(host, self._address, pasted_for_ssh(key.private, _host_key()), before, line)
 
 
 def _address(given: str | None) -> str:

@@ -191,6 +191,7 @@ SENTENCES = (
     N_("its damage marker cannot be read: %(reason)s"),
     N_("an id exceeds 64 bits"),
     N_("%(path)s has not joined a fleet: run f2b-digest fleet join"),
+    N_("%(path)s is missing: run f2b-digest setup first, which makes the store"),
     N_("locked by another writer"),
     N_("no space left for a store"),
     N_("no space left for a complete line"),

@@ -5,6 +5,7 @@ are serialized by rows: only one digest can follow another, only one sender can 
 """
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,16 +17,19 @@ import psycopg
 import sqlalchemy as sa
 
 from f2b_digest.errors import CentreError, F2bDigestError
+from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
-from f2b_digest.fleet import lookup, schema
 from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import opened, refusal
-from f2b_digest.fleet.scratch import COMPARED, COUNTED, End, copy_archive, fill, values_of, vector, verdicts
+from f2b_digest.fleet.scratch import COMPARED, copy_archive, fill, vector, verdicts
+from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.store import Outbox, Pending, Statements, Store, judged
+
+log = logging.getLogger(__name__)
 
 DAY = 86400.0
 LATE = 3600.0
@@ -33,6 +37,8 @@ LATE = 3600.0
 QUIET = 15 * 60.0
 """Seconds without an upload after which a host counts as silent: three runs of cron."""
 SCHEMA = "f2b"
+_PATIENCE = "SET LOCAL statement_timeout = '10min'; SET LOCAL work_mem = '64MB'"
+"""For what reads a digest's events: the centre's settings are made for uploads."""
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
 LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
@@ -174,10 +180,11 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
+                connection.execute(sa.text(_PATIENCE))
                 ends = _matching(connection, report, hosts)
                 late = None if past else _end_of_last(connection, report)
                 late = None if late is None else late - LATE
-                before = fill(connection, path, ends, now - COMPARED[every] * DAY, late)
+                before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
                 copy_archive(path, *archive(connection, report, before, now))
                 states = hosts_of_fleet.states(connection, hosts)
             with ReportStore(self, path, ends, states) as store:
@@ -202,9 +209,21 @@ class Centre(Outbox):
         """Seal like `seal`, and store the vector of taken events in the same transaction."""
         self._taken = taken
         try:
-            return self.seal(selection, **sealed)
+            done = self.seal(selection, **sealed)
         finally:
             self._taken = ()
+        if done:
+            self._keep_times(taken, sealed["stamp"].made_at)
+        return done
+
+    def _keep_times(self, taken: Sequence[End], now: float) -> None:
+        """Keep what the next digests are compared with. Without it they cost more and say the same."""
+        try:
+            with self._transaction() as connection:
+                connection.execute(sa.text(_PATIENCE))
+                history.keep(connection, taken, now)
+        except (F2bDigestError, sa.exc.IntegrityError):  # in the latter case, another sender was faster
+            log.info("the times of a digest's bans were not kept", exc_info=True)
 
     def _mark(self, connection: Statements, key: int, report: str) -> None:
         rows = [asdict(end) | {"digest": key, "report": report} for end in self._taken]
@@ -230,6 +249,7 @@ class Centre(Outbox):
         `reports` holds each report's patterns of hosts.
         """
         with self._transaction() as connection:
+            history.forget(connection)
             stores = connection.execute(sa.text("SELECT store_id, host FROM f2b.store")).all()
             needed = {
                 name: [row.store_id for row in stores if matches(row.host, hosts)] for name, hosts in reports.items()

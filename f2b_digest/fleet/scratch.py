@@ -5,125 +5,93 @@ in which it was recorded, and each host's own order is kept, so that whatever a 
 the end of each host's chain.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from f2b_digest import recorder
+from f2b_digest.fleet import history
+from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, values_of
 from f2b_digest.store import Store
 
-BATCH = 5000
-"""Events of one statement."""
 COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
 """Days before today that a digest is compared with, by how often it is due, and those of the period itself."""
+CACHE = 64 * 1024
+"""KiB of the scratch store that are kept in memory while it is filled."""
 _TABLES = (
     "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
 )
-_INDEX = "CREATE INDEX event_host ON event (host, jail, at) WHERE kind = 'ban'"
+_INDEX = "CREATE INDEX event_host ON event (host, jail, at, history) WHERE kind = 'ban'"
 """For the baseline of one host."""
-_KIND, _AT, _HISTORY = (recorder.COLUMNS.index(name) for name in ("kind", "at", "history"))
-_FIELDS = ", ".join("h.host" if name == "host" else f"e.{name}" for name in recorder.COLUMNS)
-_NEEDED = {
-    "kind": "'ban'", "host": "o.host", "jail": "f.jail", "ip": "f.ip", "at": "o.at", "recorded_at": "o.at",
-    "source": "'fleet'", "history": "1",
-}  # fmt: skip
-"""Columns copied of a ban of which only the time matters."""
-_FROM = (
-    "FROM unnest(CAST(:stores AS integer[]), CAST(:seqs AS bigint[]), CAST(:ends AS bigint[])) "
-    "AS v (store_id, seq, upto) JOIN f2b.event e ON e.store_id = v.store_id "
-)
-_NAMES = "JOIN f2b.store s ON s.store_id = e.store_id JOIN f2b.host h ON h.host = s.host "
 # Starts and stops of jails are left out: they concern one host only.
 # A host's clock may jump: what it recorded counts as no earlier than what it recorded before.
 _PENDING = (
-    f"SELECT {_FIELDS}, e.store_id, e.seq, e.own {_FROM} "
-    f"AND e.seq > v.seq AND e.seq <= v.upto {_NAMES} WHERE e.kind NOT IN ('start', 'stop') "
+    f"SELECT {FIELDS}, e.store_id, e.seq, e.own "
+    f"FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} {NAMES} "
+    "WHERE e.kind NOT IN ('start', 'stop') "
     "ORDER BY max(e.recorded_at - coalesce(s.skew, 0)) OVER (PARTITION BY e.store_id ORDER BY e.seq), e.store_id, e.seq"
 )
-_BEFORE = (
-    f"SELECT {_FIELDS} {_FROM} AND e.seq <= v.seq {_NAMES}"
-    "WHERE e.arrived >= to_timestamp(:since) AND e.kind IN ('ban', 'prolong') "
-    "ORDER BY e.arrived, e.store_id, e.seq"
-)
-_KNOWN = (
-    f"WITH fresh AS (SELECT DISTINCT e.ip, e.jail {_FROM} AND e.seq > v.seq AND e.seq <= v.upto WHERE e.kind = 'ban') "
-    f"SELECT {', '.join(_NEEDED.get(name, 'NULL') for name in recorder.COLUMNS)} FROM fresh f "
-    "CROSS JOIN LATERAL (SELECT s.host, e.at FROM f2b.event e JOIN f2b.store s USING (store_id) "
-    "WHERE e.ip = f.ip AND e.jail = f.jail AND e.kind = 'ban' AND e.store_id = ANY(CAST(:stores AS integer[])) "
-    "AND e.at < :since ORDER BY e.at DESC LIMIT 1) o"
+_LATE = (
+    "INSERT INTO late SELECT id FROM event JOIN origin USING (id) "
+    "WHERE kind = 'ban' AND history = 0 AND own IS NULL AND at < ?"
 )
 
 
-COUNTED = (
-    f"SELECT e.jail, count(*) AS bans, min(e.recorded_at) AS since {_FROM} AND e.seq > v.seq AND e.seq <= v.upto "
-    "WHERE e.kind = 'ban' AND e.history = 0 GROUP BY e.jail"
-)
-"""The pending bans of each jail."""
-
-
-@dataclass(frozen=True)
-class End:
-    """One host's store: what of it is reported, and what is at the centre."""
-
-    store_id: int
-    seq: int
-    upto: int
-
-
-def values_of(ends: Sequence[End]) -> dict[str, Any]:
-    """Return the values that the queries here bind, by name."""
-    return {
-        "stores": [end.store_id for end in ends],
-        "seqs": [end.seq for end in ends],
-        "ends": [end.upto for end in ends],
-    }
-
-
-def fill(connection: sa.Connection, path: Path, ends: Sequence[End], since: float, late_before: float | None) -> int:
+def fill(
+    connection: sa.Connection, path: Path, ends: Sequence[End], since: float, late_before: float | None, *,
+    rows: bool = False,
+) -> int:  # fmt: skip
     """Fill a scratch store with pending events and their baseline since a time; return the baseline's last id.
 
     Pending bans from before `late_before` become history, and are noted in the table `late`; not those of own
-    addresses, which are told one by one. Times are in UTC epoch seconds.
+    addresses, which are told one by one. With `rows`, the baseline is there ban by ban, for a digest of a past
+    period. Times are in UTC epoch seconds.
     """
-    values = values_of(ends) | {"since": since}
     with closing(recorder.connect(str(path))) as scratch:
-        scratch.execute("PRAGMA synchronous=OFF")
-        scratch.execute("BEGIN")
-        for table in _TABLES:
-            scratch.execute(table)
-        for query in (_KNOWN, _BEFORE):
-            for rows in _batches(connection, query, values):
-                scratch.executemany(recorder.INSERT, rows)
+        indexes = _begin(scratch)
+        history.fill(connection, scratch, ends, since, rows=rows)
         (before,) = scratch.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
-        for rows in _batches(connection, _PENDING, values):
-            for *event, store_id, seq, own in rows:
-                late = late_before is not None and _is_late(event, own, late_before)
-                if late:
-                    event[_HISTORY] = 1
-                # Bans already reported from another store of the same host are skipped here, but sealed.
-                if scratch.execute(recorder.INSERT, event).rowcount:
-                    origin = (store_id, seq, own)
-                    scratch.execute("INSERT INTO origin VALUES (last_insert_rowid(), ?, ?, ?)", origin)
-                    if late:
-                        scratch.execute("INSERT INTO late SELECT max(id) FROM origin")
-        scratch.execute(_INDEX)
+        _copy_pending(connection, scratch, ends, before)
+        if late_before is not None:
+            scratch.execute(_LATE, (late_before,))
+            scratch.execute("UPDATE event SET history = 1 WHERE id IN (SELECT id FROM late)")
+        for index in (*indexes, _INDEX):
+            scratch.execute(index)
         scratch.execute("COMMIT")
+        scratch.execute("PRAGMA journal_mode=WAL")
         return int(before)
 
 
-def _is_late(event: Sequence[Any], own: str | None, before: float) -> bool:
-    return event[_KIND] == "ban" and event[_HISTORY] == 0 and own is None and event[_AT] < before
+def _begin(scratch: sqlite3.Connection) -> list[str]:
+    """Begin to fill a store, which nobody needs if that fails; return its indexes, which cost less afterwards."""
+    for pragma in ("synchronous=OFF", "journal_mode=OFF", f"cache_size=-{CACHE}"):
+        scratch.execute(f"PRAGMA {pragma}")
+    scratch.execute("BEGIN")
+    for table in _TABLES:
+        scratch.execute(table)
+    indexes = scratch.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL").fetchall()
+    for name, _ in indexes:
+        scratch.execute(f"DROP INDEX {name}")
+    return [sql for _, sql in indexes]
 
 
-def _batches(connection: sa.Connection, query: str, values: dict[str, Any]) -> Iterator[list[Any]]:
-    result = connection.execution_options(stream_results=True, yield_per=BATCH).execute(sa.text(query), values)
-    for rows in result.partitions(BATCH):  # without a size, all rows come at once
-        yield [tuple(row) for row in rows]
+def _copy_pending(connection: sa.Connection, scratch: sqlite3.Connection, ends: Sequence[End], before: int) -> None:
+    """Append the pending events. Those that another store of the same host told are skipped here, but sealed."""
+    place, last = len(recorder.COLUMNS), before
+    numbered = recorder.INSERT.replace("(", "(id, ", 1).replace("VALUES (", "VALUES (?, ")
+    for rows in batches(connection, _PENDING, values_of(ends)):
+        ids = range(last + 1, last + 1 + len(rows))
+        scratch.executemany(numbered, ((key, *row[:place]) for key, row in zip(ids, rows, strict=True)))
+        origins = ((key, *row[place:]) for key, row in zip(ids, rows, strict=True))
+        scratch.executemany("INSERT INTO origin VALUES (?, ?, ?, ?)", origins)
+        last += len(rows)
+    if scratch.execute("SELECT count(*) FROM event WHERE id > ?", (before,)).fetchone() != (last - before,):
+        scratch.execute("DELETE FROM origin WHERE id NOT IN (SELECT id FROM event)")
 
 
 def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:

@@ -1,5 +1,7 @@
-"""The baseline of a digest: counts of earlier periods, as plain values. Nothing is computed here."""
+"""The baseline of a digest: counts of earlier periods, as plain values, and packed times. Nothing is judged here."""
 
+import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -8,6 +10,10 @@ from f2b_digest.model.fleet import LateOfHost
 
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
 """2004 (fail2ban's first release) to 2100, in UTC epoch seconds: other times are clock errors."""
+REMEMBERED = 30_000
+"""Number of events before a digest's that are searched for the networks of its campaigns."""
+COPY = 2
+"""`history` of an event's row, in a fleet's scratch store, whose time is among the packed ones too."""
 NetworkKey = tuple[str | None, int | None]
 """A /24 or /48, or an AS number: one of the two."""
 Window = tuple[float, float]
@@ -68,3 +74,11 @@ class HostActivity:
     baseline: Baseline | None = None
     """Of its own jails; None if it was not asked for."""
     late: LateOfHost | None = None
+
+
+def unpacked(packed: bytes) -> "array[float]":
+    """Return times (UTC epoch seconds) that are packed as big-endian doubles, as PostgreSQL's float8send does."""
+    times = array("d", packed)
+    if sys.byteorder == "little":
+        times.byteswap()
+    return times

@@ -1,17 +1,17 @@
 """Earlier periods, and starts and stops of jails, in SQLite's SQL. They are interpreted in `analysis`.
 
-Reads the index `event_when` only, so that the cost depends on the periods requested, not on the history.
+The times of bans are read in `times`, so that the cost depends on the periods requested, not on the history.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 from f2b_digest.model.baseline import PLAUSIBLE, Baseline, Quiet, Window
 from f2b_digest.store.selected import jails
 from f2b_digest.store.sql import Connection
+from f2b_digest.store.times import Times, has_packed
 
 DAY, DAYS = 86400.0, 28
 GAPS = 31
@@ -42,7 +42,7 @@ def baseline(
     without one, the newest `most` count. All times are UTC epoch seconds.
     """
     windows = sorted(windows, reverse=True)
-    spans = _spans(connection, windows)
+    spans, packed = _spans(connection, windows), has_packed(connection)
     first: dict[str, float] = {}
     last: dict[str, float] = {}
     quiet: dict[str, Quiet] = {}
@@ -50,8 +50,8 @@ def baseline(
     newest: dict[str, int] = {}
     together, newest_of_all = [0.0] * len(windows), 0
     for jail in jails(connection, patterns):
-        one = _Jail(connection, jail, host)
-        oldest, earlier, latest = one.row(_BOUNDS, since=PLAUSIBLE[0], until=PLAUSIBLE[1], before=before, end=until)
+        one = Times(connection, jail, host, packed=packed)
+        oldest, earlier, latest = one.bounds(before, until)
         if oldest is None:
             continue
         first[jail] = oldest
@@ -60,8 +60,7 @@ def baseline(
         down = _outages(one, (outages or {}).get(jail, ()))
         if latest is not None and latest <= end - quiet_for:
             quiet[jail] = _quiet(one, oldest, latest, down)
-        bans = [count for (count,) in one.rows(_COUNTS)]
-        sums = _sums(spans, bans, windows)
+        sums = _sums(spans, one.counts(spans), windows)
         usable = [not _meet(window, down) for window in windows]
         known = [count for window, count, use in zip(windows, sums, usable, strict=True) if use and window[0] >= oldest]
         by_window[jail] = tuple(known[:most])
@@ -76,29 +75,11 @@ def baseline(
     return Baseline(by_window, tuple(known_of_all[:most]), quiet, last, newest, before_all)
 
 
-class _Jail:
-    """A jail, maybe of one host only, of which a query asks."""
-
-    def __init__(self, connection: Connection, jail: str, host: str | None) -> None:
-        self._connection = connection
-        self._values = {"jail": jail, "host": host}
-        self._of = "jail = :jail" if host is None else "jail = :jail AND host = :host"
-
-    def rows(self, query: str, **values: float) -> Sequence[Any]:
-        """Return what a query with the place `{of}` for the jail finds."""
-        return self._connection.execute(query.format(of=self._of), self._values | values).fetchall()
-
-    def row(self, query: str, **values: float) -> Sequence[Any]:
-        """Return the one row of a query."""
-        found: Sequence[Any] = self._connection.execute(query.format(of=self._of), self._values | values).fetchone()
-        return found
-
-
-def _outages(jail: _Jail, begun: Sequence[float]) -> list[Window]:
+def _outages(jail: Times, begun: Sequence[float]) -> list[Window]:
     """Return the reported outages of a jail as (start, end): from the last ban before to the next one, or infinity."""
     found = []
     for since in begun:
-        until = jail.row(_NEXT, since=since + SAME)[0]
+        until = jail.following(since + SAME)
         found.append((since, PLAUSIBLE[1] if until is None else until))
     return found
 
@@ -107,7 +88,7 @@ def _meet(window: Window, outages: Sequence[Window]) -> bool:
     return any(since < window[1] and window[0] < until for since, until in outages)
 
 
-def _quiet(jail: _Jail, oldest: float, last: float, outages: Sequence[Window]) -> Quiet:
+def _quiet(jail: Times, oldest: float, last: float, outages: Sequence[Window]) -> Quiet:
     """Return how a jail banned before its last ban: 28 days without outages, and the longest gaps in them."""
     over = [(since, until) for since, until in outages if until <= last]
     lost = sum((until - since) // DAY + 2 for since, until in over)
@@ -117,32 +98,13 @@ def _quiet(jail: _Jail, oldest: float, last: float, outages: Sequence[Window]) -
         window = (last - (day + 1) * DAY, last - day * DAY)
         if not _meet(window, over) and len(daily) < DAYS:
             reach = window[0]
-            daily.append(jail.row(_DAY, since=reach, until=window[1])[0])
+            daily.append(jail.count(*window))
     gaps = [
         gap
-        for gap, since in jail.rows(_GAPS, since=reach, until=last, most=GAPS + len(over))
+        for gap, since in jail.gaps(reach, last, GAPS + len(over))
         if not any(abs(since - begun) <= SAME for begun, _ in over)
     ]
     return Quiet(last, tuple(daily), tuple(gaps[:GAPS]))
-
-
-_BOUNDS = """
-SELECT (SELECT min(at) FROM event WHERE kind = 'ban' AND {of} AND at BETWEEN :since AND :until),
-       (SELECT max(at) FROM event WHERE kind = 'ban' AND {of} AND at >= :since AND at < min(:until, :before)),
-       (SELECT max(at) FROM event WHERE kind = 'ban' AND {of} AND at >= :since AND at <= min(:until, :end))
-"""
-_NEXT = "SELECT min(at) FROM event WHERE kind = 'ban' AND {of} AND at > :since"
-_DAY = "SELECT count(*) FROM event WHERE kind = 'ban' AND {of} AND at > :since AND at <= :until"
-_GAPS = """
-SELECT at - before, before FROM (
-    SELECT at, lag(at) OVER (ORDER BY at) AS before FROM event
-    WHERE kind = 'ban' AND {of} AND at > :since AND at <= :until
-) AS gap WHERE before IS NOT NULL ORDER BY at - before DESC LIMIT :most
-"""
-_COUNTS = """
-SELECT (SELECT count(*) FROM event WHERE kind = 'ban' AND {of} AND at >= span.since AND at < span.until)
-FROM temp.span ORDER BY span.rowid
-"""
 
 
 def _spans(connection: Connection, windows: Sequence[Window]) -> list[Window]:

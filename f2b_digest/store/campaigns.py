@@ -12,7 +12,7 @@ from datetime import tzinfo
 from functools import cache
 from typing import Any, cast
 
-from f2b_digest.model.baseline import PLAUSIBLE, NetworkKey, Window, key_of
+from f2b_digest.model.baseline import PLAUSIBLE, REMEMBERED, NetworkKey, Window, key_of
 from f2b_digest.model.counts import CampaignRule
 from f2b_digest.model.digest import Campaign, moment
 from f2b_digest.store.geo import GeoCache
@@ -21,8 +21,6 @@ from f2b_digest.store.sql import Connection
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
-REMEMBERED = 30_000
-"""Number of events before the digest's that are searched for the networks of its campaigns."""
 TIGHT = 3 * 3600
 """Seconds: first bans within this time count as coordinated."""
 _NOT_ONE_NETWORK = (bytes(6), bytes.fromhex("0064ff9b0000"))

@@ -21,6 +21,7 @@ from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
 from f2b_digest.store.sql import Connection
+from f2b_digest.store.times import first_ban
 
 ROOT = "root"
 """Tried by most addresses on most days, so it does not indicate a campaign."""
@@ -152,7 +153,7 @@ SELECT worst.jail, worst.ip, worst.bans, worst.failures, worst.uncounted, worst.
 FROM temp.worst
 JOIN (
     SELECT ip, CASE WHEN since < first THEN since END AS since FROM (
-        SELECT who.ip, who.first, (SELECT min(at) FROM event WHERE event.ip = who.ip AND event.kind = 'ban') AS since
+        SELECT who.ip, who.first, {{known_since}} AS since
         FROM temp.who WHERE who.ip IN (SELECT ip FROM temp.worst)
     )
 ) AS known ON known.ip = worst.ip
@@ -194,7 +195,7 @@ def _jails(
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
     for jail, ip, bans, failures, uncounted, first, last, bantime, unbanned, since in connection.execute(
-        _ADDRESSES.format(last_ban=last_ban("worst", where)), values
+        _ADDRESSES.format(last_ban=last_ban("worst", where), known_since=first_ban(connection)), values
     ):
         tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
         until, lifted = end_of_ban(last, bantime, unbanned)

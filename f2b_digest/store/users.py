@@ -4,6 +4,7 @@ import json
 
 from f2b_digest.model.digest import Several, User, Users
 from f2b_digest.store.sql import Connection
+from f2b_digest.store.times import first_ban
 
 MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 """Rows that are fetched; what is beyond them is counted."""
@@ -11,12 +12,12 @@ MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 
 def newcomers(connection: Connection) -> tuple[int, int]:
     """Return (new, returning): how many ids had no ban in any jail before this selection, and how many had."""
-    known, addresses = connection.execute(_KNOWN).fetchone()
+    known, addresses = connection.execute(_KNOWN.format(known_since=first_ban(connection))).fetchone()
     return addresses - known, known
 
 
 _KNOWN = """
-SELECT coalesce(sum(first > (SELECT min(at) FROM event WHERE event.ip = who.ip AND event.kind = 'ban')), 0), count(*)
+SELECT coalesce(sum(first > {known_since}), 0), count(*)
 FROM temp.who
 """
 

@@ -72,9 +72,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--storm",
         type=int,
-        default=30,
+        default=60,
         metavar="SECONDS",
-        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s)",
+        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s; a hub a sixth)",
+    )
+    parser.addoption(
+        "--orders",
+        type=int,
+        default=15,
+        metavar="N",
+        help="orders of steps that tests/fleet/test_any_order.py tries (default: %(default)s)",
     )
     parser.addoption(
         "--month",

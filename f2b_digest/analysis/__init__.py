@@ -12,7 +12,7 @@ from f2b_digest.analysis import hosts
 from f2b_digest.analysis.anomalies import concerted, drops, new_jails, only, roaming, surges, targeted
 from f2b_digest.analysis.availability import at_work, restarted
 from f2b_digest.analysis.host_bans import at_work_by_host, drops_of_fleet, host_jails, known_until, surges_of_fleet
-from f2b_digest.analysis.hosts import MANY_HOSTS
+from f2b_digest.analysis.hosts import LATELY, MANY_HOSTS, is_off, is_silent
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.judgement import Judgement, Usual
 from f2b_digest.analysis.next_steps import with_commands
@@ -27,8 +27,8 @@ from f2b_digest.model.digest import Compared, moment
 from f2b_digest.model.facts import Fact, FirstDigest, Late, NotDelivered, Unrecorded
 
 __all__ = [
-    "FREQUENT", "MANY_HOSTS", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual", "analyse",
-    "campaign_rule", "host_jails", "known_until", "outages",
+    "FREQUENT", "LATELY", "MANY_HOSTS", "SHORTEST_SILENCE", "Inputs", "Judgement", "OwnAddresses", "Proxies", "Usual",
+    "analyse", "campaign_rule", "host_jails", "is_off", "is_silent", "known_until", "outages",
 ]  # fmt: skip
 
 TOO_LATE, LEEWAY = 1.5, 3600.0

@@ -15,7 +15,7 @@ from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.model.baseline import Baseline, HostActivity
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Address, Jail, Totals, moment
-from f2b_digest.model.facts import Drop, Fact, Fail2banDown, JailSilent, Surge
+from f2b_digest.model.facts import Drop, Fact, Fail2banDown, JailSilent, JailStopped, Surge
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.told import Told
@@ -41,13 +41,15 @@ def at_work_by_host(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     if len(heard) > ALONE:
         until = max(known_until(state, end) for state in heard.values())
         known_jails = {jail for _, _, known in _hosts(counts, inputs, heard) for jail in known.baseline.windows}
-        for fact in at_work(_until(counts, until), inputs):
+        for fact in at_work(_until(counts, until), _of_nobody(inputs)):
             if isinstance(fact, JailSilent) and fact.jail in known_jails:  # not one of a host that was retired
                 together.add(fact.jail)
                 yield fact
     for state, of_host, known in _hosts(counts, inputs, heard):
         for fact in at_work(of_host, known):
-            if isinstance(fact, Fail2banDown) or (isinstance(fact, JailSilent) and fact.jail not in together):
+            if isinstance(fact, Fail2banDown | JailStopped) or (
+                isinstance(fact, JailSilent) and fact.jail not in together
+            ):
                 yield replace(fact, host=state.host)
 
 
@@ -96,15 +98,14 @@ def _hosts(
             continue
         state = states[host]
         until = known_until(state, counts.end.timestamp())
-        known = replace(
-            inputs,
-            host=host,
-            baseline=activity.baseline,
-            starts_and_stops={},
-            host_context=HostContext(running=_running(state, activity.baseline)),
-            told=told.get(host, ()),
-        )
+        of_host = inputs if state.here else _of_nobody(inputs, _running(state, activity.baseline))
+        known = replace(of_host, host=host, baseline=activity.baseline, told=told.get(host, ()))
         yield state, _until(_counts(counts, activity.jails, activity.last), until), known
+
+
+def _of_nobody(inputs: Inputs, running: tuple[str, ...] | None = None) -> Inputs:
+    """Return inputs without what is known of a hub's own host; `running` are the jails that run on another."""
+    return replace(inputs, starts_and_stops={}, host_context=HostContext(running=running))
 
 
 def _together(counts: Counts, inputs: Inputs, states: Mapping[str, HostState]) -> tuple[Counts, Inputs]:

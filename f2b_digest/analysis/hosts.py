@@ -35,6 +35,9 @@ from f2b_digest.model.fleet_facts import (
 
 SILENT = 2 * 3600.0
 """Seconds without a contact: two dozen of cron's runs. A reboot or an upgrade is over by then."""
+LATELY = 15 * 60.0
+"""Seconds without a contact, three of cron's runs, after which `fleet list` and monitoring call a host silent: who
+looks there wants to know of the reboot, too. A digest waits for `SILENT`."""
 UNHEARD = 86400.0
 """Seconds after which an enrolled host should have joined."""
 BEHIND = 2 * 3600.0
@@ -47,9 +50,9 @@ LISTED, BUSIEST = 40, 3
 """Hosts in a digest's list: those with something to tell, and of the others those with the most bans."""
 
 
-def is_silent(state: HostState, end: float) -> bool:
-    """Return whether a host that was heard once is silent."""
-    return state.heard_at is not None and end - state.heard_at > SILENT
+def is_silent(state: HostState, end: float, after: float = SILENT) -> bool:
+    """Return whether a host that was heard once has been silent for so many seconds."""
+    return state.heard_at is not None and end - state.heard_at > after
 
 
 def is_unheard(state: HostState, end: float) -> bool:
@@ -101,7 +104,7 @@ def needing_somebody(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
 def news(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
     """Yield which clocks are off, if that is due, and which bans came late."""
     end = counts.end.timestamp()
-    clocks = [HostClock(each.host, round(each.skew)) for each in inputs.host_context.fleet or () if _is_off(each)]
+    clocks = [HostClock(each.host, round(each.skew)) for each in inputs.host_context.fleet or () if is_off(each)]
     clocks.sort(key=lambda clock: (-abs(clock.seconds), clock.host))
     if found := tuple(each for each in clocks if host_is_due("clocks_off", each, (), inputs, end)):
         yield ClocksOff(found)
@@ -170,7 +173,7 @@ def _host(state: HostState, counts: Counts, inputs: Inputs, facts: Sequence[Fact
         stores=state.stores,
         waiting=state.backlog if behind else 0,
         waiting_since=_moment(state.oldest, counts) if behind and state.oldest is not None else None,
-        clock_off=round(state.skew) if _is_off(state) else 0,
+        clock_off=round(state.skew) if is_off(state) else 0,
         late=Late(late.bans, _moment(late.first, counts), _moment(late.last, counts)) if late else None,
     )
 
@@ -194,7 +197,8 @@ def _retire(host: str) -> str:
     return shlex.join(("f2b-digest", "fleet", "retire", host))
 
 
-def _is_off(state: HostState) -> bool:
+def is_off(state: HostState) -> bool:
+    """Return whether a host's clock is off."""
     return abs(state.skew) > SKEWED
 
 

@@ -2,15 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from f2b_digest import composition, delivery, reconcile
+from f2b_digest.analysis import LATELY
 from f2b_digest.cli import centre, completion, console
 from f2b_digest.cli.language import gettext as _
 from f2b_digest.cli.language import status, told
@@ -24,7 +24,6 @@ from f2b_digest.reconcile import Known
 from f2b_digest.rendering.renderer import Renderer
 from f2b_digest.store import (
     OVERDUE,
-    Life,
     Outbox,
     Store,
     begin_week,
@@ -34,12 +33,10 @@ from f2b_digest.store import (
     lives,
     sender_lock,
     take_spool_in,
+    unfinished,
     verify,
     verify_all,
 )
-
-if TYPE_CHECKING:
-    from f2b_digest.fleet.centre import Centre
 
 TRY_AGAIN = 75
 FAILED = 1
@@ -48,12 +45,6 @@ PATIENCE = 15 * 60
 """Seconds that a send waits for another to end."""
 
 
-DAY = 86400.0
-"""Seconds without an upload after which a hub's host is reported."""
-NAMED = 20
-"""Number of silent hosts with their own line."""
-HEARD = 15 * 60.0
-"""Seconds: a host that was heard so lately will be again."""
 HOSTS_WAIT, POLL = 11 * 60.0, 10.0
 """Seconds that a calendar report waits for its hosts, which upload every five to ten minutes; and between two looks."""
 LONGEST_SILENCE = 30 * 86400.0
@@ -88,11 +79,11 @@ def _send(
     program: Program, configuration: Configuration, renderer: Renderer, names: list[str]
 ) -> tuple[list[Outcome], set[str]]:
     path = program.begin(configuration, looks=True)
+    with console.working("Waiting for hosts to upload what the period has"):
+        wait_for_hosts(lambda *asked: _unfinished(path, *asked), configuration, names, program.clock)
     with failure_pinged(configuration, names), only_sender(path, PATIENCE), open_store(path) as store:
         host_context = program.host_context(configuration)
         known, host_context = compared(program, configuration, store, host_context)
-        for line in silences(path, program.clock()):
-            complain(line)
         with console.working("Sending"):
             outcomes = delivery.send(configuration, store, renderer, names, program.clock, known, host_context)
             tidy(store, configuration, program.clock())
@@ -105,31 +96,21 @@ def _send_of_fleet(
     with failure_pinged(configuration, names), centre.opened(program, configuration) as fleet:
         context = centre.host_context(configuration)
         with console.working("Waiting for hosts to upload what the period has"):
-            wait_for_hosts(fleet, configuration, names, program.clock)
+            wait_for_hosts(fleet.unfinished, configuration, names, program.clock)
         with console.working("Sending"):
             outcomes = delivery.send(configuration, fleet, renderer, names, program.clock, None, context)
         fleet.prune(configuration.keep, {name: report.hosts for name, report in configuration.reports.items()})
         return outcomes, waiting(fleet)
 
 
-def silences(path: Path, now: float) -> Iterator[str]:
-    """Yield a line for each host of a hub that has been silent for a day, or since it was enrolled."""
-    newest = {life.host: life for life in reversed(lives(path))} if is_hub(path) else {}
-    silent = [life for life in newest.values() if life.retired_at is None and now - _heard(life) > DAY]
-    for life in sorted(silent, key=lambda life: life.host)[:NAMED]:
-        days = f"silent for {(now - _heard(life)) / DAY:.0f} days"
-        yield f"{life.host}: {days if life.seen_at else 'never heard'}"
-    if len(silent) > NAMED:
-        yield f"{len(silent) - NAMED} more hosts are silent: f2b-digest fleet list"
-
-
-def _heard(life: Life) -> float:
-    return life.seen_at or life.enrolled_at
+def _unfinished(path: Path, hosts: Sequence[str], until: float, since: float) -> list[str]:
+    """Return a hub's hosts that may have more to upload; none of a store that is no hub."""
+    return unfinished(lives(path), hosts, until, since) if is_hub(path) else []
 
 
 def wait_for_hosts(
-    fleet: "Centre", configuration: Configuration, names: Iterable[str], clock: Callable[[], float],
-    sleep: Callable[[float], None] = time.sleep,
+    unfinished: Callable[[Sequence[str], float, float], list[str]], configuration: Configuration,
+    names: Iterable[str], clock: Callable[[], float], sleep: Callable[[float], None] = time.sleep,
 ) -> None:  # fmt: skip
     """Wait until the hosts of calendar reports have uploaded all of the period that has ended; some minutes at most.
 
@@ -137,9 +118,9 @@ def wait_for_hosts(
     """
     now = clock()
     ends = {name: end for name in names if (end := composition.ended(configuration, name, now)) is not None}
-    since, begun = now - HEARD, time.monotonic()
+    since, begun = now - LATELY, time.monotonic()
     while time.monotonic() - begun < HOSTS_WAIT and any(
-        fleet.unfinished(configuration.reports[name].hosts, end, since) for name, end in ends.items()
+        unfinished(configuration.reports[name].hosts, end, since) for name, end in ends.items()
     ):
         sleep(POLL)
 

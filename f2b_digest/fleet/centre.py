@@ -16,6 +16,7 @@ from typing import Any, Self
 import psycopg
 import sqlalchemy as sa
 
+from f2b_digest.analysis import LATELY
 from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
@@ -27,15 +28,13 @@ from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Outbox, Pending, Statements, Store, judged
+from f2b_digest.store import Outbox, Pending, Statements, Store, judged, states
 
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
 LATE = 3600.0
 """Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
-QUIET = 15 * 60.0
-"""Seconds without an upload after which a host counts as silent: three runs of cron."""
 SCHEMA = "f2b"
 _PATIENCE = "SET LOCAL statement_timeout = '10min'; SET LOCAL work_mem = '64MB'"
 """For what reads a digest's events: the centre's settings are made for uploads."""
@@ -152,7 +151,7 @@ class Centre(Outbox):
             "LEFT JOIN f2b.store s USING (host) WHERE h.retired_at IS NULL GROUP BY h.host) AS hosts GROUP BY 1"
         )
         with self._transaction() as connection:
-            found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - QUIET})}
+            found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - LATELY})}
         return {"heard": 0, "silent": 0, "never": 0} | found
 
     def size(self) -> int:
@@ -186,8 +185,8 @@ class Centre(Outbox):
                 late = None if late is None else late - LATE
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
                 copy_archive(path, *archive(connection, report, before, now))
-                states = hosts_of_fleet.states(connection, hosts)
-            with ReportStore(self, path, ends, states) as store:
+                found = states(hosts_of_fleet.lives(connection), hosts)
+            with ReportStore(self, path, ends, found) as store:
                 yield store
 
     @contextmanager

@@ -28,7 +28,7 @@ class Enrolled:
 
 _LIVES = """
 SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled_at,
-       extract(epoch FROM h.retired_at)::float8 AS retired_at, s.life::text, s.state, s.skew,
+       extract(epoch FROM h.retired_at)::float8 AS retired_at, s.life::text, s.state, s.skew, s.complete_until,
        extract(epoch FROM s.began_at)::float8 AS began_at, extract(epoch FROM s.seen_at)::float8 AS seen_at
 FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DESC
 """

@@ -35,6 +35,8 @@ class HostState:
     lacking_more: int = 0
     line: str = ""
     """What to add to these jails."""
+    here: bool = False
+    """Whether it is the hub itself, which uploads nothing: the digest's host context is of it."""
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,17 @@ if TYPE_CHECKING:
         refusal,
         sender_lock,
         spooled_events,
+        states,
         take_spool_in,
         verify,
         verify_all,
     )
+    from f2b_digest.store.host_states import state_of, unfinished
     from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Life, Received, Refused, Said, is_hub, lives
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
 _RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Life", "Received", "Refused", "Said", "is_hub", "lives")
+_STATES = ("state_of", "unfinished")
 _UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
     "FROM_A_HOST",
@@ -98,7 +101,10 @@ __all__ = [
     "refusal",
     "sender_lock",
     "spooled_events",
+    "state_of",
+    "states",
     "take_spool_in",
+    "unfinished",
     "verify",
     "verify_all",
 ]  # fmt: skip
@@ -107,5 +113,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "uploads" if name in _UPLOADS else "received" if name in _RECEIVED else "facade"
+    modules = {"uploads": _UPLOADS, "received": _RECEIVED, "host_states": _STATES}
+    module = next((module for module, names in modules.items() if name in names), "facade")
     return getattr(import_module(f"f2b_digest.store.{module}"), name)

@@ -1,17 +1,19 @@
 """The opened store. Events are appended by `recorder` and never changed."""
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from f2b_digest import recorder
+from f2b_digest import __version__, recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
 from f2b_digest.model.counts import SHOWN, Most
+from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.message import Message, Stamp
@@ -33,6 +35,7 @@ from f2b_digest.store.connection import (
 )
 from f2b_digest.store.events import Found, Lookup, append_events, has_ban, spooled_events
 from f2b_digest.store.examined import Last
+from f2b_digest.store.host_states import states
 from f2b_digest.store.integrity import (
     HOW_TO_RECOVER,
     OVERDUE,
@@ -47,6 +50,7 @@ from f2b_digest.store.integrity import (
 )
 from f2b_digest.store.outbox import Outbox
 from f2b_digest.store.reads import Reads
+from f2b_digest.store.received import AHEAD, is_hub, lives
 from f2b_digest.store.recovery import recover
 from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending
@@ -59,7 +63,7 @@ log = logging.getLogger(__name__)
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Outbox", "Pending", "Reads",
     "Sealed", "Source", "Statements", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due",
-    "is_there", "judged", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events",
+    "is_there", "judged", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "states",
     "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
@@ -76,6 +80,7 @@ class Store(Outbox, Reads):
         """Open a store. Raises StoreError, with what to do, if it is missing or unusable."""
         self.path = path
         self._read_only = read_only
+        self._ahead: Sequence[int] = ()
         if not is_there(path):
             raise no_store(path)
         damaged = damage(path)
@@ -184,11 +189,16 @@ class Store(Outbox, Reads):
     def about(
         self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
     ) -> Iterator["Store"]:
-        """Yield this store itself; for a report of some hosts, a scratch store with their events alone."""
-        if tuple(hosts) == ("*",):
+        """Yield this store itself; of a hub, and for a report of some hosts, a scratch store with their events."""
+        hub = lives(self.path) if is_hub(self.path) else []
+        if tuple(hosts) == ("*",) and not hub:
             yield self
             return
-        with part.scratch(self.path, report, selected.of_hosts(hosts), now) as path, Part(path, self) as store:
+        chosen = selected.of_hosts(hosts)
+        with (
+            part.scratch(self.path, report, chosen, every, now, past=past) as path,
+            Part(path, self, states(hub, hosts) if hub else None, now) as store,
+        ):
             yield store
 
     def judged(self, first_id: int) -> Mapping[str, Belonging]:
@@ -199,6 +209,26 @@ class Store(Outbox, Reads):
     def informed(self, host_context: HostContext, first_id: int) -> HostContext:
         """Return what is known of this host with what hosts of a fleet said, of bans from an id on."""
         return replace(host_context, judged=self.judged(first_id))
+
+    def seal_with(self, ahead: Sequence[int], selection: Selection, **sealed: Any) -> bool:
+        """Seal like `seal`, with events of a hub beyond the selection's end."""
+        self._ahead = ahead
+        try:
+            return self.seal(selection, **sealed)
+        finally:
+            self._ahead = ()
+
+    def _mark(self, connection: Statements, key: int, report: str) -> None:
+        """Note the events that a hub's digest takes beyond its end; earlier ones are within it now."""
+        assert isinstance(connection, Connection)
+        if not connection.has_table(AHEAD):
+            return
+        earlier = f"DELETE FROM {AHEAD} WHERE report = ? AND id <= (SELECT last_id FROM digest WHERE id = ?)"  # noqa: S608
+        connection.execute(earlier, (report, key))
+        connection.executemany(
+            f"INSERT INTO {AHEAD} (report, id) VALUES (?, ?)",  # noqa: S608 - our own name
+            [(report, each) for each in self._ahead],
+        )
 
     # ---- for `check` only
 
@@ -305,18 +335,37 @@ class Store(Outbox, Reads):
 class Part(Store):
     """A scratch copy of some hosts' events; its seal, and what hosts said, are the whole store's."""
 
-    def __init__(self, path: Path, whole: Store) -> None:
-        """Open the copy."""
+    def __init__(self, path: Path, whole: Store, fleet: tuple[HostState, ...] | None, now: float) -> None:
+        """Open the copy. `fleet` are the hosts that upload into the whole store; None if it is no hub's."""
         super().__init__(path, read_only=True)
-        self._whole = whole
+        self._whole, self._fleet, self._now = whole, fleet, now
+        with self._reading() as connection:
+            self._name = selected.own_host(connection)
 
     def judged(self, first_id: int) -> Mapping[str, Belonging]:
         """Return the ids that hosts classified as own addresses."""
         return self._whole.judged(first_id)
 
+    def informed(self, host_context: HostContext, first_id: int) -> HostContext:
+        """Return what is known of this host and of those that upload here, for the report of their events."""
+        known = super().informed(host_context, first_id)
+        if self._fleet is None:
+            return known
+        name = self._name
+        if name is None or name in {state.host for state in self._fleet}:
+            return replace(known, fleet=self._fleet)
+        whole, copy = (os.path.realpath(store.path) for store in (self._whole, self))
+        stores = known.stores and tuple(copy if each == whole else each for each in known.stores)
+        own = HostState(name, self._now, self._now, complete_until=self._now, version=__version__, here=True)
+        return replace(known, stores=stores, fleet=tuple(sorted((own, *self._fleet), key=lambda state: state.host)))
+
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
         messages: Sequence[tuple[str, Message]],
     ) -> bool:  # fmt: skip
-        """Seal the selection's range of the whole store; false if another sender was first."""
-        return self._whole.seal(selection, stamp=stamp, document=document, start=start, end=end, messages=messages)
+        """Seal what the selection takes of the whole store; false if another sender was first."""
+        last, ahead = part.taken(self.path, selection.last_id, selection.first_id - 1)
+        return self._whole.seal_with(
+            ahead, replace(selection, last_id=last), stamp=stamp, document=document, start=start, end=end,
+            messages=messages,
+        )  # fmt: skip

@@ -17,7 +17,8 @@ from f2b_digest.errors import StoreError
 from f2b_digest.store.uploads import NOTHING, End
 
 HOSTS, OWN = "fleet_host", "fleet_own"
-TABLES = (HOSTS, "fleet_store", "fleet_link", OWN)
+AHEAD = "fleet_ahead"
+TABLES = (HOSTS, "fleet_store", "fleet_link", OWN, AHEAD)
 FROM_A_HOST = "fleet"
 """Source of what came from a host: this host's fail2ban has not recorded it."""
 OF_ONE_HOST = ("start", "stop")
@@ -53,6 +54,11 @@ CREATE TABLE IF NOT EXISTS fleet_link (  -- the last batch of each day, to find 
 CREATE TABLE IF NOT EXISTS fleet_own (  -- a ban's id, and why its host takes the address for one of its own side
     id INTEGER PRIMARY KEY, own TEXT NOT NULL
 )
+""",
+    """
+CREATE TABLE IF NOT EXISTS fleet_ahead (  -- events beyond a report's last digest that it has told already
+    report TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (report, id)
+) WITHOUT ROWID
 """,
 )
 
@@ -113,6 +119,8 @@ class Life:
     skew: float | None
     """Seconds by which the host's clock is ahead."""
     state: dict[str, Any] | None
+    complete_until: float | None = None
+    """By the host's clock: what it recorded until then is here."""
 
 
 def make_tables(connection: Any) -> None:
@@ -282,8 +290,8 @@ class Received:
 def lives(path: Path) -> list[Life]:
     """Return all hosts of a hub in order, each with its stores, the most recent contact first. Raises StoreError."""
     query = (
-        "SELECT h.host, h.enrolled_at, h.retired_at, s.life, s.began_at, s.seen_at, s.skew, s.state FROM fleet_host h "
-        "LEFT JOIN fleet_store s USING (host) ORDER BY h.host, s.seen_at DESC"
+        "SELECT h.host, h.enrolled_at, h.retired_at, s.life, s.began_at, s.seen_at, s.skew, s.state, s.complete_until "
+        "FROM fleet_host h LEFT JOIN fleet_store s USING (host) ORDER BY h.host, s.seen_at DESC"
     )
     with _words(path):
         connection = _sqlite3.connect(recorder.uri(str(path), "ro"), timeout=WAIT, uri=True)
@@ -291,7 +299,8 @@ def lives(path: Path) -> list[Life]:
             rows = connection.execute(query).fetchall()
         finally:
             connection.close()
-    return [replace(Life(*row), state=json.loads(row[-1]) if row[-1] else None) for row in rows]
+    found = [Life(*row) for row in rows]
+    return [replace(life, state=json.loads(str(life.state)) if life.state else None) for life in found]
 
 
 @contextmanager

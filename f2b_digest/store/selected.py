@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from f2b_digest import recorder
 from f2b_digest.model.selection import Selection, matches
+from f2b_digest.store.received import FROM_A_HOST
 from f2b_digest.store.sql import Connection
 
 
@@ -73,6 +74,13 @@ def of_hosts(patterns: Sequence[str]) -> Wanted:
     out = [each for each, pattern in zip(like, patterns, strict=True) if pattern.startswith("!")]
     taken_in = [each for each in like if each not in out] or ["false"]
     return Wanted(" AND ".join([f"({' OR '.join(taken_in)})", *(f"NOT {each}" for each in out)]), values)
+
+
+def own_host(connection: Connection) -> str | None:
+    """Return the name under which a hub recorded last; None if all events were uploaded."""
+    query = "SELECT host FROM event WHERE source <> :uploaded ORDER BY id DESC LIMIT 1"
+    name: str | None = connection.scalar(query, {"uploaded": FROM_A_HOST})
+    return name
 
 
 def jails(connection: Connection, patterns: Sequence[str]) -> list[str]:

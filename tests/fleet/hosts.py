@@ -1,8 +1,10 @@
 """A host of a fleet as tests need it: a store, its way to the centre, and what became of both."""
 
+import json
 import sqlite3
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,8 +18,13 @@ from f2b_digest.fleet.centre import Centre as Opened
 from f2b_digest.fleet.credential import Credential
 from f2b_digest.fleet.forward import Result, forward
 from f2b_digest.model.message import Stamp
-from f2b_digest.store import Uploads
+from f2b_digest.store import Store, Uploads
+from tests.support.hub import Hub
 from tests.support.postgres_server import Centre
+from tests.support.ssh_hub import Hub as SshHub
+
+Fleet = Centre | Hub
+Sealable = Fleet | SshHub
 
 
 @dataclass(frozen=True)
@@ -69,30 +76,43 @@ def restore(source: Path, target: Path) -> None:
     new.close()
 
 
+def opened_by(centre: Sealable) -> Store | Opened:
+    """Open a centre or a hub, to make digests."""
+    return Opened(centre.as_user("f2b_digest")) if isinstance(centre, Centre) else centre.opened()
+
+
 def told(centre: Centre) -> list[str]:
     """Return the address of each ban that a digest would report, in order, with duplicates."""
     return sorted(ip for (ip,) in centre.rows("SELECT ip FROM f2b.event WHERE kind = 'ban' AND history = 0"))
 
 
-def seal(centre: Centre, address: str = "") -> int:
+def seal(centre: Sealable, address: str = "", share: float = 1.0) -> int:
     """Seal what the report `daily` has pending, without a message; return how many bans, or -1: another was faster.
 
-    By the centre's socket, or by another address of it.
+    By the centre's socket, or by another address of it; the first ones, if not all. The document has the bans by
+    address.
     """
     moment = time.time()
     with (
-        Opened(address or centre.as_user("f2b_digest")) as opened,
+        Opened(address) if address else opened_by(centre) as opened,
         opened.about("daily", ("*",), "day", moment) as store,
     ):
         selection = composition.pending(store, "daily", Report())
-        bans = store.pending(selection).bans
-        stamp = Stamp(uuid.uuid4().hex, "daily", "", "fleet", moment, bans, 0, 0, 0)
-        done = store.seal(selection, stamp=stamp, document="{}", start=0.0, end=moment, messages=[])
-    return bans if done else -1
+        last = selection.first_id - 1 + round((selection.last_id - selection.first_id + 1) * share)
+        selection = replace(selection, last_id=last)
+        with store.report(selection) as source:
+            bans = Counter({each.ip: each.bans for each in source.addresses()})
+        stamp = Stamp(uuid.uuid4().hex, "daily", "", "fleet", moment, bans.total(), 0, 0, 0)
+        done = store.seal(selection, stamp=stamp, document=json.dumps(bans), start=0.0, end=0.0, messages=[])
+    return bans.total() if done else -1
 
 
-def told_by_digests(centre: Centre) -> dict[str, int]:
-    """Return by address how many bans of it the digests of the report `daily` took."""
+def told_by_digests(centre: Sealable) -> dict[str, int]:
+    """Return by address how many bans of it the digests of the report `daily` took; of a hub, by what they said."""
+    if not isinstance(centre, Centre):
+        with centre.opened() as store:
+            documents = [store.document(digest.id) for digest in store.digests("daily")]
+        return sum((Counter(json.loads(document or "{}")) for document in documents), Counter())
     return dict(
         centre.rows(
             "SELECT e.ip, count(*) FROM f2b.taken t JOIN f2b.digest d ON d.id = t.digest_id AND d.report = 'daily' "

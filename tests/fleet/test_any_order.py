@@ -1,7 +1,13 @@
-"""Any order of recording, uploading, dying, restoring, cloning and sealing, against what must be true of each."""
+"""Any order of recording, uploading, dying, restoring, cloning, sealing and pruning, against what must be true of each.
 
+At a centre in PostgreSQL, and at a hub's `receive`.
+"""
+
+import sqlite3
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from f2b_digest.fleet import by_sql
-from f2b_digest.fleet.connection import ask
-from tests.fleet.hosts import Host, restore, seal, told_by_digests
+from f2b_digest.fleet.by_sql import BySql
+from f2b_digest.store import Store, Uploads
+from tests.fleet.hosts import Fleet, Host, restore, seal, told_by_digests
+from tests.support.hub import Hub, Through, hub
 from tests.support.postgres_server import Centre, PostgreSQL
 
 TABLES = ("store", "link", "event", "digest", "taken", "mark")
@@ -30,16 +37,17 @@ class Died(Exception):
     """The host's process was killed."""
 
 
-class Fleet(RuleBasedStateMachine):
+class Steps(RuleBasedStateMachine):
     """Machines that share credentials or not, and a centre; each step is one that happens to somebody."""
 
-    server: PostgreSQL
+    make: Callable[[Path], AbstractContextManager[Fleet]]
+    """Starts a centre; a folder is for it alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.context = self.server.centre()
-        self.centre: Centre = self.context.__enter__()
+        self.context = self.make(Path(self.folder.name))
+        self.centre = self.context.__enter__()
         self.machines: list[Host] = []
         self.backups: list[tuple[int, Path]] = []
         self.saved = False
@@ -54,7 +62,8 @@ class Fleet(RuleBasedStateMachine):
     def enrol(self) -> None:
         """Two hosts, with a credential each."""
         for name in ("web1", "web2"):
-            self.machines.append(Host(Path(self.folder.name) / name, self.centre.add(name)))
+            credential = self.centre.add(name)
+            self.machines.append(Host(Path(self.folder.name) / name, credential))
 
     def _machine(self, data: Any) -> int:
         return int(data.draw(st.integers(0, len(self.machines) - 1)))
@@ -73,16 +82,16 @@ class Fleet(RuleBasedStateMachine):
     @rule(data=st.data(), after=st.booleans())
     def die(self, data: Any, after: bool) -> None:
         """Before a batch is sent, or when the centre has it."""
+        door = Through if isinstance(self.centre, Hub) else BySql
+        append = door.append
 
-        def dying(connection: Any, *rest: Any) -> Any:
-            if "append" not in rest[0]:
-                return ask(connection, *rest)
+        def dying(self: Any, *batch: Any) -> None:
             if after:
-                ask(connection, *rest)
+                append(self, *batch)
             raise Died
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(by_sql, "ask", dying)
+            patch.setattr(door, "append", dying)
             with suppress(Died):
                 self.machines[self._machine(data)].forward()
 
@@ -115,22 +124,52 @@ class Fleet(RuleBasedStateMachine):
             restore(host.store, target)
             self.machines.append(replace(host, store=target))
 
+    @rule(share=st.sampled_from((1.0, 0.5, 0.2)))
+    def seal_some(self, share: float) -> None:
+        """A digest takes what is there, or what was recorded first of it."""
+        assert seal(self.centre, share=share) >= 0
+
+    @rule(data=st.data())
+    def prune_machine(self, data: Any) -> None:
+        """What the centre has is dropped on a host; a backup of the centre is younger than that, by `keep`."""
+        machine = self.machines[self._machine(data)]
+        if machine.store.exists():
+            self.saved = False
+            with Uploads(machine.store) as uploads:
+                uploads.join(time.time())
+            with Store(machine.store, read_only=False) as store:
+                store.prune(time.time() + 60, {}, lambda _: None)
+
+    @precondition(lambda self: isinstance(self.centre, Hub))
     @rule()
-    def seal_all(self) -> None:
-        """A digest takes what is there."""
-        assert seal(self.centre) >= 0
+    def prune_hub(self) -> None:
+        """What was reported is dropped; who sends it again must not have it told again."""
+        assert isinstance(self.centre, Hub)
+        documents = self.centre.rows("SELECT document, id FROM digest")
+        with self.centre.opened() as store:
+            store.prune(time.time() + 60, {"daily": ("*",)}, lambda _: None)
+        with closing(sqlite3.connect(self.centre.path)) as connection, connection:  # they say what was told
+            connection.executemany("UPDATE digest SET document = ? WHERE id = ?", documents)
 
     @rule()
     def back_up_centre(self) -> None:
         """The database is saved."""
+        self.saved = True
+        if isinstance(self.centre, Hub):
+            restore(self.centre.path, self.centre.path.with_name("saved"))
+            return
+        assert isinstance(self.centre, Centre)
         drops = [f"DROP TABLE IF EXISTS saved_{table}" for table in TABLES]
         self.centre.do(*drops, *(f"CREATE TABLE saved_{table} AS TABLE f2b.{table}" for table in TABLES))
-        self.saved = True
 
     @precondition(lambda self: self.saved)
     @rule()
     def restore_centre(self) -> None:
         """The database goes back, digests and all."""
+        if isinstance(self.centre, Hub):
+            restore(self.centre.path.with_name("saved"), self.centre.path)
+            return
+        assert isinstance(self.centre, Centre)
         deletes = [f"DELETE FROM f2b.{table}" for table in reversed(TABLES)]
         inserts = [f"INSERT INTO f2b.{table} OVERRIDING SYSTEM VALUE TABLE saved_{table}" for table in TABLES]
         self.centre.do(*deletes, *inserts)
@@ -151,12 +190,21 @@ class Fleet(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_in_any_order_each_ban_is_told_once(postgres: PostgreSQL) -> None:
-    """Uploads, seals, crashes, restores, clones, of either side."""
-    Fleet.server = postgres
+@pytest.mark.parametrize("kind", ["postgresql", "hub"])
+def test_in_any_order_each_ban_is_told_once(kind: str, request: pytest.FixtureRequest) -> None:
+    """Uploads, seals, crashes, restores, clones, prunes, of either side."""
+
+    def postgresql(_: Path) -> AbstractContextManager[Fleet]:
+        server: PostgreSQL = request.getfixturevalue("postgres")
+        return server.centre()
+
+    class Here(Steps):
+        make = staticmethod(hub if kind == "hub" else postgresql)
+
     run_state_machine_as_test(
-        Fleet,
+        Here,
         settings=settings(
-            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=request.config.getoption("--orders"), stateful_step_count=25, deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
-    )
+    )  # fmt: skip

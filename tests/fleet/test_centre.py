@@ -292,14 +292,14 @@ def test_a_calendar_report_waits_for_its_hosts_within_a_bound(
             centre.do("UPDATE f2b.store SET complete_until = extract(epoch FROM now()) WHERE host = 'web1'")
 
     with Opened(centre.as_user("f2b_digest")) as opened:
-        wait_for_hosts(opened, configuration, ["daily"], lambda: now, sleep)
+        wait_for_hosts(opened.unfinished, configuration, ["daily"], lambda: now, sleep)
         assert len(slept) == 3
         centre.do(f"UPDATE f2b.store SET complete_until = {until}, seen_at = now() - interval '20 minutes'")
-        wait_for_hosts(opened, configuration, ["daily"], lambda: now, sleep)
+        wait_for_hosts(opened.unfinished, configuration, ["daily"], lambda: now, sleep)
         assert len(slept) == 3
         centre.do("UPDATE f2b.store SET seen_at = now()")
         monkeypatch.setattr("f2b_digest.cli.send.HOSTS_WAIT", 0.5)
-        wait_for_hosts(opened, configuration, ["daily"], lambda: now, lambda _: time.sleep(0.1))
+        wait_for_hosts(opened.unfinished, configuration, ["daily"], lambda: now, lambda _: time.sleep(0.1))
 
 
 def test_what_was_told_is_dropped_with_its_partition(centre: Centre, host: Host) -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.cli.fleet.hub import NAME, Administration
-from f2b_digest.cli.program import Program
+from f2b_digest.cli.fleet.hub import NAME
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import by_ssh
-from f2b_digest.fleet.credential import Credential, taken_apart
+from f2b_digest.fleet.credential import Credential
 from f2b_digest.fleet.door import Answer
 from f2b_digest.store import NOTHING, Received, Store, Uploads, lives
 from tests.fleet.hosts import Host, restore
+from tests.support.ssh_hub import Hub
 from tests.support.ssh_server import SshServer
 
 pytestmark = pytest.mark.slow
@@ -37,64 +36,6 @@ def sshd() -> Iterator[SshServer]:
     """Give a running server."""
     with SshServer() as server:
         yield server
-
-
-class Hub:
-    """A hub's store and configuration, and the program there."""
-
-    def __init__(self, sshd: SshServer, folder: Path) -> None:
-        self.sshd = sshd
-        self.folder = folder
-        self.store = folder / "store/bans.sqlite3"
-        self.config = folder / "config.toml"
-        self.store.parent.mkdir()
-        (folder / "out").mkdir()
-        self.config.write_text(
-            f"""
-store = "{self.store}"
-host = "hub"
-timezone = "UTC"
-[reports.daily]
-channels = ["out"]
-[reports.web]
-channels = ["out"]
-hosts = ["web*", "!web9"]
-[channels.out]
-kind = "file"
-folder = "{folder}/out"
-"""
-        )
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run the program at the hub."""
-        called = [sys.executable, "-m", "f2b_digest", "--config", str(self.config), *words]
-        return subprocess.run(called, capture_output=True, text=True, check=False, timeout=60)
-
-    def add(self, host: str) -> tuple[str, Credential]:
-        """Enrol a host; return the line of authorized_keys, which stands there, and the host's credential."""
-        program = Program(self.config, None, clock=time.time)
-        (joining,) = Administration(program, self.store, self.sshd.address).add([host], time.time())
-        return self.take("\n".join((*joining.before, f"    join {joining.address}", f"    {joining.credential}")))
-
-    def take(self, printed: str) -> tuple[str, Credential]:
-        """Do what `fleet add` printed; the key of the system's sshd is not that of this one."""
-        line, address, pasted = (
-            re.search(f"^    (.*{what}.*)$", printed, re.MULTILINE) for what in ("restrict", "join", "f2b1")
-        )
-        assert line
-        assert address
-        assert pasted
-        with self.sshd.keys.open("a") as keys:
-            keys.write(line[1] + "\n")
-        kind, key, *_ = (self.sshd.folder / "ssh_host_ed25519_key.pub").read_text().split()
-        held = taken_apart(pasted[1]) | {"host_key": f"{kind} {key}"}
-        return line[1], Credential(address[1].split()[-1], matches="all", **held)
-
-    def told(self) -> list[str]:
-        """Return the address of each ban here, in order."""
-        with Store(self.store, read_only=True) as store, store._reading() as connection:
-            query = "SELECT ip FROM event WHERE kind = 'ban' AND history = 0"
-            return sorted(ip for (ip,) in connection.execute(query))
 
 
 @pytest.fixture
@@ -443,16 +384,21 @@ def test_the_hubs_digests_tell_all_hosts(hub: Hub, host: Host) -> None:
 
 
 def test_a_silent_host_is_told(hub: Hub, host: Host) -> None:
-    """By `fleet list`, and by `send` after a day; a host that is well is not."""
+    """By `fleet list` at once, and by the digest after a day, with the hub's own host among the hosts."""
     host.forward()
     hub.add("web2")
+    own = recorder.event("ban", "sshd", "198.51.100.200", time.time(), "hub", "action")
+    assert recorder.append(str(hub.store), own) == ""
     listed = hub.run("fleet", "list")
     assert (listed.returncode, "web1: heard a moment ago" in listed.stdout) == (3, True)
     assert "web2: never heard" in listed.stdout
     assert hub.run("send").stderr == ""
     with Received(hub.store) as received, received._transaction():
         received._connection.execute("UPDATE fleet_host SET enrolled_at = enrolled_at - 200000")
-    assert hub.run("send").stderr == "f2b-digest: web2: never heard\n"
+    shown = json.loads(hub.run("preview", "--format", "json").stdout)
+    assert [fact["kind"] for fact in shown["facts"]] == ["hosts_unheard"]
+    assert [each["name"] for each in shown["fleet"]["hosts"]] == ["web2"]
+    assert shown["fleet"]["in_all"] == 3
 
 
 def test_what_cannot_be_a_name_is_refused(hub: Hub) -> None:

@@ -1,6 +1,7 @@
 """A fleet under faults: hosts are killed, answers lost, sessions ended, the server stopped; two senders are rivals.
 
-Every ban that was recorded is in exactly one digest at the end.
+At a centre in PostgreSQL, and at a hub that is reached by a real ssh. Every ban that was recorded is in exactly one
+digest at the end.
 """
 
 import os
@@ -8,7 +9,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -18,13 +20,15 @@ import psycopg
 import pytest
 
 from f2b_digest.errors import F2bDigestError
-from f2b_digest.fleet import by_sql
-from f2b_digest.fleet.connection import ask
+from f2b_digest.fleet.by_sql import BySql
+from f2b_digest.fleet.by_ssh import BySsh
+from f2b_digest.fleet.credential import Credential
 from f2b_digest.store import Uploads
-from tests.fleet.hosts import Host, seal, told_by_digests
-from tests.support.postgres_server import Centre, PostgreSQL
+from tests.fleet.hosts import Host, Sealable, seal, told_by_digests
+from tests.support.postgres_server import PostgreSQL
+from tests.support.ssh_hub import Hub
+from tests.support.ssh_server import SshServer
 
-HOSTS = 12
 KILLED, CUT = 0.25, 0.15
 """How many uploads are killed at any moment, and how many right after the centre has taken a batch."""
 FORK = get_context("fork")
@@ -33,14 +37,14 @@ FORK = get_context("fork")
 def upload(host: Host, *, cut: bool) -> None:
     """Upload in this process, which ends by that."""
     if cut:
+        door = BySsh if host.credential.by_ssh else BySql
+        append = door.append
 
-        def die(connection: Any, *rest: Any) -> Any:
-            answer = ask(connection, *rest)
-            if "append" in rest[0]:
-                os._exit(0)
-            return answer
+        def die(self: Any, *batch: Any) -> None:
+            append(self, *batch)
+            os._exit(0)
 
-        vars(by_sql)["ask"] = die
+        setattr(door, "append", die)  # noqa: B010 - mypy refuses the assignment
     try:
         host.forward()
     except F2bDigestError:
@@ -49,18 +53,20 @@ def upload(host: Host, *, cut: bool) -> None:
 
 def live(host: Host, name: str, stop: Event, faults: Any) -> None:
     """Record and upload until the end, as a host whose uploads are killed."""
+    os.nice(10)  # other tests run beside it
     chance = random.Random(name)
     count = 0
     while not stop.is_set():
         batch = chance.randrange(1, 15)
         host.bans([f"{name}-{number}" for number in range(count, count + batch)])
         count += batch
-        cut = chance.random() < CUT
+        first = count == batch
+        cut = chance.random() < CUT or (first and name == "h0")
         child = FORK.Process(target=upload, args=(host,), kwargs={"cut": cut})
         child.start()
         faults.put("cut") if cut else None
-        if not cut and chance.random() < KILLED:
-            time.sleep(chance.random() * 0.2)
+        if not cut and (chance.random() < KILLED or (first and name == "h1")):
+            time.sleep(chance.random() * (1.0 if host.credential.by_ssh else 0.2))
             assert child.pid
             os.kill(child.pid, signal.SIGKILL)
             faults.put("killed")
@@ -68,7 +74,7 @@ def live(host: Host, name: str, stop: Event, faults: Any) -> None:
     faults.put((name, count))
 
 
-def rival(centre: Centre, stop: Event, faults: Any) -> None:
+def rival(centre: Sealable, stop: Event, faults: Any) -> None:
     """Seal again and again, whatever is refused."""
     while not stop.is_set():
         try:
@@ -77,37 +83,91 @@ def rival(centre: Centre, stop: Event, faults: Any) -> None:
             time.sleep(0.1)
 
 
-def disturb(server: PostgreSQL, stops: int, until: float) -> Counter[str]:
-    """End sessions of hosts and senders, and stop the server some times without a word, until the end."""
+class Postgres:
+    """A centre in PostgreSQL, whose sessions end and whose server stops without a word."""
+
+    hosts = 12
+
+    def __init__(self, server: PostgreSQL) -> None:
+        self._server = server
+
+    def end_sessions(self) -> int:
+        """End those of hosts, and some of senders; return how many."""
+        query = b"""SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE usename LIKE 'h-%' OR (usename = 'f2b_digest' AND random() < 0.1)"""
+        try:
+            with psycopg.connect(self._server.address(), autocommit=True) as connection:
+                found = connection.execute(query).fetchone()
+                return int(found[0]) if found else 0
+        except psycopg.Error:
+            return 0
+
+    def stop(self) -> None:
+        """Stop the server, and start it again."""
+        self._server.stop("immediate")
+        self._server.start()
+
+
+class Sshd:
+    """A hub, whose `receive` is killed, and whose sshd is stopped with all connections."""
+
+    hosts = 4
+
+    def __init__(self, server: SshServer) -> None:
+        self._server = server
+
+    def end_sessions(self) -> int:
+        """Kill a process of some connection: `receive`, or sshd's end of it; return how many."""
+        sessions = self._server.sessions()
+        for process in random.sample(sessions, min(1, len(sessions))):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return min(1, len(sessions))
+
+    def stop(self) -> None:
+        """Stop the server, and start it again."""
+        self._server.stop()
+        self._server.start()
+
+
+@contextmanager
+def postgresql(_: Path) -> Iterator[tuple[Postgres, Sealable, Callable[[str], Credential]]]:
+    """Give what disturbs a centre of its own, the centre, and what enrols a host there."""
+    with PostgreSQL() as server, server.centre() as centre:
+        yield Postgres(server), centre, centre.add
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[tuple[Sshd, Sealable, Callable[[str], Credential]]]:
+    """Give the same of a hub."""
+    with SshServer() as server:
+        made = Hub(server, folder)
+        yield Sshd(server), made, lambda host: made.add(host)[1]
+
+
+def disturb(server: Postgres | Sshd, stops: int, until: float) -> Counter[str]:
+    """End sessions, and stop the server some times, until the end."""
     done: Counter[str] = Counter()
     begun = time.monotonic()
-    query = b"""SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE usename LIKE 'h-%' OR (usename = 'f2b_digest' AND random() < 0.1)"""
     while (now := time.monotonic()) < until:
         if done["immediate stop"] < stops and (now - begun) > (until - begun) * (done["immediate stop"] + 0.5) / stops:
-            server.stop("immediate")
-            server.start()
+            server.stop()
             done["immediate stop"] += 1
-        try:
-            with psycopg.connect(server.address(), autocommit=True) as connection:
-                found = connection.execute(query).fetchone()
-                done["ended session"] += found[0] if found else 0
-        except psycopg.Error:
-            pass
+        done["ended session"] += server.end_sessions()
         time.sleep(0.3)
     return done
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.parametrize(("kind", "share"), [(postgresql, 1), (hub, 6)], ids=["postgresql", "hub"])
 def test_no_ban_is_lost_or_told_twice(
-    tmp_path: Path, figures: Callable[..., None], request: pytest.FixtureRequest
+    tmp_path: Path, figures: Callable[..., None], request: pytest.FixtureRequest, kind: Any, share: int
 ) -> None:
     """Whatever is killed, cut and stopped."""
-    seconds = request.config.getoption("--storm")
-    with PostgreSQL() as server, server.centre() as centre:
+    seconds = request.config.getoption("--storm") // share
+    with kind(tmp_path) as (server, centre, add):
         stop, faults = FORK.Event(), FORK.Queue()
-        hosts = {f"h{number}": Host(tmp_path / f"h{number}", centre.add(f"h{number}")) for number in range(HOSTS)}
+        hosts = {f"h{number}": Host(tmp_path / f"h{number}", add(f"h{number}")) for number in range(server.hosts)}
         workers = [FORK.Process(target=live, args=(host, name, stop, faults)) for name, host in hosts.items()]
         workers += [FORK.Process(target=rival, args=(centre, stop, faults)) for _ in range(2)]
         for worker in workers:
@@ -115,7 +175,7 @@ def test_no_ban_is_lost_or_told_twice(
         done = disturb(server, max(2, seconds // 12), time.monotonic() + seconds)
         stop.set()
         recorded: dict[str, int] = {}
-        while len(recorded) < HOSTS:
+        while len(recorded) < len(hosts):
             said = faults.get(timeout=60)
             if isinstance(said, str):
                 done[said] += 1
@@ -134,8 +194,8 @@ def test_no_ban_is_lost_or_told_twice(
         lost, twice = wanted - set(told), sum(count - 1 for count in told.values())
         figures(
             "storm over a fleet",
-            f"{seconds} s, {HOSTS} hosts, {len(wanted)} bans, lost {len(lost)}, told twice {twice}; "
-            + ", ".join(f"{what}: {count}" for what, count in sorted(done.items())),
+            f"{request.node.callspec.id}: {seconds} s, {len(hosts)} hosts, {len(wanted)} bans, lost {len(lost)}, "
+            f"told twice {twice}; " + ", ".join(f"{what}: {count}" for what, count in sorted(done.items())),
         )
         assert not lost
         assert not twice

@@ -11,18 +11,16 @@ from typing import Any, NamedTuple, Protocol
 import click
 
 from f2b_digest import __version__
+from f2b_digest.analysis import LATELY, is_off, is_silent
 from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import need_psycopg
 from f2b_digest.cli.program import Program, say
 from f2b_digest.cli.record import settings
-from f2b_digest.store import Life, is_hub
+from f2b_digest.model.fleet import HostState
+from f2b_digest.store import Life, is_hub, state_of
 from f2b_digest.text.visible import visible
 
 DEFAULT = "postgresql:///f2b_digest"
-SILENT = 15 * 60.0
-"""Seconds without an upload after which a host is listed as silent: three runs of cron."""
-SKEWED = 60.0
-"""Seconds by which a clock may be off."""
 
 
 class Joining(NamedTuple):
@@ -210,38 +208,33 @@ def _host_lines(lives: list[Life], troubles: list[str], now: float) -> Iterator[
 
 def troubles_of(lives: list[Life], now: float) -> Iterator[str]:
     """Yield the problems of a host to act on, given its stores, the most recent contact first."""
-    newest = lives[0]
-    if newest.retired_at is not None:
+    if lives[0].retired_at is not None:
         return
-    if newest.seen_at is None:
-        yield f"never heard since it was enrolled {_ago(now, newest.enrolled_at)}: run fleet join there"
+    host = state_of(lives)
+    if host.heard_at is None:
+        yield f"never heard since it was enrolled {_ago(now, host.enrolled_at)}: run fleet join there"
         return
-    if now - newest.seen_at > SILENT:
-        yield f"silent since {_ago(now, newest.seen_at)}: check that it is up and that cron runs f2b-digest forward"
-    at_work = [life for life in lives if life.seen_at and now - life.seen_at < SILENT]
-    if len(at_work) > 1:
-        yield f"{len(at_work)} stores report as this host: a clone? enrol it under its own name"
-    state = newest.state or {}
-    if _number(state.get("backlog")) > 0:
-        yield f"{plural(int(_number(state.get('backlog'))), 'event is', 'events are')} not uploaded yet"
-    if newest.skew is not None and abs(newest.skew) > SKEWED:
-        yield f"its clock is {abs(newest.skew):,.0f} s {'ahead' if newest.skew > 0 else 'behind'}: set it by NTP"
-    if _number(state.get("replaced")) > 0:
-        yield f"{plural(int(_number(state.get('replaced'))), 'event', 'events')} uploaded without log lines and names"
-    if state.get("version") not in (__version__, None):
-        yield f"runs f2b-digest {state['version']}, and this is {__version__}"
-    yield from _jail_troubles(state.get("fail2ban"))
+    if is_silent(host, now, LATELY):
+        yield f"silent since {_ago(now, host.heard_at)}: check that it is up and that cron runs f2b-digest forward"
+    if host.stores > 1:
+        yield f"{host.stores} stores report as this host: a clone? enrol it under its own name"
+    if host.backlog > 0:
+        yield f"{plural(host.backlog, 'event is', 'events are')} not uploaded yet"
+    if is_off(host):
+        yield f"its clock is {abs(host.skew):,.0f} s {'ahead' if host.skew > 0 else 'behind'}: set it by NTP"
+    if (replaced := _number((lives[0].state or {}).get("replaced"))) > 0:
+        yield f"{plural(int(replaced), 'event', 'events')} uploaded without log lines and names"
+    if host.version not in (__version__, None):
+        yield f"runs f2b-digest {host.version}, and this is {__version__}"
+    yield from _jail_troubles(host)
 
 
-def _jail_troubles(said: Any) -> Iterator[str]:
-    """Yield what a host's jails lack; all of it was written by the host, and may be anything."""
-    if not isinstance(said, dict):
-        return
-    if said.get("silence"):
-        yield f"fail2ban: {said['silence']}"
-    lacking = said.get("lacking")
-    if isinstance(lacking, list) and lacking:
-        yield f"jails without the f2b-digest action: {', '.join(map(str, lacking))}; add to each: {said.get('line')}"
+def _jail_troubles(host: HostState) -> Iterator[str]:
+    if host.silence:
+        yield f"fail2ban: {host.silence}"
+    if host.lacking:
+        jails = ", ".join((*host.lacking, *("…",) * bool(host.lacking_more)))
+        yield f"jails without the f2b-digest action: {jails}; add to each: {host.line}"
 
 
 def _number(value: Any) -> float:

@@ -266,8 +266,6 @@ SENTENCES = (
     N_("%(num)s events uploaded without log lines and names"),
     N_("runs f2b-digest %(version)s, and this is %(ours)s"),
     N_("jails without the f2b-digest action: %(jails)s; add to each: %(line)s"),
-    N_("silent for %(num)s days"),
-    N_("%(num)s more hosts are silent: f2b-digest fleet list"),
     N_('must be "worst", "all" or "none"'),
     N_("the centre was made by a newer f2b-digest (schema %(found)s, this one knows %(known)s): upgrade this one"),
     N_("never heard, last ban %(rest)s"),

@@ -1,0 +1,186 @@
+"""What a hub's digests have beside those of a centre: its own host, and whole days although seals are ranges of ids."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from f2b_digest import composition, config, delivery, recorder
+from f2b_digest.cli import send as sending
+from f2b_digest.config import Configuration
+from f2b_digest.model.digest import Digest
+from f2b_digest.model.document import from_json
+from f2b_digest.model.host_context import HostContext
+from f2b_digest.store import Store, Uploads
+from tests.fleet.hosts import Host
+from tests.support.hub import Hub
+from tests.support.hub import hub as running
+
+pytestmark = pytest.mark.slow
+DAY = 86400.0
+MIDNIGHT = (time.time() // DAY - 1) * DAY
+"""A day ago, so that nothing that these tests record is of the future."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """Give a hub without hosts."""
+    with running(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def configuration(hub: Hub, tmp_path: Path) -> Configuration:
+    """Give its configuration: a report by the calendar, and one of some hosts."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f"""
+store = "{hub.path}"
+[reports.daily]
+period = "calendar"
+every = "day"
+channels = ["out"]
+[reports.web2]
+period = "calendar"
+every = "day"
+channels = ["out"]
+hosts = ["web2"]
+[channels.out]
+kind = "file"
+folder = "{tmp_path}/out"
+"""
+    )
+    return config.load(file, host="hub", timezone="UTC")
+
+
+def joined(hub: Hub, name: str) -> Host:
+    """Return a host that joined long ago: whatever it records is news."""
+    host = Host(hub.path.with_name(f"{name}.sqlite3"), hub.add(name))
+    host.ban("192.0.2.250", at=MIDNIGHT - 300 * DAY, jail="old")
+    with Uploads(host.store) as uploads:
+        uploads.join(MIDNIGHT - 250 * DAY)
+    return host
+
+
+def send(hub: Hub, configuration: Configuration, report: str, now: float) -> Digest:
+    """Seal a report's digest at a time, and return it."""
+    with hub.opened() as store:
+        delivery.send(configuration, store, delivery.renderer_of(configuration), [report], lambda: now)
+        last = store.last_digest(report)
+        assert last is not None
+        document = store.document(last.id)
+    assert document is not None
+    return from_json(document)
+
+
+def addresses(digest: Digest) -> list[str]:
+    """Return the addresses of a digest, in order."""
+    return sorted(address.ip for jail in digest.jails for address in jail.worst)
+
+
+def test_a_day_is_whole_although_hosts_upload_after_each_other(hub: Hub, configuration: Configuration) -> None:
+    """The first host's bans of the new day arrive before the other's last ones of the old day; each is told once."""
+    one, other = joined(hub, "web1"), joined(hub, "web2")
+    one.ban("192.0.2.1", at=MIDNIGHT - 60)
+    one.ban("192.0.2.2", at=MIDNIGHT + 30)
+    one.forward()
+    other.ban("198.51.100.1", at=MIDNIGHT - 30)
+    other.ban("198.51.100.2", at=MIDNIGHT + 60)
+    other.forward()
+    first = send(hub, configuration, "daily", MIDNIGHT + 600)
+    assert addresses(first) == ["192.0.2.1", "198.51.100.1"]
+    assert hub.rows("SELECT report, id FROM fleet_ahead") == [("daily", 4), ("daily", 5)]
+    assert addresses(send(hub, configuration, "web2", MIDNIGHT + 600)) == ["198.51.100.1"]
+    other.ban("198.51.100.3", at=MIDNIGHT + 900)
+    other.forward()
+    second = send(hub, configuration, "daily", MIDNIGHT + DAY + 600)
+    assert addresses(second) == ["192.0.2.2", "198.51.100.2", "198.51.100.3"]
+    assert hub.rows("SELECT report, id FROM fleet_ahead") == []
+    assert addresses(send(hub, configuration, "web2", MIDNIGHT + DAY + 600)) == ["198.51.100.2", "198.51.100.3"]
+    with hub.opened() as store, store.about("daily", ("*",), "day", MIDNIGHT + 2 * DAY) as copy:
+        assert copy.pending(composition.pending(copy, "daily", configuration.reports["daily"])).bans == 0
+
+
+def test_an_address_is_known_since_its_first_ban(hub: Hub, configuration: Configuration) -> None:
+    """Which the comparison of a month does not reach."""
+    host = joined(hub, "web1")
+    for days in (200, 100, 2):
+        host.ban("192.0.2.1", at=MIDNIGHT - days * DAY)
+        host.forward()
+        hub.do("UPDATE event SET recorded_at = at")
+        assert addresses(send(hub, configuration, "daily", MIDNIGHT - (days - 1) * DAY))
+    host.ban("192.0.2.1", at=MIDNIGHT - 60)
+    host.forward()
+    digest = send(hub, configuration, "daily", MIDNIGHT + 600)
+    (address,) = digest.jails[0].worst
+    assert address.known_since is not None
+    assert address.known_since.timestamp() == MIDNIGHT - 200 * DAY
+    assert digest.compared.returning == 1
+
+
+def test_the_hub_judges_its_own_host_by_what_it_knows_of_it(
+    hub: Hub, configuration: Configuration, tmp_path: Path
+) -> None:
+    """A jail that was stopped there is told with its host; that it does not run on the others says nothing of them."""
+    host = Host(tmp_path / "web1.sqlite3", hub.add("web1"))
+    own = Host(hub.path, host.credential)  # records as "local"
+    now = time.time()
+    for days in range(28):
+        for each, jail in ((own, "sshd"), (host, "sshd"), (own, "nginx")):
+            each.ban(f"192.0.2.{days + 1}", jail, at=now - (days + 0.5) * DAY)
+    for kind, jail, at in (("start", "sshd", 30 * DAY), ("start", "nginx", 30 * DAY), ("stop", "sshd", 7200.0)):
+        row = recorder.event(kind, jail, "", now - at, "local", "action", recorded_at=now - at)
+        assert recorder.append(str(hub.path), row) == ""
+    host.forward()
+    context = HostContext(running=("nginx",), stores=(str(hub.path),))
+    report = configuration.reports["daily"]
+    with (
+        Store(hub.path, read_only=True) as store,
+        store.about("daily", ("*",), "day", now) as copy,
+        copy.report(composition.pending(copy, "daily", report)) as source,
+    ):
+        known = copy.informed(context, 0)
+        digest = composition.compose(configuration, source, "daily", now, known)
+    assert known.fleet is not None
+    assert [(state.host, state.here) for state in known.fleet] == [("local", True), ("web1", False)]
+    facts = [fact for fact in digest.facts if fact.kind in ("stopped", "silent", "down")]
+    assert [(fact.kind, fact.jail, fact.host, fact.run_on) for fact in facts if fact.kind == "stopped"] == [
+        ("stopped", "sshd", "local", "local")
+    ]
+    assert len(facts) == 1
+    assert digest.fleet is not None
+    assert digest.fleet.in_all == 2
+
+
+def test_a_calendar_report_waits_for_hosts_that_have_more_of_the_day(hub: Hub, configuration: Configuration) -> None:
+    """For those that the report has, that are not retired, and that were heard lately; not for ever."""
+    hosts = [Host(hub.path.with_name(f"{name}.sqlite3"), hub.add(name)) for name in ("web1", "web2")]
+    for host in hosts:
+        host.ban("192.0.2.1")
+        host.forward()
+    now = time.time()
+    midnight = now // DAY * DAY
+    hub.do(f"UPDATE fleet_store SET complete_until = {midnight - 100} + coalesce(skew, 0)")
+    slept: list[float] = []
+
+    def wait(report: str, then: Callable[[], None] = lambda: None) -> int:
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 3:
+                then()
+
+        slept.clear()
+        sending.wait_for_hosts(
+            lambda *asked: sending._unfinished(hub.path, *asked), configuration, [report], lambda: now, sleep
+        )
+        return len(slept)
+
+    done = f"UPDATE fleet_store SET complete_until = {now + 60}"
+    assert wait("daily", lambda: hub.do(done)) == 3
+    hub.do(f"UPDATE fleet_store SET complete_until = {midnight - 100} WHERE host = 'web1'")
+    assert wait("web2") == 0
+    hub.do(f"UPDATE fleet_store SET seen_at = {now - 1200} WHERE host = 'web1'")
+    assert wait("daily") == 0
+    hub.do(f"UPDATE fleet_store SET seen_at = {now}", "UPDATE fleet_host SET retired_at = 1 WHERE host = 'web1'")
+    assert wait("daily") == 0

@@ -88,7 +88,8 @@ def _news(counts: Counts, inputs: Inputs, own: OwnAddresses) -> Iterator[Fact]:
     yield from concerted(counts, inputs)
     yield from only(targeted(counts, inputs))
     yield from new_jails(counts, inputs)
-    yield from only(roaming(counts))
+    if alone:  # that different hosts have different jails is no news; "on many hosts" has such addresses
+        yield from only(roaming(counts))
     yield from (drops if alone else drops_of_fleet)(counts, inputs)
     yield from only(restarted(counts, inputs))
     if inputs.first and inputs.complete and not inputs.baseline.all:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -10,7 +11,7 @@ import pytest
 from f2b_digest.analysis import Inputs, Judgement, analyse, host_jails
 from f2b_digest.model.baseline import Baseline, HostActivity
 from f2b_digest.model.counts import Counts
-from f2b_digest.model.digest import Jail, Totals
+from f2b_digest.model.digest import Jail, Several, Totals
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import HostContext
 from tests.analysis.usual_weeks import NO_REBANS, WEEKS_BEFORE, History, epoch, history, kill
@@ -99,3 +100,14 @@ def test_a_surge_on_one_host_of_twenty_is_news_with_its_host() -> None:
     hours[WEEKS_BEFORE * 7 * 24 :] = [10 * count for count in hours[WEEKS_BEFORE * 7 * 24 :]]
     facts = digest_of(fleet, WEEKS_BEFORE * 7).facts
     assert [(fact.host, fact.jail) for fact in facts if fact.kind == "surge"] == [("h3", "sshd")]
+
+
+def test_addresses_in_several_jails_are_no_news_of_a_fleet() -> None:
+    """Its hosts have different jails: what is news of one host is told by the section on many hosts."""
+    several = tuple(Several(f"192.0.2.{number}", ("nginx", "sshd", "postfix"), 3) for number in range(1, 8))
+    start, end = (datetime.fromtimestamp(epoch(day), UTC) for day in (0, 1))
+    counts = Counts(start, end, Totals(40, 40, 1, 40), several=several, several_in_all=7)
+    known = Inputs(Baseline({}, (), {}, {"sshd": 1.0}), NO_REBANS)
+    of_fleet = replace(known, host_context=HostContext(fleet=()))
+    assert [fact.kind for fact in analyse(counts, known).facts] == ["roaming"]
+    assert [fact.kind for fact in analyse(counts, of_fleet).facts] == []

@@ -179,3 +179,30 @@ def test_packed_times_say_what_the_events_say(
                 fleet.digest(name, now, seal=True)
     assert compared == 2 * (DAYS - 37)
     assert centre.rows("SELECT count(*) > 30 FROM f2b.times") == [(True,)]
+
+
+def test_a_digest_is_sealed_although_its_times_are_not_kept(centre: Centre, tmp_path: Path) -> None:
+    """The next seal keeps them, too."""
+    fleet = Fleet(centre, tmp_path)
+    store, kept = fleet.store("web1"), "SELECT after_seq, upto_seq, octet_length(times) FROM f2b.times"
+    for day, rights in ((1, "REVOKE INSERT ON f2b.times FROM"), (2, "GRANT INSERT ON f2b.times TO")):
+        centre.do(f"{rights} f2b_digest")
+        now = NOON + day * DAY
+        fleet.upload(store, [("ban", "web1", "sshd", "192.0.2.1", now - 60, now - 60, *[None] * 4)] * 3, now)
+        fleet.digest("daily", now, seal=True)
+        assert centre.rows("SELECT seq FROM f2b.mark WHERE report = 'daily'") == [(3 * day,)]
+        assert centre.rows(kept) == ([] if day == 1 else [(0, 6, 48)])
+
+
+def test_times_of_dropped_events_go(centre: Centre, tmp_path: Path) -> None:
+    """When the partitions are tended."""
+    fleet = Fleet(centre, tmp_path)
+    store = fleet.store("web1")
+    for day in (1, 2):
+        now = NOON + day * DAY
+        fleet.upload(store, [("ban", "web1", "sshd", "192.0.2.1", now - 60, now - 60, *[None] * 4)], now)
+        fleet.digest("daily", now, seal=True)
+    centre.do(f"UPDATE f2b.centre SET events_since = to_timestamp({NOON + 1.5 * DAY})")
+    with Opened(centre.as_user("f2b_digest")) as opened:
+        opened.prune(400 * DAY, {})
+    assert centre.rows("SELECT upto_seq FROM f2b.times") == [(2,)]

@@ -7,6 +7,7 @@ are serialized by rows: only one digest can follow another, only one sender can 
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
-from f2b_digest.fleet.connection import opened, refusal
+from f2b_digest.fleet.connection import Impatient, opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, copy_archive, fill, vector, verdicts
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.fleet import HostState
@@ -35,9 +36,11 @@ log = logging.getLogger(__name__)
 DAY = 86400.0
 LATE = 3600.0
 """Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
+IN_DOUBT = 30.0
+"""Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
-_PATIENCE = "SET LOCAL statement_timeout = '10min'; SET LOCAL work_mem = '64MB'"
-"""For what reads a digest's events: the centre's settings are made for uploads."""
+PATIENCE = 600
+"""Seconds for a query of a digest's events."""
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
 LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
@@ -77,9 +80,7 @@ class Centre(Outbox):
         self._taken: Sequence[End] = ()
         try:
             with self._transaction() as connection:
-                driver = connection.connection.driver_connection
-                assert isinstance(driver, psycopg.Connection)
-                _refuse_other_schema(driver)
+                _refuse_other_schema(_driver(connection))
         except BaseException:
             self.close()
             raise
@@ -98,6 +99,7 @@ class Centre(Outbox):
     def _transaction(self, isolation: str = "READ COMMITTED") -> Iterator[sa.Connection]:
         try:
             with self._engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+                _driver(connection).seconds = None
                 yield connection
         except sa.exc.IntegrityError:
             raise
@@ -179,8 +181,9 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
-                connection.execute(sa.text(_PATIENCE))
                 ends = _matching(connection, report, hosts)
+                _wait_for_workers(connection)
+                _be_patient(connection)
                 late = None if past else _end_of_last(connection, report)
                 late = None if late is None else late - LATE
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
@@ -198,6 +201,7 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
+                _wait_for_workers(connection)
                 lookup.fill(connection, path, words, since, asn_of)
             with Store(path, read_only=True) as store:
                 yield store
@@ -219,7 +223,7 @@ class Centre(Outbox):
         """Keep what the next digests are compared with. Without it they cost more and say the same."""
         try:
             with self._transaction() as connection:
-                connection.execute(sa.text(_PATIENCE))
+                _be_patient(connection)
                 history.keep(connection, taken, now)
         except (F2bDigestError, sa.exc.IntegrityError):  # in the latter case, another sender was faster
             log.info("the times of a digest's bans were not kept", exc_info=True)
@@ -261,6 +265,29 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
+
+
+def _be_patient(connection: sa.Connection) -> None:
+    """Let a transaction's queries take `PATIENCE`: the centre's settings are made for uploads."""
+    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{PATIENCE}s'; SET LOCAL work_mem = '64MB'"))
+    _driver(connection).seconds = PATIENCE + 10
+
+
+def _driver(connection: sa.Connection) -> Impatient:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Impatient)
+    return driver
+
+
+def _wait_for_workers(connection: sa.Connection) -> None:
+    """Wait until Citus' workers have committed what the stores' ends cover. Raises CentreError after a while."""
+    query = sa.text("SELECT f2b.in_doubt()")
+    doubts, until = set(connection.scalars(query)), time.monotonic() + IN_DOUBT
+    while doubts:
+        if time.monotonic() > until:
+            raise CentreError("a worker of the centre has not committed yet what hosts sent", away=True)
+        time.sleep(0.1)
+        doubts &= set(connection.scalars(query))
 
 
 def _end_of_last(connection: sa.Connection, report: str) -> float | None:

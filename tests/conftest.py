@@ -74,7 +74,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=60,
         metavar="SECONDS",
-        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s; a hub a sixth)",
+        help="how long tests/fleet/test_storm.py has a fleet under faults (default: %(default)s; on Citus a "
+        "quarter, at a hub a sixth)",
     )
     parser.addoption(
         "--orders",

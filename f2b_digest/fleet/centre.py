@@ -7,6 +7,7 @@ are serialized by rows: only one digest can follow another, only one sender can 
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -21,45 +22,65 @@ from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
-from f2b_digest.fleet.connection import opened, refusal
+from f2b_digest.fleet.connection import Impatient, opened, refusal
 from f2b_digest.fleet.scratch import COMPARED, copy_archive, fill, vector, verdicts
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Outbox, Pending, Store, judged, states
+from f2b_digest.store import Outbox, Pending, Statements, Store, judged, states
 
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
 LATE = 3600.0
 """Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
+IN_DOUBT = 30.0
+"""Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
-_PATIENCE = "SET LOCAL statement_timeout = '10min'; SET LOCAL work_mem = '64MB'"
-"""For what reads a digest's events: the centre's settings are made for uploads."""
+PATIENCE = 600
+"""Seconds for a query of a digest's events."""
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
 LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
 """
 
 
+class _Statements:
+    """A transaction of the centre, for the portable statements of `Outbox`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, query: str, values: Any = None, /) -> sa.CursorResult[Any]:
+        """Run a statement, once for each of several values."""
+        return self._connection.execute(sa.text(query), values)
+
+    def scalar(self, query: str, values: Any = None, /) -> Any:
+        """Return the first column of the first row, or None if there is none."""
+        return self.execute(query, values).scalar()
+
+    def scalars(self, query: str, values: Any = None, /) -> Sequence[Any]:
+        """Return the first column of each row."""
+        return self.execute(query, values).scalars().all()
+
+
 class Centre(Outbox):
     """An open centre, to be closed or used as a context manager. PostgreSQL's errors become CentreError."""
+
+    _conflict = sa.exc.IntegrityError
 
     def __init__(self, address: str) -> None:
         """Connect as the digests' role. Raises CentreError, with what to do if there is no centre."""
         self.path = Path("/") / SCHEMA  # the centre has no file
         self._engine = sa.create_engine(
-            "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool,
-            execution_options={"schema_translate_map": {None: SCHEMA}},
-        )  # fmt: skip
+            "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool
+        )
         self._taken: Sequence[End] = ()
         try:
-            with self._reading() as connection:
-                driver = connection.connection.driver_connection
-                assert isinstance(driver, psycopg.Connection)
-                _refuse_other_schema(driver)
+            with self._transaction() as connection:
+                _refuse_other_schema(_driver(connection))
         except BaseException:
             self.close()
             raise
@@ -75,9 +96,10 @@ class Centre(Outbox):
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, isolation: str) -> Iterator[sa.Connection]:
+    def _transaction(self, isolation: str = "READ COMMITTED") -> Iterator[sa.Connection]:
         try:
             with self._engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+                _driver(connection).seconds = None
                 yield connection
         except sa.exc.IntegrityError:
             raise
@@ -92,21 +114,19 @@ class Centre(Outbox):
         return refusal(error)
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with self._transaction("READ COMMITTED") as connection:
-            yield connection
+    def _reading(self) -> Iterator["_Statements"]:
+        with self._transaction() as connection:
+            connection.execute(sa.text(f"SET LOCAL search_path TO {SCHEMA}"))
+            yield _Statements(connection)
 
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._transaction("READ COMMITTED") as connection:
-            yield connection
+    _writing = _reading
 
     # ---- status
 
     @property
     def name(self) -> str:
         """Return the database's address without secrets."""
-        with self._reading() as connection:
+        with self._transaction() as connection:
             query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
             database, server = connection.execute(sa.text(query)).one()
         return f"postgresql, database {database} by {server}"
@@ -121,7 +141,7 @@ class Centre(Outbox):
             "AND s.seen_at >= to_timestamp(:since) "
             "AND coalesce(s.complete_until, 0) - coalesce(s.skew, 0) < :until ORDER BY s.host"
         )
-        with self._reading() as connection:
+        with self._transaction() as connection:
             found = connection.scalars(sa.text(query), {"since": since, "until": until})
             return [host for host in found if matches(host, hosts)]
 
@@ -132,18 +152,18 @@ class Centre(Outbox):
             "ELSE 'heard' END AS state, count(*) AS hosts FROM (SELECT max(s.seen_at) AS seen FROM f2b.host h "
             "LEFT JOIN f2b.store s USING (host) WHERE h.retired_at IS NULL GROUP BY h.host) AS hosts GROUP BY 1"
         )
-        with self._reading() as connection:
+        with self._transaction() as connection:
             found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - LATELY})}
         return {"heard": 0, "silent": 0, "never": 0} | found
 
     def size(self) -> int:
         """Return the size of the database on disk, in bytes."""
-        with self._reading() as connection:
+        with self._transaction() as connection:
             return int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
 
     def pending_of(self, report: str, hosts: Sequence[str], jails: Sequence[str]) -> Pending:
         """Count the bans that a report has not sealed, by its patterns of hosts and of jails."""
-        with self._reading() as connection:
+        with self._transaction() as connection:
             values = values_of(_matching(connection, report, hosts))
             rows = [row for row in connection.execute(sa.text(COUNTED), values) if matches(row.jail, jails)]
         return Pending(sum(row.bans for row in rows), min((row.since for row in rows), default=None))
@@ -161,8 +181,9 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
-                connection.execute(sa.text(_PATIENCE))
                 ends = _matching(connection, report, hosts)
+                _wait_for_workers(connection)
+                _be_patient(connection)
                 late = None if past else _end_of_last(connection, report)
                 late = None if late is None else late - LATE
                 before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
@@ -180,6 +201,7 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
+                _wait_for_workers(connection)
                 lookup.fill(connection, path, words, since, asn_of)
             with Store(path, read_only=True) as store:
                 yield store
@@ -200,22 +222,20 @@ class Centre(Outbox):
     def _keep_times(self, taken: Sequence[End], now: float) -> None:
         """Keep what the next digests are compared with. Without it they cost more and say the same."""
         try:
-            with self._writing() as connection:
-                connection.execute(sa.text(_PATIENCE))
+            with self._transaction() as connection:
+                _be_patient(connection)
                 history.keep(connection, taken, now)
         except (F2bDigestError, sa.exc.IntegrityError):  # in the latter case, another sender was faster
             log.info("the times of a digest's bans were not kept", exc_info=True)
 
-    def _mark(self, connection: sa.Connection, key: int, report: str) -> None:
+    def _mark(self, connection: Statements, key: int, report: str) -> None:
         rows = [asdict(end) | {"digest": key, "report": report} for end in self._taken]
         if not rows:
             return
-        connection.execute(sa.text("INSERT INTO f2b.taken VALUES (:digest, :store_id, :seq, :upto)"), rows)
+        connection.execute("INSERT INTO f2b.taken VALUES (:digest, :store_id, :seq, :upto)", rows)
         connection.execute(
-            sa.text(
-                "INSERT INTO f2b.mark VALUES (:report, :store_id, :upto) "
-                "ON CONFLICT (report, store_id) DO UPDATE SET seq = excluded.seq"
-            ),
+            "INSERT INTO f2b.mark VALUES (:report, :store_id, :upto) "
+            "ON CONFLICT (report, store_id) DO UPDATE SET seq = excluded.seq",
             rows,
         )
 
@@ -231,7 +251,7 @@ class Centre(Outbox):
 
         `reports` holds each report's patterns of hosts.
         """
-        with self._writing() as connection:
+        with self._transaction() as connection:
             history.forget(connection)
             stores = connection.execute(sa.text("SELECT store_id, host FROM f2b.store")).all()
             needed = {
@@ -245,6 +265,29 @@ def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> l
     """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
+
+
+def _be_patient(connection: sa.Connection) -> None:
+    """Let a transaction's queries take `PATIENCE`: the centre's settings are made for uploads."""
+    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{PATIENCE}s'; SET LOCAL work_mem = '64MB'"))
+    _driver(connection).seconds = PATIENCE + 10
+
+
+def _driver(connection: sa.Connection) -> Impatient:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Impatient)
+    return driver
+
+
+def _wait_for_workers(connection: sa.Connection) -> None:
+    """Wait until Citus' workers have committed what the stores' ends cover. Raises CentreError after a while."""
+    query = sa.text("SELECT f2b.in_doubt()")
+    doubts, until = set(connection.scalars(query)), time.monotonic() + IN_DOUBT
+    while doubts:
+        if time.monotonic() > until:
+            raise CentreError("a worker of the centre has not committed yet what hosts sent", away=True)
+        time.sleep(0.1)
+        doubts &= set(connection.scalars(query))
 
 
 def _end_of_last(connection: sa.Connection, report: str) -> float | None:

@@ -1,7 +1,8 @@
 """Connections to a fleet's PostgreSQL: verified TLS, deadlines, and readable errors. No queries here."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
@@ -100,16 +101,53 @@ def opened(address: str) -> psycopg.Connection:
     with _words():
         if not is_local(parts):
             parts |= _tls(parts, {}, [])
-        return _opened(parts, autocommit=False)
+        return _opened(parts, Impatient, autocommit=False)
 
 
-def _opened(parts: dict[str, Any], *, autocommit: bool = True) -> psycopg.Connection:
+def _opened(
+    parts: dict[str, Any], kind: type[psycopg.Connection] = psycopg.Connection, *, autocommit: bool = True
+) -> psycopg.Connection:
     if "," in str(parts.get("host", "")):  # of several, the one that accepts writes
         parts.setdefault("target_session_attrs", "read-write")
     options: dict[str, Any] = {**_PATIENCE, "gssencmode": "disable", "application_name": "f2b-digest", **parts}
     with deadline(DEADLINE):
         # No prepared statements: a pooler may switch sessions.
-        return psycopg.connect(**options, autocommit=autocommit, prepare_threshold=None)
+        return kind.connect(**options, autocommit=autocommit, prepare_threshold=None)
+
+
+class Impatient(psycopg.Connection[Any]):
+    """Closes itself where an answer takes longer than `seconds`, and raises psycopg's OperationalError.
+
+    The server's own timeout does not end a query that waits for one of Citus' workers that hangs.
+    """
+
+    seconds: float | None = None
+    """None: the `DEADLINE`."""
+
+    def wait(self, gen: Generator[Any, Any, Any], *rest: Any, **options: Any) -> Any:
+        """Wait for an answer."""
+        try:
+            return super().wait(_bounded(gen, self.seconds or DEADLINE), *rest, **options)
+        except TooLongError:
+            self.close()
+            raise psycopg.OperationalError(_late(self.seconds or DEADLINE)) from None
+
+
+def _bounded(answer: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+    """Take part in psycopg's waiting, which asks some times a second. Raises TooLongError."""
+    until, ready = time.monotonic() + seconds, None
+    while True:
+        try:
+            wanted = answer.send(ready)
+        except StopIteration as done:
+            return done.value
+        ready = yield wanted
+        if not ready and time.monotonic() > until:
+            raise TooLongError
+
+
+def _late(seconds: float) -> str:
+    return f"the centre has not answered for {seconds:.0f} s"
 
 
 def _tls(parts: dict[str, Any], held: dict[str, str | None], descriptors: list[int]) -> dict[str, str]:
@@ -137,7 +175,7 @@ def _words() -> Iterator[None]:
     try:
         yield
     except TooLongError:
-        raise CentreError(f"the centre has not answered for {DEADLINE} s", away=True) from None
+        raise CentreError(_late(DEADLINE), away=True) from None
     except psycopg.Error as error:
         raise refusal(error) from None
 

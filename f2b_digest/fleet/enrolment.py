@@ -1,7 +1,10 @@
 """Enrolling, listing and retiring the hosts of a fleet. No events are read here."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -34,8 +37,17 @@ FROM f2b.host h LEFT JOIN f2b.store s USING (host) ORDER BY h.host, s.seen_at DE
 """
 
 
-def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> list[int]:
-    """Upgrade the centre's schema to this version; return the numbers of the applied files.
+class SetUp(NamedTuple):
+    """What `set_up` did."""
+
+    files: list[int]
+    """The numbers of those that were applied."""
+    workers: int | None
+    """Citus' workers that hold the events; None without Citus."""
+
+
+def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, default: str) -> SetUp:
+    """Upgrade the centre's schema to this version, and spread the events over Citus' workers.
 
     `address` (host:port) and `ca` (PEM) are given to hosts; None keeps the centre's value, or else takes
     `default` and the authorities that systems know.
@@ -46,12 +58,12 @@ def set_up(connection: psycopg.Connection, address: str | None, ca: str | None, 
            ON CONFLICT (one) DO UPDATE SET address = coalesce(%(address)s, c.address), ca = coalesce(%(ca)s, c.ca)""",
         {"address": address, "ca": ca, "default": default},
     )
-    return done
+    return SetUp(done, schema.distribute(connection))
 
 
 def add(connection: psycopg.Connection, host: str) -> Enrolled:
     """Enrol a host, or one that was retired again. Raises CentreError if it is enrolled."""
-    with connection.transaction():
+    with _changing_roles(connection):
         found = connection.execute("SELECT retired_at FROM f2b.host WHERE host = %s FOR UPDATE", (host,)).fetchone()
         if found and found[0] is None:
             raise CentreError(
@@ -73,13 +85,13 @@ def add(connection: psycopg.Connection, host: str) -> Enrolled:
 
 def rotate(connection: psycopg.Connection, host: str) -> Enrolled:
     """Give a host a new password; the old one stops working. Raises CentreError if it is not enrolled."""
-    with connection.transaction():
+    with _changing_roles(connection):
         return _credential(connection, host, _end_sessions(connection, host))
 
 
 def retire(connection: psycopg.Connection, host: str) -> None:
     """Revoke a host's access; its events are kept. Raises CentreError if it is not enrolled."""
-    with connection.transaction():
+    with _changing_roles(connection):
         login = _end_sessions(connection, host)
         connection.execute("UPDATE f2b.host SET retired_at = now() WHERE host = %s", (host,))
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(login)))
@@ -114,6 +126,14 @@ def missing(connection: psycopg.Connection) -> list[str]:
         line = f"hostssl {connection.info.dbname} +f2b_host,f2b_digest all scram-sha-256"
         todo.append(f"allow the hosts: add the line  {line}  to {setting('hba_file')} (and reload it)")
     return todo
+
+
+@contextmanager
+def _changing_roles(connection: psycopg.Connection) -> Iterator[None]:
+    """Begin a transaction whose roles Citus' workers do not get to know: no host connects to them."""
+    with connection.transaction():
+        connection.execute("SET LOCAL citus.enable_ddl_propagation TO off")
+        yield
 
 
 def _end_sessions(connection: psycopg.Connection, host: str) -> str:

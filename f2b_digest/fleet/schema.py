@@ -25,9 +25,15 @@ def steps() -> list[Step]:
     ]
 
 
+_ALONE = "SET LOCAL citus.enable_ddl_propagation TO off;\n"
+"""Before each file: where Citus is, `f2b.distribute` does what concerns the workers, in one go."""
+_DISTRIBUTE = "SELECT f2b.distribute()"
+
+
 def script() -> str:
-    """Return the whole as a script for psql: one transaction, ended by the first error."""
-    return "\n".join([r"\set ON_ERROR_STOP on", "BEGIN;", *(step.sql for step in steps()), "COMMIT;", ""])
+    """Return the whole as a script for psql: a transaction for each file, ended by the first error."""
+    files = (f"BEGIN;\n{_ALONE}{step.sql}COMMIT;" for step in steps())
+    return "\n".join([r"\set ON_ERROR_STOP on", *files, "SET statement_timeout = 0;", f"{_DISTRIBUTE};", ""])
 
 
 def version(connection: psycopg.Connection) -> int:
@@ -49,6 +55,14 @@ def apply(connection: psycopg.Connection) -> list[int]:
     for step in steps():
         if step.number > present:
             with connection.transaction():
-                connection.execute(step.sql.encode())
+                connection.execute((_ALONE + step.sql).encode())
             done.append(step.number)
     return done
+
+
+def distribute(connection: psycopg.Connection) -> int | None:
+    """Spread the events over Citus' workers, unless they are; return how many these are, None without Citus."""
+    with connection.transaction():
+        connection.execute("SET LOCAL statement_timeout TO 0")  # events that are there already are copied
+        found = connection.execute(_DISTRIBUTE).fetchone()
+    return None if found is None else found[0]

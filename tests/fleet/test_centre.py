@@ -67,6 +67,7 @@ def digests(opened: Opened, report: str) -> list[set[str]]:
     return found
 
 
+@pytest.mark.on("one", "citus")
 def test_a_digest_of_two_hosts(centre: Centre, host: Host, tmp_path: Path, program: Program) -> None:
     """Each ban of each host is reported once; the archive and the outbox are the centre's."""
     other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
@@ -192,6 +193,7 @@ def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre
     assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1)}
 
 
+@pytest.mark.on("one", "citus")
 def test_find_looks_through_all_hosts(centre: Centre, host: Host, tmp_path: Path, program: Program) -> None:
     """An address, a network, a name, a jail: with the hosts that banned it, and the digests that told it."""
     other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
@@ -302,6 +304,7 @@ def test_a_calendar_report_waits_for_its_hosts_within_a_bound(
         wait_for_hosts(opened.unfinished, configuration, ["daily"], lambda: now, lambda _: time.sleep(0.1))
 
 
+@pytest.mark.on("one", "citus")
 def test_what_was_told_is_dropped_with_its_partition(centre: Centre, host: Host) -> None:
     """And what was not told stays, whatever its age."""
     host.bans(["192.0.2.1"])

@@ -26,6 +26,7 @@ def frozen(centre: Centre) -> FrozenHost:
     return FrozenHost(lambda: psycopg.connect(centre.as_user(login)))
 
 
+@pytest.mark.on("one", "citus")
 def test_a_host_of_the_first_version_uploads_to_this_centre(centre: Centre, frozen: FrozenHost, host: Host) -> None:
     """Each ban once, and a digest takes them beside those of a host of host."""
     for ip in ADDRESSES[:5]:
@@ -42,6 +43,7 @@ def test_a_host_of_the_first_version_uploads_to_this_centre(centre: Centre, froz
     ]
 
 
+@pytest.mark.on("one", "citus")
 def test_its_lost_answers_and_its_clones_are_told_once(centre: Centre, frozen: FrozenHost) -> None:
     """The chain means today what it meant then."""
     for ip in ADDRESSES[:4]:

@@ -1,7 +1,7 @@
 """A fleet under faults: hosts are killed, answers lost, sessions ended, the server stopped; two senders are rivals.
 
-At a centre in PostgreSQL, and at a hub that is reached by a real ssh. Every ban that was recorded is in exactly one
-digest at the end.
+At a centre in PostgreSQL, at one on Citus, and at a hub that is reached by a real ssh. Every ban that was recorded
+is in exactly one digest at the end.
 """
 
 import os
@@ -25,6 +25,7 @@ from f2b_digest.fleet.by_ssh import BySsh
 from f2b_digest.fleet.credential import Credential
 from f2b_digest.store import Uploads
 from tests.fleet.hosts import Host, Sealable, seal, told_by_digests
+from tests.support.citus_cluster import Citus
 from tests.support.postgres_server import PostgreSQL
 from tests.support.ssh_hub import Hub
 from tests.support.ssh_server import SshServer
@@ -90,6 +91,12 @@ class Postgres:
 
     def __init__(self, server: PostgreSQL) -> None:
         self._server = server
+        self._stopped = 0
+
+    @property
+    def servers(self) -> int:
+        """How many there are: of a cluster, each is stopped."""
+        return len(self._server.nodes)
 
     def end_sessions(self) -> int:
         """End those of hosts, and some of senders; return how many."""
@@ -103,15 +110,18 @@ class Postgres:
             return 0
 
     def stop(self) -> None:
-        """Stop the server, and start it again."""
-        self._server.stop("immediate")
-        self._server.start()
+        """Stop a server, and start it again: of a cluster, the coordinator, then each worker."""
+        node = self._server.nodes[self._stopped % self.servers]
+        node.stop("immediate")
+        node.start()
+        self._stopped += 1
 
 
 class Sshd:
     """A hub, whose `receive` is killed, and whose sshd is stopped with all connections."""
 
     hosts = 4
+    servers = 1
 
     def __init__(self, server: SshServer) -> None:
         self._server = server
@@ -138,6 +148,13 @@ def postgresql(_: Path) -> Iterator[tuple[Postgres, Sealable, Callable[[str], Cr
 
 
 @contextmanager
+def citus(_: Path) -> Iterator[tuple[Postgres, Sealable, Callable[[str], Credential]]]:
+    """Give the same of a cluster."""
+    with Citus() as server, server.centre() as centre:
+        yield Postgres(server), centre, centre.add
+
+
+@contextmanager
 def hub(folder: Path) -> Iterator[tuple[Sshd, Sealable, Callable[[str], Credential]]]:
     """Give the same of a hub."""
     with SshServer() as server:
@@ -159,7 +176,7 @@ def disturb(server: Postgres | Sshd, stops: int, until: float) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "share"), [(postgresql, 1), (hub, 6)], ids=["postgresql", "hub"])
+@pytest.mark.parametrize(("kind", "share"), [(postgresql, 1), (citus, 4), (hub, 6)], ids=["postgresql", "citus", "hub"])
 def test_no_ban_is_lost_or_told_twice(
     tmp_path: Path, figures: Callable[..., None], request: pytest.FixtureRequest, kind: Any, share: int
 ) -> None:
@@ -172,7 +189,7 @@ def test_no_ban_is_lost_or_told_twice(
         workers += [FORK.Process(target=rival, args=(centre, stop, faults)) for _ in range(2)]
         for worker in workers:
             worker.start()
-        done = disturb(server, max(2, seconds // 12), time.monotonic() + seconds)
+        done = disturb(server, max(2, server.servers, seconds // 12), time.monotonic() + seconds)
         stop.set()
         recorded: dict[str, int] = {}
         while len(recorded) < len(hosts):

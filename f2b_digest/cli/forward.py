@@ -1,6 +1,5 @@
-"""`forward`: upload new events to the fleet's centre. SQLAlchemy is loaded only if there are any."""
+"""`forward`: upload new events to the fleet's centre. Little is loaded: cron asks every few minutes."""
 
-import logging
 import os
 import re
 import sys
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from f2b_digest.fleet.credential import Credential
     from f2b_digest.fleet.forward import Result
 
-log = logging.getLogger(__name__)
 DAY = 86400.0
 SPREAD = 240
 """Seconds over which the uploads of a fleet's hosts are spread."""
@@ -129,7 +127,9 @@ def upload(
     program.become_owner(path)
     with only_upload(path) as alone:
         if not alone:
-            log.info("another upload of %s is running", path)
+            import logging
+
+            logging.getLogger(__name__).info("another upload of %s is running", path)
             return None
         now = program.clock()
         spooled = _take_spool_in(path)
@@ -247,6 +247,9 @@ class _Look:
             answers = fail2ban.look(None)
             self._jails = answers.jails, answers.silence
         except F2bDigestError:
+            import logging
+
+            log = logging.getLogger(__name__)
             log.warning("this host was not looked at", exc_info=log.isEnabledFor(logging.DEBUG))
 
     def read(self, uploads: Uploads, now: float) -> "OwnAddresses | None":

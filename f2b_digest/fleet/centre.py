@@ -29,7 +29,7 @@ from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Outbox, Pending, Store, judged, states
+from f2b_digest.store import Outbox, Pending, Statements, Store, judged, states
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +47,39 @@ LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
 """
 
 
+class _Statements:
+    """A transaction of the centre, for the portable statements of `Outbox`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, query: str, values: Any = None, /) -> sa.CursorResult[Any]:
+        """Run a statement, once for each of several values."""
+        return self._connection.execute(sa.text(query), values)
+
+    def scalar(self, query: str, values: Any = None, /) -> Any:
+        """Return the first column of the first row, or None if there is none."""
+        return self.execute(query, values).scalar()
+
+    def scalars(self, query: str, values: Any = None, /) -> Sequence[Any]:
+        """Return the first column of each row."""
+        return self.execute(query, values).scalars().all()
+
+
 class Centre(Outbox):
     """An open centre, to be closed or used as a context manager. PostgreSQL's errors become CentreError."""
+
+    _conflict = sa.exc.IntegrityError
 
     def __init__(self, address: str) -> None:
         """Connect as the digests' role. Raises CentreError, with what to do if there is no centre."""
         self.path = Path("/") / SCHEMA  # the centre has no file
         self._engine = sa.create_engine(
-            "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool,
-            execution_options={"schema_translate_map": {None: SCHEMA}},
-        )  # fmt: skip
+            "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool
+        )
         self._taken: Sequence[End] = ()
         try:
-            with self._reading() as connection:
+            with self._transaction() as connection:
                 _refuse_other_schema(_driver(connection))
         except BaseException:
             self.close()
@@ -76,7 +96,7 @@ class Centre(Outbox):
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, isolation: str) -> Iterator[sa.Connection]:
+    def _transaction(self, isolation: str = "READ COMMITTED") -> Iterator[sa.Connection]:
         try:
             with self._engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
                 _driver(connection).seconds = None
@@ -94,21 +114,19 @@ class Centre(Outbox):
         return refusal(error)
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with self._transaction("READ COMMITTED") as connection:
-            yield connection
+    def _reading(self) -> Iterator["_Statements"]:
+        with self._transaction() as connection:
+            connection.execute(sa.text(f"SET LOCAL search_path TO {SCHEMA}"))
+            yield _Statements(connection)
 
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._transaction("READ COMMITTED") as connection:
-            yield connection
+    _writing = _reading
 
     # ---- status
 
     @property
     def name(self) -> str:
         """Return the database's address without secrets."""
-        with self._reading() as connection:
+        with self._transaction() as connection:
             query = "SELECT current_database(), coalesce(host(inet_server_addr()), 'a socket of this machine')"
             database, server = connection.execute(sa.text(query)).one()
         return f"postgresql, database {database} by {server}"
@@ -123,7 +141,7 @@ class Centre(Outbox):
             "AND s.seen_at >= to_timestamp(:since) "
             "AND coalesce(s.complete_until, 0) - coalesce(s.skew, 0) < :until ORDER BY s.host"
         )
-        with self._reading() as connection:
+        with self._transaction() as connection:
             found = connection.scalars(sa.text(query), {"since": since, "until": until})
             return [host for host in found if matches(host, hosts)]
 
@@ -134,18 +152,18 @@ class Centre(Outbox):
             "ELSE 'heard' END AS state, count(*) AS hosts FROM (SELECT max(s.seen_at) AS seen FROM f2b.host h "
             "LEFT JOIN f2b.store s USING (host) WHERE h.retired_at IS NULL GROUP BY h.host) AS hosts GROUP BY 1"
         )
-        with self._reading() as connection:
+        with self._transaction() as connection:
             found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - LATELY})}
         return {"heard": 0, "silent": 0, "never": 0} | found
 
     def size(self) -> int:
         """Return the size of the database on disk, in bytes."""
-        with self._reading() as connection:
+        with self._transaction() as connection:
             return int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
 
     def pending_of(self, report: str, hosts: Sequence[str], jails: Sequence[str]) -> Pending:
         """Count the bans that a report has not sealed, by its patterns of hosts and of jails."""
-        with self._reading() as connection:
+        with self._transaction() as connection:
             values = values_of(_matching(connection, report, hosts))
             rows = [row for row in connection.execute(sa.text(COUNTED), values) if matches(row.jail, jails)]
         return Pending(sum(row.bans for row in rows), min((row.since for row in rows), default=None))
@@ -204,22 +222,20 @@ class Centre(Outbox):
     def _keep_times(self, taken: Sequence[End], now: float) -> None:
         """Keep what the next digests are compared with. Without it they cost more and say the same."""
         try:
-            with self._writing() as connection:
+            with self._transaction() as connection:
                 _be_patient(connection)
                 history.keep(connection, taken, now)
         except (F2bDigestError, sa.exc.IntegrityError):  # in the latter case, another sender was faster
             log.info("the times of a digest's bans were not kept", exc_info=True)
 
-    def _mark(self, connection: sa.Connection, key: int, report: str) -> None:
+    def _mark(self, connection: Statements, key: int, report: str) -> None:
         rows = [asdict(end) | {"digest": key, "report": report} for end in self._taken]
         if not rows:
             return
-        connection.execute(sa.text("INSERT INTO f2b.taken VALUES (:digest, :store_id, :seq, :upto)"), rows)
+        connection.execute("INSERT INTO f2b.taken VALUES (:digest, :store_id, :seq, :upto)", rows)
         connection.execute(
-            sa.text(
-                "INSERT INTO f2b.mark VALUES (:report, :store_id, :upto) "
-                "ON CONFLICT (report, store_id) DO UPDATE SET seq = excluded.seq"
-            ),
+            "INSERT INTO f2b.mark VALUES (:report, :store_id, :upto) "
+            "ON CONFLICT (report, store_id) DO UPDATE SET seq = excluded.seq",
             rows,
         )
 
@@ -235,7 +251,7 @@ class Centre(Outbox):
 
         `reports` holds each report's patterns of hosts.
         """
-        with self._writing() as connection:
+        with self._transaction() as connection:
             history.forget(connection)
             stores = connection.execute(sa.text("SELECT store_id, host FROM f2b.store")).all()
             needed = {

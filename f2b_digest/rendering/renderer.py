@@ -1,12 +1,10 @@
-"""Rendering templates. Only this package imports Jinja2.
+"""Rendering templates. Only this package imports Jinja2, in `environment`.
 
 Templates get only the digest's document (see f2b_digest.model.document), with hostile text escaped. They run in a
 sandbox: a template folder may belong to somebody who may not run programs as the user of `f2b-digest send`.
 """
 
-import codecs
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from difflib import get_close_matches
@@ -14,34 +12,19 @@ from functools import cached_property
 from mmap import mmap
 from pathlib import Path
 from posixpath import normpath
-from typing import Any, TypeVar
-
-import jinja2.debug
-from jinja2 import (
-    FunctionLoader,
-    StrictUndefined,
-    TemplateNotFound,
-    TemplateSyntaxError,
-)
-from jinja2.bccache import Bucket, BytecodeCache
-from jinja2.exceptions import SecurityError
-from jinja2.ext import i18n
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from f2b_digest import isolation
 from f2b_digest.errors import TemplateError
 from f2b_digest.rendering import template_files
-from f2b_digest.rendering.filters import filters, is_address, sentences
 from f2b_digest.rendering.i18n import SOURCE, load_language
 from f2b_digest.rendering.layout import MAIL, Layout, fold, indent_of
 from f2b_digest.text.visible import visible
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# Loaded lazily by Jinja2, when Python's folder may be unreadable for the user that we are by then.
-assert jinja2.debug
-codecs.lookup("unicode-escape")
+log = logging.getLogger(__name__)
 
 RENDERING = 30.0
 """Timeout in seconds for custom templates per message; the largest digest needs 0.1 s."""
@@ -53,40 +36,6 @@ BUILT_IN = "builtin/"
 """Prefix for a built-in template's name, so that a custom one of the same name can extend it."""
 
 Rendered = TypeVar("Rendered")
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, without `**`: a deadline cannot interrupt `9**9**9`, a single interpreter step."""
-
-    intercepted_binops = frozenset({"**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Refuse."""
-        raise SecurityError(f"{operator} is not allowed in templates")
-
-
-class _Compiled(BytecodeCache):
-    """Cache of compiled templates, by name and content.
-
-    For one language and one screen: Jinja2 evaluates filters of constants at compile time.
-    """
-
-    def __init__(self) -> None:
-        self._code: dict[tuple[str, str], bytes] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        """Load a template's code."""
-        code = self._code.get((bucket.key, bucket.checksum))
-        if code is not None:
-            bucket.bytecode_from_string(code)
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        """Store a template's code."""
-        self._code[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
-
-
-_COMPILED: defaultdict[tuple[str, Layout], _Compiled] = defaultdict(_Compiled)
-"""This process's caches, by language and screen: each report has its own renderer."""
 
 
 class _Unusable(Exception):
@@ -121,26 +70,10 @@ class Renderer:
         load_language(language)
 
     @cached_property
-    def _environment(self) -> ImmutableSandboxedEnvironment:
-        environment = _Sandbox(
-            loader=FunctionLoader(self._source),
-            autoescape=lambda name: name is not None and name.endswith(".html"),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            extensions=[i18n],
-            bytecode_cache=_COMPILED[self._language, self._layout],
-        )
-        lang = load_language(self._language)
-        environment.newstyle_gettext = True  # type: ignore[attr-defined]
-        environment.globals.update(sentences(lang))
-        environment.globals.update(
-            language=lang.code.replace("_", "-"), width=self._layout.columns, stored=self._layout.stored
-        )
-        environment.filters.update(filters(lang, self._layout))
-        environment.tests["address"] = is_address
-        return environment
+    def _environment(self) -> "ImmutableSandboxedEnvironment":
+        from f2b_digest.rendering.environment import environment  # noqa: PLC0415 - a day without news renders nothing
+
+        return environment(self._source, self._language, self._layout)
 
     @property
     def folders(self) -> tuple[template_files.Folder, ...]:
@@ -159,6 +92,7 @@ class Renderer:
         """
         if not any(folder.texts.keys() - self._broken for folder in self._own):
             return work()
+        assert self._environment  # loaded here, and not by each child
         with mmap(-1, LONGEST_NAME) as asked:
             self._asked = asked
             try:
@@ -242,6 +176,8 @@ class Renderer:
     def _render(self, name: str, document: Mapping[str, Any]) -> str:
         if self._asked:
             self._asked[:] = name.encode()[:LONGEST_NAME].ljust(LONGEST_NAME, b"\0")
+        from jinja2 import TemplateNotFound, TemplateSyntaxError  # noqa: PLC0415 - see `_environment`
+
         try:
             text = self._environment.get_template(name).render(document)
         except _Unusable as error:

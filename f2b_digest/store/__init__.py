@@ -1,4 +1,4 @@
-"""The store's façade, imported lazily: `retry` and `record` run all day and do not need SQLAlchemy.
+"""The store's façade, imported lazily: `retry` and `record` run all day and do not need all of it.
 
 Nothing else lives here; see `facade`. Other packages import from here only.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Reads,
         Sealed,
         Source,
+        Statements,
         Store,
         append_events,
         begin_week,
@@ -76,6 +77,7 @@ __all__ = [
     "Said",
     "Sealed",
     "Source",
+    "Statements",
     "Store",
     "Upload",
     "Uploads",

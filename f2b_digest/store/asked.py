@@ -11,15 +11,14 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple, cast
 
-import sqlalchemy as sa
-
 from f2b_digest import recorder
 from f2b_digest.model.digest import Campaign
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
+from f2b_digest.store.archive import Sealed
 from f2b_digest.store.campaigns import network_of
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
-from f2b_digest.store.reads import Sealed
 from f2b_digest.store.selected import Wanted, jails
+from f2b_digest.store.sql import Connection
 
 MOST_ENDS, MOST_IDS = 20_000, 20_000
 """Maximum number of addresses whose active bans, and of bans whose digests, are looked up: the newest."""
@@ -47,7 +46,7 @@ class End(NamedTuple):
     until: float | None
 
 
-def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
+def gather(connection: Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
     """Collect the requested ids or name lists in a temporary table; return the condition for their bans.
 
     `asn_of` returns the AS number of an id.
@@ -68,21 +67,21 @@ def gather(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], 
     return Wanted(" AND ".join(conditions), values)
 
 
-def is_there(connection: sa.Connection, kind: str, text: str) -> bool:
+def is_there(connection: Connection, kind: str, text: str) -> bool:
     """Return whether any ban has this jail, or this id."""
     column = "jail" if kind == "jail" else "ip"
     query = f"SELECT EXISTS (SELECT 1 FROM event WHERE kind = 'ban' AND {column} = :text)"
-    return bool(connection.scalar(sa.text(query), {"text": text}))
+    return bool(connection.scalar(query, {"text": text}))
 
 
 # ---- how bans are looked up
 
 
-def _of_jail(_: sa.Connection, inquiry: Inquiry, __: object) -> Wanted:
+def _of_jail(_: Connection, inquiry: Inquiry, __: object) -> Wanted:
     return Wanted("event.jail = :asked", {"asked": inquiry.text})
 
 
-def _of_address(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wanted:
+def _of_address(connection: Connection, inquiry: Inquiry, _: object) -> Wanted:
     """Also the banned networks that an address is in."""
     ids = [inquiry.text]
     if inquiry.network is not None:
@@ -92,40 +91,40 @@ def _of_address(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wante
     return _AMONG_IDS
 
 
-def _of_network(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wanted:
+def _of_network(connection: Connection, inquiry: Inquiry, _: object) -> Wanted:
     assert inquiry.network is not None
     _ids(connection, _banned_in(connection, inquiry.network))
     return _AMONG_IDS
 
 
-def _of_number(connection: sa.Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
+def _of_number(connection: Connection, inquiry: Inquiry, asn_of: Callable[[str], int | None]) -> Wanted:
     """One lookup per /24 or /48: routes are not smaller."""
 
     @cache
     def is_of_it(network: str) -> bool:
         return asn_of(network.partition("/")[0]) == inquiry.asn
 
-    rows = connection.execute(sa.text("SELECT DISTINCT ip FROM event WHERE kind = 'ban'"))
+    rows = connection.execute("SELECT DISTINCT ip FROM event WHERE kind = 'ban'")
     networks = ((ip, network_of(ip.encode("utf-8", "replace"))) for (ip,) in rows)
     found = [ip for ip, network in networks if network is not None and is_of_it(network)]
     _ids(connection, found)
     return _AMONG_IDS
 
 
-def _of_user(connection: sa.Connection, inquiry: Inquiry, _: object) -> Wanted:
-    connection.execute(sa.text("CREATE TEMP TABLE asked (users TEXT PRIMARY KEY) WITHOUT ROWID"))
-    few = connection.scalars(sa.text(_FEW_LISTS), {"most": MOST_LISTS + 1}).all()
+def _of_user(connection: Connection, inquiry: Inquiry, _: object) -> Wanted:
+    connection.execute("CREATE TEMP TABLE asked (users TEXT PRIMARY KEY) WITHOUT ROWID")
+    few = connection.scalars(_FEW_LISTS, {"most": MOST_LISTS + 1})
     if len(few) <= MOST_LISTS:
-        connection.execute(sa.text("CREATE TEMP TABLE list (users TEXT PRIMARY KEY) WITHOUT ROWID"))
+        connection.execute("CREATE TEMP TABLE list (users TEXT PRIMARY KEY) WITHOUT ROWID")
         if few:
-            connection.exec_driver_sql("INSERT INTO temp.list VALUES (?)", [(users,) for users in few])
+            connection.executemany("INSERT INTO temp.list VALUES (?)", [(users,) for users in few])
     of = "temp.list" if len(few) <= MOST_LISTS else _ALL_LISTS
-    connection.execute(sa.text(_LISTS.format(of=of)), {"name": inquiry.text, "part": f"%{_in_json(inquiry.text)}%"})
+    connection.execute(_LISTS.format(of=of), {"name": inquiry.text, "part": f"%{_in_json(inquiry.text)}%"})
     return Wanted("event.users IN (SELECT users FROM temp.asked)", {})
 
 
 _AMONG_IDS = Wanted("event.ip IN (SELECT ip FROM temp.asked)", {})
-_GATHER: dict[str, Callable[[sa.Connection, Inquiry, Callable[[str], int | None]], Wanted]] = {
+_GATHER: dict[str, Callable[[Connection, Inquiry, Callable[[str], int | None]], Wanted]] = {
     "address": _of_address,
     "network": _of_network,
     "asn": _of_number,
@@ -157,21 +156,21 @@ def _in_json(name: str) -> str:
     return max("".join(c if c.isascii() and c.isalnum() else " " for c in name).split() or [""], key=len)
 
 
-def _ids(connection: sa.Connection, ids: Iterable[str]) -> None:
+def _ids(connection: Connection, ids: Iterable[str]) -> None:
     """Create the temporary table `asked` of these ids."""
-    connection.execute(sa.text("CREATE TEMP TABLE asked (ip TEXT PRIMARY KEY) WITHOUT ROWID"))
+    connection.execute("CREATE TEMP TABLE asked (ip TEXT PRIMARY KEY) WITHOUT ROWID")
     rows = [(ip,) for ip in ids]
     if rows:
-        connection.exec_driver_sql("INSERT OR IGNORE INTO temp.asked VALUES (?)", rows)
+        connection.executemany("INSERT OR IGNORE INTO temp.asked VALUES (?)", rows)
 
 
 # ---- networks
 
 
-def _banned_in(connection: sa.Connection, network: Network) -> Iterator[str]:
+def _banned_in(connection: Connection, network: Network) -> Iterator[str]:
     """Yield the banned ids of a network: its addresses, and networks in it."""
     for low, high in _spans(network):
-        for (ip,) in connection.execute(sa.text(_IN_SPAN), {"low": low, "high": high}):
+        for (ip,) in connection.execute(_IN_SPAN, {"low": low, "high": high}):
             if _is_in(ip, network):
                 yield ip
 
@@ -213,9 +212,9 @@ def _span_of_ipv6(network: IPv6Network) -> tuple[str, str]:
 # ---- further queries on them
 
 
-def ends(connection: sa.Connection, now: float) -> list[End]:
+def ends(connection: Connection, now: float) -> list[End]:
     """Return the bans of the grouped ids that are active at a time, the last to end first."""
-    query = sa.text(_ENDS.format(last_ban=last_ban("newest", "event.kind = 'ban'")))
+    query = _ENDS.format(last_ban=last_ban("newest", "event.kind = 'ban'"))
     found = []
     for jail, ip, last, bantime, unbanned in connection.execute(query, {"most": MOST_ENDS}):
         until, _ = end_of_ban(last, bantime, unbanned)
@@ -233,46 +232,46 @@ GROUP BY newest.jail, newest.ip
 """
 
 
-def bans(connection: sa.Connection, wanted: Wanted) -> list[Seen]:
+def bans(connection: Connection, wanted: Wanted) -> list[Seen]:
     """Return the newest bans."""
     query = f"SELECT id, jail, history, host FROM event WHERE {wanted.where} ORDER BY id DESC LIMIT :most"
-    rows = connection.execute(sa.text(query), wanted.values | {"most": MOST_IDS})
+    rows = connection.execute(query, wanted.values | {"most": MOST_IDS})
     return [Seen(key, jail, bool(history), host) for key, jail, history, host in rows]
 
 
-def hosts(connection: sa.Connection, wanted: Wanted) -> list[tuple[str, int]]:
+def hosts(connection: Connection, wanted: Wanted) -> list[tuple[str, int]]:
     """Return the hosts that banned, and their bans, the most first."""
     query = f"SELECT host, count(*) FROM event WHERE {wanted.where} GROUP BY host ORDER BY 2 DESC, 1"
-    return [(host, count) for host, count in connection.execute(sa.text(query), wanted.values)]
+    return [(host, count) for host, count in connection.execute(query, wanted.values)]
 
 
-def is_vector(connection: sa.Connection) -> bool:
+def is_vector(connection: Connection) -> bool:
     """Return whether digests are vectors: in a scratch store of a fleet's centre."""
-    return sa.inspect(connection).has_table("taken")
+    return connection.has_table("taken")
 
 
-def taken(connection: sa.Connection, digest: int) -> set[int]:
+def taken(connection: Connection, digest: int) -> set[int]:
     """Return the ids here of the events that a fleet's digest took."""
     query = (
         "SELECT origin.id FROM taken JOIN origin USING (store_id) "
         "WHERE digest_id = :digest AND seq > after_seq AND seq <= upto_seq"
     )
-    return set(connection.scalars(sa.text(query), {"digest": digest}))
+    return set(connection.scalars(query, {"digest": digest}))
 
 
-def reported(connection: sa.Connection, report: str) -> set[int]:
+def reported(connection: Connection, report: str) -> set[int]:
     """Return the ids here of the events that a fleet's report has told."""
     query = "SELECT origin.id FROM mark JOIN origin USING (store_id) WHERE report = :report AND origin.seq <= mark.seq"
-    return set(connection.scalars(sa.text(query), {"report": report}))
+    return set(connection.scalars(query, {"report": report}))
 
 
-def last(connection: sa.Connection) -> float | None:
+def last(connection: Connection) -> float | None:
     """Return the time of the last ban of the grouped ids, in UTC epoch seconds."""
-    found: float | None = connection.scalar(sa.text("SELECT max(last) FROM temp.address"))
+    found: float | None = connection.scalar("SELECT max(last) FROM temp.address")
     return found
 
 
-def neighbours(connection: sa.Connection, network: Network) -> Neighbours | None:
+def neighbours(connection: Connection, network: Network) -> Neighbours | None:
     """Return the other banned addresses of an address's /24 or /48; None if there are none."""
     text = network_of(str(network.network_address).encode())
     if text is None:
@@ -280,7 +279,7 @@ def neighbours(connection: sa.Connection, network: Network) -> Neighbours | None
     around = ip_network(text)
     counted: Counter[str] = Counter()
     for low, high in _spans(around):
-        for ip, bans in connection.execute(sa.text(_COUNTED_IN_SPAN), {"low": low, "high": high}):
+        for ip, bans in connection.execute(_COUNTED_IN_SPAN, {"low": low, "high": high}):
             if _is_in(ip, around) and "/" not in ip and ip != str(network.network_address):
                 counted[ip] += bans
     worst = sorted(counted.items(), key=lambda each: (-each[1], _order(each[0])))[:MOST_NEIGHBOURS]
@@ -290,13 +289,13 @@ def neighbours(connection: sa.Connection, network: Network) -> Neighbours | None
 _COUNTED_IN_SPAN = "SELECT ip, count(*) FROM event WHERE kind = 'ban' AND ip >= :low AND ip < :high GROUP BY ip"
 
 
-def members(connection: sa.Connection, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
+def members(connection: Connection, sealed: Sealed, campaign: Campaign, besides: Network) -> list[tuple[str, int]]:
     """Return the worst other addresses of a campaign in a digest, as (address, bans)."""
     counted: Counter[str] = Counter()
     values = {"first": sealed.first_id, "last": sealed.last_id, "jails": json.dumps(campaign.jails)}
     for network in map(ip_network, campaign.cidrs):
         for low, high in _spans(network):
-            for ip, bans in connection.execute(sa.text(_COUNTED_OF_DIGEST), {"low": low, "high": high} | values):
+            for ip, bans in connection.execute(_COUNTED_OF_DIGEST, {"low": low, "high": high} | values):
                 if _is_in(ip, network) and "/" not in ip and ip != str(besides.network_address):
                     counted[ip] += bans
     return sorted(counted.items(), key=lambda each: (-each[1], _order(each[0])))[:MOST_NEIGHBOURS]
@@ -315,10 +314,10 @@ def _order(ip: str) -> int:
     return int(address)
 
 
-def oldest(connection: sa.Connection) -> float | None:
+def oldest(connection: Connection) -> float | None:
     """Return the time of the store's first ban in UTC epoch seconds: the earliest of the jails' first ones."""
     firsts = [
-        connection.scalar(sa.text("SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail"), {"jail": jail})
+        connection.scalar("SELECT min(at) FROM event WHERE kind = 'ban' AND jail = :jail", {"jail": jail})
         for jail in jails(connection, ("*",))
     ]
     return min((cast("Any", first) for first in firsts if first is not None), default=None)

@@ -2,25 +2,21 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
-
-import sqlalchemy as sa
 
 from f2b_digest.model.bans import Chosen, Rebans, Sample
 from f2b_digest.model.digest import PERMANENT
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
+from f2b_digest.store.sql import Connection
 
 
-def samples(connection: sa.Connection, wanted: Wanted, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
+def samples(connection: Connection, wanted: Wanted, worst: Mapping[str, Sequence[str]]) -> dict[str, list[Sample]]:
     """Return by jail the last ban in the selection of each of these ids that has log lines, in their order."""
     where, values = wanted
     found: dict[str, list[Sample]] = {}
     for jail, ips in worst.items():
         for ip in ips:
-            row = connection.execute(
-                sa.text(_SAMPLE.format(where=where)), values | {"of_jail": jail, "of_ip": ip}
-            ).first()
+            row = connection.execute(_SAMPLE.format(where=where), values | {"of_jail": jail, "of_ip": ip}).fetchone()
             if row:
                 found.setdefault(jail, []).append(Sample(ip, row[0], _names(row[1])))
     return found
@@ -42,11 +38,11 @@ def _names(users: str | None) -> tuple[str, ...]:
 
 
 def chosen(
-    connection: sa.Connection, wanted: Wanted, holds: Callable[[str], bool], *, by_host: bool = False
+    connection: Connection, wanted: Wanted, holds: Callable[[str], bool], *, by_host: bool = False
 ) -> list[Chosen]:
     """Return the bans of a selection's ids that a function chooses, by jail; or by host and jail, from `at_host`."""
     where, values = wanted
-    cast("Any", connection.connection.driver_connection).create_function(
+    connection.create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
     if by_host:
@@ -65,7 +61,7 @@ def chosen(
             permanent=bantime == PERMANENT and unbanned is None,
             host=host,
         )
-        for host, jail, ip, bans, last, bantime, unbanned in connection.execute(sa.text(query), values)
+        for host, jail, ip, bans, last, bantime, unbanned in connection.execute(query, values)
     ]
 
 
@@ -78,12 +74,12 @@ GROUP BY {{host}}, own.jail, own.ip ORDER BY {{host}}, own.jail, own.ip
 """
 
 
-def rebans(connection: sa.Connection, wanted: Wanted, prolongs: Wanted, frequent_from: int) -> Rebans:
+def rebans(connection: Connection, wanted: Wanted, prolongs: Wanted, frequent_from: int) -> Rebans:
     """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
     where, values = wanted
-    spared, spared_addresses = connection.execute(sa.text(_SPARED.format(where=where)), values).one()
-    frequent, frequent_bans = connection.execute(sa.text(_FREQUENT), {"least": frequent_from}).one()
-    was_prolonged = bool(connection.scalar(sa.text(_PROLONGED.format(where=prolongs.where)), prolongs.values))
+    spared, spared_addresses = connection.execute(_SPARED.format(where=where), values).fetchone()
+    frequent, frequent_bans = connection.execute(_FREQUENT, {"least": frequent_from}).fetchone()
+    was_prolonged = bool(connection.scalar(_PROLONGED.format(where=prolongs.where), prolongs.values))
     return Rebans(spared, spared_addresses, frequent, frequent_bans, was_prolonged)
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
-import sqlalchemy as sa
-
 from f2b_digest.model.baseline import PLAUSIBLE, Baseline, Quiet, Window
 from f2b_digest.store.selected import jails
+from f2b_digest.store.sql import Connection
 from f2b_digest.store.times import Times, has_packed
 
 DAY, DAYS = 86400.0, 28
@@ -22,7 +21,7 @@ SAME = 1.0
 
 
 def baseline(
-    connection: sa.Connection,
+    connection: Connection,
     windows: Sequence[Window],
     patterns: Sequence[str],
     before: float,
@@ -108,7 +107,7 @@ def _quiet(jail: Times, oldest: float, last: float, outages: Sequence[Window]) -
     return Quiet(last, tuple(daily), tuple(gaps[:GAPS]))
 
 
-def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]:
+def _spans(connection: Connection, windows: Sequence[Window]) -> list[Window]:
     """Split the windows into disjoint spans, in order, and store them in a table: no ban is counted twice."""
     edges = sorted({edge for window in windows for edge in window})
     spans = [
@@ -116,10 +115,10 @@ def _spans(connection: sa.Connection, windows: Sequence[Window]) -> list[Window]
         for since, until in pairwise(edges)
         if any(window[0] <= since and until <= window[1] for window in windows)
     ]
-    connection.execute(sa.text("DROP TABLE IF EXISTS temp.span"))
-    connection.execute(sa.text("CREATE TEMP TABLE span (since REAL, until REAL)"))
+    connection.execute("DROP TABLE IF EXISTS temp.span")
+    connection.execute("CREATE TEMP TABLE span (since REAL, until REAL)")
     if spans:
-        connection.exec_driver_sql("INSERT INTO temp.span VALUES (?, ?)", spans)
+        connection.executemany("INSERT INTO temp.span VALUES (?, ?)", spans)
     return spans
 
 
@@ -131,7 +130,7 @@ def _sums(spans: Sequence[Window], counts: Sequence[int], windows: Sequence[Wind
 
 
 def starts_and_stops(
-    connection: sa.Connection, patterns: Sequence[str], since: float
+    connection: Connection, patterns: Sequence[str], since: float
 ) -> dict[str, tuple[tuple[str, float], ...]]:
     """Return by jail the kind and time of its starts and stops since a time, and of the last one before, oldest first.
 
@@ -139,7 +138,7 @@ def starts_and_stops(
     """
     found = {}
     for jail in jails(connection, patterns):
-        rows = connection.execute(sa.text(_STARTS_AND_STOPS), {"jail": jail, "since": since}).all()
+        rows = connection.execute(_STARTS_AND_STOPS, {"jail": jail, "since": since}).fetchall()
         if rows:
             found[jail] = tuple((kind, at) for kind, at, _ in rows)
     return found

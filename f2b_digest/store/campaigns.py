@@ -12,13 +12,12 @@ from datetime import tzinfo
 from functools import cache
 from typing import Any, cast
 
-import sqlalchemy as sa
-
 from f2b_digest.model.baseline import PLAUSIBLE, REMEMBERED, NetworkKey, Window, key_of
 from f2b_digest.model.counts import CampaignRule
 from f2b_digest.model.digest import Campaign, moment
 from f2b_digest.store.geo import GeoCache
 from f2b_digest.store.selected import jails
+from f2b_digest.store.sql import Connection
 
 MOST_CAMPAIGNS, MOST_USERS, MOST_CIDRS = 10, 5, 256
 """Rows that are fetched."""
@@ -70,28 +69,27 @@ class _Tightest:
         return f"{most} {since!r}"
 
 
-def add_functions(connection: sa.Connection) -> None:
+def add_functions(connection: Connection) -> None:
     """Register the SQL function `network_of` (of an id as a BLOB) and the aggregate `tightest` (of times)."""
-    driver = cast("Any", connection.connection.driver_connection)
-    driver.create_function("network_of", 1, network_of, deterministic=True)
-    driver.create_aggregate("tightest", 1, _Tightest)
+    connection.create_function("network_of", 1, network_of, deterministic=True)
+    connection.create_aggregate("tightest", 1, cast("Any", _Tightest))
 
 
 def find(
-    connection: sa.Connection, rule: CampaignRule, geo: GeoCache, zone: tzinfo, accounts: frozenset[str]
+    connection: Connection, rule: CampaignRule, geo: GeoCache, zone: tzinfo, accounts: frozenset[str]
 ) -> tuple[tuple[Campaign, ...], int]:
     """Return the campaigns with the most bans (concentrated ones count up to double), and the number of all.
 
     Campaigns of an AS number are found among the addresses in `place` only. `accounts` are user names that can log in
     here. Needs the tables of `summary`, `users` and `geo`.
     """
-    connection.execute(sa.text(_OF_A_NETWORK), {"least": rule.of_network})
-    connection.execute(sa.text(_OF_A_NUMBER), {"least": rule.of_number})
-    connection.execute(sa.text("CREATE INDEX temp.campaign_network ON campaign (network)"))
-    connection.execute(sa.text(_TIGHT))
-    connection.execute(sa.text(_SHOWN), {"most": MOST_CAMPAIGNS})
-    connection.execute(sa.text(_OF_THE_SHOWN))
-    connection.execute(sa.text("CREATE INDEX temp.member_ip ON member (ip)"))
+    connection.execute(_OF_A_NETWORK, {"least": rule.of_network})
+    connection.execute(_OF_A_NUMBER, {"least": rule.of_number})
+    connection.execute("CREATE INDEX temp.campaign_network ON campaign (network)")
+    connection.execute(_TIGHT)
+    connection.execute(_SHOWN, {"most": MOST_CAMPAIGNS})
+    connection.execute(_OF_THE_SHOWN)
+    connection.execute("CREATE INDEX temp.member_ip ON member (ip)")
     tried = _by_campaign(connection, _ON_ACCOUNTS, {"accounts": json.dumps(sorted(accounts))})
     hours = _by_campaign(connection, _HOURS, {})
     of_jails = _by_campaign(connection, _JAILS, {})
@@ -99,7 +97,7 @@ def find(
     users = _by_campaign(connection, _USERS, {"most": MOST_USERS})
     worst = _by_campaign(connection, _WORST, {})
     found = []
-    shown = connection.execute(sa.text("SELECT * FROM temp.shown ORDER BY place"))
+    shown = connection.execute("SELECT * FROM temp.shown ORDER BY place")
     for key, network, asn, addresses, bans, failures, uncounted, within, _ in shown:
         together, since = within.split()
         place = geo.find(worst[key][0][0])
@@ -113,11 +111,11 @@ def find(
             on_accounts=tried[key][0][0] if key in tried else 0,
         )  # fmt: skip
         found.append(campaign)
-    return tuple(found), connection.execute(sa.text("SELECT count(*) FROM temp.campaign")).scalar_one()
+    return tuple(found), connection.scalar("SELECT count(*) FROM temp.campaign")
 
 
 def before(
-    connection: sa.Connection,
+    connection: Connection,
     first_id: int,
     windows: Sequence[Window],
     patterns: Sequence[str],
@@ -137,7 +135,7 @@ def before(
         "first": first_id, "most": REMEMBERED, "jails": json.dumps(jails(connection, patterns)),
         "since": ordered[0][0], "until": ordered[-1][1],
     }  # fmt: skip
-    oldest = connection.execute(sa.text(_OLDEST), limits | {"since": PLAUSIBLE[0]}).scalar() or math.inf
+    oldest = connection.scalar(_OLDEST, limits | {"since": PLAUSIBLE[0]}) or math.inf
     known = [place for place, (since, _) in enumerate(ordered) if since >= oldest]
     keys = [key_of(each) for each in campaigns]
 
@@ -152,15 +150,15 @@ def before(
 
 
 def _bans_before(
-    connection: sa.Connection, networks: set[str], numbers: set[int | None], limits: dict[str, Any]
+    connection: Connection, networks: set[str], numbers: set[int | None], limits: dict[str, Any]
 ) -> Iterator[tuple[str, float]]:
     """Yield the address and the UTC epoch seconds of each ban that may be of the networks or AS numbers."""
     if numbers or any(":" in network for network in networks):  # no range of text holds an IPv6 network, or an AS
-        yield from connection.execute(sa.text(_BEFORE), limits)
+        yield from connection.execute(_BEFORE, limits)
         return
     for network in networks:
         low, high = network[:-4], network[:-4].removesuffix(".") + "/"
-        yield from connection.execute(sa.text(_IN_NETWORK), limits | {"low": low, "high": high})
+        yield from connection.execute(_IN_NETWORK, limits | {"low": low, "high": high})
 
 
 def _by_window(
@@ -195,10 +193,10 @@ _IN_NETWORK = f"{_BEFORE} AND ip >= :low AND ip < :high"
 """By the index `event_who`: of an IPv4 network only its own bans are read."""
 
 
-def _by_campaign(connection: sa.Connection, query: str, values: dict[str, Any]) -> dict[int, list[tuple[Any, ...]]]:
+def _by_campaign(connection: Connection, query: str, values: dict[str, Any]) -> dict[int, list[tuple[Any, ...]]]:
     """Return a query's rows grouped by their first column, which is removed."""
     found: dict[int, list[tuple[Any, ...]]] = {}
-    for key, *row in connection.execute(sa.text(query), values):
+    for key, *row in connection.execute(query, values):
         found.setdefault(key, []).append(tuple(row))
     return found
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
 from f2b_digest.store.migrations import OLDEST
-from f2b_digest.store.tables import delivery, digest
+from f2b_digest.store.sql import Connection
+from f2b_digest.store.tables import DDL
 
 WAIT = 30
 """Seconds to wait for the store's write lock; it is never held for long."""
@@ -107,7 +106,7 @@ def refusal(path: Path) -> str:
     return ""
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> Connection:
     """Open SQLite's file in mode "ro" or "rw"; invalid UTF-8 is decoded as escapes."""
     uri = path.absolute().as_uri() + f"?mode={mode}"
     try:
@@ -116,7 +115,9 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         raise StoreError(str(error)) from None
     if seen is None:
         raise no_store(path)
-    connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     connection.text_factory = lambda value: value.decode("utf-8", "backslashreplace")
     try:
         recorder.refuse_another(connection, str(path), seen)
@@ -128,16 +129,23 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def begin(connection: sa.Connection) -> None:
-    """Begin a transaction as the connection's option `begin` says."""
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+@contextmanager
+def transaction(connection: Connection, begin: str) -> Iterator[None]:
+    """Begin a transaction, and commit it at the end, or roll it back after an error."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.commit()  # does nothing where it was rolled back already
+    except BaseException:
+        connection.rollback()
+        raise
 
 
-def check(path: Path, connection: sa.Connection) -> int:
+def check(path: Path, connection: Connection) -> int:
     """Return the store's schema version. Raises StoreError for a file that this program must not touch."""
-    application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if application == 0 and version == 0 and not sa.inspect(connection).get_table_names():
+    application = connection.scalar("PRAGMA application_id")
+    version = connection.scalar("PRAGMA user_version")
+    if application == 0 and version == 0 and not connection.scalar("SELECT count(*) FROM sqlite_master"):
         raise no_store(path)  # an empty database: left by a power cut before the first event
     if application != recorder.APPLICATION_ID:
         raise StoreError(f"{path} is not a store of f2b-digest: nothing was changed; choose another path")
@@ -154,11 +162,18 @@ def check(path: Path, connection: sa.Connection) -> int:
     return int(version)
 
 
-def stand_in(connection: sa.Connection) -> None:
-    """Create empty temporary views of the archive's tables if no digest was sealed yet."""
-    for table in (digest, delivery):
-        columns = ", ".join(f"NULL AS {column.name}" for column in table.columns)
-        connection.exec_driver_sql(f"CREATE TEMP VIEW {table.name} AS SELECT {columns} WHERE 0")
+def make_tables(connection: Connection) -> None:
+    """Make the tables that the first send needs, where they are missing."""
+    for statements in DDL.values():
+        for statement in statements:
+            connection.execute(statement)
+
+
+def stand_in(connection: Connection) -> None:
+    """Make empty temporary tables instead of those that no send made yet, so that they can be read."""
+    for table, statements in DDL.items():
+        if not connection.has_table(table):
+            connection.execute(statements[0].replace("CREATE TABLE", "CREATE TEMP TABLE"))
 
 
 def explain(path: Path, words: str) -> str:

@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from f2b_digest import recorder
+from f2b_digest.store.sql import Connection
 
 
 class Last(NamedTuple):
@@ -15,9 +14,9 @@ class Last(NamedTuple):
     """When it was recorded, in UTC epoch seconds."""
 
 
-def last_events(connection: sa.Connection) -> dict[str, Last]:
+def last_events(connection: Connection) -> dict[str, Last]:
     """Return by jail the last event that fail2ban recorded; not what was imported, or recorded by hand."""
-    rows = connection.execute(sa.text(_LAST_EVENTS), {"scratch": recorder.SCRATCH_JAIL})
+    rows = connection.execute(_LAST_EVENTS, {"scratch": recorder.SCRATCH_JAIL})
     return {jail: Last(kind, at) for jail, kind, at in rows}
 
 
@@ -27,9 +26,9 @@ WHERE source IN ('action', 'shell') AND jail NOT IN ('', :scratch) GROUP BY jail
 """
 
 
-def missing_in_index(connection: sa.Connection) -> int:
+def missing_in_index(connection: Connection) -> int:
     """Return how many pending events are missing from the unique index."""
-    return int(connection.scalar(sa.text(_MISSING_IN_INDEX)) or 0)
+    return int(connection.scalar(_MISSING_IN_INDEX) or 0)
 
 
 _MISSING_IN_INDEX = """
@@ -42,6 +41,6 @@ WHERE pending.id > (SELECT coalesce(max(last_id), 0) FROM digest) AND NOT EXISTS
 """
 
 
-def journal(connection: sa.Connection) -> str:
+def journal(connection: Connection) -> str:
     """Return SQLite's journal mode: "wal", unless a copy of the file lost it."""
-    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+    return str(connection.scalar("PRAGMA journal_mode"))

@@ -1,4 +1,4 @@
-"""The opened store; SQLAlchemy is used here only. Events are appended by `recorder` and never changed."""
+"""The opened store. Events are appended by `recorder` and never changed."""
 
 import logging
 import os
@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast
-
-import sqlalchemy as sa
+from typing import Any, Literal, Self
 
 from f2b_digest import __version__, recorder
 from f2b_digest.errors import DamagedStoreError, StoreError
@@ -21,17 +19,19 @@ from f2b_digest.model.inquiry import Inquiry
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import asked, examined, migrations, part, retention, selected, verdicts
+from f2b_digest.store.archive import OPEN, Delivery, Sealed
 from f2b_digest.store.connection import (
-    begin,
     check,
     connect,
     explain,
     is_there,
+    make_tables,
     no_store,
     refusal,
     sender_lock,
     stand_in,
     take_spool_in,
+    transaction,
 )
 from f2b_digest.store.events import Found, Lookup, append_events, has_ban, spooled_events
 from f2b_digest.store.examined import Last
@@ -49,29 +49,32 @@ from f2b_digest.store.integrity import (
     verify_all,
 )
 from f2b_digest.store.outbox import Outbox
-from f2b_digest.store.reads import OPEN, Delivery, Reads, Sealed
+from f2b_digest.store.reads import Reads
 from f2b_digest.store.received import AHEAD, is_hub, lives
 from f2b_digest.store.recovery import recover
 from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending
-from f2b_digest.store.tables import delivery, digest, event, metadata
+from f2b_digest.store.sql import Connection, Statements
+from f2b_digest.store.tables import DDL
 from f2b_digest.store.verdicts import judged
 
 log = logging.getLogger(__name__)
 
 __all__ = [
     "HOW_TO_RECOVER", "OPEN", "OVERDUE", "Asked", "Delivery", "Found", "Last", "Lookup", "Outbox", "Pending", "Reads",
-    "Sealed", "Source", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due", "is_there",
-    "judged", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "states",
+    "Sealed", "Source", "Statements", "Store", "append_events", "begin_week", "damage", "fault", "has_ban", "is_due",
+    "is_there", "judged", "keep_in_mind", "no_store", "recover", "refusal", "sender_lock", "spooled_events", "states",
     "take_spool_in", "verify", "verify_all",
 ]  # fmt: skip
 
 
-class Store(Outbox):
+class Store(Outbox, Reads):
     """An open store, to be closed or used as a context manager.
 
     Methods that write are in `Outbox`, and below "pruning". SQLite's errors become StoreError.
     """
+
+    _conflict = sqlite3.IntegrityError
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
         """Open a store. Raises StoreError, with what to do, if it is missing or unusable."""
@@ -83,9 +86,7 @@ class Store(Outbox):
         damaged = damage(path)
         if damaged and not read_only:
             raise DamagedStoreError(f"{path} was set aside as damaged ({damaged}): {HOW_TO_RECOVER}")
-        mode = "ro" if read_only else "rw"
-        self._engine = sa.create_engine("sqlite://", creator=lambda: connect(path, mode), poolclass=sa.StaticPool)
-        sa.event.listen(self._engine, "begin", begin)
+        self._connection: Connection | None = None
         try:
             self._prepare()
         except BaseException:
@@ -96,8 +97,8 @@ class Store(Outbox):
         """Check the file; where allowed, upgrade it and create the tables that the first send needs."""
         with self._reading() as connection:
             version = check(self.path, connection)
-            has_archive = sa.inspect(connection).has_table(delivery.name)
-            if self._read_only and not has_archive:
+            is_complete = all(map(connection.has_table, DDL))
+            if self._read_only:
                 stand_in(connection)
         if self._read_only:
             return
@@ -106,9 +107,9 @@ class Store(Outbox):
                 version = check(self.path, connection)  # another sender may have done so meanwhile
                 if version < recorder.SCHEMA_VERSION:
                     migrations.upgrade(connection, version)
-        if not has_archive:
+        if not is_complete:
             with self._writing() as connection:
-                metadata.create_all(connection, tables=[digest, delivery])
+                make_tables(connection)
 
     def __enter__(self) -> Self:
         return self
@@ -117,20 +118,24 @@ class Store(Outbox):
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._engine.dispose()
+        """Close the connection; the next transaction opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     @contextmanager
-    def _transaction(self, begin: str = "BEGIN") -> Iterator[sa.Connection]:
+    def _transaction(self, begin: str = "BEGIN") -> Iterator[Connection]:
         try:
-            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
-                yield connection
-        except sa.exc.IntegrityError:
+            if self._connection is None:
+                self._connection = connect(self.path, "ro" if self._read_only else "rw")
+            with transaction(self._connection, begin):
+                yield self._connection
+        except sqlite3.IntegrityError:
             raise
         except OverflowError:
             raise StoreError(f"{self.path}: an id exceeds 64 bits") from None
-        except sa.exc.DatabaseError as error:
-            words = str(error.orig)
+        except sqlite3.DatabaseError as error:
+            words = str(error)
             if "malformed" in words and not self._read_only:
                 self.close()
                 raise set_aside(self.path, words) from None
@@ -139,12 +144,12 @@ class Store(Outbox):
             raise StoreError(explain(self.path, words)) from None
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         with self._transaction() as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def _writing(self) -> Iterator[Connection]:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
@@ -167,7 +172,7 @@ class Store(Outbox):
             yield Asked(self.path, connection, inquiry, most, asn_of)
 
     @contextmanager
-    def _passing(self) -> Iterator[sa.Connection]:
+    def _passing(self) -> Iterator[Connection]:
         """Yield a connection in a transaction that is rolled back, with its temporary tables."""
         with self._transaction() as connection:
             try:
@@ -213,15 +218,17 @@ class Store(Outbox):
         finally:
             self._ahead = ()
 
-    def _mark(self, connection: sa.Connection, key: int, report: str) -> None:
+    def _mark(self, connection: Statements, key: int, report: str) -> None:
         """Note the events that a hub's digest takes beyond its end; earlier ones are within it now."""
-        if not sa.inspect(connection).has_table(AHEAD):
+        assert isinstance(connection, Connection)
+        if not connection.has_table(AHEAD):
             return
-        last = sa.select(digest.c.last_id).where(digest.c.id == key).scalar_subquery()
-        ahead = sa.table(AHEAD, sa.column("report"), sa.column("id"))
-        connection.execute(sa.delete(ahead).where((ahead.c.report == report) & (ahead.c.id <= last)))
-        if self._ahead:
-            connection.execute(sa.insert(ahead), [{"report": report, "id": each} for each in self._ahead])
+        earlier = f"DELETE FROM {AHEAD} WHERE report = ? AND id <= (SELECT last_id FROM digest WHERE id = ?)"  # noqa: S608
+        connection.execute(earlier, (report, key))
+        connection.executemany(
+            f"INSERT INTO {AHEAD} (report, id) VALUES (?, ?)",  # noqa: S608 - our own name
+            [(report, each) for each in self._ahead],
+        )
 
     # ---- for `check` only
 
@@ -238,7 +245,7 @@ class Store(Outbox):
     def newest(self) -> float:
         """Return the latest time at which anything was recorded or sealed here, in UTC epoch seconds, or 0."""
         with self._reading() as connection:
-            recorded = connection.scalar(sa.select(event.c.recorded_at).order_by(event.c.id.desc()).limit(1)) or 0.0
+            recorded = connection.scalar("SELECT recorded_at FROM event ORDER BY id DESC LIMIT 1") or 0.0
         return max([recorded, *(sealed.sealed_at for sealed in self.digests(most=1))])
 
     def verify_pending(self) -> None:
@@ -299,12 +306,12 @@ class Store(Outbox):
             first += [key for key in found if key is not None]
         return min(first)
 
-    def _old(self, find: Callable[[sa.Connection], list[int]]) -> list[int]:
+    def _old(self, find: Callable[[Connection], list[int]]) -> list[int]:
         with self._reading() as connection:
             return find(connection)
 
     @contextmanager
-    def _short_transaction(self, pause: Callable[[float], None]) -> Iterator[sa.Connection]:
+    def _short_transaction(self, pause: Callable[[float], None]) -> Iterator[Connection]:
         """Run one step, then release the lock for writers for twice as long as the step took."""
         start = time.monotonic()
         with self._writing() as connection:
@@ -315,16 +322,14 @@ class Store(Outbox):
         """Shrink the file by the freed pages; if the lock is held, leave it to the next run."""
         with self._reading() as connection:
             pages = retention.free_pages(connection)
-        raw = self._engine.raw_connection()
+        assert self._connection is not None
         try:
             for _ in range(0, pages, retention.PAGES):
                 start = time.monotonic()
-                retention.give_pages_back(cast("sqlite3.Connection", raw.driver_connection))
+                retention.give_pages_back(self._connection)
                 pause(2 * (time.monotonic() - start))
         except sqlite3.OperationalError as error:
             log.info("the file is not shortened now: %s", error)
-        finally:
-            raw.close()
 
 
 class Part(Store):

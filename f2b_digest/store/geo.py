@@ -3,10 +3,9 @@
 import logging
 from datetime import tzinfo
 
-import sqlalchemy as sa
-
 from f2b_digest.model.digest import Country, Network, Where, moment
 from f2b_digest.model.host_context import Geography, Place
+from f2b_digest.store.sql import Connection
 
 log = logging.getLogger(__name__)
 
@@ -36,33 +35,33 @@ class GeoCache:
             return NOWHERE
 
 
-def look_up(connection: sa.Connection, geo: GeoCache) -> None:
+def look_up(connection: Connection, geo: GeoCache) -> None:
     """Create the temporary table `place` with the registration of the top ids of `who`; empty without a geography."""
-    connection.execute(sa.text("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)"))
+    connection.execute("CREATE TEMP TABLE place (who INTEGER PRIMARY KEY, country, asn, name)")
     if geo.geography is None:
         return
-    rows = connection.execute(sa.text(_MOST), {"most": MOST_LOOKED_UP}).all()
+    rows = connection.execute(_MOST, {"most": MOST_LOOKED_UP}).fetchall()
     found = [(key, *geo.find(ip)) for key, ip in rows]
     if found:
-        connection.exec_driver_sql("INSERT INTO temp.place VALUES (?, ?, ?, ?)", found)
+        connection.executemany("INSERT INTO temp.place VALUES (?, ?, ?, ?)", found)
 
 
 _MOST = "SELECT rowid, ip FROM temp.who ORDER BY bans DESC, coalesce(failures, 0) DESC, ip LIMIT :most"
 
 
-def where(connection: sa.Connection, geo: GeoCache, zone: tzinfo) -> Where | None:
+def where(connection: Connection, geo: GeoCache, zone: tzinfo) -> Where | None:
     """Sum up `place`; None without a geography."""
     if geo.geography is None:
         return None
-    looked_up, unknown = connection.execute(sa.text(_KNOWN)).one()
+    looked_up, unknown = connection.execute(_KNOWN).fetchone()
     return Where(
         source=geo.geography.source,
         made_at=moment(geo.geography.made_at, zone),
         licence=geo.geography.licence,
         looked_up=looked_up,
         unknown=unknown,
-        countries=tuple(Country(*row) for row in connection.execute(sa.text(_COUNTRIES), {"most": MOST_COUNTRIES})),
-        networks=tuple(Network(*row) for row in connection.execute(sa.text(_NETWORKS), {"most": MOST_NETWORKS})),
+        countries=tuple(Country(*row) for row in connection.execute(_COUNTRIES, {"most": MOST_COUNTRIES})),
+        networks=tuple(Network(*row) for row in connection.execute(_NETWORKS, {"most": MOST_NETWORKS})),
     )
 
 

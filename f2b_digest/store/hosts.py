@@ -8,22 +8,21 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-import sqlalchemy as sa
-
 from f2b_digest.model.baseline import HostActivity
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import User
 from f2b_digest.model.fleet import Everywhere, LateOfHost
 from f2b_digest.model.selection import Selection
 from f2b_digest.store.selected import Wanted, jails
+from f2b_digest.store.sql import Connection
 
 MOST_EVERYWHERE = 10
 """Ids that are fetched; what is beyond them is counted."""
 
 
-def group(connection: sa.Connection, wanted: Wanted) -> None:
+def group(connection: Connection, wanted: Wanted) -> None:
     """Make the temporary table `at_host`: the bans by host, jail and id."""
-    connection.execute(sa.text(_AT_HOST.format(where=wanted.where)), wanted.values)
+    connection.execute(_AT_HOST.format(where=wanted.where), wanted.values)
 
 
 _AT_HOST = """
@@ -32,20 +31,20 @@ SELECT host, jail, ip, count(*) AS bans, max(at) AS last FROM event WHERE {where
 """
 
 
-def spread(connection: sa.Connection, wanted: Wanted, counts: Counts, least: int) -> Counts:
+def spread(connection: Connection, wanted: Wanted, counts: Counts, least: int) -> Counts:
     """Return counts with on how many hosts each was; and the ids that were on `least` of them or more.
 
     Needs `at_host`, and the temporary tables of `summary`, `users` and `campaigns`.
     """
     of_jails = dict(_pairs(connection, _OF_JAILS))
-    of_addresses = {(jail, ip): hosts for jail, ip, hosts in connection.execute(sa.text(_OF_ADDRESSES))}
+    of_addresses = {(jail, ip): hosts for jail, ip, hosts in connection.execute(_OF_ADDRESSES)}
     of_campaigns = dict(_pairs(connection, _OF_CAMPAIGNS))
     of_names = dict(_pairs(connection, _OF_NAMES.format(where=wanted.where), wanted.values))
-    connection.execute(sa.text(_EVERYWHERE), {"least": least})
+    connection.execute(_EVERYWHERE, {"least": least})
     jails_of: dict[str, list[str]] = {}
-    for ip, jail in connection.execute(sa.text(_EVERYWHERE_IN), {"most": MOST_EVERYWHERE}):
+    for ip, jail in connection.execute(_EVERYWHERE_IN, {"most": MOST_EVERYWHERE}):
         jails_of.setdefault(ip, []).append(jail)
-    most = connection.execute(sa.text(_MOST_EVERYWHERE), {"most": MOST_EVERYWHERE}).all()
+    most = connection.execute(_MOST_EVERYWHERE, {"most": MOST_EVERYWHERE}).fetchall()
 
     def of_hosts(users: tuple[User, ...]) -> tuple[User, ...]:
         return tuple(replace(user, hosts=of_names.get(user.name)) for user in users)
@@ -63,12 +62,12 @@ def spread(connection: sa.Connection, wanted: Wanted, counts: Counts, least: int
         users=counts.users
         and replace(counts.users, most=of_hosts(counts.users.most), existing=of_hosts(counts.users.existing)),
         everywhere=tuple(Everywhere(ip, hosts, bans, tuple(jails_of[ip])) for ip, hosts, bans in most),
-        everywhere_in_all=connection.execute(sa.text("SELECT count(*) FROM temp.everywhere")).scalar_one(),
+        everywhere_in_all=connection.scalar("SELECT count(*) FROM temp.everywhere"),
     )  # fmt: skip
 
 
-def _pairs(connection: sa.Connection, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, int]]:
-    return [(key, hosts) for key, hosts in connection.execute(sa.text(query), values or {})]
+def _pairs(connection: Connection, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, int]]:
+    return [(key, hosts) for key, hosts in connection.execute(query, values or {})]
 
 
 _OF_JAILS = "SELECT jail, count(DISTINCT host) FROM temp.at_host GROUP BY jail"
@@ -95,9 +94,9 @@ GROUP BY ip, jail ORDER BY ip, sum(bans) DESC, jail
 """
 
 
-def hosts(connection: sa.Connection) -> list[str]:
+def hosts(connection: Connection) -> list[str]:
     """Return the hosts of any ban, in order; a skip scan of the index that `fleet.scratch` makes."""
-    return list(connection.scalars(sa.text(_HOSTS)))
+    return list(connection.scalars(_HOSTS))
 
 
 _HOSTS = """
@@ -111,11 +110,11 @@ SELECT host FROM each WHERE host IS NOT NULL
 """
 
 
-def activity(connection: sa.Connection, selection: Selection) -> dict[str, HostActivity]:
+def activity(connection: Connection, selection: Selection) -> dict[str, HostActivity]:
     """Return what each host banned, of those that banned somebody. Needs `at_host`."""
     bans: defaultdict[str, dict[str, int]] = defaultdict(dict)
     newest: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    for host, jail, count, last in connection.execute(sa.text(_BANS)):
+    for host, jail, count, last in connection.execute(_BANS):
         bans[host][jail], newest[host][jail] = count, last
     late = _late(connection, selection)
     return {
@@ -127,11 +126,11 @@ def activity(connection: sa.Connection, selection: Selection) -> dict[str, HostA
 _BANS = "SELECT host, jail, sum(bans), max(last) FROM temp.at_host GROUP BY host, jail"
 
 
-def _late(connection: sa.Connection, selection: Selection) -> dict[str, LateOfHost]:
+def _late(connection: Connection, selection: Selection) -> dict[str, LateOfHost]:
     """Return by host the bans from before the period."""
     wanted = set(jails(connection, selection.jails))
     found: dict[str, LateOfHost] = {}
-    for host, jail, bans, first, last in connection.execute(sa.text(_LATE), {"last": selection.last_id}):
+    for host, jail, bans, first, last in connection.execute(_LATE, {"last": selection.last_id}):
         if jail in wanted:
             so_far = found.get(host, LateOfHost(0, first, last))
             found[host] = LateOfHost(so_far.bans + bans, min(so_far.first, first), max(so_far.last, last))

@@ -1,4 +1,4 @@
-"""Fast check whether `retry` has nothing to do. No SQLAlchemy: cron runs this all day."""
+"""Fast check whether `retry` has nothing to do. Few imports: cron runs this all day."""
 
 import _sqlite3  # the sqlite3 package would load datetime and its adapters
 from pathlib import Path

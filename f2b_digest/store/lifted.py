@@ -2,26 +2,27 @@
 
 from datetime import tzinfo
 
-import sqlalchemy as sa
-
 from f2b_digest.model.digest import Lifted, moment
 from f2b_digest.model.selection import Selection
 from f2b_digest.store.last_bans import IN_TIME, LATER, ROUNDED
 from f2b_digest.store.selected import wanted
+from f2b_digest.store.sql import Connection
 
 MOST_LIFTED = 20
 """Rows that are fetched; those beyond them are counted."""
 
 
-def lifted(connection: sa.Connection, selection: Selection, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
+def lifted(connection: Connection, selection: Selection, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
     """Return the bans that unbans of a selection ended early, the latest first, and how many there are.
 
     An unban has the time of its ban; `recorded_at` is its own. Unbans without a stored ban are skipped.
     """
     where, values = wanted(connection, selection, "unban")
-    rows = connection.execute(sa.text(_LIFTED.format(where=where)), values | {"most": MOST_LIFTED}).all()
-    found = tuple(Lifted(row.jail, row.ip, moment(row.banned_at, zone), moment(row.lifted_at, zone)) for row in rows)
-    return found, rows[0].in_all if rows else 0
+    rows = connection.execute(_LIFTED.format(where=where), values | {"most": MOST_LIFTED}).fetchall()
+    found = tuple(
+        Lifted(jail, ip, moment(banned, zone), moment(unbanned, zone)) for jail, ip, banned, unbanned, _ in rows
+    )
+    return found, rows[0][-1] if rows else 0
 
 
 _LIFTED = f"""

@@ -7,29 +7,28 @@ recorder goes on appending to an upgraded one: no step may change the columns th
 
 from collections.abc import Callable
 
-import sqlalchemy as sa
-
 from f2b_digest import recorder
+from f2b_digest.store.sql import Connection
 
 OLDEST = 3
 """The first version that is upgraded; those before it were never released."""
 
 
-def index_events_by_age(connection: sa.Connection) -> None:
+def index_events_by_age(connection: Connection) -> None:
     """Version 4: index for `prune` to find old events."""
-    connection.exec_driver_sql(recorder.EVENT_INDEXES[2])
+    connection.execute(recorder.EVENT_INDEXES[2])
 
 
-def index_events_by_names(connection: sa.Connection) -> None:
+def index_events_by_names(connection: Connection) -> None:
     """Version 5: index for `find` to look up user names."""
-    connection.exec_driver_sql(recorder.EVENT_INDEXES[3])
+    connection.execute(recorder.EVENT_INDEXES[3])
 
 
-STEPS: tuple[Callable[[sa.Connection], None], ...] = (index_events_by_age, index_events_by_names)
+STEPS: tuple[Callable[[Connection], None], ...] = (index_events_by_age, index_events_by_names)
 """In order; the first one migrates from `OLDEST`."""
 
 
-def upgrade(connection: sa.Connection, version: int) -> None:
+def upgrade(connection: Connection, version: int) -> None:
     """Migrate from a version to the next and store that, in the caller's transaction."""
     STEPS[version - OLDEST](connection)
-    connection.exec_driver_sql(f"PRAGMA user_version={version + 1}")
+    connection.execute(f"PRAGMA user_version={version + 1}")

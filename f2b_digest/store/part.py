@@ -2,7 +2,8 @@
 
 As at a centre (`fleet.scratch`), pending events are put in the order in which they were recorded, not that in which
 they arrived: a host that uploads some minutes after midnight has its bans of the day before in the digest of that day.
-They share the ids that they have in the whole store, in that order; `taken` leads back.
+They share the ids that they have in the whole store, in that order; `taken` leads back. The times of recording are
+those of the hub's clock, by which a calendar report is cut.
 """
 
 import sqlite3
@@ -11,12 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
-
 from f2b_digest import recorder
 from f2b_digest.store.received import FROM_A_HOST, make_tables
-from f2b_digest.store.tables import delivery, digest
+from f2b_digest.store.selected import Wanted
+from f2b_digest.store.tables import DDL, DELIVERY, DIGEST
 
 SENT_LATELY = 3600.0
 """Seconds for which sent bodies are copied: some channels do not report an address twice in a while."""
@@ -26,7 +25,7 @@ COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
 LATE = 3600.0
 """Seconds before a digest's period from which on a host's ban is late: hosts upload every five minutes."""
 _TABLES = (
-    "CREATE TABLE origin (id INTEGER PRIMARY KEY, whole INTEGER NOT NULL, late INTEGER NOT NULL)",
+    "CREATE TABLE origin (id INTEGER PRIMARY KEY, whole INTEGER NOT NULL, late INTEGER NOT NULL, moment REAL NOT NULL)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
     "CREATE TABLE snapshot (last INTEGER NOT NULL)",
 )
@@ -47,14 +46,14 @@ moved AS (
         AND id NOT IN (SELECT id FROM whole.fleet_own) AS late
     FROM (SELECT * {_PENDING}) LEFT JOIN skew USING (host)
 ),
-ordered AS (SELECT id AS whole, late, row_number() OVER (ORDER BY moment, id) AS place FROM moved),
+ordered AS (SELECT id AS whole, late, moment, row_number() OVER (ORDER BY moment, id) AS place FROM moved),
 numbered AS (SELECT id, row_number() OVER (ORDER BY id) AS place FROM moved)
-SELECT id, whole, late FROM numbered JOIN ordered USING (place)
-"""  # noqa: S608 - our own names
+SELECT id, whole, late, moment FROM numbered JOIN ordered USING (place)
+"""
 _BEFORE = f"""
 INSERT INTO main.event (id, {_COLUMNS}) SELECT id, {_COLUMNS} FROM whole.event AS event
 WHERE recorded_at >= :since AND id <= :after AND {{hosts}}
-"""  # noqa: S608
+"""
 _KNOWN = f"""
 INSERT OR IGNORE INTO main.event (id, {_COLUMNS}) SELECT id, {_COLUMNS} FROM whole.event WHERE id IN (
     SELECT (
@@ -62,19 +61,18 @@ INSERT OR IGNORE INTO main.event (id, {_COLUMNS}) SELECT id, {_COLUMNS} FROM who
         AND {{hosts}} ORDER BY at LIMIT 1
     ) FROM (SELECT DISTINCT jail, ip {_PENDING} AND kind = 'ban') AS fresh
 )
-"""  # noqa: S608
+"""
 """Since when an address is known: its first ban in the jail."""
+_AS_FRESH = _COLUMNS.replace("history", "max(history, late)").replace("recorded_at", "moment")
 _FRESH = f"""
-INSERT INTO main.event (id, {_COLUMNS}) SELECT origin.id, {_COLUMNS.replace("history", "max(history, late)")}
+INSERT INTO main.event (id, {_COLUMNS}) SELECT origin.id, {_AS_FRESH}
 FROM origin JOIN whole.event AS event ON event.id = origin.whole
-"""  # noqa: S608
+"""
 _LATE = "INSERT INTO late SELECT id FROM origin WHERE late"
 
 
 @contextmanager
-def scratch(
-    whole: Path, report: str, hosts: sa.ColumnElement[bool], every: str | None, now: float, *, past: bool
-) -> Iterator[Path]:
+def scratch(whole: Path, report: str, hosts: Wanted, every: str | None, now: float, *, past: bool) -> Iterator[Path]:
     """Yield the path of a scratch store with the events of a condition, and a report's archive.
 
     `every` says how often the report is due, `now` is in UTC epoch seconds. Bans that hosts uploaded long after they
@@ -86,12 +84,14 @@ def scratch(
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("ATTACH ? AS whole", (recorder.uri(str(whole), "ro"),))
             connection.execute("BEGIN")
-            for table in (digest, delivery):
-                connection.execute(str(sa.schema.CreateTable(table).compile(dialect=sqlite.dialect())))
-            _copy_events(connection, report, _words(hosts), now - COMPARED[every] * DAY, past=past)
-            if _has(connection, delivery.name):
-                _copy(connection, digest, digest.c.report == report)
-                _copy(connection, delivery, _needed(now) | delivery.c.digest_id.in_(_sealed(report)))
+            for table in (DIGEST, DELIVERY):
+                for statement in DDL[table]:
+                    connection.execute(statement)
+            _copy_events(connection, report, hosts, now - COMPARED[every] * DAY, past=past)
+            if _has(connection, DELIVERY):
+                values = {"report": report, "since": now - SENT_LATELY}
+                _copy(connection, DIGEST, Wanted("report = :report", values))
+                _copy(connection, DELIVERY, Wanted(_NEEDED, values))
             connection.execute("COMMIT")
             connection.execute("DETACH whole")
         yield path
@@ -111,17 +111,17 @@ def taken(path: Path, last_id: int, after: int) -> tuple[int, list[int]]:
         return last, [key for (key,) in connection.execute(query, (last_id, last))]
 
 
-def _copy_events(connection: sqlite3.Connection, report: str, hosts: str, since: float, *, past: bool) -> None:
+def _copy_events(connection: sqlite3.Connection, report: str, hosts: Wanted, since: float, *, past: bool) -> None:
     for table in _TABLES:
         connection.execute(table)
     make_tables(connection)  # empty ones, where the whole store is no hub: queries find the others first
-    found = connection.execute(_LAST, {"report": report}).fetchone() if _has(connection, digest.name) else None
+    found = connection.execute(_LAST, {"report": report}).fetchone() if _has(connection, DIGEST) else None
     after, ended = found or (0, None)
     late = -1.0 if past or ended is None else ended - LATE
-    values = {"report": report, "after": after, "since": since, "late": late}
+    values = {"report": report, "after": after, "since": since, "late": late} | hosts.values
     hub = _has(connection, "fleet_ahead")
     for query in (_ORIGIN, _BEFORE, _KNOWN, _FRESH, _LATE):
-        words = query.format(hosts=hosts)
+        words = query.format(hosts=hosts.where)
         for name in () if hub else ("fleet_ahead", "fleet_store", "fleet_own"):
             words = words.replace(f"whole.{name}", f"main.{name}")
         connection.execute(words, values)
@@ -134,21 +134,13 @@ def _has(connection: sqlite3.Connection, table: str) -> bool:
     return bool(connection.execute(query, (table,)).fetchone()[0])
 
 
-def _sealed(report: str) -> sa.Select[tuple[int]]:
-    whole = digest.to_metadata(sa.MetaData(), schema="whole")
-    return sa.select(whole.c.id).where(whole.c.report == report)
+_NEEDED = """
+status = 'sent' AND settled_at >= :since OR digest_id IN (SELECT id FROM whole.digest WHERE report = :report)
+"""
 
 
-def _needed(now: float) -> sa.ColumnElement[bool]:
-    return (delivery.c.status == "sent") & (delivery.c.settled_at >= now - SENT_LATELY)
-
-
-def _words(condition: sa.ColumnElement[bool]) -> str:
-    return str(condition.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
-
-
-def _copy(connection: sqlite3.Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> None:
-    """Copy the rows of a condition from the attached store; its tables have no schema here, ours are in `main`."""
-    names = ", ".join(column.name for column in table.columns)
-    source = f"SELECT {names} FROM whole.{table.name} AS {table.name} WHERE {_words(condition)}"  # noqa: S608 - quoted
-    connection.execute(f"INSERT INTO main.{table.name} ({names}) {source}")
+def _copy(connection: sqlite3.Connection, table: str, wanted: Wanted) -> None:
+    """Copy the rows of a condition from the attached store."""
+    names = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA main.table_info({table})"))
+    source = f"SELECT {names} FROM whole.{table} WHERE {wanted.where}"
+    connection.execute(f"INSERT INTO main.{table} ({names}) {source}", wanted.values)

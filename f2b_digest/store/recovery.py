@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from f2b_digest import recorder
 from f2b_digest.errors import StoreError
 from f2b_digest.store import received, uploads
 from f2b_digest.store.integrity import fault
-from f2b_digest.store.tables import delivery, digest, event
+from f2b_digest.store.tables import DDL, DELIVERY, DIGEST, EVENT
 
 log = logging.getLogger(__name__)
 
-TABLES = (event.name, digest.name, delivery.name)
+TABLES = (EVENT, DIGEST, DELIVERY)
 """In the order in which their rows refer to each other."""
 MOST_FAULTS = 200_000
 """Failed reads allowed per table, each of microseconds: with a broken root page every id fails."""
@@ -110,12 +109,13 @@ def _fill(connection: sqlite3.Connection, copy: Path) -> tuple[dict[str, int], i
     except sqlite3.DatabaseError:  # not even the first page is readable
         log.info("%s cannot be opened", copy, exc_info=True)
         return dict.fromkeys(TABLES, 0), 0
-    for statement in _archive_tables():
-        connection.execute(statement)
+    for table in (DIGEST, DELIVERY):
+        for statement in DDL[table]:
+            connection.execute(statement)
     rows = {table: _copy_table(connection, table) for table in TABLES}
     # The next digest reports the bans of a lost one again: sending its messages too would duplicate them.
     orphans = connection.execute("DELETE FROM delivery WHERE digest_id NOT IN (SELECT id FROM digest)").rowcount
-    rows[delivery.name] -= orphans
+    rows[DELIVERY] -= orphans
     _copy_uploads(connection)
     _copy_received(connection)
     highest = _highest(connection)
@@ -134,17 +134,6 @@ def _trust_file_length(copy: Path) -> None:
         if len(file.read(at + len(zeros))) == at + len(zeros):
             file.seek(at)
             file.write(zeros)
-
-
-def _archive_tables() -> Iterator[str]:
-    """Yield the DDL of the tables of digests and deliveries."""
-    from sqlalchemy.dialects import sqlite  # noqa: PLC0415 - of a command that is run once in a life
-    from sqlalchemy.schema import CreateIndex, CreateTable  # noqa: PLC0415
-
-    for table in (digest, delivery):
-        yield str(CreateTable(table).compile(dialect=sqlite.dialect()))
-        for index in table.indexes:
-            yield str(CreateIndex(index).compile(dialect=sqlite.dialect()))
 
 
 def _copy_table(connection: sqlite3.Connection, table: str) -> int:
@@ -201,7 +190,7 @@ def _last_id(connection: sqlite3.Connection, table: str) -> int:
     return max(
         _number(connection, "SELECT seq FROM old.sqlite_sequence WHERE name = ?", table),
         _number(connection, f"SELECT max(id) FROM old.{table}"),  # noqa: S608 - our own names
-        _number(connection, "SELECT max(last_id) FROM main.digest") if table == event.name else 0,
+        _number(connection, "SELECT max(last_id) FROM main.digest") if table == EVENT else 0,
     )
 
 

@@ -7,8 +7,6 @@ from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
-
 from f2b_digest.model.bans import Banned, Chosen, Rebans, Sample
 from f2b_digest.model.baseline import Baseline, HostActivity, NetworkKey, Window
 from f2b_digest.model.counts import CampaignRule, Counts, Most
@@ -18,15 +16,17 @@ from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import asked, bans, baseline, geo, hosts, lifted, selected, summary
 from f2b_digest.store import campaigns as store_campaigns
+from f2b_digest.store.archive import Sealed
 from f2b_digest.store.asked import End, Seen
-from f2b_digest.store.reads import Reads, Sealed
+from f2b_digest.store.reads import Reads
 from f2b_digest.store.selected import Wanted, wanted
+from f2b_digest.store.sql import Connection
 
 
 class Bans(Reads):
     """Some bans, grouped. The temporary tables that the queries share are dropped with the transaction."""
 
-    def __init__(self, path: Path, connection: sa.Connection, wanted: Wanted, most: Most) -> None:
+    def __init__(self, path: Path, connection: Connection, wanted: Wanted, most: Most) -> None:
         """Group the bans of a condition."""
         self.path = path
         self._connection = connection
@@ -35,7 +35,7 @@ class Bans(Reads):
         summary.group(connection, wanted, most)
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         yield self._connection
 
     def counts(
@@ -56,7 +56,7 @@ class Bans(Reads):
 class Source(Bans):
     """Yielded by `Store.report`."""
 
-    def __init__(self, path: Path, connection: sa.Connection, selection: Selection, most: Most) -> None:
+    def __init__(self, path: Path, connection: Connection, selection: Selection, most: Most) -> None:
         """Group the selection's bans."""
         super().__init__(path, connection, wanted(connection, selection), most)
         self.selection = selection
@@ -132,7 +132,7 @@ class Asked(Bans):
     """Yielded by `Store.asked`: the bans of an inquiry, reported or not."""
 
     def __init__(
-        self, path: Path, connection: sa.Connection, inquiry: Inquiry, most: Most, asn_of: Callable[[str], int | None]
+        self, path: Path, connection: Connection, inquiry: Inquiry, most: Most, asn_of: Callable[[str], int | None]
     ) -> None:
         """Find and group the bans. `asn_of` returns the AS number of an id."""
         super().__init__(path, connection, asked.gather(connection, inquiry, asn_of), most)

@@ -11,11 +11,9 @@ Finding old rows takes no write lock, however large the store; only deleting doe
 import sqlite3
 from collections.abc import Sequence
 
-import sqlalchemy as sa
-
-from f2b_digest.store.reads import OPEN
+from f2b_digest.store.archive import OPEN
 from f2b_digest.store.received import OWN
-from f2b_digest.store.tables import delivery, digest, event
+from f2b_digest.store.sql import Connection
 from f2b_digest.store.uploads import UPLOAD
 
 STEP = 2000
@@ -34,63 +32,76 @@ WHERE recorded_at < :before AND (history = 1 OR id < :needed) AND id <= :uploade
 """SQLite's SQL: its planner would otherwise scan by id."""
 
 
-def last_sign(connection: sa.Connection, boot: float, before: float) -> float | None:
+def last_sign(connection: Connection, boot: float, before: float) -> float | None:
     """Return the last time before `boot` at which anything was recorded or sealed, if anything was before `before`."""
-    is_old = sa.exists().where(event.c.recorded_at < before)
-    recorded = sa.select(sa.func.max(event.c.recorded_at)).where(event.c.recorded_at < boot, is_old)
-    sealed = sa.select(sa.func.max(digest.c.sealed_at)).where(digest.c.sealed_at < boot, is_old)
-    signs: list[float | None] = [connection.scalar(recorded), connection.scalar(sealed)]
+    values = {"boot": boot, "before": before}
+    signs: list[float | None] = [connection.scalar(query, values) for query in (_LAST_RECORDED, _LAST_SEALED)]
     return max((sign for sign in signs if sign is not None), default=None)
 
 
-def first_undelivered(connection: sa.Connection, report: str) -> int | None:
+_IS_OLD = "EXISTS (SELECT 1 FROM event AS old WHERE old.recorded_at < :before)"
+_LAST_RECORDED = f"SELECT max(recorded_at) FROM event WHERE recorded_at < :boot AND {_IS_OLD}"
+_LAST_SEALED = f"SELECT max(sealed_at) FROM digest WHERE sealed_at < :boot AND {_IS_OLD}"
+
+
+def first_undelivered(connection: Connection, report: str) -> int | None:
     """Return the id of the first event of a report's digests that are not delivered, or None."""
-    query = sa.select(sa.func.min(digest.c.first_id)).join(delivery)
-    found: int | None = connection.scalar(query.where(digest.c.report == report, delivery.c.status.in_(OPEN)))
+    query = (
+        "SELECT min(digest.first_id) FROM digest JOIN delivery ON delivery.digest_id = digest.id "
+        f"WHERE digest.report = :report AND delivery.status IN {OPEN}"
+    )
+    found: int | None = connection.scalar(query, {"report": report})
     return found
 
 
-def old_events(connection: sa.Connection, before: float, needed: int) -> list[int]:
+def old_events(connection: Connection, before: float, needed: int) -> list[int]:
     """Return the ids of some events that can be deleted; from `needed` on, reports need them."""
     values = {"before": before, "needed": needed, "uploaded": _uploaded(connection)}
-    return list(connection.scalars(sa.text(_OLD_EVENTS), values))
+    return connection.scalars(_OLD_EVENTS, values)
 
 
-def _uploaded(connection: sa.Connection) -> int:
+def _uploaded(connection: Connection) -> int:
     """Return the last event id that a fleet's centre has; the highest possible one without a fleet."""
-    if not sa.inspect(connection).has_table(UPLOAD):
+    if not connection.has_table(UPLOAD):
         return HIGHEST
-    found = connection.exec_driver_sql(f"SELECT acked_seq FROM {UPLOAD}").scalar()
+    found = connection.scalar(f"SELECT acked_seq FROM {UPLOAD}")
     return int(found or 0)
 
 
-def drop_events(connection: sa.Connection, ids: Sequence[int]) -> None:
+def drop_events(connection: Connection, ids: Sequence[int]) -> None:
     """Drop events."""
-    connection.execute(sa.delete(event).where(event.c.id.in_(ids)))
-    if sa.inspect(connection).has_table(OWN):
-        connection.execute(sa.delete(sa.table(OWN, sa.column("id"))).where(sa.column("id").in_(ids)))
+    keys = [(key,) for key in ids]
+    connection.executemany("DELETE FROM event WHERE id = ?", keys)
+    if connection.has_table(OWN):
+        connection.executemany(f"DELETE FROM {OWN} WHERE id = ?", keys)
 
 
-def old_digests(connection: sa.Connection, before: float) -> list[int]:
+def old_digests(connection: Connection, before: float) -> list[int]:
     """Return the ids of some digests whose messages can be deleted."""
-    of_it = delivery.c.digest_id == digest.c.id
-    holds = digest.c.document.is_not(None) | sa.exists().where(of_it, sa.func.length(delivery.c.message) > 0)
-    is_open = sa.exists().where(of_it, delivery.c.status.in_(OPEN))
-    query = sa.select(digest.c.id).where(digest.c.sealed_at < before, holds, ~is_open)
-    return list(connection.scalars(query.order_by(digest.c.id).limit(DIGESTS)))
+    return connection.scalars(_OLD_DIGESTS, {"before": before})
 
 
-def drop_messages(connection: sa.Connection, ids: Sequence[int]) -> None:
+_OLD_DIGESTS = f"""
+SELECT id FROM digest
+WHERE sealed_at < :before
+  AND (document IS NOT NULL OR EXISTS (SELECT 1 FROM delivery WHERE digest_id = digest.id AND length(message) > 0))
+  AND NOT EXISTS (SELECT 1 FROM delivery WHERE digest_id = digest.id AND status IN {OPEN})
+ORDER BY id LIMIT {DIGESTS}
+"""
+
+
+def drop_messages(connection: Connection, ids: Sequence[int]) -> None:
     """Empty the messages of digests, and delete their documents."""
-    connection.execute(sa.update(delivery).where(delivery.c.digest_id.in_(ids)).values(message=b""))
-    connection.execute(sa.update(digest).where(digest.c.id.in_(ids)).values(document=None))
+    keys = [(key,) for key in ids]
+    connection.executemany("UPDATE delivery SET message = x'' WHERE digest_id = ?", keys)
+    connection.executemany("UPDATE digest SET document = NULL WHERE id = ?", keys)
 
 
-def free_pages(connection: sa.Connection) -> int:
+def free_pages(connection: Connection) -> int:
     """Return the number of free pages that can be returned to the file system."""
-    if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != 2:  # a store from before that was set
+    if connection.scalar("PRAGMA auto_vacuum") != 2:  # a store from before that was set
         return 0
-    return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+    return int(connection.scalar("PRAGMA freelist_count"))
 
 
 def give_pages_back(connection: sqlite3.Connection) -> None:

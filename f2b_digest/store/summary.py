@@ -11,8 +11,6 @@ from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
-
 from f2b_digest.model.bans import Banned
 from f2b_digest.model.counts import CampaignRule, Counts, Most
 from f2b_digest.model.digest import Address, Jail, LeftOut, Totals, moment
@@ -22,6 +20,7 @@ from f2b_digest.store import geo, timeline
 from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
+from f2b_digest.store.sql import Connection
 from f2b_digest.store.times import first_ban
 
 ROOT = "root"
@@ -31,7 +30,7 @@ MOST_USERS = 5
 
 
 def count(
-    connection: sa.Connection,
+    connection: Connection,
     wanted: Wanted,
     *,
     most: Most,
@@ -44,7 +43,7 @@ def count(
 ) -> Counts:
     """Return the sums of grouped bans, see `Source.counts`."""
     where, values = wanted
-    *totals, first = connection.execute(sa.text(_TOTALS)).one()
+    *totals, first = connection.execute(_TOTALS).fetchone()
     start = (end if first is None else min(first, end)) if start is None else start
     places = geo.GeoCache(geography)
     jails = _jails(connection, where, values, zone, places, most.jails)
@@ -72,30 +71,30 @@ def count(
     )
 
 
-def group(connection: sa.Connection, wanted: Wanted, most: Most) -> None:
+def group(connection: Connection, wanted: Wanted, most: Most) -> None:
     """Create the temporary tables of some bans. They are dropped by the transaction's rollback."""
     where, values = wanted
     store_campaigns.add_functions(connection)
-    connection.execute(sa.text(_TRIED.format(where=where)), values)
+    connection.execute(_TRIED.format(where=where), values)
     for table in (_GROUP, _WHO, _JAILS):
-        connection.execute(sa.text(table))
-    connection.execute(sa.text(_WORST), {"jails": most.jails, "addresses": most.addresses})
+        connection.execute(table)
+    connection.execute(_WORST, {"jails": most.jails, "addresses": most.addresses})
 
 
 MOST_REPORTED = 50_000
 """Number of addresses: five bulk reports to AbuseIPDB, an account's daily limit."""
 
 
-def addresses(connection: sa.Connection) -> list[Banned]:
+def addresses(connection: Connection) -> list[Banned]:
     """Return the grouped addresses by jail, the worst first."""
     query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
-    rows = connection.execute(sa.text(query), {"most": MOST_REPORTED})
+    rows = connection.execute(query, {"most": MOST_REPORTED})
     return [
         Banned(
-            row.jail, row.ip, row.bans, row.failures, row.uncounted, row.first, row.last,
-            end_of_ban(row.last, row.bantime, row.unbanned)[1], tuple(json.loads(row.users or "[]")), row.matches,
+            jail, ip, bans, failures, uncounted, first, last, end_of_ban(last, bantime, unbanned)[1],
+            tuple(json.loads(users or "[]")), matches,
         )
-        for row in rows
+        for jail, ip, bans, failures, uncounted, first, last, users, matches, bantime, unbanned in rows
     ]  # fmt: skip
 
 
@@ -186,19 +185,17 @@ SELECT jail, ip, name, names FROM (
 
 
 def _jails(
-    connection: sa.Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache, most: int
+    connection: Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache, most: int
 ) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}
     names: dict[tuple[str, str], int] = {}
-    for jail, ip, name, distinct in connection.execute(
-        sa.text(_USERS.format(where=where)), values | {"most": MOST_USERS}
-    ):
+    for jail, ip, name, distinct in connection.execute(_USERS.format(where=where), values | {"most": MOST_USERS}):
         users.setdefault((jail, ip), []).append(name)
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
     for jail, ip, bans, failures, uncounted, first, last, bantime, unbanned, since in connection.execute(
-        sa.text(_ADDRESSES.format(last_ban=last_ban("worst", where), known_since=first_ban(connection))), values
+        _ADDRESSES.format(last_ban=last_ban("worst", where), known_since=first_ban(connection)), values
     ):
         tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
         until, lifted = end_of_ban(last, bantime, unbanned)
@@ -212,7 +209,7 @@ def _jails(
         worst.setdefault(jail, []).append(address)
     return [
         _jail(Jail(name, bans, addresses, failures, tuple(worst.get(name, ())), uncounted=uncounted))
-        for name, bans, addresses, failures, uncounted, *_ in connection.execute(sa.text(_WORST_JAILS), {"jails": most})
+        for name, bans, addresses, failures, uncounted, *_ in connection.execute(_WORST_JAILS, {"jails": most})
     ]
 
 

@@ -7,9 +7,8 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
-
 from f2b_digest.model.digest import Bar, When, moment
+from f2b_digest.store.sql import Connection
 
 HOURS, DAYS, WHOLE_WEEK = 36 * 3600.0, 15 * 86400.0, 6.5 * 86400.0
 """Seconds: the longest periods shown by hour and by day, and the shortest that counts as a week."""
@@ -20,7 +19,7 @@ QUARTER = 900
 
 
 def when(
-    connection: sa.Connection, where: str, values: dict[str, Any], *, zone: ZoneInfo, start: float, end: float
+    connection: Connection, where: str, values: dict[str, Any], *, zone: ZoneInfo, start: float, end: float
 ) -> When:
     """Return the bans of each hour, day or week (from Monday) of a period, including those without any.
 
@@ -35,7 +34,7 @@ def when(
     starts = list(_hours(start, last, zone) if unit == "hour" else _days(shown, last, zone, step))[-MOST_BARS:]
     bars, heat = [0] * len(starts), [[0] * 24 for _ in range(7)]
     period = {"start": start, "end": last, "quarter": QUARTER}
-    quarters = connection.execute(sa.text(_QUARTERS.format(where=where)), values | period)
+    quarters = connection.execute(_QUARTERS.format(where=where), values | period)
     for quarter, bans in quarters:
         at = max(min(quarter, math.ceil(last / QUARTER) - 1) * QUARTER, start)  # the end itself is not in the period
         local = datetime.fromtimestamp(at, zone)

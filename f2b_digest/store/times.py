@@ -13,20 +13,19 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-import sqlalchemy as sa
-
 from f2b_digest.model.baseline import COPY, PLAUSIBLE, Window, unpacked
+from f2b_digest.store.sql import Connection
 
 
-def has_packed(connection: sa.Connection) -> bool:
+def has_packed(connection: Connection) -> bool:
     """Return whether a store has packed times."""
-    return sa.inspect(connection).has_table("past")
+    return connection.has_table("past")
 
 
-def first_ban(connection: sa.Connection) -> str:
+def first_ban(connection: Connection) -> str:
     """Return the SQL of when the id of a row of `who` was first banned; a fleet's scratch store has a table for it."""
     here = "(SELECT min(at) FROM event WHERE event.ip = who.ip AND event.kind = 'ban')"
-    if not sa.inspect(connection).has_table("known"):
+    if not connection.has_table("known"):
         return here
     return f"min({here}, coalesce((SELECT at FROM known WHERE known.ip = who.ip), {PLAUSIBLE[1]}))"
 
@@ -34,7 +33,7 @@ def first_ban(connection: sa.Connection) -> str:
 class Times:
     """The times of a jail's bans, of one host with `host`, in UTC epoch seconds; `packed`: see `has_packed`."""
 
-    def __init__(self, connection: sa.Connection, jail: str, host: str | None, *, packed: bool) -> None:
+    def __init__(self, connection: Connection, jail: str, host: str | None, *, packed: bool) -> None:
         self._connection = connection
         self._values = {"jail": jail, "host": host}
         self._of = "jail = :jail" if host is None else "jail = :jail AND host = :host"
@@ -42,15 +41,15 @@ class Times:
         self._packed = packed
 
     def _rows(self, query: str, **values: float) -> Sequence[Any]:
-        text = sa.text(query.format(of=self._of, once=self._once))
-        return self._connection.execute(text, self._values | values).all()
+        text = query.format(of=self._of, once=self._once)
+        return self._connection.execute(text, self._values | values).fetchall()
 
     def _runs(self) -> Iterator["array[float]"]:
         """Yield the packed times in runs that are sorted, most of them a host's."""
         if not self._packed:
             return
         run = array("d")
-        query = sa.text(f"SELECT times FROM past WHERE {self._of} ORDER BY host, first")
+        query = f"SELECT times FROM past WHERE {self._of} ORDER BY host, first"
         for (packed,) in self._connection.execute(query, self._values):
             times = unpacked(packed)
             if run and times[0] < run[-1]:

@@ -1,4 +1,4 @@
-"""How far a host's store was uploaded to its fleet's centre: two tables of the store. No SQLAlchemy: cron asks all day.
+"""How far a host's store was uploaded to its fleet's centre: two tables of the store. Few imports: cron asks all day.
 
 The protocol that moves them stands in `fleet.forward`; here is only what it remembers, in transactions so short that no
 ban waits. A store that never joined a fleet has neither table.
@@ -10,7 +10,6 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -76,8 +75,7 @@ class End(NamedTuple):
     batch: str
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """What is remembered; the fields are those of the table."""
 
     life: str
@@ -103,8 +101,7 @@ class Backlog(NamedTuple):
     """When the first of them was recorded, in UTC epoch seconds."""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How an upload stands, for people."""
 
     backlog: Backlog

@@ -2,18 +2,17 @@
 
 import json
 
-import sqlalchemy as sa
-
 from f2b_digest.model.digest import Several, User, Users
+from f2b_digest.store.sql import Connection
 from f2b_digest.store.times import first_ban
 
 MOST_SEVERAL, MOST_NAMES, MOST_EXISTING = 5, 10, 5
 """Rows that are fetched; what is beyond them is counted."""
 
 
-def newcomers(connection: sa.Connection) -> tuple[int, int]:
+def newcomers(connection: Connection) -> tuple[int, int]:
     """Return (new, returning): how many ids had no ban in any jail before this selection, and how many had."""
-    known, addresses = connection.execute(sa.text(_KNOWN.format(known_since=first_ban(connection)))).one()
+    known, addresses = connection.execute(_KNOWN.format(known_since=first_ban(connection))).fetchone()
     return addresses - known, known
 
 
@@ -23,16 +22,16 @@ FROM temp.who
 """
 
 
-def several(connection: sa.Connection) -> tuple[tuple[Several, ...], int]:
+def several(connection: Connection) -> tuple[tuple[Several, ...], int]:
     """Return the ids banned in the most jails, and how many ids were banned in more than one.
 
     Jails that ban addresses banned elsewhere (recidive) do not count.
     """
-    connection.execute(sa.text(_ELSEWHERE))
+    connection.execute(_ELSEWHERE)
     found: dict[tuple[str, int], list[str]] = {}
-    for ip, bans, jail in connection.execute(sa.text(_SEVERAL), {"most": MOST_SEVERAL}):
+    for ip, bans, jail in connection.execute(_SEVERAL, {"most": MOST_SEVERAL}):
         found.setdefault((ip, bans), []).append(jail)
-    in_all = connection.execute(sa.text("SELECT count(*) FROM temp.elsewhere")).scalar_one()
+    in_all = connection.scalar("SELECT count(*) FROM temp.elsewhere")
     return tuple(Several(ip, tuple(jails), bans) for (ip, bans), jails in found.items()), in_all
 
 
@@ -50,13 +49,13 @@ ORDER BY most.jails DESC, most.bans DESC, most.ip, address.bans DESC, address.ja
 """
 
 
-def gather(connection: sa.Connection) -> None:
+def gather(connection: Connection) -> None:
     """Create the temporary table `named`: the distinct names of each list in `tried`.
 
     Most bans share a few lists, so each distinct list is parsed once instead of once per ban.
     """
-    connection.execute(sa.text(_NAMED_TABLE))
-    connection.execute(sa.text(_NAMED))
+    connection.execute(_NAMED_TABLE)
+    connection.execute(_NAMED)
 
 
 _NAMED_TABLE = "CREATE TEMP TABLE named (users TEXT, name TEXT, PRIMARY KEY (users, name)) WITHOUT ROWID"
@@ -69,17 +68,17 @@ WHERE user.type = 'text'
 """
 
 
-def users(connection: sa.Connection, existing: frozenset[str]) -> Users | None:
+def users(connection: Connection, existing: frozenset[str]) -> Users | None:
     """Return the names tried, and those of accounts on this host (`existing`); None if no ban has a user name."""
-    connection.execute(sa.text(_NAMES), {"existing": json.dumps(sorted(existing))})
-    names = connection.execute(sa.text("SELECT count(*) FROM temp.name")).scalar_one()
+    connection.execute(_NAMES, {"existing": json.dumps(sorted(existing))})
+    names = connection.scalar("SELECT count(*) FROM temp.name")
     if not names:
         return None
-    most = connection.execute(sa.text(_MOST), {"least": 0, "most": MOST_NAMES})
-    of_this_host = connection.execute(sa.text(_MOST), {"least": 1, "most": MOST_EXISTING})
+    most = connection.execute(_MOST, {"least": 0, "most": MOST_NAMES})
+    of_this_host = connection.execute(_MOST, {"least": 1, "most": MOST_EXISTING})
     return Users(
         names=names,
-        bans=connection.execute(sa.text(_NAMING)).scalar_one(),
+        bans=connection.scalar(_NAMING),
         most=tuple(User(name, bans, addresses, bool(exists)) for name, bans, addresses, exists in most),
         existing=tuple(User(name, bans, addresses, bool(exists)) for name, bans, addresses, exists in of_this_host),
     )

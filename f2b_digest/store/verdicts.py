@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import get_args
 
-import sqlalchemy as sa
-
 from f2b_digest.model.host_context import Belonging
 from f2b_digest.store.received import OWN
+from f2b_digest.store.sql import Connection
 
 
 def judged(verdicts: Iterable[tuple[str, str]]) -> dict[str, Belonging]:
@@ -15,12 +14,12 @@ def judged(verdicts: Iterable[tuple[str, str]]) -> dict[str, Belonging]:
     return {ip: said for ip, own in verdicts if (said := _belonging(own))}
 
 
-def of_hub(connection: sa.Connection, first_id: int) -> dict[str, Belonging]:
+def of_hub(connection: Connection, first_id: int) -> dict[str, Belonging]:
     """Return the same of a hub's bans from an id on; nothing of a store that is no hub."""
-    if not sa.inspect(connection).has_table(OWN):
+    if not connection.has_table(OWN):
         return {}
-    query = sa.text(f"SELECT ip, own FROM {OWN} JOIN event USING (id) WHERE id >= :first")  # noqa: S608 - our own name
-    return judged((row.ip, row.own) for row in connection.execute(query, {"first": first_id}))
+    query = f"SELECT ip, own FROM {OWN} JOIN event USING (id) WHERE id >= :first"  # noqa: S608 - our own name
+    return judged(connection.execute(query, {"first": first_id}))
 
 
 def _belonging(text: str) -> Belonging | None:

@@ -17,7 +17,6 @@ python3Packages.buildPythonApplication {
     jinja2
     maxminddb
     pydantic
-    sqlalchemy
     tzdata
     tzlocal
     urllib3

@@ -148,7 +148,7 @@ class Fleet:
         stores = [store for (store,) in self.centre.rows("SELECT store_id FROM f2b.store")]
         with Opened(self.centre.as_user("f2b_digest")) as opened:
             for day in range(1, self.days):
-                with opened._writing() as connection:
+                with opened._transaction() as connection:
                     history.keep(connection, [End(store, 0, day * self.bans) for store in stores], self.now)
 
     def _fill_store(self) -> None:

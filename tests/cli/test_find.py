@@ -402,8 +402,8 @@ def steps(path: Path, *words: str) -> int:
     bounds = Inquiry("user", "")
     configuration = Configuration("web1", ZoneInfo("UTC"), None, None, {"daily": Report()}, {})
     with Store(path, read_only=True) as store:
-        raw: Any = store._engine.raw_connection().driver_connection
-        raw.set_progress_handler(step, 1000)
+        assert store._connection is not None
+        store._connection.set_progress_handler(step, 1000)
         for word in words:
             for asked in inquiry.understood(store, word, bounds):
                 inquiry.answer(configuration, store, asked, now=NOON, host=inquiry.Host(), most=10)

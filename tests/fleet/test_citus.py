@@ -243,7 +243,7 @@ def test_a_worker_that_hangs_is_given_up(
         ended_early(lambda: seal(centre), 15)
 
     def count_in_vain() -> None:
-        with Opened(centre.as_user("f2b_digest")) as opened, opened._reading() as connection:
+        with Opened(centre.as_user("f2b_digest")) as opened, opened._transaction() as connection:
             connection.exec_driver_sql("SELECT count(*) FROM f2b.event")
             with hanging(postgres.workers[0]), hanging(postgres.workers[1]):
                 connection.exec_driver_sql("SELECT count(*) FROM f2b.event")

@@ -62,7 +62,7 @@ def test_what_is_recorded_arrives_once(hub: Hub, host: Host) -> None:
     assert host.forward().events == 0
     with Store(hub.store, read_only=True) as store, store._reading() as connection:
         query = "SELECT kind, host, jail, ip, failures, bantime, bancount, users, matches, source FROM event"
-        rows = [tuple(row) for row in connection.exec_driver_sql(query)]
+        rows = [tuple(row) for row in connection.execute(query)]
     assert rows == [
         ("ban", "web1", "sshd", "198.51.100.1", 5, 600, 2, '["root", "admin"]', "a line", "fleet"),
     ]
@@ -262,7 +262,7 @@ def test_a_host_cannot_write_as_another(hub: Hub, host: Host) -> None:
     done = attack(host.credential, given="".join(json.dumps(call) + "\n" for call in calls))
     assert [json.loads(line).get("seq") for line in done.stdout.splitlines()] == [0, 1]
     with Store(hub.store, read_only=True) as store, store._reading() as connection:
-        assert connection.exec_driver_sql("SELECT DISTINCT host FROM event").scalars().all() == ["web1"]
+        assert connection.scalars("SELECT DISTINCT host FROM event") == ["web1"]
 
 
 def test_a_retired_host_is_refused_and_a_rotated_key_is_another(hub: Hub, host: Host) -> None:

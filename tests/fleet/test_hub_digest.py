@@ -102,6 +102,20 @@ def test_a_day_is_whole_although_hosts_upload_after_each_other(hub: Hub, configu
         assert copy.pending(composition.pending(copy, "daily", configuration.reports["daily"])).bans == 0
 
 
+def test_a_day_is_that_of_the_hubs_clock(hub: Hub, configuration: Configuration) -> None:
+    """A host's clock that is an hour ahead recorded as of the new day what was in the old one."""
+    ahead, right = joined(hub, "web1"), joined(hub, "web2")
+    for host, at in ((ahead, MIDNIGHT + 1800), (right, MIDNIGHT - 600)):
+        host.ban("192.0.2.1" if host is ahead else "198.51.100.1", at=at)
+        host.forward()
+    ahead.ban("192.0.2.2", at=MIDNIGHT + 3660)
+    ahead.forward()
+    hub.do("UPDATE fleet_store SET skew = 3600 WHERE host = 'web1'")
+    first = send(hub, configuration, "daily", MIDNIGHT + 7200)
+    assert addresses(first) == ["192.0.2.1", "198.51.100.1"]
+    assert addresses(send(hub, configuration, "daily", MIDNIGHT + DAY + 600)) == ["192.0.2.2"]
+
+
 def test_an_address_is_known_since_its_first_ban(hub: Hub, configuration: Configuration) -> None:
     """Which the comparison of a month does not reach."""
     host = joined(hub, "web1")

@@ -13,7 +13,7 @@ from f2b_digest import resources
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import document
 from f2b_digest.model.facts import NotDelivered
-from f2b_digest.rendering import recorded, renderer
+from f2b_digest.rendering import environment, recorded, renderer
 from f2b_digest.rendering.i18n import Language, load_language
 from f2b_digest.rendering.renderer import Renderer
 from tests import ROOT
@@ -45,7 +45,8 @@ RAISED = ("DeliveryError", "_Result", "Overdue", "_InDoubt", "Stopped", "Overdue
 def veil(monkeypatch: pytest.MonkeyPatch) -> Language:
     """A language whose sentences are masked, with names of days, months and countries in Russian."""
     language = Language("ru", Veiled())
-    monkeypatch.setattr(renderer, "load_language", lambda name: language)
+    for module in (environment, renderer):
+        monkeypatch.setattr(module, "load_language", lambda name: language)
     return language
 
 

@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.errors import StoreError
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection
 from f2b_digest.store import Store, migrations
+from f2b_digest.store.sql import Connection
 from tests.support.damage import (
     INDEX_LEAF,
     PAGE,
@@ -360,14 +360,14 @@ def schema(path: Path) -> list[tuple[str, ...]]:
     return query(path, items) + query(path, "PRAGMA user_version")
 
 
-def later_step(connection: sa.Connection) -> None:
+def later_step(connection: Connection) -> None:
     """A later version's step."""
-    connection.exec_driver_sql("CREATE TABLE later (x)")
+    connection.execute("CREATE TABLE later (x)")
 
 
-def last_step(connection: sa.Connection) -> None:
+def last_step(connection: Connection) -> None:
     """A step that needs the one before."""
-    connection.exec_driver_sql("INSERT INTO later VALUES (1)")
+    connection.execute("INSERT INTO later VALUES (1)")
 
 
 @pytest.fixture
@@ -404,9 +404,9 @@ def test_an_upgrade_that_is_interrupted_goes_on_where_it_was(
     make_version_3(path)
     good = migrations.STEPS
 
-    def broken(connection: sa.Connection) -> None:
+    def broken(connection: Connection) -> None:
         good[failing](connection)
-        connection.exec_driver_sql("SELECT * FROM a_table_that_is_not_there")
+        connection.execute("SELECT * FROM a_table_that_is_not_there")
 
     monkeypatch.setattr(migrations, "STEPS", (*good[:failing], broken, *good[failing + 1 :]))
     for _ in range(2):

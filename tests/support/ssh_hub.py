@@ -72,4 +72,4 @@ folder = "{folder}/out"
         """Return the address of each ban here, in order."""
         with Store(self.store, read_only=True) as store, store._reading() as connection:
             query = "SELECT ip FROM event WHERE kind = 'ban' AND history = 0"
-            return sorted(ip for (ip,) in connection.exec_driver_sql(query))
+            return sorted(ip for (ip,) in connection.execute(query))

@@ -305,6 +305,8 @@ def _refuse_other_schema(connection: psycopg.Connection) -> None:
 class ReportStore(Store):
     """One report's scratch store; its seal is the centre's."""
 
+    RECORDED = Store.BY_OUR_CLOCK
+
     def __init__(self, centre: Centre, path: Path, ends: Sequence[End], states: tuple[HostState, ...]) -> None:
         """Open what `fill` made; `states` are the report's hosts."""
         super().__init__(path, read_only=True)

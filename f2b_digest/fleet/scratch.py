@@ -23,18 +23,19 @@ COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
 CACHE = 64 * 1024
 """KiB of the scratch store that are kept in memory while it is filled."""
 _TABLES = (
-    "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT)",
+    "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT, moment REAL)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
 )
 _INDEX = "CREATE INDEX event_host ON event (host, jail, at, history) WHERE kind = 'ban'"
 """For the baseline of one host."""
 # Starts and stops of jails are left out: they concern one host only.
-# A host's clock may jump: what it recorded counts as no earlier than what it recorded before.
+# A host's clock may be off, and may jump: what it recorded counts as no earlier than what it recorded before.
 _PENDING = (
-    f"SELECT {FIELDS}, e.store_id, e.seq, e.own "
+    f"SELECT {FIELDS}, e.store_id, e.seq, e.own, "
+    "max(e.recorded_at - coalesce(s.skew, 0)) OVER (PARTITION BY e.store_id ORDER BY e.seq) AS moment "
     f"FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} {NAMES} "
     "WHERE e.kind NOT IN ('start', 'stop') "
-    "ORDER BY max(e.recorded_at - coalesce(s.skew, 0)) OVER (PARTITION BY e.store_id ORDER BY e.seq), e.store_id, e.seq"
+    "ORDER BY moment, e.store_id, e.seq"
 )
 _LATE = (
     "INSERT INTO late SELECT id FROM event JOIN origin USING (id) "
@@ -88,7 +89,7 @@ def _copy_pending(connection: sa.Connection, scratch: sqlite3.Connection, ends: 
         ids = range(last + 1, last + 1 + len(rows))
         scratch.executemany(numbered, ((key, *row[:place]) for key, row in zip(ids, rows, strict=True)))
         origins = ((key, *row[place:]) for key, row in zip(ids, rows, strict=True))
-        scratch.executemany("INSERT INTO origin VALUES (?, ?, ?, ?)", origins)
+        scratch.executemany("INSERT INTO origin VALUES (?, ?, ?, ?, ?)", origins)
         last += len(rows)
     if scratch.execute("SELECT count(*) FROM event WHERE id > ?", (before,)).fetchone() != (last - before,):
         scratch.execute("DELETE FROM origin WHERE id NOT IN (SELECT id FROM event)")

@@ -335,6 +335,8 @@ class Store(Outbox, Reads):
 class Part(Store):
     """A scratch copy of some hosts' events; its seal, and what hosts said, are the whole store's."""
 
+    RECORDED = Store.BY_OUR_CLOCK
+
     def __init__(self, path: Path, whole: Store, fleet: tuple[HostState, ...] | None, now: float) -> None:
         """Open the copy. `fleet` are the hosts that upload into the whole store; None if it is no hub's."""
         super().__init__(path, read_only=True)

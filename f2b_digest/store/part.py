@@ -2,8 +2,8 @@
 
 As at a centre (`fleet.scratch`), pending events are put in the order in which they were recorded, not that in which
 they arrived: a host that uploads some minutes after midnight has its bans of the day before in the digest of that day.
-They share the ids that they have in the whole store, in that order; `taken` leads back. The times of recording are
-those of the hub's clock, by which a calendar report is cut.
+They share the ids that they have in the whole store, in that order; `taken` leads back, and `moment` is when each was
+recorded by the hub's clock, by which a calendar report is cut.
 """
 
 import sqlite3
@@ -63,9 +63,8 @@ INSERT OR IGNORE INTO main.event (id, {_COLUMNS}) SELECT id, {_COLUMNS} FROM who
 )
 """
 """Since when an address is known: its first ban in the jail."""
-_AS_FRESH = _COLUMNS.replace("history", "max(history, late)").replace("recorded_at", "moment")
 _FRESH = f"""
-INSERT INTO main.event (id, {_COLUMNS}) SELECT origin.id, {_AS_FRESH}
+INSERT INTO main.event (id, {_COLUMNS}) SELECT origin.id, {_COLUMNS.replace("history", "max(history, late)")}
 FROM origin JOIN whole.event AS event ON event.id = origin.whole
 """
 _LATE = "INSERT INTO late SELECT id FROM origin WHERE late"

@@ -28,6 +28,10 @@ ORDER BY id DESC LIMIT {MOST_TOLD}
 class Reads(Archive):
     """Queries of a SQLite store that need only a transaction. All of them raise StoreError if it cannot be read."""
 
+    RECORDED = "SELECT id, recorded_at AS moment, history FROM event"
+    BY_OUR_CLOCK = "SELECT id, coalesce(moment, recorded_at) AS moment, history FROM event LEFT JOIN origin USING (id)"
+    """When events of a fleet's scratch store were recorded by the centre's clock, whatever that of a host says."""
+
     @abstractmethod
     def _reading(self) -> AbstractContextManager[Connection]:
         """Yield a connection in a transaction."""
@@ -68,7 +72,7 @@ class Reads(Archive):
         Imported history is excluded: no digest reports it. The times are in UTC epoch seconds.
         """
         query = (
-            "SELECT id FROM event WHERE id >= :first AND history = 0 AND recorded_at BETWEEN :since AND :until "
+            f"SELECT id FROM ({self.RECORDED}) WHERE id >= :first AND history = 0 AND moment BETWEEN :since AND :until "
             "ORDER BY id LIMIT 1"
         )
         with self._reading() as connection:

@@ -178,19 +178,20 @@ def test_two_senders_tell_each_ban_once(centre: Centre, host: Host, tmp_path: Pa
 
 
 def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre, host: Host, tmp_path: Path) -> None:
-    """Of each host, up to the first event of the running period; the rest waits for the next."""
-    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    """Of each host, up to the first event of the running period, by the centre's clock; the rest waits for the next."""
+    other, ahead = (Host(tmp_path / f"{name}.sqlite3", centre.add(name)) for name in ("web2", "web3"))
     now = time.time()
-    for each, minutes in ((host, (50, 40, 20)), (other, (45, 10))):
+    for each, minutes in ((host, (50, 40, 20)), (other, (45, 10)), (ahead, (50 - 60, 20 - 60))):
         for minute in minutes:
-            each.ban(f"192.0.2.{minute}", at=now - minute * 60)
+            each.ban(f"192.0.2.{minute % 60}", at=now - minute * 60)
         each.forward()
+    centre.do("UPDATE f2b.store SET skew = 3600 WHERE host = 'web3'")
     with Opened(centre.as_user("f2b_digest")) as opened, opened.about("daily", ("*",), "day", now) as store:
         running = store.first_recorded(1, since=now - 30 * 60, until=now)
         assert running is not None
         taken = vector(store.path, store._ends, running - 1)
         names = dict(centre.rows("SELECT store_id, host FROM f2b.store"))
-    assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1)}
+    assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1), ("web3", 1)}
 
 
 @pytest.mark.on("one", "citus")

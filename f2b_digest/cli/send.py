@@ -49,6 +49,8 @@ HOSTS_WAIT, POLL = 11 * 60.0, 10.0
 """Seconds that a calendar report waits for its hosts, which upload every five to ten minutes; and between two looks."""
 LONGEST_SILENCE = 30 * 86400.0
 """Seconds without any event or digest before the boot that suggest a wrong clock."""
+HUB_KEEPS = 30 * 86400.0
+"""Seconds for which a hub keeps events, as a centre does (`f2b.tend`), whatever is configured."""
 
 
 @click.command()
@@ -158,13 +160,14 @@ def tidy(store: Store, configuration: Configuration, now: float) -> int:
 
     Nothing is pruned if the clock seems to have jumped: fail2ban records when it stops and starts, so no long
     time passes between a store's last row before the boot and the boot. A large store that was not checked for a
-    week is checked first: no digest waits for that any more.
+    week is checked first: no digest waits for that any more. A hub keeps events for `HUB_KEEPS` at the least, by
+    which it knows what a host's restored or copied store uploads again.
     """
     begin_week(store.path, now)
     if is_due(store.path, now, OVERDUE):
         store.close()  # it opens itself again; the check may set the store aside
         verify_all(store.path, now)
-    before = now - configuration.keep
+    before = now - max(configuration.keep, HUB_KEEPS if is_hub(store.path) else 0.0)
     silence = store.silence_before(now - uptime(), before)
     if silence > LONGEST_SILENCE:
         complain(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from f2b_digest.store import Received
 from tests.support.program import Command, Ended, program
 from tests.support.raw_server import WebServer, says
 from tests.support.store_making import NOON, event, fill, query
@@ -438,6 +439,19 @@ def test_prune_keeps_what_is_younger(house: House) -> None:
     house.at(29.9)
     assert house.run("-v", "prune").out == "0 events dropped\n"
     assert house.run("show", "1").status == 0
+
+
+def test_a_hub_keeps_events_for_thirty_days(house: House) -> None:
+    """By them it knows what a host's restored store uploads again."""
+    reported_bans(house)
+    config = house.folder / "config.toml"
+    config.write_text(config.read_text().replace('keep = "30d"', 'keep = "1d"'))
+    with Received(house.store) as hub:
+        hub.enrol("web1", 0.0)
+    house.at(29.9)
+    assert house.run("-v", "prune").out == "0 events dropped\n"
+    house.at(30.1)
+    assert house.run("-v", "prune").out == "2 events dropped\n"
 
 
 def test_prune_keeps_what_a_report_has_not_told(house: House) -> None:

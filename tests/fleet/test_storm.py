@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from f2b_digest.fleet.by_ssh import DEADLINE
 from f2b_digest.fleet.credential import Credential
 from f2b_digest.store import Uploads
 from tests.fleet.hosts import Host, Sealable, seal, told_by_digests
@@ -136,7 +137,7 @@ def test_no_ban_is_lost_or_told_twice(
         stop.set()
         recorded: dict[str, int] = {}
         while len(recorded) < len(hosts):
-            said = faults.get(timeout=60)
+            said = faults.get(timeout=2 * DEADLINE)  # an upload may wait that long for a server that died
             if isinstance(said, str):
                 done[said] += 1
             else:

@@ -27,7 +27,9 @@ StrictModes no
 UsePAM no
 Subsystem sftp internal-sftp
 LogLevel VERBOSE
+SetEnv HOME={folder}
 """
+"""Not the home of a developer, where bash may read what takes seconds, or leaves a lock where it is killed (pyenv)."""
 
 
 class SshServer:

@@ -214,9 +214,11 @@ def look(path):
     Raises ForeignStore for what must not be opened as a store: SQLite would block at a FIFO forever, and root would follow
     another user's symlink to any file.
     """
-    refuse_foreign_link(path)
     try:
-        seen = os.stat(path)
+        seen = os.lstat(path)  # and not stat: a file may be replaced by a link at any moment
+        _refuse_foreign_link(path, seen)
+        if stat.S_ISLNK(seen.st_mode):
+            seen = os.stat(path)
     except FileNotFoundError:
         return None
     _refuse_foreign_file(path, seen)
@@ -242,12 +244,9 @@ def refuse_another(connection, path, seen):
         raise ForeignStore("{} was changed while it was opened".format(path))
 
 
-def refuse_foreign_link(path):
-    """Raise ForeignStore if root would follow another user's symlink or hard link."""
-    if os.geteuid() == 0 and os.path.islink(path):
-        owner = os.lstat(path).st_uid
-        if owner != 0:
-            raise ForeignStore("{} is a symlink of user {}: not followed by root".format(path, owner))
+def _refuse_foreign_link(path, status):
+    if os.geteuid() == 0 and stat.S_ISLNK(status.st_mode) and status.st_uid != 0:
+        raise ForeignStore("{} is a symlink of user {}: not followed by root".format(path, status.st_uid))
 
 
 def _refuse_foreign_file(path, status):

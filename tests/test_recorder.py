@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -560,6 +561,40 @@ def test_root_in_anothers_folder_is_never_led_to_another_file(tmp_path: Path) ->
     assert {entry.name for entry in tmp_path.iterdir()} == {"theirs", "roots"}
     assert refused
     assert swaps > 2000
+
+
+@pytest.mark.parametrize("looks", range(1, 9))
+def test_a_file_that_becomes_a_link_between_two_looks_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """The swap of above, after each time that the path is looked at."""
+    if os.geteuid():
+        pytest.skip("only root can be misled")
+    folder, victim = tmp_path / "theirs", tmp_path / "roots"
+    folder.mkdir()
+    store = folder / "bans.sqlite3"
+    store.touch()
+    victim.touch()
+    for path in (folder, store):
+        os.chown(path, NOBODY, NOBODY)
+    seen: list[None] = []
+
+    def swapping(look: Callable[..., os.stat_result], path: Any, **options: Any) -> os.stat_result:
+        found = look(path, **options)
+        if str(path) == str(store):
+            seen.append(None)
+            if len(seen) == looks:
+                store.unlink()
+                store.symlink_to(victim)
+                os.chown(store, NOBODY, NOBODY, follow_symlinks=False)
+        return found
+
+    for name in ("lstat", "stat"):
+        monkeypatch.setattr(os, name, partial(swapping, getattr(os, name)))
+    with suppress(recorder.ForeignStore, sqlite3.Error):
+        recorder.connect(str(store), 0.0).close()
+    monkeypatch.undo()
+    assert victim.stat().st_size == 0
 
 
 NOBODY = 65534

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
@@ -184,11 +185,11 @@ Judged = tuple[Judgement, Mapping[str, tuple[str, ...]]]
 def _or_a_note(judge: Callable[[], Judged], counts: Counts) -> Judged:
     """Call an analysis; if it fails, return an empty result with a note: such a digest is better than none.
 
-    Raises F2bDigestError: the store's errors are not the analysis's.
+    Raises F2bDigestError or sqlite3.Error: the store's errors are not the analysis's.
     """
     try:
         return judge()
-    except F2bDigestError:
+    except (F2bDigestError, sqlite3.Error):
         raise
     except Exception as error:
         log.debug("nothing was judged", exc_info=True)

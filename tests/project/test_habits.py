@@ -128,13 +128,13 @@ PACKAGE = ROOT / "f2b_digest"
 def test_sql_stands_in_the_store_only() -> None:
     """Exceptions: the recorder, which has the INSERT, fail2ban's own database, and a fleet's centre.
 
-    And where fail2ban's log is counted, in its own temporary database.
+    And where fail2ban's log is counted, in its own temporary database. What an administrator is told to type is text.
     """
     statement = re.compile(r"\b(SELECT\s|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w)|\.execute\w*\(")
     found = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
-        if path.parent.name not in ("store", "fleet") and statement.search(path.read_text())
+        if path.parent.name not in ("store", "fleet", "spoken") and statement.search(path.read_text())
     }
     assert found == {"recorder.py", "fail2ban/database.py", "fail2ban/failures.py"}
 

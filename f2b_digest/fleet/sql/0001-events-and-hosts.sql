@@ -161,7 +161,9 @@ END $$;
 CREATE FUNCTION f2b.append(
     p_life uuid, p_after_seq bigint, p_after_batch uuid, p_batch uuid, p_upto bigint, p_rows jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s f2b.store; h f2b.host; n integer; low bigint; high bigint; kept_since float8; copies_until float8;
+DECLARE
+    s f2b.store; h f2b.host; n integer; low bigint; high bigint; kept_since float8; copies_until float8;
+    others integer[]; ips text[]; ats float8[]; copies jsonb; doubts text[];
 BEGIN
     n := jsonb_array_length(p_rows);
     IF n > 5000 OR pg_column_size(p_rows) > 16777216 OR p_upto <= p_after_seq OR n = 0 THEN
@@ -177,6 +179,9 @@ BEGIN
     SELECT min((r->>'seq')::bigint), max((r->>'seq')::bigint) INTO low, high FROM jsonb_array_elements(p_rows) r;
     IF low <= p_after_seq OR high > p_upto THEN
         RAISE EXCEPTION 'a row is not in its batch''s range' USING ERRCODE = 'F2B03'; END IF;
+    IF EXISTS (SELECT FROM jsonb_array_elements(p_rows) r                -- a worker would refuse it with another state
+               WHERE num_nulls(r->>'kind', r->>'jail', r->>'ip', r->>'at', r->>'recorded_at', r->>'source') > 0) THEN
+        RAISE EXCEPTION 'a row lacks what makes an event' USING ERRCODE = 'not_null_violation'; END IF;
     UPDATE f2b.host t SET day = current_date,
         rows_today = CASE WHEN t.day = current_date THEN t.rows_today ELSE 0 END + n
     WHERE t.host = h.host RETURNING * INTO h;
@@ -185,8 +190,21 @@ BEGIN
     SELECT extract(epoch FROM c.events_since) INTO kept_since FROM f2b.centre c;
     -- What another life of this host sent already is not told twice; what came to pass after this one began (a day for
     -- clocks that are wrong) is its own.
-    IF EXISTS (SELECT FROM f2b.store t WHERE t.host = h.host AND t.store_id <> s.store_id) THEN
-        copies_until := extract(epoch FROM s.began_at) + 86400; END IF;
+    others := ARRAY(SELECT t.store_id FROM f2b.store t WHERE t.host = h.host AND t.store_id <> s.store_id);
+    copies_until := extract(epoch FROM s.began_at) + 86400;
+    SELECT array_agg(left(e.ip, 200)), array_agg(least(greatest(e.at, 0), 4102444800)) INTO ips, ats
+    FROM jsonb_to_recordset(p_rows) AS e (ip text, at float8);
+    IF others <> '{}' AND copies_until >= ANY (ats) THEN
+        doubts := ARRAY(SELECT f2b.in_doubt());
+        WHILE doubts <> '{}' LOOP
+            IF clock_timestamp() > transaction_timestamp() + interval '5 seconds' THEN
+                RAISE EXCEPTION 'a worker has not committed yet what was sent before' USING ERRCODE = '57P03'; END IF;
+            doubts := ARRAY(SELECT d FROM f2b.in_doubt() d WHERE d = ANY (doubts));
+        END LOOP;
+        SELECT jsonb_agg(DISTINCT jsonb_build_array(o.ip, o.at, o.jail, o.kind)) INTO copies
+        FROM unnest(ips, ats) AS v (ip, at) JOIN f2b.event o ON o.ip = v.ip AND o.at = v.at
+        WHERE o.store_id = ANY (others);
+    END IF;
     INSERT INTO f2b.event (store_id, seq, kind, jail, ip, at, recorded_at, failures, bantime, bancount, users, matches,
                            source, history, own)
     SELECT s.store_id, r.seq, left(r.kind, 20), left(r.jail, 200), left(r.ip, 200), r.at, r.recorded_at,
@@ -204,10 +222,9 @@ BEGIN
              failures bigint, bantime bigint, bancount bigint, users text, matches text, source text, history smallint,
              own text)
     ) AS r
-    WHERE copies_until IS NULL OR r.at > copies_until OR NOT EXISTS (
-        SELECT FROM f2b.event o JOIN f2b.store t USING (store_id)
-        WHERE t.host = h.host AND t.store_id <> s.store_id
-        AND o.ip = left(r.ip, 200) AND o.at = r.at AND o.jail = left(r.jail, 200) AND o.kind = left(r.kind, 20));
+    WHERE copies IS NULL OR r.at > copies_until
+        OR jsonb_build_array(left(r.ip, 200), r.at, left(r.jail, 200), left(r.kind, 20))
+           NOT IN (SELECT jsonb_array_elements(copies));
     UPDATE f2b.store t SET last_seq = p_upto, last_batch = p_batch, seen_at = clock_timestamp()
     WHERE t.store_id = s.store_id;
     INSERT INTO f2b.link AS l (store_id, day, batch, upto) VALUES (s.store_id, current_date, p_batch, p_upto)

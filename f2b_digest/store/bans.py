@@ -37,19 +37,27 @@ def _names(users: str | None) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
-def chosen(
-    connection: Connection, wanted: Wanted, holds: Callable[[str], bool], *, by_host: bool = False
-) -> list[Chosen]:
-    """Return the bans of a selection's ids that a function chooses, by jail; or by host and jail, from `at_host`."""
-    where, values = wanted
+def choose(connection: Connection, holds: Callable[[str], bool]) -> None:
+    """Create the temporary table `picked`: the ids that a function chooses."""
     connection.create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
+    connection.execute("DROP TABLE IF EXISTS temp.picked")
+    connection.execute(_PICKED)
+
+
+# As bytes, because a text need not be UTF-8.
+_PICKED = "CREATE TEMP TABLE picked AS SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB))"
+
+
+def chosen(connection: Connection, wanted: Wanted, *, by_host: bool = False) -> list[Chosen]:
+    """Return the bans of the ids in `picked`, by jail; or by host and jail."""
+    where, values = wanted
     if by_host:
         joins = last_ban("own", f"event.host = own.host AND {where}", same_host=True)
-        query = _CHOSEN.format(host="own.host", table="at_host", last_ban=joins)
+        query = _CHOSEN.format(host="own.host", table=_BY_HOST.format(where=where), last_ban=joins)
     else:
-        query = _CHOSEN.format(host="NULL", table="address", last_ban=last_ban("own", where))
+        query = _CHOSEN.format(host="NULL", table="temp.address", last_ban=last_ban("own", where))
     return [
         Chosen(
             jail,
@@ -65,10 +73,15 @@ def chosen(
     ]
 
 
-# As bytes, because a text need not be UTF-8.
+_BY_HOST = """
+(
+    SELECT host, jail, ip, count(*) AS bans, max(at) AS last FROM event
+    WHERE ip IN (SELECT ip FROM temp.picked) AND {where} GROUP BY host, jail, ip
+)
+"""
 _CHOSEN = f"""
 SELECT {{host}} AS host, own.jail, own.ip, own.bans, own.last, {BANTIME}, {UNBANNED}
-FROM (SELECT * FROM temp.{{table}} WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS own
+FROM (SELECT * FROM {{table}} WHERE ip IN (SELECT ip FROM temp.picked)) AS own
 {{last_ban}}
 GROUP BY {{host}}, own.jail, own.ip ORDER BY {{host}}, own.jail, own.ip
 """

@@ -1,7 +1,7 @@
 """The data of one digest, read in one transaction. Analysed and rendered elsewhere; read-only."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -14,10 +14,11 @@ from f2b_digest.model.digest import Campaign, Lifted
 from f2b_digest.model.host_context import Geography
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, bans, baseline, geo, hosts, lifted, selected, summary
+from f2b_digest.store import asked, bans, baseline, geo, hosts, lifted, selected, summary, timeline
 from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store.archive import Sealed
 from f2b_digest.store.asked import End, Seen
+from f2b_digest.store.hosts import Late
 from f2b_digest.store.reads import Reads
 from f2b_digest.store.selected import Wanted, wanted
 from f2b_digest.store.sql import Connection
@@ -32,7 +33,14 @@ class Bans(Reads):
         self._connection = connection
         self._wanted = wanted
         self._most = most
-        summary.group(connection, wanted, most)
+        self._group()
+
+    def _group(self) -> None:
+        summary.group(self._connection, self._wanted, self._most)
+
+    def _quarters(self) -> Iterable[tuple[int, int]]:
+        """Return the number of bans in each quarter hour since the epoch that has some."""
+        return timeline.quarters(self._connection, self._wanted)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -49,7 +57,7 @@ class Bans(Reads):
         """
         return summary.count(
             self._connection, self._wanted, most=self._most, zone=zone, start=start, end=end, campaigns=campaigns,
-            users=users, geography=geography,
+            quarters=self._quarters(), users=users, geography=geography,
         )  # fmt: skip
 
 
@@ -74,20 +82,27 @@ class Source(Bans):
         return bans.samples(self._connection, self._wanted, worst)
 
     def chosen(self, holds: Callable[[str], bool], *, by_host: bool = False) -> list[Chosen]:
-        """Return the bans of those ids that a function chooses; of a fleet by host, after `spread`."""
-        return bans.chosen(self._connection, self._wanted, holds, by_host=by_host)
+        """Return the bans of those ids that a function chooses; of a fleet by host."""
+        bans.choose(self._connection, holds)
+        return bans.chosen(self._connection, self._wanted, by_host=by_host)
 
     def spread(self, counts: Counts, least: int) -> Counts:
         """Return this selection's counts with on how many hosts each was; and the ids that were on `least` or more.
 
         Once, after `counts`, and only in a fleet's scratch store.
         """
+        self._group_hosts()
+        return hosts.spread(self._connection, counts, least)
+
+    def _group_hosts(self) -> None:
         hosts.group(self._connection, self._wanted)
-        return hosts.spread(self._connection, self._wanted, counts, least)
+
+    def _late(self) -> Iterable[Late]:
+        return hosts.late(self._connection, self.selection.last_id)
 
     def by_host(self) -> dict[str, HostActivity]:
         """Return what each host of a fleet banned, after `spread`."""
-        return hosts.activity(self._connection, self.selection)
+        return hosts.activity(self._connection, self.selection, self._late())
 
     def hosts(self) -> list[str]:
         """Return the hosts of any ban, in order."""

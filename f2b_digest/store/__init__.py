@@ -44,11 +44,15 @@ if TYPE_CHECKING:
         verify,
         verify_all,
     )
+    from f2b_digest.store.grouped import GroupedSource
     from f2b_digest.store.host_states import state_of, unfinished
+    from f2b_digest.store.hosts import packed
     from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Life, Received, Refused, Said, is_hub, lives
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
 _RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Life", "Received", "Refused", "Said", "is_hub", "lives")
+_GROUPED = ("GroupedSource",)
+_HOSTS = ("packed",)
 _STATES = ("state_of", "unfinished")
 _UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
@@ -65,6 +69,7 @@ __all__ = [
     "Delivery",
     "End",
     "Found",
+    "GroupedSource",
     "Last",
     "Life",
     "Lookup",
@@ -96,6 +101,7 @@ __all__ = [
     "lives",
     "no_store",
     "only_upload",
+    "packed",
     "progress",
     "recover",
     "refusal",
@@ -113,6 +119,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = {"uploads": _UPLOADS, "received": _RECEIVED, "host_states": _STATES}
+    modules = {"grouped": _GROUPED, "hosts": _HOSTS, "uploads": _UPLOADS, "received": _RECEIVED, "host_states": _STATES}
     module = next((module for module, names in modules.items() if name in names), "facade")
     return getattr(import_module(f"f2b_digest.store.{module}"), name)

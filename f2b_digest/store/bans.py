@@ -87,21 +87,31 @@ GROUP BY {{host}}, own.jail, own.ip ORDER BY {{host}}, own.jail, own.ip
 """
 
 
-def rebans(connection: Connection, wanted: Wanted, prolongs: Wanted, frequent_from: int) -> Rebans:
-    """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
-    where, values = wanted
-    spared, spared_addresses = connection.execute(_SPARED.format(where=where), values).fetchone()
+def rebans(connection: Connection, spared: Mapping[str, int], frequent_from: int, *, was_prolonged: bool) -> Rebans:
+    """Return how often addresses were banned again; frequent are those with so many bans.
+
+    `spared` and `was_prolonged` are what `spared` and `prolonged` return.
+    """
     frequent, frequent_bans = connection.execute(_FREQUENT, {"least": frequent_from}).fetchone()
-    was_prolonged = bool(connection.scalar(_PROLONGED.format(where=prolongs.where), prolongs.values))
-    return Rebans(spared, spared_addresses, frequent, frequent_bans, was_prolonged)
+    return Rebans(sum(spared.values()), len(spared), frequent, frequent_bans, was_prolonged)
+
+
+def spared(connection: Connection, wanted: Wanted) -> dict[str, int]:
+    """Return by id, of those in `worst`, how many bans of a selection longer bans would have spared."""
+    return dict(connection.execute(_SPARED.format(where=wanted.where), wanted.values))
+
+
+def prolonged(connection: Connection, prolongs: Wanted) -> bool:
+    """Return whether any ban of a selection was prolonged."""
+    return bool(connection.scalar(_PROLONGED.format(where=prolongs.where), prolongs.values))
 
 
 _SPARED = """
-SELECT count(*), count(DISTINCT ip) FROM (
+SELECT ip, count(*) FROM (
     SELECT event.ip, event.at, event.bantime, lead(event.at) OVER bans AS next, row_number() OVER bans AS place
     FROM temp.worst CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
     WINDOW bans AS (PARTITION BY event.jail, event.ip, event.host ORDER BY event.at)
-) WHERE bantime > 0 AND next - at < bantime * (1 << (min(place, 20) - 1))
+) WHERE bantime > 0 AND next - at < bantime * (1 << (min(place, 20) - 1)) GROUP BY ip
 """
 _FREQUENT = "SELECT count(*), coalesce(sum(bans), 0) FROM temp.who WHERE bans >= :least"
 _PROLONGED = "SELECT EXISTS (SELECT 1 FROM event WHERE {where})"

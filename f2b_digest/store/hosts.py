@@ -35,10 +35,6 @@ def packed(numbers: Iterable[int]) -> bytes:
     return array("I", set(numbers)).tobytes()
 
 
-PACKED = "packed(host) AS hosts"
-"""Column of `tried`."""
-
-
 class _Packed:
     """SQL aggregate: the numbers of some hosts, packed."""
 
@@ -83,12 +79,16 @@ def add_functions(connection: Connection, numbers: dict[str, int] | None = None)
 
 def group(connection: Connection, wanted: Wanted) -> None:
     """Make the temporary table `of_host`: the bans by host and jail."""
-    connection.execute(OF_HOST)
+    connection.execute("CREATE TEMP TABLE of_host (host TEXT, jail TEXT, bans INTEGER, last REAL)")
     connection.execute(_OF_HOST.format(where=wanted.where), wanted.values)
 
 
-OF_HOST = "CREATE TEMP TABLE of_host (host TEXT, jail TEXT, bans INTEGER, last REAL)"
 _OF_HOST = "INSERT INTO temp.of_host SELECT host, jail, count(*), max(at) FROM event WHERE {where} GROUP BY host, jail"
+
+
+def add(connection: Connection, bans: Iterable[tuple[str, str, int, float]]) -> None:
+    """Add bans to `of_host`: a host, a jail, their number, and when the last was; a host may be there already."""
+    connection.executemany("INSERT INTO temp.of_host VALUES (?, ?, ?, ?)", bans)
 
 
 def spread(connection: Connection, counts: Counts, least: int) -> Counts:
@@ -131,7 +131,7 @@ def _pairs(connection: Connection, query: str, values: dict[str, Any] | None = N
     return [(key, hosts) for key, hosts in connection.execute(query, values or {})]
 
 
-_OF_JAILS = "SELECT jail, count(*) FROM temp.of_host GROUP BY jail"
+_OF_JAILS = "SELECT jail, count(DISTINCT host) FROM temp.of_host GROUP BY jail"
 _OF_ADDRESSES = """
 SELECT worst.jail, worst.ip, hosts_of(tried.hosts)
 FROM temp.worst CROSS JOIN temp.tried
@@ -189,7 +189,7 @@ def activity(connection: Connection, selection: Selection, late: Iterable[Late])
     }
 
 
-_BANS = "SELECT host, jail, bans, last FROM temp.of_host"
+_BANS = "SELECT host, jail, sum(bans), max(last) FROM temp.of_host GROUP BY host, jail"
 
 
 def late(connection: Connection, last_id: int) -> Iterable[Late]:

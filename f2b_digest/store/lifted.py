@@ -2,9 +2,9 @@
 
 from datetime import tzinfo
 
+from f2b_digest.model.bans import IN_TIME, LATER, ROUNDED
 from f2b_digest.model.digest import Lifted, moment
 from f2b_digest.model.selection import Selection
-from f2b_digest.store.last_bans import IN_TIME, LATER, ROUNDED
 from f2b_digest.store.selected import wanted
 from f2b_digest.store.sql import Connection
 

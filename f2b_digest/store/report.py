@@ -64,10 +64,12 @@ class Bans(Reads):
 class Source(Bans):
     """Yielded by `Store.report`."""
 
-    def __init__(self, path: Path, connection: Connection, selection: Selection, most: Most) -> None:
-        """Group the selection's bans."""
-        super().__init__(path, connection, wanted(connection, selection), most)
+    def __init__(
+        self, path: Path, connection: Connection, selection: Selection, most: Most, *, packed: bool = False
+    ) -> None:
+        """Group the selection's bans; `packed`: of rows whose times are among the packed ones, too."""
         self.selection = selection
+        super().__init__(path, connection, wanted(connection, selection, packed=packed), most)
 
     def lifted(self, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
         """Return the bans that were lifted by hand, the latest first, of which some are fetched, and their number."""
@@ -110,8 +112,14 @@ class Source(Bans):
 
     def rebans(self, frequent_from: int) -> Rebans:
         """Return how often addresses were banned again; frequent are those with so many bans."""
-        prolongs = wanted(self._connection, self.selection, kind="prolong")
-        return bans.rebans(self._connection, self._wanted, prolongs, frequent_from)
+        return bans.rebans(self._connection, self._spared(), frequent_from, was_prolonged=self._was_prolonged())
+
+    def _spared(self) -> Mapping[str, int]:
+        """Return by id, of the worst, how many bans longer bans would have spared."""
+        return bans.spared(self._connection, self._wanted)
+
+    def _was_prolonged(self) -> bool:
+        return bans.prolonged(self._connection, wanted(self._connection, self.selection, kind="prolong"))
 
     def networks_before(
         self, campaigns: Sequence[Campaign], windows: Sequence[Window], patterns: Sequence[str],
@@ -121,7 +129,7 @@ class Source(Bans):
 
         Only windows covered by the `REMEMBERED` events before the selection are returned.
         """
-        first = selected.first(self._connection, self.selection)
+        first = selected.first(self._connection, self._wanted)
         if first is None:
             return {}
         return store_campaigns.before(self._connection, first, windows, patterns, campaigns, geo.GeoCache(geography))

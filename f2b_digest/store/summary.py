@@ -73,9 +73,11 @@ def count(
 
 def group(connection: Connection, wanted: Wanted, most: Most) -> None:
     """Create the temporary tables of some bans. They are dropped by the transaction's rollback."""
-    packed = ", " + hosts.PACKED if hosts.is_of_a_fleet(connection) else ""
-    hosts.add_functions(connection)
-    connection.execute(_TRIED.format(where=wanted.where, packed=packed), wanted.values)
+    packed = ""
+    if hosts.is_of_a_fleet(connection):
+        hosts.add_functions(connection)
+        packed = PACKED
+    connection.execute(f"CREATE TEMP TABLE tried AS {TRIED.format(where=wanted.where, packed=packed)}", wanted.values)
     sum_up(connection, most)
 
 
@@ -109,12 +111,13 @@ def addresses(connection: Connection) -> list[Banned]:
 FAILURES = "CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END"
 # The one pass that a million bans pay for. Most addresses try one list of names, so that there are few more rows than
 # of `address`, which the list's grouping then spares a second pass.
-_TRIED = f"""
-CREATE TEMP TABLE tried AS
+TRIED = f"""
 SELECT jail, ip, users, count(*) AS bans, {FAILURES} AS failures, count(*) - count(failures) AS uncounted,
        min(at) AS first, max(at) AS last{{packed}}
 FROM event WHERE {{where}} GROUP BY jail, ip, users
 """
+PACKED = ", packed(host) AS hosts"
+"""A fleet's last column of `TRIED`."""
 # `lists_from` and `lists_to` are between which rows of `tried` an address' are.
 _GROUP = f"""
 CREATE TEMP TABLE address AS
@@ -167,13 +170,15 @@ JOIN (
 {{last_ban}}
 GROUP BY worst.jail, worst.ip ORDER BY worst.jail, place
 """
+_MOST_BANNED = "ORDER BY address.bans DESC, coalesce(address.failures, 0) DESC, address.ip LIMIT :most"
+WORST_OF_ALL = f"SELECT jail, ip, last FROM temp.address {_MOST_BANNED}"
 _REPORTED = f"""
 SELECT address.jail, address.ip, address.bans, address.failures, address.uncounted, address.first, address.last,
        CASE WHEN json_valid(event.users) THEN event.users END AS users, event.matches, {BANTIME} AS bantime,
        {UNBANNED} AS unbanned
 FROM temp.address
 {{last_ban}}
-GROUP BY address.jail, address.ip ORDER BY address.bans DESC, coalesce(address.failures, 0) DESC, address.ip LIMIT :most
+GROUP BY address.jail, address.ip {_MOST_BANNED}
 """
 _USERS = """
 SELECT jail, ip, name, names FROM (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from f2b_digest.model.counts import QUARTER
 from f2b_digest.model.digest import Bar, When, moment
 from f2b_digest.store.selected import Wanted
 from f2b_digest.store.sql import Connection
@@ -14,8 +15,6 @@ HOURS, DAYS, WHOLE_WEEK = 36 * 3600.0, 15 * 86400.0, 6.5 * 86400.0
 """Seconds: the longest periods shown by hour and by day, and the shortest that counts as a week."""
 MOST_BARS = 60
 DAY = 86400.0
-QUARTER = 900
-"""Seconds. No zone's clock is off by less since 1972."""
 
 
 def quarters(connection: Connection, wanted: Wanted) -> Iterator[tuple[int, int]]:

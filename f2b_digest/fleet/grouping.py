@@ -94,12 +94,12 @@ class Grouping:
                 some = []
             some += [] if end is None else [end]
 
-    def uncounted(self) -> Iterator[tuple[str, float]]:
-        """Yield the ids of bans that are not counted, and when the first of each was."""
-        return self._rows(_UNCOUNTED, size=5000)
+    def firsts(self, *, counted: bool) -> Iterator[tuple[str, float]]:
+        """Yield the ids of bans, or only of those that are not counted, and when the first of each was."""
+        return self._rows(_FIRSTS, size=5000, counted=counted)
 
     def verdicts(self) -> list[tuple[str, str]]:
-        """Return the ids that a host classified as own, each with the reason."""
+        """Return the ids that a host classified as own, each with the reason; of several, that of the last ban last."""
         return list(self._rows(_VERDICTS))
 
     # ---- rows: the columns of an event
@@ -191,8 +191,11 @@ _TIMES = f"""
 SELECT e.store_id, e.jail, string_agg(float8send(e.at), CAST('' AS bytea) ORDER BY e.at)
 {_FROM} WHERE e.kind = 'ban' GROUP BY e.store_id, e.jail
 """
-_UNCOUNTED = f"{_V} SELECT e.ip, min(e.at) {_FROM} WHERE e.kind = 'ban' AND NOT ({_COUNTED}) GROUP BY e.ip"
-_VERDICTS = f"{_V} SELECT DISTINCT e.ip, e.own {_FROM} WHERE e.kind = 'ban' AND e.own IS NOT NULL"
+_FIRSTS = f"{_V} SELECT e.ip, min(e.at) {_FROM} WHERE e.kind = 'ban' AND (:counted OR NOT ({_COUNTED})) GROUP BY e.ip"
+_VERDICTS = f"""
+{_V}
+SELECT e.ip, e.own {_FROM} WHERE e.kind = 'ban' AND e.own IS NOT NULL ORDER BY e.at, e.store_id, e.seq
+"""
 _LAST_BANS = f"""
 {_V}{_W}
 SELECT {FIELDS} FROM w JOIN f2b.event e ON e.ip = w.ip AND e.jail = w.jail AND e.at = w.at

@@ -147,11 +147,15 @@ class _Groups:
 
     def copy_apart(self, connection: Any, selection: Selection) -> None:
         """Copy the rows that are not grouped."""
-        beyond = [replace(whole, seq=end.upto) for whole, end in zip(self._pending.ends, self._ends, strict=True)]
-        for ends, before in ((self._ends, selection.first_id - 1), (beyond, selection.last_id)):
-            apart = [end for end in ends if end.store_id in self._pending.apart and end.upto > end.seq]
+        for ends, before in ((self._ends, selection.first_id - 1), (self._beyond(), selection.last_id)):
+            apart = [end for end in ends if end.store_id in self._pending.apart]
             if apart:
                 copy_pending(self._pending.connection, connection, apart, before, self._pending.late)
+
+    def _beyond(self) -> list[End]:
+        """Return what is pending and not of the selection."""
+        both = zip(self._pending.ends, self._ends, strict=True)
+        return [replace(whole, seq=end.upto) for whole, end in both if whole.upto > end.upto]
 
     @cached_property
     def _of_jails(self) -> list[OfJail]:
@@ -178,6 +182,12 @@ class _Groups:
             for each in self._of_jails
             if each.last is not None and (jails is None or each.jail in jails)
         ]
+
+    def firsts(self, jails: list[str] | None) -> Iterator[tuple[str, float]]:
+        """Yield when ids were first banned by what the selection does not count, or the same or later."""
+        yield from self._all.firsts(counted=jails is not None)
+        if jails is None:
+            yield from self._pending.grouping(self._beyond()).firsts(counted=True)
 
     def quarters(self, jails: list[str] | None) -> Iterable[tuple[int, int]]:
         """Return the number of bans in each quarter hour."""

@@ -44,7 +44,6 @@ _LATE = (
     "INSERT INTO late SELECT id FROM event JOIN origin USING (id) "
     "WHERE kind = 'ban' AND history = 0 AND own IS NULL AND at < ? AND id > ?"
 )
-_KNOWN = "INSERT INTO known VALUES (?, ?) ON CONFLICT (ip) DO UPDATE SET at = min(at, excluded.at)"
 
 
 def fill(
@@ -75,8 +74,6 @@ def fill_past(
     with _filling(path) as scratch:
         history.fill(connection, scratch, ends, since, rows=False)
         before = _newest(scratch)
-        for ip, at in grouping.uncounted():
-            scratch.execute(_KNOWN, (ip, at))
         history.pack(scratch, ((hosts[store], jail, times) for store, jail, times in grouping.times()), last=True)
         return before
 
@@ -135,8 +132,8 @@ def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
 
 
 def verdicts(path: Path) -> list[tuple[str, str]]:
-    """Return the ids of a scratch store that a host classified as own, each with the reason."""
-    query = "SELECT ip, own FROM origin JOIN event USING (id) WHERE own IS NOT NULL AND kind = 'ban'"
+    """Return the ids of a scratch store that a host classified as own, each with the reason; of several, the last last."""
+    query = "SELECT ip, own FROM origin JOIN event USING (id) WHERE own IS NOT NULL AND kind = 'ban' ORDER BY at, id"
     with closing(recorder.connect(str(path))) as scratch:
         return list(scratch.execute(query))
 

@@ -46,6 +46,9 @@ class Groups(Protocol):
     def of_hosts(self, jails: list[str] | None) -> Iterable[tuple[str, str, int, float]]:
         """Return hosts, jails, the number of bans there, and when the last was."""
 
+    def firsts(self, jails: list[str] | None) -> Iterator[tuple[str, float]]:
+        """Yield when ids were first banned by what the selection does not count, or the same or later."""
+
     def quarters(self, jails: list[str] | None) -> Iterable[tuple[int, int]]:
         """Return the number of bans in each quarter hour since the epoch that has some."""
 
@@ -77,6 +80,10 @@ class Groups(Protocol):
         """Yield of some (jail, id) the last ban with log lines."""
 
 
+_KNOWN = "INSERT INTO known VALUES (?, ?) ON CONFLICT (ip) DO UPDATE SET at = min(at, excluded.at)"
+"""The table is made by `fleet.history`."""
+
+
 class GroupedSource(Source):
     """The source of a digest whose bans are grouped elsewhere. Its connection can write, and is rolled back."""
 
@@ -84,11 +91,11 @@ class GroupedSource(Source):
         """Take the groups of the selection's bans."""
         self._groups = groups
         self._counted: set[Row] = set()
+        groups.copy_apart(connection, selection)  # first: it may bring jails
         super().__init__(path, connection, selection, most, packed=True)
 
     def _group(self) -> None:
         connection, groups, wanted = self._connection, self._groups, self._wanted
-        groups.copy_apart(connection, self.selection)
         self._next = connection.scalar("SELECT max(id) FROM event WHERE id <= ?", (self.selection.last_id,)) or 0
         self._next = max(self._next, self.selection.first_id - 1)
         self._last = min(connection.scalar("SELECT min(id) FROM event") or 0, 0)
@@ -100,6 +107,7 @@ class GroupedSource(Source):
         connection.execute(f"INSERT INTO temp.grouped {apart}", wanted.values)
         connection.execute("CREATE TEMP TABLE tried AS SELECT * FROM temp.grouped ORDER BY jail, ip, users")
         connection.execute("DROP TABLE temp.grouped")
+        connection.executemany(_KNOWN, groups.firsts(named))
         self._by_quarter = [*groups.quarters(named), *timeline.quarters(connection, wanted)]
         hosts.group(connection, wanted)
         hosts.add(connection, groups.of_hosts(named))

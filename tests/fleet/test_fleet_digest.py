@@ -30,9 +30,11 @@ pytestmark = pytest.mark.slow
 HOUR, DAY = 3600.0, 86400.0
 
 
-@pytest.fixture(params=["postgresql", "hub"])
-def centre(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    """Give a centre of its own, or a hub."""
+@pytest.fixture(params=["postgresql", "postgresql groups", "hub"])
+def centre(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """Give a centre of its own, one that groups the events of every digest, or a hub."""
+    if request.param == "postgresql groups":
+        monkeypatch.setattr("f2b_digest.fleet.centre.AS_ROWS", -1)
     if request.param == "hub":
         with hub(tmp_path) as made:
             yield made

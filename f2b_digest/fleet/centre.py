@@ -37,7 +37,7 @@ LATE = 3600.0
 IN_DOUBT = 30.0
 """Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
-AS_ROWS = 2_000_000
+AS_ROWS = 50_000
 """Pending events up to which a digest's events are copied; PostgreSQL groups those of a larger one."""
 MEMORY = "256MB"
 """PostgreSQL's memory for a group or a sort, of such a digest."""

@@ -26,7 +26,10 @@ CACHE = 64 * 1024
 _TABLES = (
     "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT, moment REAL)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
+    "CREATE TABLE verdict (id INTEGER PRIMARY KEY, ip TEXT, at REAL, own TEXT)",
 )
+_IP, _AT, _OWN = recorder.COLUMNS.index("ip"), recorder.COLUMNS.index("at"), len(recorder.COLUMNS) + 2
+"""Places in a row of `_PENDING`."""
 _INDEX = "CREATE INDEX event_host ON event (host, jail, at, history) WHERE kind = 'ban'"
 """For the baseline of one host."""
 # Starts and stops of jails are left out: they concern one host only.
@@ -114,6 +117,11 @@ def copy_pending(
         scratch.executemany(numbered, ((key, *row[:place]) for key, row in zip(ids, rows, strict=True)))
         origins = ((key, *row[place:]) for key, row in zip(ids, rows, strict=True))
         scratch.executemany("INSERT INTO origin VALUES (?, ?, ?, ?, ?)", origins)
+        judged = (
+            (key, row[_IP], row[_AT], row[_OWN]) for key, row in zip(ids, rows, strict=True)
+            if row[_OWN] is not None and row[0] == "ban"
+        )  # fmt: skip
+        scratch.executemany("INSERT INTO verdict VALUES (?, ?, ?, ?)", judged)
         last += len(rows)
     if scratch.execute("SELECT count(*) FROM event WHERE id > ?", (before,)).fetchone() != (last - before,):
         scratch.execute("DELETE FROM origin WHERE id NOT IN (SELECT id FROM event)")
@@ -132,8 +140,8 @@ def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
 
 
 def verdicts(path: Path) -> list[tuple[str, str]]:
-    """Return the ids of a scratch store that a host classified as own, each with the reason; of several, the last last."""
-    query = "SELECT ip, own FROM origin JOIN event USING (id) WHERE own IS NOT NULL AND kind = 'ban' ORDER BY at, id"
+    """Return the ids of a scratch store that a host classified as own, each with the reason; the last ban's last."""
+    query = "SELECT ip, own FROM verdict ORDER BY at, id"
     with closing(recorder.connect(str(path))) as scratch:
         return list(scratch.execute(query))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from f2b_digest.model.bans import Chosen, Rebans, Sample
 from f2b_digest.model.digest import PERMANENT
+from f2b_digest.store.hosts import is_of_a_fleet
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
 from f2b_digest.store.sql import Connection
@@ -57,7 +58,9 @@ def chosen(connection: Connection, wanted: Wanted, *, by_host: bool = False) -> 
         joins = last_ban("own", f"event.host = own.host AND {where}", same_host=True)
         query = _CHOSEN.format(host="own.host", table=_BY_HOST.format(where=where), last_ban=joins)
     else:
-        query = _CHOSEN.format(host="NULL", table="temp.address", last_ban=last_ban("own", where))
+        query = _CHOSEN.format(
+            host="NULL", table="temp.address", last_ban=last_ban("own", where, same_host=is_of_a_fleet(connection))
+        )
     return [
         Chosen(
             jail,

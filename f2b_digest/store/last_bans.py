@@ -18,10 +18,11 @@ LEFT JOIN event AS unban
 """
 
 
-def last_ban(of: str, where: str, *, same_host: bool = False) -> str:
+def last_ban(of: str, where: str, *, same_host: bool) -> str:
     """Return the joins that find the last ban of each row of a table, with what `BANTIME` and `UNBANNED` need.
 
-    With `same_host` only an unban of the ban's own host counts: in a fleet, the hosts' names are the centre's.
+    With `same_host` only an unban of the ban's own host counts: in a fleet, where several hosts ban an address at about
+    the same time, and their names are the centre's. Otherwise, the name may have changed in between.
     """
     there = "AND unban.host = event.host" if same_host else ""
     return _LAST_BAN.format(of=of, where=where, before=ROUNDED, after=LATER, unbanned_there=there)

@@ -95,7 +95,9 @@ MOST_REPORTED = 50_000
 
 def addresses(connection: Connection) -> list[Banned]:
     """Return the grouped addresses by jail, the worst first."""
-    query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
+    query = _REPORTED.format(
+        last_ban=last_ban("address", "event.kind = 'ban'", same_host=hosts.is_of_a_fleet(connection))
+    )
     rows = connection.execute(query, {"most": MOST_REPORTED})
     return [
         Banned(
@@ -202,7 +204,11 @@ def _jails(connection: Connection, wanted: Wanted, zone: tzinfo, places: geo.Geo
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
     for jail, ip, bans, failures, uncounted, first, last, bantime, unbanned, since in connection.execute(
-        _ADDRESSES.format(last_ban=last_ban("worst", wanted.where), known_since=first_ban(connection)), wanted.values
+        _ADDRESSES.format(
+            last_ban=last_ban("worst", wanted.where, same_host=hosts.is_of_a_fleet(connection)),
+            known_since=first_ban(connection),
+        ),
+        wanted.values,
     ):
         tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
         until, lifted = end_of_ban(last, bantime, unbanned)

@@ -282,6 +282,23 @@ def test_bans_that_came_late_are_told_apart(
     assert past.totals.bans == 30
 
 
+def test_an_unban_ends_the_ban_of_its_own_host_only(
+    centre: Fleet, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """The same attacker is banned on several hosts within seconds, and for as long as each of them bans."""
+    other, now = Host(tmp_path / "db1.sqlite3", centre.add("db1")), time.time()
+    host.ban("192.0.2.1", at=now - 900, bantime=600)
+    host.end("192.0.2.1", banned_at=now - 900, at=now - 300)
+    other.ban("192.0.2.1", at=now - 897, bantime=86400)
+    other.ban("192.0.2.2", at=now - 800, bantime=86400)
+    other.end("192.0.2.2", banned_at=now - 800, at=now - 200)
+    for each in (host, other):
+        each.forward()
+    digest = look(centre, configuration)
+    assert [lifted.ip for lifted in digest.lifted] == ["192.0.2.2"]
+    assert {each.ip: each.lifted for each in digest.jails[0].worst} == {"192.0.2.1": False, "192.0.2.2": True}
+
+
 def look_at_past(centre: Fleet, configuration: Configuration, since: float, until: float) -> Digest:
     """Return what `preview --since --until` shows."""
     selection = Selection(since=since, until=until)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import unified_diff
 from ipaddress import ip_network
 from pathlib import Path
@@ -173,7 +173,7 @@ class World:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_groups_say_what_the_rows_say(
-    centre: Centre, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    centre: Centre, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, figures: Callable[..., None]
 ) -> None:
     """The digest, the reported addresses, and what is sealed; day by day, of three reports."""
     world, bans, compared = World(centre, tmp_path, seed), 0, 0
@@ -189,5 +189,5 @@ def test_groups_say_what_the_rows_say(
             assert not differences, differences
             assert groups == rows
             bans, compared = bans + rows[3], compared + 1
-    print(f"{compared} digests of {bans} bans compared")
+    figures("digests by groups beside digests by rows", counts={"compared": compared, "bans": bans})
     assert bans > 200

@@ -1,7 +1,6 @@
 """What is different where the centre is distributed by Citus: setting it up, who may do what, workers that are away."""
 
 import os
-import re
 import secrets
 import signal
 import sqlite3
@@ -15,10 +14,8 @@ import psycopg
 import pytest
 
 from f2b_digest.errors import CentreError
-from f2b_digest.fleet import enrolment
 from f2b_digest.fleet.centre import Centre as Opened
-from f2b_digest.fleet.connection import connect, parameters
-from tests import ROOT
+from f2b_digest.fleet.connection import parameters
 from tests.fleet.hosts import Host, seal, told
 from tests.support.citus_cluster import Citus
 from tests.support.postgres_server import Centre, PostgreSQL
@@ -76,33 +73,6 @@ def test_the_schema_for_psql_distributes_too(postgres: Citus, database: Centre, 
     psql = [str(postgres.bin / "psql"), "-X", "-q", database.admin]
     subprocess.run(psql, input=script, text=True, check=True, capture_output=True, timeout=120)
     assert distributed(database) == ["f2b.event"]
-
-
-def test_a_centre_is_distributed_later(postgres: Citus, tmp_path: Path) -> None:
-    """Citus comes to a centre that has events: they are spread, none is lost, and hosts go on."""
-    name = f"f2b_{secrets.token_hex(4)}"
-    for node in postgres.nodes:
-        PostgreSQL.create(node, name)
-    centre = Centre(postgres, name)
-    try:
-        with connect(centre.admin) as connection:
-            done = enrolment.set_up(connection, f"localhost:{postgres.port}", postgres.ca, "unused:1")
-        assert done.workers is None
-        host = Host(tmp_path / "web1.sqlite3", centre.add("web1"))
-        host.bans(ADDRESSES[:3])
-        host.forward()
-        assert seal(centre) == 3
-        host.bans(ADDRESSES[3:5])
-        host.forward()
-        postgres.extend(name)
-        with connect(centre.admin) as connection:
-            assert enrolment.set_up(connection, None, None, "unused:1") == ([], 2)
-        host.bans(ADDRESSES[5:6])
-        host.forward()
-        assert told(centre) == ADDRESSES[:6]
-        assert seal(centre) == 3
-    finally:
-        postgres.drop(name)
 
 
 def test_without_workers_nothing_is_distributed(postgres: Citus, f2b_digest: Command) -> None:
@@ -315,20 +285,3 @@ def test_what_a_worker_has_not_committed_is_waited_for(
     clone.forward()
     assert told(centre) == ADDRESSES[:2]
     assert seal(centre) == 2
-
-
-def test_a_coordinator_that_is_older_than_its_workers(centre: Centre, host: Host) -> None:
-    """What docs/fleet.md says to run after its restore leaves no event twice."""
-    host.bans(ADDRESSES[:2])
-    host.forward()
-    ((seq, batch),) = centre.rows("SELECT last_seq, last_batch FROM f2b.store")
-    host.bans(ADDRESSES[2:4])
-    host.forward()
-    centre.do(f"UPDATE f2b.store SET last_seq = {seq}, last_batch = '{batch}'")
-    page = (ROOT / "docs/fleet.md").read_text()
-    (statement,) = re.findall(r"`(DELETE FROM f2b.event [^`]+)`", page)
-    centre.do(statement)
-    assert told(centre) == ADDRESSES[:2]
-    host.forward()
-    assert told(centre) == ADDRESSES[:4]
-    assert seal(centre) == 4

@@ -144,15 +144,16 @@ def drop(connection: Any, ids: Sequence[int]) -> None:
     connection.executemany("DELETE FROM fleet_own WHERE id = ?", keys)
 
 
-_NOTE_DROPPED = f"""
+_NOTE_DROPPED = """
 INSERT INTO fleet_dropped SELECT h.id, e.recorded_at FROM event e JOIN fleet_host h USING (host)
-WHERE e.id = ? AND e.source = '{FROM_A_HOST}'
+WHERE e.id = ? AND e.source = 'fleet'
 ON CONFLICT (id) DO UPDATE SET until = excluded.until WHERE until < excluded.until
 """
 # Only another store of the host can upload again what was dropped, and only of before the last of them began (and a
 # day, for clocks that are wrong). A host that was cut off for months has one store, and all that it brings is news.
 _TOLD_UNTIL = """
-SELECT min(d.until, max(s.began_at) + ?) FROM fleet_dropped d JOIN fleet_host h USING (id) JOIN fleet_store s USING (host)
+SELECT min(d.until, max(s.began_at) + ?)
+FROM fleet_dropped d JOIN fleet_host h USING (id) JOIN fleet_store s USING (host)
 WHERE h.host = ? HAVING count(*) > 1
 """
 

@@ -149,6 +149,7 @@ class Steps(RuleBasedStateMachine):
         for machine in self.machines:
             machine.forward()
         seal(self.centre)
+        assert isinstance(self.centre, Hub)
         with pytest.MonkeyPatch.context() as patch, self.centre.opened() as store:
             patch.setattr(retention, "old_digests", lambda *_: [])
             store.prune(time.time() + 60, {"daily": ("*",)}, lambda _: None)

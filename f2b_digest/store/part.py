@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from f2b_digest import recorder
+from f2b_digest.model.baseline import COMPARED, LATE
 from f2b_digest.store.received import FROM_A_HOST, make_tables
 from f2b_digest.store.selected import Wanted
 from f2b_digest.store.tables import DDL, DELIVERY, DIGEST
@@ -20,10 +21,6 @@ from f2b_digest.store.tables import DDL, DELIVERY, DIGEST
 SENT_LATELY = 3600.0
 """Seconds for which sent bodies are copied: some channels do not report an address twice in a while."""
 DAY = 86400.0
-COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
-"""Days before today that a digest is compared with, by how often it is due, and those of the period itself."""
-LATE = 3600.0
-"""Seconds before a digest's period from which on a host's ban is late: hosts upload every five minutes."""
 _TABLES = (
     "CREATE TABLE origin (id INTEGER PRIMARY KEY, whole INTEGER NOT NULL, late INTEGER NOT NULL, moment REAL NOT NULL)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",

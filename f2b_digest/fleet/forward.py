@@ -52,6 +52,12 @@ def forward(
         return Result(upload.host, upload.events, tuple(upload.notes))
 
 
+def leave(uploads: Uploads, credential: Credential, farewell: dict[str, Any]) -> str:
+    """Tell the centre by a last state that this host leaves; return its name there. Raises CentreError."""
+    with _opened(credential) as door:
+        return door.hello(uploads.now().life, None, farewell).host
+
+
 def _opened(credential: Credential) -> AbstractContextManager[Door]:
     """Return the centre's door, of which only the one that is used is loaded: psycopg is most of an upload's time."""
     if credential.by_ssh:

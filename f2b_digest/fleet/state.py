@@ -36,6 +36,11 @@ def told(uploads: Uploads, now: float, complete_until: float | None) -> dict[str
     }
 
 
+def farewell(uploads: Uploads, now: float) -> dict[str, Any]:
+    """Return the state of a host that leaves its fleet."""
+    return told(uploads, now, uploads.now().complete_until) | {"left": True}
+
+
 def jails(answers: Mapping[str, str | None], silence: str, store: Path) -> str:
     """Return the state of fail2ban's jails as JSON: how many run, which lack our action, and the line to add."""
     from f2b_digest.fail2ban.jails import action_line  # noqa: PLC0415 - as above

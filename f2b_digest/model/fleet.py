@@ -15,6 +15,8 @@ class HostState:
     enrolled_at: float
     heard_at: float | None = None
     """Its last contact; None if there was none."""
+    left: bool = False
+    """Whether it said at its last contact that it leaves the fleet."""
     stores: int = 1
     """How many stores report as this host."""
     skew: float = 0.0

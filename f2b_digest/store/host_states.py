@@ -31,13 +31,14 @@ def unfinished(lives: Iterable[Life], patterns: Sequence[str], until: float, sin
         life.host
         for life in lives
         if life.retired_at is None and matches(life.host, patterns) and life.seen_at is not None
-        and life.seen_at >= since and (life.complete_until or 0.0) - (life.skew or 0.0) < until
+        and life.seen_at >= since and not has_left(life) and (life.complete_until or 0.0) - (life.skew or 0.0) < until
     }  # fmt: skip
     return sorted(found)
 
 
 def state_of(stores: Sequence[Life]) -> HostState:
-    """Return the state of a host with these stores, the last heard first."""
+    """Return the state of a host with these stores, the last heard first: that of the last one that has not left."""
+    stores = sorted(stores, key=has_left)
     newest = stores[0]
     said: Mapping[str, Any] = newest.state if isinstance(newest.state, dict) else {}
     fail2ban = said.get("fail2ban")
@@ -48,6 +49,7 @@ def state_of(stores: Sequence[Life]) -> HostState:
         host=newest.host,
         enrolled_at=newest.enrolled_at,
         heard_at=newest.seen_at,
+        left=has_left(newest),
         stores=max(1, sum(_is_at_work(store, stores) for store in stores)),
         skew=skew,
         complete_until=None if newest.complete_until is None else newest.complete_until - skew,
@@ -62,10 +64,15 @@ def state_of(stores: Sequence[Life]) -> HostState:
     )
 
 
+def has_left(store: Life) -> bool:
+    """Return whether a store's last contact said that it leaves the fleet."""
+    return isinstance(store.state, dict) and store.state.get("left") is True
+
+
 def _is_at_work(store: Life, stores: Sequence[Life]) -> bool:
     """Return whether a store was heard lately, and not only until a later one took its place (a restored backup)."""
     newest = stores[0].seen_at
-    if store.seen_at is None or newest is None or store.seen_at < newest - AT_WORK:
+    if has_left(store) or store.seen_at is None or newest is None or store.seen_at < newest - AT_WORK:
         return False
     begun = [(other.began_at or 0.0) for other in stores]
     return all(at <= (store.began_at or 0.0) or store.seen_at > at + BEGUN for at in begun)

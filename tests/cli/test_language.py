@@ -29,7 +29,7 @@ NO_PERSON_READS = frozenset({
 SILENT = ("rendering/filters.py", "rendering/renderer.py", "isolation.py", "cli/reference.py")
 """Modules that other programs load, or whose errors become a line of another module's."""
 LISTED = re.compile(r"(?:tally\.)?(?:mistakes|todo|notes|lines|torn)\.append")
-YIELDING = ("cli/trouble.py", "cli/fleet/hosts.py", "checks/templates.py")
+YIELDING = ("cli/trouble.py", "cli/fleet/listing.py", "checks/templates.py")
 """Modules that yield lines as they are printed."""
 MOST = 64
 """Alternatives of one text that are looked at."""

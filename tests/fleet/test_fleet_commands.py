@@ -292,11 +292,35 @@ def test_leaving_lets_old_events_go(centre: Centre, machine: Machine) -> None:
     everything: dict[str, list[str]] = {}
     with Store(machine.store, read_only=False) as store:
         assert store.prune(time.time() - 400 * 86400, everything, lambda seconds: None) == 0
-    assert machine.run("fleet", "leave") == Ended(0, "", "")
+    left = machine.run("fleet", "leave")
+    assert (left.status, left.err) == (0, "")
     assert not machine.credential.exists()
     assert progress(machine.store) is None
     with Store(machine.store, read_only=False) as store:
         assert store.prune(time.time() - 400 * 86400, everything, lambda seconds: None) == 3
+
+
+def test_who_leaves_says_so(centre: Centre, machine: Machine) -> None:
+    """The centre lists a host that left, not a silent one, and no clone once it is back; a dead centre stops nobody."""
+    assert machine.join(centre).status == 0
+    left = machine.run("fleet", "leave")
+    assert (left.status, left.err) == (0, "")
+    assert left.out.endswith("at the centre: f2b-digest fleet retire web1\n")
+    listed = machine.run("fleet", "list", "--centre", centre.admin)
+    assert "    left the fleet a moment ago: f2b-digest fleet retire web1" in listed.out
+    assert machine.run("fleet", "leave") == Ended(0, "", "")
+    said = machine.run("fleet", "rotate", "web1", "--centre", centre.admin).out
+    line, pasted = re.search(r"fleet join (\S+)", said), re.search(r"f2b1\.\S+", said)
+    assert line
+    assert pasted
+    assert machine.run("fleet", "join", line[1].strip("'"), "--credential", "-", given=pasted[0]).status == 0
+    listed = machine.run("fleet", "list", "--centre", centre.admin)
+    assert "left" not in listed.out
+    assert "stores" not in listed.out
+    centre.server.do(f"ALTER DATABASE {centre.name} WITH ALLOW_CONNECTIONS false")
+    left = machine.run("fleet", "leave")
+    assert (left.status, machine.credential.exists()) == (0, False)
+    assert "the centre was not told that this host leaves" in left.err
 
 
 def test_what_is_acknowledged_is_pruned_as_ever(centre: Centre, machine: Machine) -> None:

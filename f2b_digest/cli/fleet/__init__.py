@@ -11,7 +11,7 @@ COMMANDS = {
     "init": ("centre", "Create or upgrade a fleet's centre in a PostgreSQL database."),
     "add": ("hosts", "Enrol a host, and print what it needs to join."),
     "join": ("host", "Join a fleet, on the host itself."),
-    "list": ("hosts", "List the hosts with their last contact and problems."),
+    "list": ("listing", "List the hosts with their last contact and problems."),
     "rotate": ("hosts", "Give a host a new credential; the old one stops working."),
     "retire": ("hosts", "Revoke a host's access; its events stay."),
     "leave": ("host", "Leave the fleet, on the host itself."),

@@ -20,12 +20,17 @@ from f2b_digest.store import Life
 
 
 @contextmanager
-def _administering(centre: str) -> Iterator[psycopg.Connection]:
-    """Connect as the centre's administrator. Raises CentreError, with what to do for another user."""
+def _administering(centre: str, hint: str = "") -> Iterator[psycopg.Connection]:
+    """Connect as the centre's administrator. Raises CentreError, with what to do for another user.
+
+    `hint` is what to do where no server answers.
+    """
     try:
         with connect(centre) as connection:
             yield connection
     except CentreError as refused:
+        if hint and not refused.state:
+            raise CentreError(f"{refused}; {hint}", away=refused.away) from None
         if refused.state != "42501" and "authentication failed" not in str(refused):
             raise
         todo = "run this as the database's administrator (sudo -u postgres), or name another with --centre"
@@ -92,27 +97,28 @@ def schema_command() -> None:
 class Administration:
     """What `hosts` asks, of the centre at a URL. Raises CentreError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hint: str) -> None:
         self._url = url
+        self._hint = hint
 
     def add(self, hosts: Sequence[str], now: float) -> list[Joining]:
         """Enrol hosts, all or none."""
-        with _administering(self._url) as connection, connection.transaction():
+        with _administering(self._url, self._hint) as connection, connection.transaction():
             return [_joining(enrolment.add(connection, host)) for host in hosts]
 
     def rotate(self, host: str, now: float) -> Joining:
         """Give a host a new credential."""
-        with _administering(self._url) as connection:
+        with _administering(self._url, self._hint) as connection:
             return _joining(enrolment.rotate(connection, host))
 
     def retire(self, host: str, now: float) -> None:
         """Shut a host out."""
-        with _administering(self._url) as connection:
+        with _administering(self._url, self._hint) as connection:
             enrolment.retire(connection, host)
 
     def lives(self) -> list[Life]:
         """Return the hosts and their stores."""
-        with _administering(self._url) as connection:
+        with _administering(self._url, self._hint) as connection:
             return enrolment.lives(connection)
 
 

@@ -16,7 +16,7 @@ from f2b_digest.cli.console import plural
 from f2b_digest.cli.forward import credential_file, need_psycopg, upload
 from f2b_digest.cli.program import Program, complain, ended, say
 from f2b_digest.cli.record import settings
-from f2b_digest.errors import ConfigurationError, StoreError, unreadable
+from f2b_digest.errors import CentreError, ConfigurationError, StoreError, unreadable
 from f2b_digest.fleet import by_ssh, credential
 from f2b_digest.fleet.credential import Credential, Lines
 from f2b_digest.store import Uploads
@@ -173,21 +173,46 @@ def _in_child(work: Callable[[], None]) -> int:
 def leave_command(program: Program) -> None:
     """Leave the fleet, on the host itself.
 
-    Forgets the credential, and keeps nothing for the centre any more: old events are dropped as `keep` says. What the
-    centre has, it keeps; `fleet retire` there shuts the host out. `f2b-digest setup` then takes the upload from cron.
+    Says goodbye to the centre, if it answers, and forgets the credential. Nothing is kept for the centre any more: old
+    events are dropped as `keep` says. What the centre has, it keeps; `fleet retire` there shuts the host out.
+    `f2b-digest setup` then takes the upload out of cron.
     """
     place = credential_file(program)
     path = program.store_path(settings(program.config).get("store"))
-    if recorder.is_there(str(path)) and privileges.as_owner(path, lambda: _forget(path)):
+    try:
+        kept = credential.read(place)
+    except ConfigurationError as error:
+        complain(str(error))  # what cannot be read is forgotten all the same
+        kept = None
+    if recorder.is_there(str(path)) and privileges.as_owner(path, lambda: _forget(program, path, kept)):
         sys.exit(1)
     place.unlink(missing_ok=True)
 
 
-def _forget(path: Path) -> int:
+def _forget(program: Program, path: Path, kept: Credential | None) -> int:
     try:
         with Uploads(path) as uploads:
+            if kept:
+                _say_goodbye(program, uploads, kept)
             uploads.leave()
     except StoreError as error:
         complain(str(error))
         return 1
     return 0
+
+
+def _say_goodbye(program: Program, uploads: Uploads, kept: Credential) -> None:
+    """Tell the centre that this host leaves, or say why that failed."""
+    from f2b_digest.fleet import forward, state
+
+    try:
+        uploads.now()  # it may have no more than a credential
+        if not kept.by_ssh:
+            need_psycopg()
+        host = forward.leave(uploads, kept, state.farewell(uploads, program.clock()))
+    except StoreError:
+        return
+    except (CentreError, ConfigurationError) as error:
+        complain(f"the centre was not told that this host leaves: {error}")
+        return
+    say(f"next: f2b-digest setup, which takes the upload out of cron; at the centre: f2b-digest fleet retire {host}")

@@ -1,26 +1,23 @@
-"""The commands about a fleet's hosts, at a centre in PostgreSQL or at a hub: add, rotate, retire, list."""
+"""The commands that enrol a fleet's hosts and shut them out, at a centre in PostgreSQL or at a hub."""
 
 import json
 import os
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import click
 
-from f2b_digest import __version__
-from f2b_digest.analysis import LATELY, is_off, is_silent
-from f2b_digest.cli.console import plural
-from f2b_digest.cli.forward import need_psycopg
+from f2b_digest.cli.forward import credential_file, need_psycopg
 from f2b_digest.cli.program import Program, say
 from f2b_digest.cli.record import settings
-from f2b_digest.model.fleet import HostState
-from f2b_digest.store import Life, is_hub, state_of
-from f2b_digest.text.visible import visible
+from f2b_digest.errors import ConfigurationError
+from f2b_digest.fleet import credential
+from f2b_digest.store import Life, is_hub
 
 DEFAULT = "postgresql:///f2b_digest"
+THERE = ": run this there"
 
 
 class Joining(NamedTuple):
@@ -51,7 +48,8 @@ class Administration(Protocol):
         """Return the hosts and their stores."""
 
 
-def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
+def centre_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --centre."""
     return click.option(
         "--centre", envvar="F2B_DIGEST_CENTRE", metavar="URL",
         help=f"URL of the centre's database for its administrator; also $F2B_DIGEST_CENTRE. Default: this host's store "
@@ -59,7 +57,7 @@ def _centre(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
-def _of(program: Program, url: str | None) -> Administration:
+def administration(program: Program, url: str | None) -> Administration:
     """Return the centre at a URL; without one, this host's store if it is a hub's, else the default.
 
     A database's administrator (`sudo -u postgres`) may not read the configuration, which has the sender's password.
@@ -70,14 +68,45 @@ def _of(program: Program, url: str | None) -> Administration:
             from f2b_digest.cli.fleet import hub
 
             return hub.Administration(program, path, None)
-    return _in_postgresql(url or DEFAULT)
-
-
-def _in_postgresql(url: str) -> Administration:
-    need_psycopg()
+    hint = "" if url else _where_else(program)
+    _need_psycopg(hint)
     from f2b_digest.cli.fleet import centre
 
-    return centre.Administration(url)
+    return centre.Administration(url or DEFAULT, hint)
+
+
+def _need_psycopg(hint: str) -> None:
+    """Raise ConfigurationError without the extra for fleets, which a host that uploads need not have for this."""
+    try:
+        need_psycopg()
+    except ConfigurationError as missing:
+        if hint.endswith(THERE):
+            raise ConfigurationError([hint]) from None
+        raise ConfigurationError([f"{missing}; {hint}" if hint else str(missing)]) from None
+
+
+def _where_else(program: Program) -> str:
+    """Return where else to run this if no centre answers here and none was named; "" on a machine that has one."""
+    config, centre = program.config, _centre_of(program)
+    if centre:
+        return f"this host uploads to {centre}{THERE}"
+    if config and not os.access(config, os.R_OK):
+        return f"at a hub, run this as root, who can read {config}"
+    if program.is_centre(settings(config).get("store")):
+        return ""
+    return (
+        "if the centre is elsewhere, name it with --centre; without a database, f2b-digest fleet add HOST --ssh makes "
+        "this host a hub"
+    )
+
+
+def _centre_of(program: Program) -> str:
+    """Return the address of the centre that this host uploads to, without its login; "" if it uploads nothing."""
+    try:
+        kept = credential.read(credential_file(program))
+    except ConfigurationError:  # there, but for root only
+        return "another machine"
+    return urlsplit(kept.centre).netloc.rpartition("@")[2] if kept else ""
 
 
 @click.command("add")
@@ -87,7 +116,7 @@ def _in_postgresql(url: str) -> Administration:
 @click.option("--address", metavar="[USER@]HOST[:PORT]", help="With --ssh: this host, as the other one reaches it. "
               "Default: the user who runs this, and this host's name.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON output, for programs: by host, what it needs to join.")
-@_centre
+@centre_option
 @click.pass_obj
 def add_command(
     program: Program, hosts: tuple[str, ...], by_ssh: bool, address: str | None, as_json: bool, centre: str | None
@@ -111,7 +140,7 @@ def add_command(
         path = program.store_path(settings(program.config).get("store"))
         joining = hub.Administration(program, path, address).add(names, program.clock())
     else:
-        joining = _of(program, centre).add(names, program.clock())
+        joining = administration(program, centre).add(names, program.clock())
     if as_json:
         click.echo(json.dumps([_as_json(each) for each in joining], indent=2))
         return
@@ -126,7 +155,7 @@ def _as_json(joining: Joining) -> dict[str, str]:
 
 @click.command("rotate")
 @click.argument("host")
-@_centre
+@centre_option
 @click.pass_obj
 def rotate_command(program: Program, host: str, centre: str | None) -> None:
     """Give a host a new credential; the old one stops working.
@@ -134,7 +163,7 @@ def rotate_command(program: Program, host: str, centre: str | None) -> None:
     The host keeps its events until it has joined again with the new one: nothing is lost or told twice. At a hub, the
     old one works until its line in authorized_keys is replaced by the one that is printed.
     """
-    _print(_of(program, centre).rotate(host, program.clock()))
+    _print(administration(program, centre).rotate(host, program.clock()))
 
 
 def _print(joining: Joining) -> None:
@@ -150,100 +179,11 @@ def _print(joining: Joining) -> None:
 
 @click.command("retire")
 @click.argument("host")
-@_centre
+@centre_option
 @click.pass_obj
 def retire_command(program: Program, host: str, centre: str | None) -> None:
     """Revoke a host's access; its events stay.
 
     Its login is dropped and its sessions end; at a hub, its uploads are refused. `fleet add` enrols it again.
     """
-    _of(program, centre).retire(host, program.clock())
-
-
-@click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="JSON output; times are UTC epoch seconds.")
-@_centre
-@click.pass_obj
-def list_command(program: Program, as_json: bool, centre: str | None) -> None:
-    """List the hosts with their last contact and problems.
-
-    Those that need somebody come first: silent, never heard, behind with their uploads, with jails that do not record,
-    with a clock that is wrong, with more than one store at work.
-
-    \b
-    Exit status, for monitoring: 0 all is well; 3 some host needs somebody.
-    """  # noqa: D301 - click wants the character, not its name
-    lives = _of(program, centre).lives()
-    now = program.clock()
-    hosts: dict[str, list[Life]] = {}
-    for life in lives:
-        hosts.setdefault(life.host, []).append(life)
-    troubles = {host: list(troubles_of(of_host, now)) for host, of_host in hosts.items()}
-    if as_json:
-        listed = [
-            {"host": host, "troubles": troubles[host], "stores": [asdict(life) for life in of_host if life.life]}
-            for host, of_host in hosts.items()
-        ]
-        click.echo(json.dumps(listed, indent=2))
-    else:
-        for host in sorted(hosts, key=lambda host: (not troubles[host], host)):
-            for line in _host_lines(hosts[host], troubles[host], now):
-                say(line)
-    sys.exit(3 if any(troubles.values()) else 0)
-
-
-def _host_lines(lives: list[Life], troubles: list[str], now: float) -> Iterator[str]:
-    newest = lives[0]
-    words = visible({"host": newest.host, "troubles": troubles}, 4096)
-    if newest.retired_at is not None:
-        yield f"{words['host']}: retired"
-        return
-    state = newest.state or {}
-    seen = f"heard {_ago(now, newest.seen_at)}" if newest.seen_at else "never heard"
-    ban = f", last ban {_ago(now, state['last_ban'])}" if _number(state.get("last_ban")) else ""
-    yield f"{words['host']}: {seen}{ban}"
-    for line in words["troubles"]:
-        yield f"    {line}"
-
-
-def troubles_of(lives: list[Life], now: float) -> Iterator[str]:
-    """Yield the problems of a host to act on, given its stores, the most recent contact first."""
-    if lives[0].retired_at is not None:
-        return
-    host = state_of(lives)
-    if host.heard_at is None:
-        yield f"never heard since it was enrolled {_ago(now, host.enrolled_at)}: run fleet join there"
-        return
-    if is_silent(host, now, LATELY):
-        yield f"silent since {_ago(now, host.heard_at)}: check that it is up and that cron runs f2b-digest forward"
-    if host.stores > 1:
-        yield f"{host.stores} stores report as this host: a clone? enrol it under its own name"
-    if host.backlog > 0:
-        yield f"{plural(host.backlog, 'event is', 'events are')} not uploaded yet"
-    if is_off(host):
-        yield f"its clock is {abs(host.skew):,.0f} s {'ahead' if host.skew > 0 else 'behind'}: set it by NTP"
-    if (replaced := _number((lives[0].state or {}).get("replaced"))) > 0:
-        yield f"{plural(int(replaced), 'event', 'events')} uploaded without log lines and names"
-    if host.version not in (__version__, None):
-        yield f"runs f2b-digest {host.version}, and this is {__version__}"
-    yield from _jail_troubles(host)
-
-
-def _jail_troubles(host: HostState) -> Iterator[str]:
-    if host.silence:
-        yield f"fail2ban: {host.silence}"
-    if host.lacking:
-        jails = ", ".join((*host.lacking, *("…",) * bool(host.lacking_more)))
-        yield f"jails without the f2b-digest action: {jails}; add to each: {host.line}"
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _ago(now: float, at: Any) -> str:
-    seconds = max(now - _number(at), 0)
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            return f"{plural(int(seconds // length), unit, unit + 's')} ago"
-    return "a moment ago"
+    administration(program, centre).retire(host, program.clock())

@@ -23,7 +23,8 @@ from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import Impatient, opened, refusal
-from f2b_digest.fleet.report import GroupedStore, Pendings, ReportStore
+from f2b_digest.fleet.grouping import Grouping
+from f2b_digest.fleet.report import GroupedStore, Known, Pendings, ReportStore
 from f2b_digest.fleet.scratch import copy_archive, fill, fill_past
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.baseline import COMPARED, LATE
@@ -173,7 +174,9 @@ class Centre(Outbox):
                 _be_patient(connection)
                 last = None if past else _end_of_last(connection, report)
                 late, since = None if last is None else last - LATE, now - COMPARED[every] * DAY
-                found = states(hosts_of_fleet.lives(connection), hosts)
+                known = Known(
+                    states(hosts_of_fleet.lives(connection), hosts), Grouping(connection, ends, None).verdicts()
+                )
                 if past or sum(end.upto - end.seq for end in ends) <= AS_ROWS:
                     before = fill(connection, path, ends, since, late, rows=past)
                     grouped = None
@@ -182,9 +185,9 @@ class Centre(Outbox):
                     before = fill_past(grouped.connection, path, ends, since, grouped.grouping(ends), grouped.hosts)
                 copy_archive(path, *archive(connection, report, before, now))
             if grouped is None:
-                yield stack.enter_context(ReportStore(path, ends, found, self.seal_of))
+                yield stack.enter_context(ReportStore(path, ends, known, self.seal_of))
             else:
-                yield stack.enter_context(GroupedStore(path, grouped, before, found, self.seal_of))
+                yield stack.enter_context(GroupedStore(path, grouped, before, known, self.seal_of))
 
     @contextmanager
     def _grouped(self, ends: Sequence[End], since: float, late: float | None) -> Iterator[Pendings]:

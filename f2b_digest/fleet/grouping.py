@@ -99,7 +99,7 @@ class Grouping:
         return self._rows(_FIRSTS, size=5000, counted=counted)
 
     def verdicts(self) -> list[tuple[str, str]]:
-        """Return the ids that a host classified as own, each with the reason; of several, that of the last ban last."""
+        """Return the ids of bans that a host classified as own, each with the reason; the last ban's is the last."""
         return list(self._rows(_VERDICTS))
 
     # ---- rows: the columns of an event

@@ -7,8 +7,7 @@ wholly of the time to compare with, is read from the events: so the numbers are 
 """
 
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,12 +15,11 @@ import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, by_store, values_of
-from f2b_digest.model.baseline import COPY, PLAUSIBLE, REMEMBERED, unpacked
+from f2b_digest.model.baseline import COPY, REMEMBERED
+from f2b_digest.store import pack
 
 KEPT = 200 * 86400.0
 """Seconds for which times are kept: longer than a monthly report looks back."""
-_PAST = "CREATE TABLE IF NOT EXISTS past (host TEXT, jail TEXT, first REAL, times BLOB)"
-_PAST_INDEX = "CREATE INDEX IF NOT EXISTS past_jail ON past (jail, host, first)"
 _KNOWN = "CREATE TABLE known (ip TEXT PRIMARY KEY, at REAL) WITHOUT ROWID"
 FEW = 50
 """Rows of packed times that are fetched at once: each may have a million."""
@@ -163,7 +161,8 @@ def fill(
     of_others = [end for end in ends if end.store_id not in several]
     _insert(connection, scratch, _ALL, values | values_of([end for end in ends if end.store_id in several]))
     _insert(connection, scratch, _LIFTED, values)
-    _pack(connection, scratch, values | values_of(of_others))
+    times = batches(connection, _TIMES, values | values_of(of_others), size=FEW)
+    pack(scratch, chain.from_iterable(times))
     # In the order of their arrival, their ids are the last, also of those that are there already.
     scratch.executemany(_LAST_ID, reversed(newest))
 
@@ -193,28 +192,3 @@ def _insert(connection: sa.Connection, scratch: sqlite3.Connection, query: str, 
     if values["stores"]:
         for rows in batches(connection, query, values):
             scratch.executemany(recorder.INSERT, rows)
-
-
-def _pack(connection: sa.Connection, scratch: sqlite3.Connection, values: Mapping[str, Any]) -> None:
-    """Store the packed times, and of each host's jail one row, by which the jail is found."""
-    pack(scratch, chain.from_iterable(batches(connection, _TIMES, values, size=FEW)))
-
-
-def pack(scratch: sqlite3.Connection, packed: Iterable[tuple[str, str, bytes]], *, last: bool = False) -> None:
-    """Store packed times by host and jail, and of each host's jail one row, by which the jail is found.
-
-    These rows have negative ids with `last`: the ids of others go on.
-    """
-    for statement in (_PAST, _PAST_INDEX):
-        scratch.execute(statement)
-    oldest: dict[tuple[str, str], float] = {}
-    for host, jail, text in packed:
-        times = unpacked(text)
-        scratch.execute("INSERT INTO past VALUES (?, ?, ?, ?)", (host, jail, times[0], text))
-        first = times[min(bisect_left(times, PLAUSIBLE[0]), len(times) - 1)]
-        oldest[host, jail] = min(first, oldest.get((host, jail), first))
-    rows = [
-        (-place if last else None, *recorder.event("ban", jail, "", at, host, "fleet", at)[:-1], COPY)
-        for place, ((host, jail), at) in enumerate(oldest.items(), 1)
-    ]
-    scratch.executemany(recorder.INSERT.replace("(", "(id, ", 1).replace("VALUES (", "VALUES (?, "), rows)

@@ -6,19 +6,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from f2b_digest.fleet.grouping import Grouping, OfJail
-from f2b_digest.fleet.scratch import copy_pending, vector, verdicts
+from f2b_digest.fleet.scratch import copy_pending, vector
 from f2b_digest.fleet.vectors import End, by_store
 from f2b_digest.model.counts import SHOWN, Most
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import GroupedSource, Pending, Source, Store, judged, packed
+from f2b_digest.store import GroupedSource, Pending, Source, Store, host_set, judged
+
+
+class Known(NamedTuple):
+    """What hosts said of themselves, and of the addresses that they banned."""
+
+    states: tuple[HostState, ...]
+    """Of the report's hosts."""
+    verdicts: list[tuple[str, str]]
+    """See `Grouping.verdicts`."""
 
 
 class ReportStore(Store):
@@ -27,22 +36,21 @@ class ReportStore(Store):
     RECORDED = Store.BY_OUR_CLOCK
 
     def __init__(
-        self, path: Path, ends: Sequence[End], states: tuple[HostState, ...], seal: Callable[..., bool], *,
-        read_only: bool = True,
-    ) -> None:  # fmt: skip
-        """Open what `scratch` filled; `states` are the report's hosts, `seal` is `Centre.seal_of`."""
+        self, path: Path, ends: Sequence[End], known: Known, seal: Callable[..., bool], *, read_only: bool = True
+    ) -> None:
+        """Open what `scratch` filled; `seal` is `Centre.seal_of`."""
         super().__init__(path, read_only=read_only)
         self._seal = seal
         self._ends = ends
-        self._states = states
+        self._known = known
 
     def judged(self, first_id: int) -> Mapping[str, Belonging]:
         """Return the pending ids that hosts classified as own, and why; the host's data is untrusted."""
-        return judged(verdicts(self.path))
+        return judged(self._known.verdicts)
 
     def informed(self, host_context: HostContext, first_id: int) -> HostContext:
         """Return what is known with the hosts' states, too."""
-        return replace(super().informed(host_context, first_id), fleet=self._states)
+        return replace(super().informed(host_context, first_id), fleet=self._known.states)
 
     def seal(
         self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
@@ -83,11 +91,9 @@ class GroupedStore(ReportStore):
     Their ids are those that they would have there, as far as anybody asks for them.
     """
 
-    def __init__(
-        self, path: Path, pending: Pendings, before: int, states: tuple[HostState, ...], seal: Callable[..., bool]
-    ) -> None:
+    def __init__(self, path: Path, pending: Pendings, before: int, known: Known, seal: Callable[..., bool]) -> None:
         """Open what `scratch.fill_past` filled, up to the id `before`."""
-        super().__init__(path, pending.ends, states, seal, read_only=False)
+        super().__init__(path, pending.ends, known, seal, read_only=False)
         self._pending = pending
         self._before = before
         self._cuts: dict[int, list[End]] = {}
@@ -115,10 +121,6 @@ class GroupedStore(ReportStore):
     def pending(self, selection: Selection) -> Pending:
         """Count the bans of a selection."""
         return self._groups(selection.last_id).pending(selection.jails)
-
-    def judged(self, first_id: int) -> Mapping[str, Belonging]:
-        """Return the pending ids that hosts classified as own, and why."""
-        return judged(self._pending.grouping(self._ends, apart=True).verdicts())
 
     @contextmanager
     def report(self, selection: Selection, most: Most = SHOWN) -> Iterator[Source]:
@@ -173,7 +175,7 @@ class _Groups:
         """Yield the rows of `tried`."""
         numbers = {store: self.numbers[host] for store, host in self._pending.hosts.items()}
         for *row, stores in self._here.tried(jails):
-            yield (*row, packed(numbers[store] for store in _stores(stores)))
+            yield (*row, host_set(numbers[store] for store in _stores(stores)))
 
     def of_hosts(self, jails: list[str] | None) -> Iterable[tuple[str, str, int, float]]:
         """Return hosts, jails, the number of bans there, and when the last was."""

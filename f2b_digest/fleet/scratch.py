@@ -17,17 +17,14 @@ from f2b_digest import recorder
 from f2b_digest.fleet import history
 from f2b_digest.fleet.grouping import Grouping
 from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, values_of
-from f2b_digest.store import Store
+from f2b_digest.store import Store, pack
 
 CACHE = 64 * 1024
 """KiB of the scratch store that are kept in memory while it is filled."""
 _TABLES = (
     "CREATE TABLE origin (id INTEGER PRIMARY KEY, store_id INTEGER, seq INTEGER, own TEXT, moment REAL)",
     "CREATE TABLE late (id INTEGER PRIMARY KEY)",
-    "CREATE TABLE verdict (id INTEGER PRIMARY KEY, ip TEXT, at REAL, own TEXT)",
 )
-_IP, _AT, _OWN = recorder.COLUMNS.index("ip"), recorder.COLUMNS.index("at"), len(recorder.COLUMNS) + 2
-"""Places in a row of `_PENDING`."""
 _INDEX = "CREATE INDEX event_host ON event (host, jail, at, history) WHERE kind = 'ban'"
 """For the baseline of one host."""
 # Starts and stops of jails are left out: they concern one host only.
@@ -75,7 +72,7 @@ def fill_past(
     with _filling(path) as scratch:
         history.fill(connection, scratch, ends, since, rows=False)
         before = _newest(scratch)
-        history.pack(scratch, ((hosts[store], jail, times) for store, jail, times in grouping.times()), last=True)
+        pack(scratch, ((hosts[store], jail, times) for store, jail, times in grouping.times()))
         return before
 
 
@@ -115,11 +112,6 @@ def copy_pending(
         scratch.executemany(numbered, ((key, *row[:place]) for key, row in zip(ids, rows, strict=True)))
         origins = ((key, *row[place:]) for key, row in zip(ids, rows, strict=True))
         scratch.executemany("INSERT INTO origin VALUES (?, ?, ?, ?, ?)", origins)
-        judged = (
-            (key, row[_IP], row[_AT], row[_OWN]) for key, row in zip(ids, rows, strict=True)
-            if row[_OWN] is not None and row[0] == "ban"
-        )  # fmt: skip
-        scratch.executemany("INSERT INTO verdict VALUES (?, ?, ?, ?)", judged)
         last += len(rows)
     if scratch.execute("SELECT count(*) FROM event WHERE id > ?", (before,)).fetchone() != (last - before,):
         scratch.execute("DELETE FROM origin WHERE id NOT IN (SELECT id FROM event)")
@@ -135,13 +127,6 @@ def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
         beyond = dict(scratch.execute(query, (last_id,)).fetchall())
     taken = (End(end.store_id, end.seq, beyond.get(end.store_id, end.upto + 1) - 1) for end in ends)
     return [end for end in taken if end.upto > end.seq]
-
-
-def verdicts(path: Path) -> list[tuple[str, str]]:
-    """Return the ids of a scratch store that a host classified as own, each with the reason; the last ban's last."""
-    query = "SELECT ip, own FROM verdict ORDER BY at, id"
-    with closing(recorder.connect(str(path))) as scratch:
-        return list(scratch.execute(query))
 
 
 def copy_archive(path: Path, digests: Sequence[dict[str, Any]], deliveries: Sequence[dict[str, Any]]) -> None:

@@ -46,13 +46,15 @@ if TYPE_CHECKING:
     )
     from f2b_digest.store.grouped import GroupedSource
     from f2b_digest.store.host_states import state_of, unfinished
-    from f2b_digest.store.hosts import packed
+    from f2b_digest.store.hosts import host_set
     from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Life, Received, Refused, Said, is_hub, lives
+    from f2b_digest.store.times import pack
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
 _RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Life", "Received", "Refused", "Said", "is_hub", "lives")
 _GROUPED = ("GroupedSource",)
-_HOSTS = ("packed",)
+_HOSTS = ("host_set",)
+_TIMES = ("pack",)
 _STATES = ("state_of", "unfinished")
 _UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "damage",
     "fault",
     "has_ban",
+    "host_set",
     "is_check_due",
     "is_due",
     "is_hub",
@@ -101,7 +104,7 @@ __all__ = [
     "lives",
     "no_store",
     "only_upload",
-    "packed",
+    "pack",
     "progress",
     "recover",
     "refusal",
@@ -119,6 +122,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = {"grouped": _GROUPED, "hosts": _HOSTS, "uploads": _UPLOADS, "received": _RECEIVED, "host_states": _STATES}
+    modules = {
+        "grouped": _GROUPED,
+        "hosts": _HOSTS,
+        "times": _TIMES,
+        "uploads": _UPLOADS,
+        "received": _RECEIVED,
+        "host_states": _STATES,
+    }
     module = next((module for module, names in modules.items() if name in names), "facade")
     return getattr(import_module(f"f2b_digest.store.{module}"), name)

@@ -30,7 +30,7 @@ def is_of_a_fleet(connection: Connection) -> bool:
     return connection.has_table("origin")
 
 
-def packed(numbers: Iterable[int]) -> bytes:
+def host_set(numbers: Iterable[int]) -> bytes:
     """Return the numbers of hosts as `tried` has them, each once."""
     return array("I", set(numbers)).tobytes()
 
@@ -49,7 +49,7 @@ class _Packed:
 
     def finalize(self) -> bytes:
         """Return the numbers."""
-        return packed(self._found)
+        return host_set(self._found)
 
 
 class _Hosts:

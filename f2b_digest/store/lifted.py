@@ -30,7 +30,7 @@ def lifted(connection: Connection, selection: Selection, zone: tzinfo) -> tuple[
 
 
 _LIFTED = f"""
-SELECT unban.jail, unban.ip, max(ban.at) AS banned_at, unban.recorded_at AS lifted_at, count(*) OVER () AS in_all
+SELECT unban.jail, unban.ip, ban.at AS banned_at, min(unban.recorded_at) AS lifted_at, count(*) OVER () AS in_all
 FROM (SELECT jail, ip, at, recorded_at, host FROM event WHERE {{where}}) AS unban
 CROSS JOIN event AS ban
   ON ban.jail = unban.jail AND ban.ip = unban.ip AND ban.kind = 'ban'
@@ -41,5 +41,5 @@ LEFT JOIN event AS prolong
      AND prolong.host = ban.host
 WHERE coalesce(prolong.bantime, ban.bantime) < 0
    OR unban.recorded_at < ban.at + coalesce(prolong.bantime, ban.bantime) - {IN_TIME}
-GROUP BY unban.jail, unban.ip, ban.at ORDER BY unban.recorded_at DESC LIMIT :most
+GROUP BY unban.jail, unban.ip, ban.at ORDER BY lifted_at DESC LIMIT :most
 """

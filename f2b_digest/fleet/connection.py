@@ -32,6 +32,8 @@ AUTHORITIES = (
     "/etc/ssl/cert.pem",
 )
 """System CA bundles (libpq has no default before version 16)."""
+DISK_FULL = "53100"
+"""The server's state; what it says itself names a file of its own."""
 _UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "options", "krbsrvname")
 """Parameters not allowed in an address: TLS cannot be weakened."""
 
@@ -189,4 +191,6 @@ def refusal(error: psycopg.Error) -> CentreError:
         unsafe = "certificate" in text or "SSL" in text
         wrong = unsafe or "password authentication failed" in text or "no pg_hba.conf entry" in text
         return CentreError(text or type(error).__name__, away=not wrong, state=state)
+    if state == DISK_FULL:
+        text = f"the centre's disk is full: {text}"
     return CentreError(text, away=passes(state), state=state)

@@ -59,6 +59,7 @@ SENTENCES = (
     N_("the address must look like postgresql://login@centre.example.org/f2b_digest"),
     N_("%(name)s is not allowed in a centre's address: TLS is always used and verified"),
     N_("the centre has not answered for %(seconds)s s"),
+    N_("the centre's disk is full: %(reason)s"),
     N_("%(file)s contains a secret and is readable by others: %(command)s"),
     N_("%(file)s contains a secret and is readable by others"),
     N_("%(file)s contains a secret and is world-readable"),

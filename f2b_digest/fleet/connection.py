@@ -1,6 +1,7 @@
 """Connections to a fleet's PostgreSQL: verified TLS, deadlines, and readable errors. No queries here."""
 
 import os
+import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ AUTHORITIES = (
     "/etc/ssl/cert.pem",
 )
 """System CA bundles (libpq has no default before version 16)."""
+HIGHEST_PORT = 65535
 DISK_FULL = "53100"
 """The server's state; what it says itself names a file of its own."""
 _UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "options", "krbsrvname")
@@ -48,6 +50,9 @@ def parameters(address: str) -> dict[str, Any]:
         raise ConfigurationError(
             ["the address must look like postgresql://login@centre.example.org/f2b_digest"]
         ) from None
+    ports = str(parts.get("port") or 5432).split(",")
+    if not all(re.fullmatch("[1-9][0-9]{0,4}", port) and int(port) <= HIGHEST_PORT for port in ports if port):
+        raise ConfigurationError([f"the port of a centre's address must be a number up to {HIGHEST_PORT}"])
     for key in _UNSAFE:
         if key in parts and parts[key] != "verify-full":
             raise ConfigurationError([f"{key} is not allowed in a centre's address: TLS is always used and verified"])

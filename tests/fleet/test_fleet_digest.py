@@ -356,7 +356,9 @@ def test_a_clock_that_is_days_behind_is_no_dead_jail(
     state = json.dumps({"fail2ban": {"jails": 1, "silence": ""}})
     centre.do(f"UPDATE f2b.store SET state = '{state}'")
     assert [fact.kind for fact in look(centre, configuration).facts if fact.needs_you] == ["silent"]
-    centre.do(f"UPDATE f2b.store SET skew = {-2 * DAY}, complete_until = complete_until - {2 * DAY} WHERE host = 'web2'")
+    centre.do(
+        f"UPDATE f2b.store SET skew = {-2 * DAY}, complete_until = complete_until - {2 * DAY} WHERE host = 'web2'"
+    )
     digest = look(centre, configuration)
     assert ([fact.kind for fact in digest.facts if fact.needs_you], kinds(digest)) == ([], ["clocks_off"])
 

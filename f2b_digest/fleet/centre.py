@@ -23,8 +23,9 @@ from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import Impatient, opened, refusal
-from f2b_digest.fleet.scratch import COMPARED, copy_archive, fill, vector, verdicts
+from f2b_digest.fleet.scratch import copy_archive, fill, vector, verdicts
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
+from f2b_digest.model.baseline import COMPARED, LATE
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.host_context import Belonging, HostContext
 from f2b_digest.model.message import Message, Stamp
@@ -34,8 +35,6 @@ from f2b_digest.store import Outbox, Pending, Statements, Store, judged, states
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
-LATE = 3600.0
-"""Seconds before a digest's period from which on a ban is late: hosts upload every five minutes."""
 IN_DOUBT = 30.0
 """Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"

@@ -18,8 +18,6 @@ from f2b_digest.fleet import history
 from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, values_of
 from f2b_digest.store import Store
 
-COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
-"""Days before today that a digest is compared with, by how often it is due, and those of the period itself."""
 CACHE = 64 * 1024
 """KiB of the scratch store that are kept in memory while it is filled."""
 _TABLES = (

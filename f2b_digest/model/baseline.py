@@ -10,6 +10,10 @@ from f2b_digest.model.fleet import LateOfHost
 
 PLAUSIBLE = (1_072_915_200.0, 4_102_444_800.0)
 """2004 (fail2ban's first release) to 2100, in UTC epoch seconds: other times are clock errors."""
+COMPARED = {None: 31.0, "day": 31.0, "week": 37.0, "month": 160.0}
+"""Days before today that a fleet's digest is compared with, by how often it is due, and those of the period itself."""
+LATE = 3600.0
+"""Seconds before a digest's period from which on a host's ban is late: hosts upload every five minutes."""
 REMEMBERED = 30_000
 """Number of events before a digest's that are searched for the networks of its campaigns."""
 COPY = 2

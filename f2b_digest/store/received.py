@@ -18,11 +18,13 @@ from f2b_digest.store.uploads import NOTHING, End
 
 HOSTS, OWN = "fleet_host", "fleet_own"
 AHEAD = "fleet_ahead"
-TABLES = (HOSTS, "fleet_store", "fleet_link", OWN, AHEAD)
+TABLES = (HOSTS, "fleet_store", "fleet_link", OWN, AHEAD, "fleet_dropped")
 FROM_A_HOST = "fleet"
 """Source of what came from a host: this host's fail2ban has not recorded it."""
 OF_ONE_HOST = ("start", "stop")
 """Kinds that are not stored: they say nothing of the jail of that name on other hosts."""
+_RECORDED_AT, _HISTORY = map(recorder.COLUMNS.index, ("recorded_at", "history"))
+"""Columns of the recorder; the latter is the last."""
 DAY = 86400.0
 WAIT = 20.0
 """Seconds for the store's write lock."""
@@ -59,6 +61,11 @@ CREATE TABLE IF NOT EXISTS fleet_own (  -- a ban's id, and why its host takes th
 CREATE TABLE IF NOT EXISTS fleet_ahead (  -- events beyond a report's last digest that it has told already
     report TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (report, id)
 ) WITHOUT ROWID
+""",
+    """
+CREATE TABLE IF NOT EXISTS fleet_dropped (  -- by a host's number, until when what was recorded there was pruned here
+    id INTEGER PRIMARY KEY, until REAL NOT NULL
+)
 """,
 )
 
@@ -127,6 +134,28 @@ def make_tables(connection: Any) -> None:
     """Make the tables where they are missing, within the caller's transaction."""
     for statement in _DDL:
         connection.execute(statement)
+
+
+def drop(connection: Any, ids: Sequence[int]) -> None:
+    """Drop what a hub has beside some events, which the caller deletes in the same transaction; note that they go."""
+    make_tables(connection)  # that of the notes is missing in a hub of version 0.1
+    keys = [(key,) for key in ids]
+    connection.executemany(_NOTE_DROPPED, keys)
+    connection.executemany("DELETE FROM fleet_own WHERE id = ?", keys)
+
+
+_NOTE_DROPPED = """
+INSERT INTO fleet_dropped SELECT h.id, e.recorded_at FROM event e JOIN fleet_host h USING (host)
+WHERE e.id = ? AND e.source = 'fleet'
+ON CONFLICT (id) DO UPDATE SET until = excluded.until WHERE until < excluded.until
+"""
+# Only another store of the host can upload again what was dropped, and only of before the last of them began (and a
+# day, for clocks that are wrong). A host that was cut off for months has one store, and all that it brings is news.
+_TOLD_UNTIL = """
+SELECT min(d.until, max(s.began_at) + ?)
+FROM fleet_dropped d JOIN fleet_host h USING (id) JOIN fleet_store s USING (host)
+WHERE h.host = ? HAVING count(*) > 1
+"""
 
 
 def is_hub(path: Path) -> bool:
@@ -224,7 +253,7 @@ class Received:
             today = len(events) + (today if day == this_day else 0)
             if today > DAILY_ROWS:
                 raise Refused("F2B04", f"this host may send {DAILY_ROWS} rows a day")
-            self._insert(events)
+            self._insert(host, events)
             do = self._connection.execute
             do("UPDATE fleet_host SET day = ?, rows_today = ? WHERE id = ?", (this_day, today, number))
             query = "UPDATE fleet_store SET last_seq = ?, last_batch = ?, seen_at = ? WHERE id = ?"
@@ -236,12 +265,15 @@ class Received:
             do(query, (key, this_day, batch.batch, batch.seq))
         return batch.seq
 
-    def _insert(self, events: Sequence[Arrived]) -> None:
-        """Insert events; what another life of the host has sent is there already, and told once."""
+    def _insert(self, host: str, events: Sequence[Arrived]) -> None:
+        """Insert events. What another life of the host has sent is there already, or was dropped: told once."""
+        (told_until,) = self._connection.execute(_TOLD_UNTIL, (DAY, host)).fetchone() or (-1.0,)
         for event in events:
             if event.row[0] in OF_ONE_HOST:
                 continue
-            if self._connection.execute(recorder.INSERT, event.row).rowcount and event.own:
+            was_told = event.row[_RECORDED_AT] <= told_until
+            row = (*event.row[:_HISTORY], 1) if was_told else event.row
+            if self._connection.execute(recorder.INSERT, row).rowcount and event.own:
                 self._connection.execute("INSERT INTO fleet_own VALUES (last_insert_rowid(), ?)", (event.own,))
 
     def _begin(self, host: str, life: str, chain: Chain, now: float) -> None:

@@ -11,8 +11,8 @@ Finding old rows takes no write lock, however large the store; only deleting doe
 import sqlite3
 from collections.abc import Sequence
 
+from f2b_digest.store import received
 from f2b_digest.store.archive import OPEN
-from f2b_digest.store.received import OWN
 from f2b_digest.store.sql import Connection
 from f2b_digest.store.uploads import UPLOAD
 
@@ -70,10 +70,9 @@ def _uploaded(connection: Connection) -> int:
 
 def drop_events(connection: Connection, ids: Sequence[int]) -> None:
     """Drop events."""
-    keys = [(key,) for key in ids]
-    connection.executemany("DELETE FROM event WHERE id = ?", keys)
-    if connection.has_table(OWN):
-        connection.executemany(f"DELETE FROM {OWN} WHERE id = ?", keys)
+    if connection.has_table(received.HOSTS):
+        received.drop(connection, ids)
+    connection.executemany("DELETE FROM event WHERE id = ?", [(key,) for key in ids])
 
 
 def old_digests(connection: Connection, before: float) -> list[int]:

@@ -1,18 +1,22 @@
 """When a jail banned, over all hosts or on one: from the rows of `event`, and from packed times. Read-only.
 
 A fleet's scratch store has most of what its digest is compared with as packed times only: big-endian doubles in order,
-in the table `past`, which `fleet.history` makes. Of these, the few that are rows as well have a `history` of `COPY`.
+in the table `past`, which `fleet.history` or `pack` makes. Of these, the few that are rows as well have a `history` of
+`COPY`.
 
 Of the rows, reads the index `event_when` only, or in a fleet `event_host`.
 """
 
 import heapq
+import sqlite3
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from f2b_digest import recorder
 from f2b_digest.model.baseline import COPY, PLAUSIBLE, Window, unpacked
 from f2b_digest.store.sql import Connection
 
@@ -20,6 +24,20 @@ from f2b_digest.store.sql import Connection
 def has_packed(connection: Connection) -> bool:
     """Return whether a store has packed times."""
     return connection.has_table("past")
+
+
+def pack(scratch: sqlite3.Connection, times: Mapping[tuple[str, str], "array[float]"]) -> None:
+    """Store times by host and jail, and of each of these one row, by which it is found; its id is negative."""
+    scratch.execute("CREATE TABLE past (host TEXT, jail TEXT, first REAL, times BLOB)")
+    insert = recorder.INSERT.replace("(", "(id, ", 1).replace("VALUES (", "VALUES (?, ")
+    for place, ((host, jail), unsorted) in enumerate(times.items(), 1):
+        run = array("d", sorted(unsorted))
+        first = run[min(bisect_left(run, PLAUSIBLE[0]), len(run) - 1)]
+        scratch.execute(insert, (-place, *recorder.event("ban", jail, "", first, host, "fleet", first)[:-1], COPY))
+        if sys.byteorder == "little":
+            run.byteswap()
+        scratch.execute("INSERT INTO past VALUES (?, ?, ?, ?)", (host, jail, min(unsorted), run.tobytes()))
+    scratch.execute("CREATE INDEX past_jail ON past (jail, host, first)")
 
 
 def first_ban(connection: Connection) -> str:

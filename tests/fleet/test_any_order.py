@@ -1,6 +1,6 @@
 """Any order of recording, uploading, dying, restoring, cloning, sealing and pruning, against what must be true of each.
 
-At a centre in PostgreSQL, and at a hub's `receive`. What a centre or hub drops is older than a month: not here.
+At a centre in PostgreSQL, and at a hub's `receive`. What a centre drops is whole months: not here.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from f2b_digest.fleet.by_sql import BySql
-from f2b_digest.store import Store, Uploads
+from f2b_digest.store import Store, Uploads, retention
 from tests.fleet.hosts import Fleet, Host, restore, seal, told_by_digests
 from tests.support.hub import Hub, Through, hub
 from tests.support.postgres_server import Centre, PostgreSQL
@@ -138,6 +138,21 @@ class Steps(RuleBasedStateMachine):
                 uploads.join(time.time())
             with Store(machine.store, read_only=False) as store:
                 store.prune(time.time() + 60, {}, lambda _: None)
+
+    @precondition(lambda self: isinstance(self.centre, Hub))
+    @rule()
+    def prune_hub(self) -> None:
+        """All is dropped, as if it were older than a month: it was uploaded and told.
+
+        Not the documents, by which this test knows what was told.
+        """
+        for machine in self.machines:
+            machine.forward()
+        seal(self.centre)
+        assert isinstance(self.centre, Hub)
+        with pytest.MonkeyPatch.context() as patch, self.centre.opened() as store:
+            patch.setattr(retention, "old_digests", lambda *_: [])
+            store.prune(time.time() + 60, {"daily": ("*",)}, lambda _: None)
 
     @rule()
     def back_up_centre(self) -> None:

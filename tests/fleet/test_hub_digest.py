@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,9 @@ from f2b_digest.config import Configuration
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import from_json
 from f2b_digest.model.host_context import HostContext
-from f2b_digest.store import Store, Uploads
+from f2b_digest.model.message import Stamp
+from f2b_digest.model.selection import Selection
+from f2b_digest.store import Store, Uploads, part
 from tests.fleet.hosts import Host
 from tests.support.hub import Hub
 from tests.support.hub import hub as running
@@ -131,6 +135,72 @@ def test_an_address_is_known_since_its_first_ban(hub: Hub, configuration: Config
     assert address.known_since is not None
     assert address.known_since.timestamp() == MIDNIGHT - 200 * DAY
     assert digest.compared.returning == 1
+
+
+def composed(hub: Hub, configuration: Configuration, now: float) -> tuple[Digest, Any, bool]:
+    """Return what the report `daily` would say, what is known of the hub itself, and whether there are packed times."""
+    with (
+        Store(hub.path, read_only=True) as store,
+        store.about("daily", ("*",), "day", now) as copy,
+        copy._reading() as connection,
+    ):
+        is_packed = connection.has_table("past")
+        connection.rollback()
+        known = copy.informed(HostContext(), 0)
+        assert known.fleet is not None
+        of_hub = [state.host for state in known.fleet if state.here], copy.starts_and_stops(("*",), 0.0)
+        with copy.report(composition.pending(copy, "daily", configuration.reports["daily"])) as source:
+            return composition.compose(configuration, source, "daily", now, known), of_hub, is_packed
+
+
+@pytest.mark.parametrize("starts", [((MIDNIGHT - 20 * DAY, "start"), (MIDNIGHT - 3 * DAY, "stop")), ()])
+def test_a_digest_that_is_compared_with_packed_times_says_the_same(
+    hub: Hub, configuration: Configuration, monkeypatch: pytest.MonkeyPatch, starts: tuple[tuple[float, str], ...]
+) -> None:
+    """As one that is compared with rows: usual numbers, silent jails, known addresses, lifted bans, the hub's own."""
+    for name in ("web1", "web2"):
+        hub.add(name)
+    rows: list[tuple[Any, ...]] = []
+
+    def add(kind: str, host: str, jail: str, ip: str, at: float, **fields: Any) -> None:
+        source = "action" if host == "hub" else "fleet"
+        rows.append(recorder.event(kind, jail, ip, at, host, source, **{"recorded_at": at} | fields))
+
+    add("ban", "web1", "ftp", "10.20.1.1", MIDNIGHT - 100 * DAY)
+    for day in range(40, 0, -1):
+        for number in range(12):
+            at = MIDNIGHT - day * DAY + number * 7000
+            own = "hub" if day > 2 else "web1"
+            add("ban", ("web1", "web2", own)[number % 3], "sshd", f"10.{number}.{day}.1", at, bantime=600)
+            if number < 8 and (day > 6 or number > 3):
+                add("ban", ("web1", "web2")[number % 2], "nginx", f"10.{number}.{day}.2", at, bantime=-1)
+        if day > 3:
+            add("ban", "hub", "smtp", f"10.1.{day}.3", MIDNIGHT - day * DAY + 80000)
+    for at, kind in starts:
+        add(kind, "hub", "smtp", "", at)
+    rows.sort(key=lambda row: row[recorder.COLUMNS.index("recorded_at")])
+    add("ban", "web1", "ftp", "10.20.1.1", MIDNIGHT + 30)
+    for number in range(1, 30):
+        add("ban", "web2", "sshd", f"10.{number}.1.1", MIDNIGHT + number * 60, bantime=600)
+    at = MIDNIGHT - 20 * DAY + 7000  # of a ban that was for ever
+    add("unban", "web2", "nginx", "10.1.20.2", at, recorded_at=MIDNIGHT + 3600)
+    told = sum(row[recorder.COLUMNS.index("recorded_at")] < MIDNIGHT for row in rows)
+    with closing(recorder.connect(str(hub.path))) as connection:
+        connection.executemany(recorder.INSERT, rows)
+    with hub.opened() as store:
+        stamp = Stamp("0" * 32, "daily", "", "hub", MIDNIGHT, 1)
+        store.seal(
+            Selection(first_id=1, last_id=told), stamp=stamp, document="{}", start=MIDNIGHT - DAY, end=MIDNIGHT,
+            messages=[],
+        )  # fmt: skip
+    by_rows, of_hub, is_packed = composed(hub, configuration, MIDNIGHT + DAY)
+    assert not is_packed
+    monkeypatch.setattr(part, "REMEMBERED", 5)
+    assert of_hub == (["hub"], {"smtp": tuple((kind, at) for at, kind in starts)} if starts else {})
+    assert composed(hub, configuration, MIDNIGHT + DAY) == (by_rows, of_hub, True)
+    assert [each.ip for each in by_rows.lifted] == ["10.1.20.2"]
+    assert (by_rows.compared.new, by_rows.compared.returning) == (17, 12)
+    assert {fact.kind for fact in by_rows.facts} >= {"silent", "surge"}
 
 
 def test_the_hub_judges_its_own_host_by_what_it_knows_of_it(

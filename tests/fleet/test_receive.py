@@ -143,6 +143,34 @@ def test_a_copy_begins_where_its_chain_is_known(hub: Hub, door: Through) -> None
     assert refused.value.state == "F2B03"
 
 
+def test_what_was_told_and_pruned_is_no_news_again(hub: Hub, door: Through) -> None:
+    """Of a restored store; what a host kept while it was cut off for months is news."""
+    now = time.time()
+    old, older = now - 40 * 86400, now - 50 * 86400
+    append(door, row(1, at=old, recorded_at=old))
+    with hub.opened() as store:
+        assert store.prune(now - 30 * 86400, {}, lambda _: None) == 1
+    append(door, row(2, at=older, recorded_at=older), after=batch(1), upto=2)
+    door.hello(OTHER, [], {})
+    append(door, row(1, at=old, recorded_at=old), row(3, at=now, recorded_at=now), upto=3, life=OTHER)
+    web2 = Through(hub.path, "web2")
+    for life, after, number in ((LIFE, START, 4), (OTHER, START, 5)):
+        web2.hello(life, [], {})
+        append(web2, row(number, at=older, recorded_at=older), after=after, upto=number, life=life)
+    assert events(hub, "ip, history") == [
+        ("192.0.2.2", 0), ("192.0.2.1", 1), ("192.0.2.3", 0), ("192.0.2.4", 0), ("192.0.2.5", 0)
+    ]  # fmt: skip
+
+
+def test_a_hub_of_the_first_version_prunes(hub: Hub, door: Through) -> None:
+    """It has no table for what was dropped, until then."""
+    append(door, row(1))
+    hub.do("DROP TABLE fleet_dropped")
+    with hub.opened() as store:
+        assert store.prune(time.time(), {}, lambda _: None) == 1
+    assert hub.rows("SELECT * FROM fleet_dropped") == [(1, 1e9)]
+
+
 def test_a_host_sends_so_much_in_a_day(hub: Hub, door: Through, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the sum of its batches; the rest waits on the host until the next day."""
     monkeypatch.setattr(received, "DAILY_ROWS", 3)

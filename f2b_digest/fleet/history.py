@@ -80,11 +80,12 @@ FROM (
     FROM kept WHERE first_arrived >= {_SINCE}
 ) AS kept
 """
+# A store's ranges follow each other without a gap, so that those beyond the vector change nothing here.
 _NEWEST = f"""
 WITH v AS MATERIALIZED (
     SELECT v.store_id, v.seq, coalesce(min(t.after_seq) FILTER (WHERE t.last_arrived >= {_SINCE}), max(t.upto_seq), 0)
         AS after
-    FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id AND t.upto_seq <= v.seq GROUP BY v.store_id, v.seq
+    FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id GROUP BY v.store_id, v.seq
 )
 SELECT {_COPIED_BUT} FROM v JOIN f2b.event e ON e.store_id = v.store_id AND e.seq > v.after AND e.seq <= v.seq {NAMES}
 WHERE e.arrived >= {_SINCE} AND e.kind IN ('ban', 'prolong')

@@ -1,23 +1,21 @@
 """What is different where the centre is distributed by Citus: setting it up, who may do what, workers that are away."""
 
 import os
-import re
 import secrets
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from f2b_digest.errors import CentreError
-from f2b_digest.fleet import enrolment
 from f2b_digest.fleet.centre import Centre as Opened
-from f2b_digest.fleet.connection import connect, parameters
-from tests import ROOT
+from f2b_digest.fleet.connection import parameters
 from tests.fleet.hosts import Host, seal, told
 from tests.support.citus_cluster import Citus
 from tests.support.postgres_server import Centre, PostgreSQL
@@ -75,33 +73,6 @@ def test_the_schema_for_psql_distributes_too(postgres: Citus, database: Centre, 
     psql = [str(postgres.bin / "psql"), "-X", "-q", database.admin]
     subprocess.run(psql, input=script, text=True, check=True, capture_output=True, timeout=120)
     assert distributed(database) == ["f2b.event"]
-
-
-def test_a_centre_is_distributed_later(postgres: Citus, tmp_path: Path) -> None:
-    """Citus comes to a centre that has events: they are spread, none is lost, and hosts go on."""
-    name = f"f2b_{secrets.token_hex(4)}"
-    for node in postgres.nodes:
-        PostgreSQL.create(node, name)
-    centre = Centre(postgres, name)
-    try:
-        with connect(centre.admin) as connection:
-            done = enrolment.set_up(connection, f"localhost:{postgres.port}", postgres.ca, "unused:1")
-        assert done.workers is None
-        host = Host(tmp_path / "web1.sqlite3", centre.add("web1"))
-        host.bans(ADDRESSES[:3])
-        host.forward()
-        assert seal(centre) == 3
-        host.bans(ADDRESSES[3:5])
-        host.forward()
-        postgres.extend(name)
-        with connect(centre.admin) as connection:
-            assert enrolment.set_up(connection, None, None, "unused:1") == ([], 2)
-        host.bans(ADDRESSES[5:6])
-        host.forward()
-        assert told(centre) == ADDRESSES[:6]
-        assert seal(centre) == 3
-    finally:
-        postgres.drop(name)
 
 
 def test_without_workers_nothing_is_distributed(postgres: Citus, f2b_digest: Command) -> None:
@@ -256,56 +227,61 @@ def test_a_worker_that_hangs_is_given_up(
 # ---- between a worker's promise and its commit
 
 
+RELOAD = "SELECT pg_reload_conf()"
+GID = "citus_0_1_1_1"
+"""As Citus names them: of the coordinator, a process, a transaction and a connection."""
+
+
 @contextmanager
-def prepared(worker: PostgreSQL, database: str) -> Iterator[None]:
-    """Have a transaction on a worker that is prepared and not committed, as a coordinator's crash leaves it."""
-    with psycopg.connect(worker.address(database), autocommit=True) as connection:
-        connection.execute("BEGIN")
-        connection.execute("CREATE TABLE public.some (a integer)")
-        connection.execute("PREPARE TRANSACTION 'citus_of_a_test'")
-        try:
-            yield
-        finally:
-            connection.execute("ROLLBACK PREPARED 'citus_of_a_test'")
+def promised(centre: Centre) -> Iterator[None]:
+    """Take back to before its commit on the worker what the only store has uploaded, until the end.
+
+    As a crash of the coordinator right after its own commit leaves it: the rows are in a transaction that the worker
+    has prepared, and that Citus commits when it sees to it.
+    """
+    ((shard,),) = centre.rows("SELECT DISTINCT tableoid::regclass::text FROM f2b.event")
+    ((port, group),) = centre.rows(
+        "SELECT nodeport, groupid FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE shardid = %s",
+        int(shard.rpartition("_")[2]),
+    )
+    centre.do("ALTER SYSTEM SET citus.recover_2pc_interval = -1", RELOAD)
+    (worker,) = (node for node in centre.server.nodes if node.port == port)
+    with psycopg.connect(worker.address(centre.name), autocommit=True) as connection:
+        connection.execute("SET ROLE f2b_owner")
+        for statement in (
+            f"BEGIN; CREATE TABLE f2b.promised AS SELECT * FROM {shard}; DELETE FROM {shard}; COMMIT",
+            f"BEGIN; INSERT INTO {shard} TABLE f2b.promised; DROP TABLE f2b.promised; PREPARE TRANSACTION '{GID}'",
+        ):
+            connection.execute(statement.encode())
+    centre.do(f"INSERT INTO pg_dist_transaction VALUES ({group}, '{GID}')")  # the coordinator has committed
+    try:
+        yield
+    finally:
+        centre.do("SELECT recover_prepared_transactions()", "ALTER SYSTEM RESET citus.recover_2pc_interval", RELOAD)
 
 
-def test_nothing_is_sealed_while_a_worker_has_not_committed(
-    postgres: Citus, centre: Centre, host: Host, monkeypatch: pytest.MonkeyPatch
+def test_what_a_worker_has_not_committed_is_waited_for(
+    centre: Centre, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The coordinator knows the end of a chain whose rows are not there yet: a digest would never tell them."""
+    """By a digest, which would never tell it; by `find`; by a copy of the store, which would upload it again."""
     monkeypatch.setattr("f2b_digest.fleet.centre.IN_DOUBT", 0.5)
-    host.bans(ADDRESSES[:2])
-    host.forward()
-    with prepared(postgres.workers[1], centre.name):
-        assert "has not committed yet" in ended_early(lambda: seal(centre), 15)
-    assert seal(centre) == 2
 
+    def find() -> list[tuple[str]]:
+        with (
+            Opened(centre.as_user("f2b_digest")) as opened,
+            opened.found(ADDRESSES[:1], 0.0, lambda _: None) as store,
+            closing(sqlite3.connect(store.path)) as scratch,
+        ):
+            return scratch.execute("SELECT ip FROM event").fetchall()
 
-def test_a_copy_waits_for_what_a_worker_has_not_committed(
-    postgres: Citus, centre: Centre, host: Host, tmp_path: Path
-) -> None:
-    """It would send what the other store has sent already."""
     host.bans(ADDRESSES[:2])
     clone = host.copy(tmp_path / "clone.sqlite3")
     host.forward()
-    with prepared(postgres.workers[0], centre.name):
-        assert "has not committed yet" in ended_early(clone.forward, 15)
+    with promised(centre):
+        assert told(centre) == []
+        for act in (lambda: seal(centre), find, clone.forward):
+            assert "has not committed yet" in ended_early(act, 15)
+    assert (ADDRESSES[0],) in find()
     clone.forward()
     assert told(centre) == ADDRESSES[:2]
-
-
-def test_a_coordinator_that_is_older_than_its_workers(centre: Centre, host: Host) -> None:
-    """What docs/fleet.md says to run after its restore leaves no event twice."""
-    host.bans(ADDRESSES[:2])
-    host.forward()
-    ((seq, batch),) = centre.rows("SELECT last_seq, last_batch FROM f2b.store")
-    host.bans(ADDRESSES[2:4])
-    host.forward()
-    centre.do(f"UPDATE f2b.store SET last_seq = {seq}, last_batch = '{batch}'")
-    page = (ROOT / "docs/fleet.md").read_text()
-    (statement,) = re.findall(r"`(DELETE FROM f2b.event [^`]+)`", page)
-    centre.do(statement)
-    assert told(centre) == ADDRESSES[:2]
-    host.forward()
-    assert told(centre) == ADDRESSES[:4]
-    assert seal(centre) == 4
+    assert seal(centre) == 2

@@ -5,6 +5,7 @@ the page marks as an example is replaced: the login, the password, and the crede
 """
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ from typing import NamedTuple
 import pytest
 
 from tests import ROOT
-from tests.support.fleet_machines import CentreMachine, FleetMachine
+from tests.support.fleet_machines import CentreMachine, DatabaseMachine, FleetMachine
+from tests.support.postgres_server import ASKED
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct horse: 'battery' %41"
 QUOTED = "correct%20horse%3A%20%27battery%27%20%2541"
 """The same in a URL."""
+PATIENCE = 90.0
+"""Seconds."""
 YES = {"[y/N]:": "y"}
 CRON = "/etc/cron.d/f2b-digest"
 
@@ -83,8 +87,7 @@ def test_two_hosts_and_a_centre_in_ten_minutes(figures: Callable[..., None]) -> 
         assert "`postgresql.conf`" in settings.before
         assert "`pg_hba.conf`" in rules.before
         for block, file in ((settings, "postgresql.conf"), (rules, "pg_hba.conf")):
-            with (centre.folder / f"etc/postgresql/{centre.version}/main/{file}").open("a") as opened:
-                opened.write(block.text)
+            centre.append(file, block.text)
         centre.restart()
         printed = typed(centre, at_centre, {})
         assert "to do:" not in printed
@@ -113,13 +116,8 @@ def set_up(*machines: FleetMachine) -> None:
 
 def digests(centre: CentreMachine, web1: FleetMachine, web2: FleetMachine) -> None:
     """Follow the section on the digest of all hosts, and then wait for cron."""
-    password, configuration, set_up_cron, cron, commands = blocks("The digest of all hosts")
-    typed(centre, password, {'Enter new password for user "f2b_digest":': PASSWORD, "Enter it again:": PASSWORD})
-    assert configuration.language == "toml"
-    assert "PASSWORD" in configuration.text
-    written = centre.folder / "etc/f2b-digest/config.toml"
-    assert (written.stat().st_mode & 0o777, written.read_text()) == (0o600, "")
-    written.write_text(configuration.text.replace("PASSWORD", QUOTED))
+    _, _, set_up_cron, cron, commands = blocks("The digest of all hosts")
+    configure(centre, "/etc/ssl/f2b-digest-ca.pem")
     web1.ban("203.0.113.2", "203.0.113.3")
     web2.ban("203.0.113.3")
     for host in (web1, web2):
@@ -136,6 +134,18 @@ def digests(centre: CentreMachine, web1: FleetMachine, web2: FleetMachine) -> No
     assert any("203.0.113.3" in mail and "web2" in mail for mail in mails), mails
     listed = centre.typed("sudo -u postgres f2b-digest fleet list", {})
     assert listed[0] == 0, listed
+
+
+def configure(centre: CentreMachine, authority: str) -> None:
+    """Write the configuration of a sender."""
+    password, configuration, *_ = blocks("The digest of all hosts")
+    typed(centre, password, {'Enter new password for user "f2b_digest":': PASSWORD, "Enter it again:": PASSWORD})
+    assert configuration.language == "toml"
+    assert "PASSWORD" in configuration.text
+    written = centre.folder / "etc/f2b-digest/config.toml"
+    assert (written.stat().st_mode & 0o777, written.read_text()) == (0o600, "")
+    text = configuration.text.replace("PASSWORD", QUOTED)
+    written.write_text(re.sub(r"(?<=sslrootcert=)[^\"]+", authority, text))
 
 
 def forward_of(host: FleetMachine) -> str:
@@ -163,3 +173,68 @@ def test_a_hub_without_a_database() -> None:
         hub.ban("203.0.113.6")
         assert "203.0.113.5" in hub.do("f2b-digest preview")
         assert hub.do("f2b-digest fleet list").startswith("web2: heard a moment ago")
+
+
+@pytest.mark.skipif(ASKED != "citus", reason="takes long: F2B_DIGEST_POSTGRES=citus runs it")
+def test_citus_on_three_machines(figures: Callable[..., None]) -> None:
+    """A coordinator and two workers, a host that joins, and what the centre tells of its bans."""
+    begun = time.monotonic()
+    with (
+        CentreMachine("db.example.org") as centre,
+        DatabaseMachine("db1.example.org") as db1,
+        DatabaseMachine("db2.example.org") as db2,
+        FleetMachine("web1", centre) as web1,
+    ):
+        nodes = (centre, db1, db2)
+        for worker in (db1, db2):
+            centre.cable(worker)
+        set_up(web1)
+        installed = time.monotonic()
+        certificate, owner, settings, idents, of_workers, of_coordinator, on_each, at_coordinator, *_ = blocks(
+            "On several machines: Citus"
+        )
+        typed(centre, certificate, {})
+        for node in nodes:
+            for name in ("nodes.key", "nodes.pem") if node is not centre else ():
+                shutil.copy(centre.folder / "etc/postgresql" / name, node.folder / "etc/postgresql" / name)
+            typed(node, owner, {})
+            node.append("postgresql.conf", settings.text)
+            node.append("pg_ident.conf", idents.text)
+            rules = node.configuration("pg_hba.conf")
+            rules.write_text((of_coordinator if node is centre else of_workers).text + rules.read_text())
+            node.restart()
+            typed(node, on_each, {})
+        printed = typed(centre, at_coordinator, {})
+        assert "its events are distributed over 2 workers by Citus" in printed
+        assert "to do:" not in printed
+        web1.ban("203.0.113.1")
+        on_host = list(blocks("Two hosts and a centre in ten minutes"))[4]
+        assert "joined as web1: 3 events uploaded" in joins(web1, on_host, printed)
+        web1.ban("203.0.113.2")
+        web1.do(forward_of(web1))
+        configure(centre, "/etc/postgresql/nodes.pem")
+        assert "203.0.113.2" in centre.do("f2b-digest preview")
+        move_shards(centre)
+        assert "203.0.113.2" in centre.do("f2b-digest preview")
+        figures(
+            "a fleet by its documentation",
+            f"Citus: {time.monotonic() - installed:.0f} s for all commands, {installed - begun:.0f} s for the machines",
+        )
+
+
+def move_shards(centre: CentreMachine) -> None:
+    """Have nodes connect to each other in every way that moving shards takes: from one worker, and back."""
+
+    def ask(query: str) -> str:
+        return centre.do(f'sudo -u postgres psql -qAt f2b_digest -c "SET statement_timeout = 0" -c "{query}"').strip()
+
+    shards = "FROM citus_shards WHERE table_name = 'f2b.event'::regclass AND nodename = 'db2.example.org'"
+    for shard in ask(f"SELECT shardid {shards} ORDER BY 1 LIMIT 2").split():
+        ask(f"SELECT citus_move_shard_placement({shard}, 'db2.example.org', 5432, 'db1.example.org', 5432)")
+    left = int(ask(f"SELECT count(*) {shards}"))
+    ask("SELECT citus_rebalance_start()")
+    until = time.monotonic() + PATIENCE
+    while (state := ask("SELECT state FROM citus_rebalance_status()")) != "finished":
+        assert time.monotonic() < until, state
+        time.sleep(1)
+    assert int(ask(f"SELECT count(*) {shards}")) > left

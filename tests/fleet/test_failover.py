@@ -3,24 +3,19 @@
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from f2b_digest.store import Uploads
 from tests import ROOT
 from tests.fleet.hosts import Host, seal, told_by_digests
-from tests.fleet.living import FORK, live, rival
+from tests.fleet.living import Lives, grow, state_of
 from tests.support.postgres_server import Centre, PostgreSQL
 from tests.support.replica import Pair, Replica
 
 pytestmark = pytest.mark.slow
 HOSTS = 4
-PATIENCE = 60.0
-"""Seconds."""
 
 
 @pytest.mark.alone
@@ -35,70 +30,36 @@ def test_no_ban_is_lost_or_told_twice_by_a_failover(
         Replica(server, synchronous=synchronous) as replica,
     ):
         pair = Pair(centre, replica)
-        stop, faults = FORK.Event(), FORK.Queue()
         hosts = {
             f"h{number}": Host(tmp_path / f"h{number}", replica.either(centre.add(f"h{number}")))
             for number in range(HOSTS)
         }
-        workers = [FORK.Process(target=live, args=(host, name, stop, faults)) for name, host in hosts.items()]
-        workers.append(FORK.Process(target=rival, args=(pair, stop, faults)))
-        for worker in workers:
-            worker.start()
-        grow(centre)
-        if not synchronous:
-            replica.fall_behind()
+        with Lives(hosts, pair) as lives:
             grow(centre)
-        before = state_of(centre)
-        replica.take_over()
-        after = state_of(pair)
-        grow(pair)
-        stop.set()
-        recorded: dict[str, int] = {}
-        while len(recorded) < HOSTS:
-            said = faults.get(timeout=60)
-            recorded |= dict([said]) if isinstance(said, tuple) else {}
-        for worker in workers:
-            worker.join(60)
-        for host in hosts.values():
-            host.forward()
-            with Uploads(host.store) as uploads:
-                assert uploads.backlog().events == 0
-        seal(pair)
-        told = told_by_digests(pair)
-        wanted = {f"{name}-{number}" for name, count in recorded.items() for number in range(count)}
-        lost, twice = wanted - set(told), sum(count - 1 for count in told.values())
+            if not synchronous:
+                replica.fall_behind()
+                grow(centre)
+            before = state_of(centre)
+            replica.take_over()
+            after = state_of(pair)
+            grow(pair)
+            outcome = lives.settle()
         gone = {what: len(before[what] - after[what]) for what in before}
         figures(
             "failover of a fleet's centre",
-            f"{'synchronous' if synchronous else 'asynchronous'}: {len(wanted)} bans, lost {len(lost)}, told twice "
-            f"{twice}; it lacked {gone['events']} of {len(before['events'])} uploaded events, and {gone['digests']} "
-            f"of {len(before['digests'])} digests, which are made again",
+            f"{'synchronous' if synchronous else 'asynchronous'}: {outcome}; it lacked {gone['events']} of "
+            f"{len(before['events'])} uploaded events, and {gone['digests']} of {len(before['digests'])} digests, "
+            "which are made again",
         )
-        assert not lost
-        assert not twice
-        assert set(told) == wanted
+        assert not outcome.lost
+        assert not outcome.twice
         if synchronous:
             assert gone == {"events": 0, "digests": 0}
         else:
             assert all(gone.values()), "otherwise, nothing was tried"
 
 
-def grow(centre: Centre) -> None:
-    """Wait until a centre has more events and digests."""
-    begun, until = state_of(centre), time.monotonic() + PATIENCE
-    while any(len(found) < len(begun[what]) + 2 for what, found in state_of(centre).items()):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
-def state_of(centre: Centre) -> dict[str, set[tuple[Any, ...]]]:
-    """Return the events and digests of a centre, each with what it does not get a second time."""
-    return {
-        "events": set(centre.rows("SELECT store_id, seq, arrived FROM f2b.event")),
-        "digests": set(centre.rows("SELECT uuid FROM f2b.digest")),
-    }
-
-
+@pytest.mark.on("one")
 def test_a_restored_backup_is_filled_up_by_the_hosts(centre: Centre, host: Host, tmp_path: Path) -> None:
     """With the commands of docs/fleet.md: what was uploaded since comes again, and what hosts may not do holds."""
     page = (ROOT / "docs/fleet.md").read_text()

@@ -1,7 +1,9 @@
 """What a fleet's digest is compared with: packed times, kept at each seal, say what the events say."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,15 @@ def real() -> list[list[Event]]:
     return found or pytest.skip(f"no histories in {FOLDER}: set F2B_DIGEST_HISTORIES")
 
 
+@contextmanager
+def by_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let digests read each event that they are compared with, as if no times were kept."""
+    fill = history.fill
+    with monkeypatch.context() as patch:
+        patch.setattr("f2b_digest.fleet.scratch.history.fill", lambda *given, rows: fill(*given, rows=True))
+        yield
+
+
 @pytest.fixture(params=[made_up, real])
 def hosts(request: pytest.FixtureRequest) -> list[list[Event]]:
     """Give what three hosts recorded."""
@@ -146,11 +157,6 @@ def test_packed_times_say_what_the_events_say(
     restored, compared = None, 0
     for module in (history, campaigns):
         monkeypatch.setattr(module, "REMEMBERED", 40)
-    fill = history.fill
-
-    def by_rows(*given: Any, rows: bool) -> None:
-        fill(*given, rows=True)
-
     for day in range(DAYS):
         now = NOON - (DAYS - 1 - day) * DAY
         for number, (store, events) in enumerate(zip(stores, hosts, strict=True)):
@@ -171,14 +177,46 @@ def test_packed_times_say_what_the_events_say(
         for name in ("daily", "web1"):
             if day >= 37:
                 packed = fleet.digest(name, now)
-                with monkeypatch.context() as patched:
-                    patched.setattr("f2b_digest.fleet.scratch.history.fill", by_rows)
+                with by_rows(monkeypatch):
                     assert fleet.digest(name, now) == packed
                 compared += 1
             if day % 3 == 0 or (name == "daily" and day >= 37):
                 fleet.digest(name, now, seal=True)
     assert compared == 2 * (DAYS - 37)
     assert centre.rows("SELECT count(*) > 30 FROM f2b.times") == [(True,)]
+
+
+def test_times_that_another_report_kept_are_not_counted_before_they_are_told(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late bans that `daily` has told are pending for `web1`: there they would be counted twice."""
+    fleet = Fleet(centre, tmp_path)
+    store = fleet.store("web1")
+    for module in (history, campaigns):
+        monkeypatch.setattr(module, "REMEMBERED", 40)
+    for day in range(1, 5):
+        now = NOON + day * DAY
+        fleet.upload(store, bans(now - DAY / 2, 60), now)
+        if day == 4:  # what is kept next begins before the end of what `web1` has told, and ends after it
+            centre.do("REVOKE INSERT ON f2b.times FROM f2b_digest")
+        fleet.digest("web1", now, seal=True)
+    centre.do("GRANT INSERT ON f2b.times TO f2b_digest")
+    now = NOON + 5 * DAY
+    fleet.upload(store, bans(now - 1.4 * DAY, 10), now)
+    fleet.digest("daily", now, seal=True)
+    assert centre.rows("SELECT max(after_seq), max(upto_seq) FROM f2b.times") == [(180, 250)]
+    packed = fleet.digest("web1", now)
+    with by_rows(monkeypatch):
+        assert fleet.digest("web1", now) == packed
+    assert json.loads(packed)["compared"]["before"] == 70
+
+
+def bans(at: float, count: int) -> list[Event]:
+    """Return bans of an address within a minute."""
+    times = [at + second for second in range(count)]
+    return [
+        ("ban", "web1", "sshd", f"192.0.2.{second % 256}", time, time, *[None] * 4) for second, time in enumerate(times)
+    ]
 
 
 def test_a_digest_is_sealed_although_its_times_are_not_kept(centre: Centre, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ No tests here. The nodes prove to each other by a certificate who they are, as d
 connection of a host.
 """
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -50,7 +51,19 @@ class Node(PostgreSQL):
     def rules(self) -> str:
         """Let the other nodes in, and whoever is on the machine."""
         (self.folder / "data/pg_ident.conf").write_text("".join(f"{NODE} {NODE} {role}\n" for role in ROLES))
-        return f"local all all trust\n{AMONG_NODES}"
+        return f"local all all trust\nlocal replication all trust\n{AMONG_NODES}"
+
+    def back_up(self) -> None:
+        """Copy it as it is now."""
+        socket = ("-h", str(self.folder), "-p", str(self.port), "-U", "postgres")
+        self.run("pg_basebackup", "-D", self.folder / "backup", "-X", "stream", "--checkpoint=fast", *socket)
+
+    def restore(self) -> None:
+        """Lose everything, and start from the backup."""
+        self.stop("immediate")
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "backup").rename(self.folder / "data")
+        self.start()
 
 
 class Citus(Node):

@@ -3,13 +3,16 @@
 A centre with the PostgreSQL of apt as it is after its installation, a host with sshd, a mail server. No tests here.
 """
 
+import fcntl
 import os
 import pty
 import select
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -19,7 +22,10 @@ from pathlib import Path
 from tests.support.machine import Machine
 from tests.support.parts import missing, program
 
-NAMES = {"db.example.org": "10.9.0.1", "web1": "10.9.0.2", "web2": "10.9.0.3", "hub.example.org": "10.9.0.4"}
+NAMES = {
+    "db.example.org": "10.9.0.1", "web1": "10.9.0.2", "web2": "10.9.0.3", "hub.example.org": "10.9.0.4",
+    "db1.example.org": "10.9.0.5", "db2.example.org": "10.9.0.6",
+}  # fmt: skip
 """Their addresses."""
 PATIENCE = 60.0
 """Seconds for a command, and for a server to start."""
@@ -65,6 +71,7 @@ class FleetMachine(Machine):
         """Type a line at root's terminal, answer its questions, and return its exit status and what it showed."""
         child, terminal = pty.fork()
         if not child:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # or psql starts its pager
             os.chdir("/")
             os.execvpe("nsenter", self.entering("bash", "-c", line), self.environment)
         shown, seen, until = "", 0, time.monotonic() + PATIENCE
@@ -117,8 +124,8 @@ class FleetMachine(Machine):
         super().__exit__()
 
 
-class CentreMachine(FleetMachine):
-    """A machine with PostgreSQL as Debian installs it, and a mail server."""
+class DatabaseMachine(FleetMachine):
+    """A machine with PostgreSQL as Debian installs it, and all its ports."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -132,6 +139,39 @@ class CentreMachine(FleetMachine):
         shutil.rmtree(self.folder / f"etc/postgresql/{self.version}", ignore_errors=True)
         self.do("mkdir -p /var/log/postgresql && chown postgres: /var/log/postgresql")
         self.do(f"pg_createcluster {self.version} main --port 5432 --start")
+
+    def append(self, file: str, text: str) -> None:
+        """Add lines to the end of one of PostgreSQL's files."""
+        with self.configuration(file).open("a") as opened:
+            opened.write(text)
+
+    def configuration(self, file: str) -> Path:
+        """Return one of PostgreSQL's files."""
+        return self.folder / f"etc/postgresql/{self.version}/main/{file}"
+
+    def cable(self, other: FleetMachine) -> None:
+        """Connect a machine that is on a network of its own."""
+        self.do(
+            "ip link show br0 || (ip link add br0 type bridge && ip link set br0 up && "
+            f"ip route add 10.9.0.0/24 dev br0 src {NAMES[self.name]})"
+        )
+        port, address = f"port{other.pid}", NAMES[other.name]
+        self.do(f"ip link add {port} type veth peer name eth0 netns {other.pid} && ip link set {port} master br0 up")
+        other.do(
+            f"ip address delete {address}/32 dev lo && ip address add {address}/24 dev eth0 && ip link set eth0 up"
+        )
+
+    def restart(self) -> None:
+        """Restart PostgreSQL."""
+        self.do(f"pg_ctlcluster {self.version} main restart")
+
+    def __exit__(self, *_: object) -> None:
+        self("pg_ctlcluster", self.version, "main", "stop", "-m", "immediate")
+        super().__exit__()
+
+
+class CentreMachine(DatabaseMachine):
+    """One that has a mail server, too."""
 
     def mail_server(self, python: str) -> None:
         """Start a mail server on port 25 that keeps what it takes, and have a sendmail that knows it."""
@@ -151,11 +191,3 @@ class CentreMachine(FleetMachine):
         return [
             f"{message['Subject']}\n{part.get_content()}" for message, part in zip(messages, parts, strict=True) if part
         ]
-
-    def restart(self) -> None:
-        """Restart PostgreSQL."""
-        self.do(f"pg_ctlcluster {self.version} main restart")
-
-    def __exit__(self, *_: object) -> None:
-        self("pg_ctlcluster", self.version, "main", "stop", "-m", "immediate")
-        super().__exit__()

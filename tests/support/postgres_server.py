@@ -86,6 +86,7 @@ class PostgreSQL:
         self.bin = programs()
         self.folder = Path(tempfile.mkdtemp(prefix="f2b-digest-pg-", dir="/tmp"))
         self.port = free_port()
+        self.options = ""  # for the server's next start
         self.authority = authority or trustme.CA()
         certificate = self.authority.issue_cert("localhost", "127.0.0.1")
         certificate.cert_chain_pems[0].write_to_path(self.folder / "server.pem")
@@ -118,7 +119,7 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start it."""
-        self.run("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "start")
+        self.run("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-o", self.options, "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it."""

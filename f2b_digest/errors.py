@@ -90,13 +90,18 @@ class PartlyDeliveredError(DeliveryError):
         self.remaining = remaining
 
 
+MOST_NAMES = 20
+"""Of those that `hint` lists."""
+
+
 def hint(word: str, names: Iterable[str], meant: object) -> str:
     """Return "did you mean …?", or else the list of names after a word, or "" if there are none."""
     from difflib import get_close_matches  # noqa: PLC0415 - a command that records a ban makes no mistakes
 
     known = list(names)
     close = get_close_matches(meant, known, 1) if isinstance(meant, str) else []
-    return f"did you mean {close[0]}?" if close else f"{word}: {', '.join(known)}" if known else ""
+    listed = ", ".join(known[:MOST_NAMES] + ["…"] * (len(known) > MOST_NAMES))
+    return f"did you mean {close[0]}?" if close else f"{word}: {listed}" if known else ""
 
 
 def bug(error: BaseException) -> str:

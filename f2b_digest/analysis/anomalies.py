@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.analysis.repeats import came_back
-from f2b_digest.analysis.statistics import BEYOND, BEYOND_FEW, MANY, TIMES, unusual, usual
+from f2b_digest.analysis.statistics import BEYOND, BEYOND_FEW, MANY, TIMES, times_further, unusual, usual
 from f2b_digest.model.baseline import key_of
 from f2b_digest.model.counts import Counts
 from f2b_digest.model.digest import Campaign, Jail, User
@@ -122,7 +122,7 @@ def _is_news(campaign: Campaign, inputs: Inputs) -> bool:
         return True
     before = inputs.networks.get(key_of(campaign), ())
     middle = usual(before)
-    beyond = BEYOND if len(before) >= MANY else BEYOND_FEW
+    beyond = (BEYOND if len(before) >= MANY else BEYOND_FEW) * times_further(inputs.judged)
     return middle is not None and campaign.addresses >= max(FEWEST_OF_A_NETWORK, TIMES * middle, beyond * max(before))
 
 

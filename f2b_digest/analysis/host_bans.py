@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from f2b_digest.analysis.anomalies import MOST, SHARE_OF_A_JAIL, drops, surges
 from f2b_digest.analysis.availability import at_work
-from f2b_digest.analysis.hosts import is_behind, is_silent
+from f2b_digest.analysis.hosts import is_behind, is_far_off, is_silent
 from f2b_digest.analysis.inputs import Inputs
 from f2b_digest.model.baseline import Baseline, HostActivity
 from f2b_digest.model.counts import Counts
@@ -25,9 +25,12 @@ ALONE = 1
 
 
 def known_until(state: HostState, end: float) -> float:
-    """Return until when (UTC epoch seconds) a host's bans are known, at the latest a digest's end."""
+    """Return until when (UTC epoch seconds) a host's bans are known, at the latest a digest's end.
+
+    With a clock that is far behind, its bans have earlier times, and none of the hours before the end.
+    """
     known = state.heard_at if state.complete_until is None else state.complete_until
-    return end if known is None else min(known, end)
+    return end if known is None else min(known + (state.skew if is_far_off(state) else 0.0), end)
 
 
 def at_work_by_host(counts: Counts, inputs: Inputs) -> Iterator[Fact]:
@@ -72,7 +75,9 @@ def _together_or_apart(
     size: Callable[[Surge | Drop], float],
 ) -> list[Surge | Drop]:
     states, end = inputs.host_context.fleet or (), counts.end.timestamp()
-    complete = {state.host: state for state in states if not is_silent(state, end) and not is_behind(state)}
+    complete = {
+        state.host: state for state in states if not (is_silent(state, end) or is_behind(state) or is_far_off(state))
+    }
     apart = [
         replace(fact, host=state.host)
         for state, of_host, known in _hosts(counts, inputs, complete)

@@ -44,6 +44,8 @@ BEHIND = 2 * 3600.0
 """Seconds for which an event may wait on a host that is heard: a new host uploads its history for a while."""
 SKEWED = 60.0
 """Seconds by which a clock may be off."""
+FAR_OFF = 3600.0
+"""Likewise, beyond which a host's jails are not judged."""
 MANY_HOSTS, SHOWN_EVERYWHERE = 3, 3
 """Hosts on which an id is worth a line; such ids in a digest."""
 LISTED, BUSIEST = 40, 3
@@ -200,6 +202,11 @@ def _retire(host: str) -> str:
 def is_off(state: HostState) -> bool:
     """Return whether a host's clock is off."""
     return abs(state.skew) > SKEWED
+
+
+def is_far_off(state: HostState) -> bool:
+    """Return whether a host's clock is so far off that the times of its bans are of no use."""
+    return abs(state.skew) > FAR_OFF
 
 
 def _moment(at: float, counts: Counts) -> datetime:

@@ -12,6 +12,15 @@ FEWEST_PERIODS = 4
 JUDGED = 10
 """Jails of one digest for which all thresholds are set; of a fleet, each jail of each host is one."""
 
+
+def times_further(judged: float) -> float:
+    """Return how many times as far away an unusual count must be as in a digest of `JUDGED` jails; at least 1.
+
+    It grows with the logarithm of their number, as the tails of these counts are about exponential.
+    """
+    return 1.0 + FURTHER * math.log10(times_chances(judged))
+
+
 # ---- silence
 
 FEWEST_DAYS, FEWEST_BANS = 14, 60
@@ -149,8 +158,7 @@ FEWEST_TO_DROP = 20
 def unusual(bans: int, periods: Sequence[int], judged: float = JUDGED) -> Literal["surge", "drop"] | None:
     """Return whether a count is a surge or drop against the periods before; None if neither, or if there are too few.
 
-    With more than `JUDGED` jails it must be further away, by a factor that grows with the logarithm of their number, as
-    the tails of these counts are about exponential.
+    With more than `JUDGED` jails it must be further away: see `times_further`.
 
     The standard deviation is 1.4826 times the median absolute deviation (what that is in a normal distribution), as one
     flood among the periods must not hide the next; but at least that of a Poisson distribution.
@@ -159,7 +167,7 @@ def unusual(bans: int, periods: Sequence[int], judged: float = JUDGED) -> Litera
     if middle is None:
         return None
     deviation = max(1.4826 * median([abs(count - middle) for count in periods]), math.sqrt(max(middle, 1.0)))
-    further = 1.0 + FURTHER * math.log10(times_chances(judged))
+    further = times_further(judged)
     beyond = (BEYOND if len(periods) >= MANY else BEYOND_FEW) * further
     if abs(bans - middle) < DEVIATIONS * (further if bans > middle else 1.0) * deviation:
         return None

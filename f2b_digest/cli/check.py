@@ -89,9 +89,9 @@ def _of_centre(program: Program, configuration: Configuration, renderer: Rendere
         with centre.opened(program, configuration) as fleet:
             reports = configuration.reports.items()
             pending = {name: fleet.pending_of(name, report.hosts, report.jails) for name, report in reports}
-            hosts = fleet.hosts_by_state(program.clock())
+            hosts, enrolled = fleet.hosts_by_state(program.clock()), fleet.enrolled()
             yield from checks_centre.examine(
-                configuration, fleet, fleet.name, hosts, pending, renderer, schedules, program.clock
+                configuration, fleet, fleet.name, hosts, enrolled, pending, renderer, schedules, program.clock
             )
     except CentreError as refused:
         yield checks.error("centre", str(refused))

@@ -167,11 +167,12 @@ class Program:
             raise ConfigurationError(
                 ["the store is a fleet's centre, which has no events of this host: this command needs a host's store"]
             )
-        elif "://" in name:
+        elif "://" in name or name.startswith(("postgresql:", "postgres:")):
+            scheme = name.partition(":")[0]
             raise ConfigurationError(
-                [
-                    f"store {name.partition('://')[0]}://…: a store is a path, sqlite:///path, or a fleet's postgresql://…"
-                ]
+                [f"store {scheme}://…: a store is a path, sqlite:///path, or a fleet's postgresql://…"]
+                if "://" in name
+                else [f"store {scheme}:…: a fleet's centre is postgresql://…, with two slashes"]
             )
         folder = self.config.absolute().parent if self.config and not self.store else Path()
         try:

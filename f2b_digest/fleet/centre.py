@@ -155,6 +155,11 @@ class Centre(Outbox):
             found = {row.state: row.hosts for row in connection.execute(sa.text(query), {"since": now - LATELY})}
         return {"heard": 0, "silent": 0, "never": 0} | found
 
+    def enrolled(self) -> list[str]:
+        """Return the names of the enrolled hosts, in order."""
+        with self._transaction() as connection:
+            return list(connection.scalars(sa.text("SELECT host FROM f2b.host WHERE retired_at IS NULL ORDER BY host")))
+
     def size(self) -> int:
         """Return the size of the database on disk, in bytes."""
         with self._transaction() as connection:

@@ -1,6 +1,7 @@
 """Connections to a fleet's PostgreSQL: verified TLS, deadlines, and readable errors. No queries here."""
 
 import os
+import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ AUTHORITIES = (
     "/etc/ssl/cert.pem",
 )
 """System CA bundles (libpq has no default before version 16)."""
+HIGHEST_PORT = 65535
+DISK_FULL = "53100"
+"""The server's state; what it says itself names a file of its own."""
 _UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "options", "krbsrvname")
 """Parameters not allowed in an address: TLS cannot be weakened."""
 
@@ -46,6 +50,9 @@ def parameters(address: str) -> dict[str, Any]:
         raise ConfigurationError(
             ["the address must look like postgresql://login@centre.example.org/f2b_digest"]
         ) from None
+    ports = str(parts.get("port") or 5432).split(",")
+    if not all(re.fullmatch("[1-9][0-9]{0,4}", port) and int(port) <= HIGHEST_PORT for port in ports if port):
+        raise ConfigurationError([f"the port of a centre's address must be a number up to {HIGHEST_PORT}"])
     for key in _UNSAFE:
         if key in parts and parts[key] != "verify-full":
             raise ConfigurationError([f"{key} is not allowed in a centre's address: TLS is always used and verified"])
@@ -189,4 +196,6 @@ def refusal(error: psycopg.Error) -> CentreError:
         unsafe = "certificate" in text or "SSL" in text
         wrong = unsafe or "password authentication failed" in text or "no pg_hba.conf entry" in text
         return CentreError(text or type(error).__name__, away=not wrong, state=state)
+    if state == DISK_FULL:
+        text = f"the centre's disk is full: {text}"
     return CentreError(text, away=passes(state), state=state)

@@ -53,7 +53,7 @@ from f2b_digest.store.reads import Reads
 from f2b_digest.store.received import AHEAD, is_hub, lives
 from f2b_digest.store.recovery import recover
 from f2b_digest.store.report import Asked, Source
-from f2b_digest.store.selected import Pending
+from f2b_digest.store.selected import Pending, Wanted
 from f2b_digest.store.sql import Connection, Statements
 from f2b_digest.store.tables import DDL
 from f2b_digest.store.verdicts import judged
@@ -189,17 +189,25 @@ class Store(Outbox, Reads):
     def about(
         self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
     ) -> Iterator["Store"]:
-        """Yield this store itself; of a hub, and for a report of some hosts, a scratch store with their events."""
+        """Yield this store itself; of a hub, and for a report of some hosts, a scratch store with their events.
+
+        Once all these hosts were retired, and what they uploaded is told, a hub's digest is that of a single host.
+        """
         hub = lives(self.path) if is_hub(self.path) else []
         if tuple(hosts) == ("*",) and not hub:
             yield self
             return
-        chosen = selected.of_hosts(hosts)
+        chosen, fleet = selected.of_hosts(hosts), states(hub, hosts) if hub else None
+        alone = fleet == () and not past and not self._has_uploaded(report, chosen)
         with (
-            part.scratch(self.path, report, chosen, every, now, past=past) as path,
-            Part(path, self, states(hub, hosts) if hub else None, now) as store,
+            part.scratch(self.path, report, part.own(chosen) if alone else chosen, every, now, past=past) as path,
+            Part(path, self, fleet, now, alone=alone) as store,
         ):
             yield store
+
+    def _has_uploaded(self, report: str, hosts: Wanted) -> bool:
+        with self._reading() as connection:
+            return part.has_uploaded(connection, report, hosts)
 
     def judged(self, first_id: int) -> Mapping[str, Belonging]:
         """Return the ids that hosts classified as own addresses before their upload, of bans from an id on."""
@@ -337,10 +345,15 @@ class Part(Store):
 
     RECORDED = Store.BY_OUR_CLOCK
 
-    def __init__(self, path: Path, whole: Store, fleet: tuple[HostState, ...] | None, now: float) -> None:
-        """Open the copy. `fleet` are the hosts that upload into the whole store; None if it is no hub's."""
+    def __init__(
+        self, path: Path, whole: Store, fleet: tuple[HostState, ...] | None, now: float, *, alone: bool
+    ) -> None:
+        """Open the copy. `fleet` are the hosts that upload into the whole store; None if it is no hub's.
+
+        `alone`: it has events of the hub's own host only.
+        """
         super().__init__(path, read_only=True)
-        self._whole, self._fleet, self._now = whole, fleet, now
+        self._whole, self._fleet, self._now, self._alone = whole, fleet, now, alone
         with self._reading() as connection:
             self._name = selected.own_host(connection)
 
@@ -353,11 +366,13 @@ class Part(Store):
         known = super().informed(host_context, first_id)
         if self._fleet is None:
             return known
+        whole, copy = (os.path.realpath(store.path) for store in (self._whole, self))
+        stores = known.stores and tuple(copy if each == whole else each for each in known.stores)
+        if self._alone:
+            return replace(known, stores=stores)
         name = self._name
         if name is None or name in {state.host for state in self._fleet}:
             return replace(known, fleet=self._fleet)
-        whole, copy = (os.path.realpath(store.path) for store in (self._whole, self))
-        stores = known.stores and tuple(copy if each == whole else each for each in known.stores)
         own = HostState(name, self._now, self._now, complete_until=self._now, version=__version__, here=True)
         return replace(known, stores=stores, fleet=tuple(sorted((own, *self._fleet), key=lambda state: state.host)))
 

@@ -23,6 +23,7 @@ from f2b_digest.model.baseline import COMPARED, COPY, LATE, REMEMBERED
 from f2b_digest.store.last_bans import LATER, ROUNDED
 from f2b_digest.store.received import FROM_A_HOST, HOSTS, make_tables
 from f2b_digest.store.selected import Wanted
+from f2b_digest.store.sql import Connection
 from f2b_digest.store.tables import DDL, DELIVERY, DIGEST
 from f2b_digest.store.times import pack
 
@@ -133,6 +134,25 @@ def scratch(whole: Path, report: str, hosts: Wanted, every: str | None, now: flo
             connection.execute("DETACH whole")
             connection.execute("PRAGMA journal_mode=WAL")
         yield path
+
+
+def own(hosts: Wanted) -> Wanted:
+    """Return the condition for those events of some hosts that no host uploaded."""
+    return Wanted(f"{hosts.where} AND event.source <> '{FROM_A_HOST}'", hosts.values)
+
+
+def has_uploaded(connection: Connection, report: str, hosts: Wanted) -> bool:
+    """Return whether a report of some hosts has still to tell bans that were uploaded into this store, a hub's."""
+    return bool(connection.scalar(_UPLOADED.format(hosts=hosts.where), {"report": report} | hosts.values))
+
+
+_UPLOADED = f"""
+SELECT EXISTS (
+    SELECT 1 FROM event WHERE source = '{FROM_A_HOST}' AND kind = 'ban' AND history = 0 AND {{hosts}}
+    AND id > (SELECT coalesce(max(last_id), 0) FROM digest WHERE report = :report)
+    AND id NOT IN (SELECT id FROM fleet_ahead WHERE report = :report)
+)
+"""
 
 
 def taken(path: Path, last_id: int, after: int) -> tuple[int, list[int]]:

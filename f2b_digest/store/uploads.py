@@ -329,4 +329,6 @@ def _words(path: Path) -> Iterator[None]:
         text = str(error)
         if "no such table: upload" in text:
             raise StoreError(f"{path} has not joined a fleet: run f2b-digest fleet join") from None
-        raise StoreError(text if str(path) in text else f"{path}: {text}") from None
+        from f2b_digest.store.connection import explain  # noqa: PLC0415 - cron asks all day, without an error
+
+        raise StoreError(text if str(path) in text else explain(path, text)) from None

@@ -478,6 +478,14 @@ def test_a_campaign_is_news_where_it_is_unusual_for_its_network(
     assert kinds(digest(campaigns=(campaign,)), known) == ["campaign"] * told
 
 
+def test_a_campaign_of_a_fleet_must_be_further_away() -> None:
+    """As surges: by half with ten times the jails, or a fleet's digest would have such news by chance."""
+    known = inputs(networks={("203.0.113.0/24", None): (20,) * 27 + (25,)})
+    for addresses, judged, told in ((45, 10, True), (45, 100, False), (61, 100, True)):
+        campaign = replace(CAMPAIGN, addresses=addresses)
+        assert kinds(digest(campaigns=(campaign,)), replace(known, judged=judged)) == ["campaign"] * told
+
+
 def test_a_campaign_is_news_where_it_is_tight_in_time_or_tries_accounts() -> None:
     """Whatever is usual: twenty addresses of a network within three hours, or ten that try who can log in here."""
     known = inputs(networks={("203.0.113.0/24", None): (40,) * 28})

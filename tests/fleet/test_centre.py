@@ -225,6 +225,15 @@ def test_find_looks_through_all_hosts(centre: Centre, host: Host, tmp_path: Path
     }  # fmt: skip
 
 
+def test_check_names_a_report_that_selects_no_host(centre: Centre, program: Program) -> None:
+    """Its digests would be quiet for ever."""
+    centre.add("web2")
+    said = [each["text"] for each in json.loads(program("check", "--json").stdout)["findings"]]
+    assert [text for text in said if "enrolled hosts" in text] == ["report web selects none of the enrolled hosts"]
+    centre.add("web1")
+    assert "enrolled hosts" not in program("check").stdout
+
+
 def test_check_and_metrics_tell_of_the_fleet(centre: Centre, host: Host, program: Program, tmp_path: Path) -> None:
     """Hosts by state, reports, channels; nothing of a fail2ban on this machine. A centre that is gone is an error."""
     centre.add("web9")

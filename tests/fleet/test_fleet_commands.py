@@ -5,13 +5,14 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -453,4 +454,91 @@ def test_a_scheduled_run_with_nothing_to_say_asks_nothing(centre: Centre, machin
     assert log.read_text(errors="replace").count("f2b.hello(") > seen
     machine.ban("192.0.2.1")
     _unspread(machine, ("forward", "--scheduled"))
+    assert told(centre) == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "web*", "a b", "-x", "!web", "web1\n", "../x", "web1.", "x" * 254])
+def test_what_cannot_be_a_hosts_name_is_refused(centre: Centre, machine: Machine, name: str) -> None:
+    """It stands in patterns, commands and digests; of several names, none is enrolled."""
+    refused = machine.run("fleet", "add", "--centre", centre.admin, "--", "web1", name)
+    assert (refused.status, refused.out) == (78, "")
+    assert "cannot be a host's name" in refused.err
+    assert (
+        machine.run("fleet", "list", "--centre", centre.admin).out == "no host is enrolled: f2b-digest fleet add HOST\n"
+    )
+
+
+def test_an_address_that_no_host_could_use_is_refused(centre: Centre, machine: Machine) -> None:
+    """By `fleet init`, before it is in every credential; several servers, and IPv6, are good ones."""
+    for address in ("", "bad host", "http://db.example.org", "db:5432:3", "db:x", "db:0"):
+        refused = machine.run("fleet", "init", centre.admin, "--address", address)
+        assert (refused.status, "must be HOST or HOST:PORT" in refused.err) == (78, True), address
+    port = centre.server.port
+    for address, kept in (("db1,db2:6432", f"db1:{port},db2:6432"), ("[2001:db8::1]", f"[2001:db8::1]:{port}")):
+        assert machine.run("fleet", "init", centre.admin, "--address", address).status == 0
+        assert centre.rows("SELECT address FROM f2b.centre") == [(kept,)]
+
+
+def test_a_port_that_is_none_is_a_mistake(machine: Machine) -> None:
+    """It was called unreachable for now."""
+    for port in ("99999", "0", "abc"):
+        refused = machine.run(
+            "fleet", "join", f"postgresql://h@localhost:{port}/x", "--credential", "-", given="secret"
+        )
+        assert (refused.status, "the port of a centre's address" in refused.err) == (78, True)
+
+
+def test_who_has_no_role_is_told_who_has(centre: Centre, machine: Machine) -> None:
+    """Root at a centre, for one: that does not pass by waiting."""
+    refused = machine.run("fleet", "list", "--centre", centre.admin.replace("postgres@", "nobody-at-all@"))
+    assert (refused.status, "sudo -u postgres" in refused.err) == (1, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_join_that_is_ended_leaves_what_was(centre: Centre, machine: Machine, number: int) -> None:
+    """Neither a credential nor an upload in the background; the next one continues."""
+    now = time.time()
+    rows = [recorder.event("ban", "sshd", f"10.0.{n >> 8}.{n & 255}", now, "x", "action") for n in range(12_000)]
+    with closing(recorder.connect(str(machine.store))) as connection:
+        connection.execute("BEGIN")
+        connection.executemany(recorder.INSERT, rows)
+        connection.execute("COMMIT")
+    said = json.loads(machine.run("fleet", "add", "web1", "--json", "--centre", centre.admin).out)[0]
+    words = [sys.executable, "-m", "f2b_digest", "--config", str(machine.folder / "config.toml"), "fleet", "join"]
+    with subprocess.Popen(
+        [*words, said["address"], "--credential", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env=ENVIRONMENT | {"PYTHONPATH": str(Path.cwd())}, cwd=machine.folder,
+    ) as joining:  # fmt: skip
+        assert joining.stdin
+        joining.stdin.write(said["credential"].encode() + b"\n")
+        joining.stdin.close()
+        while not told(centre):
+            time.sleep(0.02)
+        joining.send_signal(number)
+        assert joining.wait(30) in (1, 128 + number)
+    there = len(told(centre))
+    assert not machine.credential.exists()
+    time.sleep(0.5)
+    assert len(told(centre)) == there < len(rows)
+    joined = machine.run("fleet", "join", said["address"], "--credential", "-", given=said["credential"])
+    assert joined.status == 0, joined.err
+    assert len(set(told(centre))) == len(told(centre)) == len(rows)
+
+
+def test_a_full_disk_of_this_host_is_called_that(centre: Centre, machine: Machine) -> None:
+    """As `status` does."""
+    machine.join(centre)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0750", "small", machine.store.parent], check=True)
+    try:
+        machine.ban("192.0.2.1")
+        (machine.store.parent / "filler").write_bytes(b"")
+        with (machine.store.parent / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        full = machine.run("forward")
+        assert (full.status, "the disk is full" in full.err) == (1, True)
+        (machine.store.parent / "filler").unlink()
+        assert machine.run("forward").status == 0
+    finally:
+        subprocess.run(["umount", "-l", machine.store.parent], check=True)
     assert told(centre) == ["192.0.2.1"]

@@ -344,6 +344,25 @@ def test_a_jail_that_died_on_one_host_of_three_is_told_with_its_host(
     assert [fact.kind for fact in again.facts if fact.needs_you] == []  # told an hour ago
 
 
+def test_a_clock_that_is_days_behind_is_no_dead_jail(
+    centre: Fleet, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """Its bans have times of two days before, and today has none: the clock is told, and no silence."""
+    other = Host(tmp_path / "web2.sqlite3", centre.add("web2"))
+    now = time.time()
+    for each, behind in ((host, 60.0), (other, 2 * DAY)):
+        plant(each, "sshd", now - 28 * DAY, now - behind, 1800.0)
+        each.forward()
+    state = json.dumps({"fail2ban": {"jails": 1, "silence": ""}})
+    centre.do(f"UPDATE f2b.store SET state = '{state}'")
+    assert [fact.kind for fact in look(centre, configuration).facts if fact.needs_you] == ["silent"]
+    centre.do(
+        f"UPDATE f2b.store SET skew = {-2 * DAY}, complete_until = complete_until - {2 * DAY} WHERE host = 'web2'"
+    )
+    digest = look(centre, configuration)
+    assert ([fact.kind for fact in digest.facts if fact.needs_you], kinds(digest)) == ([], ["clocks_off"])
+
+
 def test_a_jail_that_died_on_all_hosts_is_told_once(
     centre: Fleet, host: Host, configuration: Configuration, tmp_path: Path
 ) -> None:

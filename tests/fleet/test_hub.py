@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from f2b_digest import recorder
-from f2b_digest.cli.fleet.hub import NAME
+from f2b_digest.cli.fleet.hosts import NAME
 from f2b_digest.errors import CentreError, ConfigurationError
 from f2b_digest.fleet import by_ssh
 from f2b_digest.fleet.credential import Credential

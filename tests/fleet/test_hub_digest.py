@@ -16,7 +16,7 @@ from f2b_digest.model.document import from_json
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.message import Stamp
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import Store, Uploads, part
+from f2b_digest.store import Store, Uploads, part, received
 from tests.fleet.hosts import Host
 from tests.support.hub import Hub
 from tests.support.hub import hub as running
@@ -235,6 +235,43 @@ def test_the_hub_judges_its_own_host_by_what_it_knows_of_it(
     assert len(facts) == 1
     assert digest.fleet is not None
     assert digest.fleet.in_all == 2
+
+
+def test_a_hub_whose_hosts_are_retired_has_the_digest_of_a_single_host(hub: Hub, configuration: Configuration) -> None:
+    """As soon as all that they uploaded is told: without their jails, as if nobody had ever uploaded."""
+    host, now = joined(hub, "web1"), MIDNIGHT + DAY
+    own = Host(hub.path, host.credential)  # records as "local"
+    for days in range(29, 0, -1):
+        own.ban(f"192.0.2.{days}", at=now - (days - 0.5) * DAY)
+        for jail in ("sshd", "nginx"):
+            host.ban(f"198.51.100.{days}", jail, at=now - (days - 0.4 + 5 * (jail == "nginx")) * DAY)
+    host.forward()
+    hub.do("UPDATE fleet_host SET retired_at = 1")
+    report = configuration.reports["daily"]
+
+    def look() -> Digest:
+        context = HostContext(running=("sshd",), stores=(str(hub.path),))
+        with (
+            Store(hub.path, read_only=True) as store,
+            store.about("daily", ("*",), "day", now) as copy,
+        ):
+            known = copy.informed(context, 0)
+            with copy.report(composition.pending(copy, "daily", report)) as source:
+                assert composition.is_fed(copy, known)
+                return composition.compose(configuration, source, "daily", now, known)
+
+    first = look()
+    assert (first.fleet is None, {jail.name for jail in first.jails}) == (False, {"sshd", "nginx"})
+    with hub.opened() as store:
+        stamp = Stamp("0" * 32, "daily", "", "hub", now - DAY, 1)
+        last = Selection(first_id=1, last_id=store.last_event())
+        store.seal(last, stamp=stamp, document="{}", start=now - 2 * DAY, end=now - DAY, messages=[])
+    for number in range(3):
+        own.ban(f"203.0.113.{number}", at=now - 3600 + number)
+    then = look()
+    hub.do("DELETE FROM event WHERE source = 'fleet'", *(f"DROP TABLE {table}" for table in received.TABLES))
+    assert then == look()
+    assert (then.fleet, then.jails[0].usual, then.facts) == (None, 1.0, ())
 
 
 def test_a_calendar_report_waits_for_hosts_that_have_more_of_the_day(hub: Hub, configuration: Configuration) -> None:

@@ -1,6 +1,7 @@
 """Administering a centre in PostgreSQL: `init`, `schema`, and what `hosts` asks of it."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ from f2b_digest.fleet.credential import pasted
 from f2b_digest.fleet.enrolment import Enrolled
 from f2b_digest.store import Life
 
+ADDRESS = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+NO_ROLE = re.compile('role ".*" does not exist')
+"""What a server says of a user who has no role there."""
+
 
 @contextmanager
 def _administering(centre: str, hint: str = "") -> Iterator[psycopg.Connection]:
@@ -29,9 +34,10 @@ def _administering(centre: str, hint: str = "") -> Iterator[psycopg.Connection]:
         with connect(centre) as connection:
             yield connection
     except CentreError as refused:
-        if hint and not refused.state:
+        if hint and refused.away and not (refused.state or NO_ROLE.search(str(refused))):
             raise CentreError(f"{refused}; {hint}", away=refused.away) from None
-        if refused.state != "42501" and "authentication failed" not in str(refused):
+        no_role = NO_ROLE.search(str(refused)) or "authentication failed" in str(refused)
+        if refused.state != "42501" and not no_role:
             raise
         todo = "run this as the database's administrator (sudo -u postgres), or name another with --centre"
         raise CentreError(f"{refused}: {todo}", away=False, state=refused.state) from None
@@ -57,8 +63,8 @@ def init_command(centre: str, address: str | None, ca: Path | None) -> None:
     parts = parameters(centre)
     here = os.uname().nodename if is_local(parts) else str(parts["host"])
     default = f"{here}:{parts.get('port', 5432)}"
-    if address and ":" not in address:
-        address = f"{address}:{parts.get('port', 5432)}"
+    if address is not None:
+        address = _address(address, parts.get("port", 5432))
     with _administering(centre) as connection:
         done = enrolment.set_up(connection, address, _authority(ca), default)
         todo = enrolment.missing(connection)
@@ -70,6 +76,14 @@ def init_command(centre: str, address: str | None, ca: Path | None) -> None:
     for line in todo:
         say(f"to do: {line}")
     say("next: f2b-digest fleet add HOST, for each host")
+
+
+def _address(given: str, port: object) -> str:
+    """Return how hosts reach the server, each of its names with a port. Raises ConfigurationError."""
+    names = [name if ":" in name.rpartition("]")[2] else f"{name}:{port}" for name in given.split(",")]
+    if wrong := [name for name in names if not ADDRESS.fullmatch(name)]:
+        raise ConfigurationError([f"--address {name!r}: must be HOST or HOST:PORT" for name in wrong])
+    return ",".join(names)
 
 
 def _authority(file: Path | None) -> str | None:

@@ -1,6 +1,7 @@
 """The commands by which a host joins a fleet and leaves it."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -69,6 +70,8 @@ def _for_postgresql(
     address: str, source: Path | None, ca: Path | None, certificate: Path | None, key: Path | None, matches: Lines
 ) -> Credential:
     """Return the credential for a database. Raises ConfigurationError."""
+    if not address.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(["the address must begin with postgresql://, or of a hub with ssh://"])
     need_psycopg()
     from f2b_digest.fleet.connection import is_local, parameters
 
@@ -122,7 +125,7 @@ def _join(program: Program, kept: Credential) -> None:
     status = 1
     try:
         status = _in_child(lambda: _first_upload(program, kept, path, told=told))
-    finally:  # Ctrl-C as well
+    finally:  # a signal as well
         if status and before:
             credential.write(place, before)
         elif status:
@@ -148,13 +151,29 @@ def _first_upload(program: Program, kept: Credential, path: Path, *, told: bool)
     say(f"joined as {result.host}: {plural(result.events, 'event', 'events')} uploaded")
 
 
+def _end(number: int, _: object) -> None:
+    """Raise SystemExit with the status that shells give a process ended by a signal."""
+    sys.exit(128 + number)
+
+
 def _in_child(work: Callable[[], None]) -> int:
     """Do something that ends with this process becoming another user, and return its exit status."""
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except BaseException:  # a signal: nothing goes on behind the caller's back
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
     status = None
     try:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
         status = ended(work)
     except SystemExit as end:
         status = int(end.code or 0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +19,8 @@ from f2b_digest.store import Life, is_hub
 
 DEFAULT = "postgresql:///f2b_digest"
 THERE = ": run this there"
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+"""Of a host: it stands in commands and in patterns."""
 
 
 class Joining(NamedTuple):
@@ -133,7 +136,13 @@ def add_command(
     """  # noqa: D301 - click wants the character, not its name
     if address and not by_ssh:
         raise click.UsageError("--address is for --ssh; of a centre in PostgreSQL it is set by fleet init")
+    if centre and by_ssh:
+        raise click.UsageError("--ssh is for this host's own store: it cannot be combined with --centre")
     names = list(dict.fromkeys(hosts))
+    if wrong := [name for name in names if not NAME.fullmatch(name)]:
+        raise ConfigurationError(
+            [f"{name!r} cannot be a host's name: it needs letters, digits, '.', '-' and '_'" for name in wrong]
+        )
     if by_ssh:
         from f2b_digest.cli.fleet import hub
 

@@ -140,6 +140,7 @@ SENTENCES = (
     N_("refusing to process uploaded data as root: create a user %(user)s, or run this as another user"),
     N_("the store is a fleet's centre, which has no events of this host: this command needs a host's store"),
     N_("store %(url)s: a store is a path, sqlite:///path, or a fleet's postgresql://…"),
+    N_("store %(url)s: a fleet's centre is postgresql://…, with two slashes"),
     N_("store %(path)s: no such user"),
     N_("no such user"),
     N_("%(path)s cannot be copied to %(folder)s: %(reason)s: nothing was changed"),

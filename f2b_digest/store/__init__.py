@@ -45,11 +45,13 @@ if TYPE_CHECKING:
         verify_all,
     )
     from f2b_digest.store.host_states import state_of, unfinished
-    from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Life, Received, Refused, Said, is_hub, lives
+    from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Received, Refused, Said
+    from f2b_digest.store.uploaders import Life, is_hub, life_of, lives
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
-_RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Life", "Received", "Refused", "Said", "is_hub", "lives")
+_RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Received", "Refused", "Said")
 _STATES = ("state_of", "unfinished")
+_UPLOADERS = ("Life", "is_hub", "life_of", "lives")
 _UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
 __all__ = [
     "FROM_A_HOST",
@@ -93,6 +95,7 @@ __all__ = [
     "is_there",
     "judged",
     "keep_in_mind",
+    "life_of",
     "lives",
     "no_store",
     "only_upload",
@@ -113,6 +116,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = {"uploads": _UPLOADS, "received": _RECEIVED, "host_states": _STATES}
+    modules = {"uploads": _UPLOADS, "uploaders": _UPLOADERS, "received": _RECEIVED, "host_states": _STATES}
     module = next((module for module, names in modules.items() if name in names), "facade")
     return getattr(import_module(f"f2b_digest.store.{module}"), name)

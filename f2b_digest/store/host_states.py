@@ -5,7 +5,7 @@ from typing import Any
 
 from f2b_digest.model.fleet import HostState
 from f2b_digest.model.selection import matches
-from f2b_digest.store.received import Life
+from f2b_digest.store.uploaders import Life
 
 AT_WORK = 3600.0
 """Seconds before a host's last contact in which another of its stores was heard if it is at work."""

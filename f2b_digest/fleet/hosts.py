@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from f2b_digest.store import Life
+from f2b_digest.store import Life, life_of
 
 _LIVES = """
 SELECT h.host, extract(epoch FROM h.enrolled_at)::float8 AS enrolled_at, NULL AS retired_at, s.life::text AS life,
@@ -15,4 +15,4 @@ WHERE h.retired_at IS NULL ORDER BY h.host, s.seen_at DESC
 
 def lives(connection: sa.Connection) -> list[Life]:
     """Return the enrolled hosts in order, each with its stores, the most recent contact first."""
-    return [Life(*row) for row in connection.execute(sa.text(_LIVES))]
+    return [life_of(row) for row in connection.execute(sa.text(_LIVES))]

@@ -47,16 +47,20 @@ if TYPE_CHECKING:
     from f2b_digest.store.grouped import GroupedSource
     from f2b_digest.store.host_states import state_of, unfinished
     from f2b_digest.store.hosts import host_set
-    from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Life, Received, Refused, Said, is_hub, lives
+    from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Received, Refused, Said
     from f2b_digest.store.times import pack
+    from f2b_digest.store.uploaders import Life, is_hub, life_of, lives
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
-_RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Life", "Received", "Refused", "Said", "is_hub", "lives")
-_GROUPED = ("GroupedSource",)
-_HOSTS = ("host_set",)
-_TIMES = ("pack",)
-_STATES = ("state_of", "unfinished")
-_UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
+_MODULES = {
+    "grouped": ("GroupedSource",),
+    "hosts": ("host_set",),
+    "host_states": ("state_of", "unfinished"),
+    "received": ("FROM_A_HOST", "Arrived", "Chain", "Received", "Refused", "Said"),
+    "times": ("pack",),
+    "uploaders": ("Life", "is_hub", "life_of", "lives"),
+    "uploads": ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress"),
+}
 __all__ = [
     "FROM_A_HOST",
     "HOW_TO_RECOVER",
@@ -101,6 +105,7 @@ __all__ = [
     "is_there",
     "judged",
     "keep_in_mind",
+    "life_of",
     "lives",
     "no_store",
     "only_upload",
@@ -122,13 +127,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = {
-        "grouped": _GROUPED,
-        "hosts": _HOSTS,
-        "times": _TIMES,
-        "uploads": _UPLOADS,
-        "received": _RECEIVED,
-        "host_states": _STATES,
-    }
-    module = next((module for module, names in modules.items() if name in names), "facade")
+    module = next((module for module, names in _MODULES.items() if name in names), "facade")
     return getattr(import_module(f"f2b_digest.store.{module}"), name)

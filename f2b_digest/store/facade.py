@@ -50,12 +50,13 @@ from f2b_digest.store.integrity import (
 )
 from f2b_digest.store.outbox import Outbox
 from f2b_digest.store.reads import Reads
-from f2b_digest.store.received import AHEAD, is_hub, lives
+from f2b_digest.store.received import AHEAD
 from f2b_digest.store.recovery import recover
 from f2b_digest.store.report import Asked, Source
 from f2b_digest.store.selected import Pending, Wanted
 from f2b_digest.store.sql import Connection, Statements
 from f2b_digest.store.tables import DDL
+from f2b_digest.store.uploaders import is_hub, lives
 from f2b_digest.store.verdicts import judged
 
 log = logging.getLogger(__name__)

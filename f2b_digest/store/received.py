@@ -5,10 +5,8 @@ this runs for each upload. A store that is no hub has none of these tables.
 """
 
 import _sqlite3  # the sqlite3 package would load datetime and its adapters
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -112,24 +110,6 @@ class Greeted(NamedTuple):
     now: float
 
 
-@dataclass(frozen=True)
-class Life:
-    """A host and one of its stores; a host that was never in contact has one without `life`."""
-
-    host: str
-    enrolled_at: float
-    retired_at: float | None
-    life: str | None
-    began_at: float | None
-    seen_at: float | None
-    """UTC epoch seconds by the centre's clock, as the two before."""
-    skew: float | None
-    """Seconds by which the host's clock is ahead."""
-    state: dict[str, Any] | None
-    complete_until: float | None = None
-    """By the host's clock: what it recorded until then is here."""
-
-
 def make_tables(connection: Any) -> None:
     """Make the tables where they are missing, within the caller's transaction."""
     for statement in _DDL:
@@ -158,26 +138,13 @@ WHERE h.host = ? HAVING count(*) > 1
 """
 
 
-def is_hub(path: Path) -> bool:
-    """Return whether hosts were enrolled in a store. False if there is none. Raises StoreError."""
-    with _words(path):
-        if recorder.look(str(path)) is None:
-            return False
-        connection = _sqlite3.connect(recorder.uri(str(path), "ro"), timeout=WAIT, uri=True)
-        try:
-            query = "SELECT count(*) FROM sqlite_master WHERE name = ?"
-            return bool(connection.execute(query, (HOSTS,)).fetchone()[0])
-        finally:
-            connection.close()
-
-
 class Received:
     """A hub's store, opened to enrol hosts and to receive from them. SQLite's errors become StoreError."""
 
     def __init__(self, path: Path) -> None:
         """Open the store as the recorder does, and make what a hub has beside events. Raises StoreError."""
         self.path = path
-        with _words(path):
+        with explained(path):
             self._connection = recorder.connect(str(path), WAIT)
         with self._transaction():
             make_tables(self._connection)
@@ -210,12 +177,12 @@ class Received:
     def hosts(self) -> list[str]:
         """Return the names of the hosts that are enrolled."""
         query = "SELECT host FROM fleet_host WHERE retired_at IS NULL ORDER BY host"
-        with _words(self.path):
+        with explained(self.path):
             return [host for (host,) in self._connection.execute(query)]
 
     def number(self, host: str) -> int:
         """Return the number of an enrolled host. Raises Refused."""
-        with _words(self.path):
+        with explained(self.path):
             return int(self._enrolled(host)[0])
 
     # ---- a host's
@@ -282,6 +249,11 @@ class Received:
         ).fetchone()
         if lives >= MOST_LIVES:
             raise Refused("F2B03", "more than 20 copies of a store in a day")
+        # Up to 64 KiB of each: of a year of twenty a day, the list of hosts would be read from half a gigabyte.
+        self._connection.execute(
+            "UPDATE fleet_store SET state = NULL WHERE host = ? AND seen_at < ? AND state IS NOT NULL",
+            (host, now - DAY),
+        )
         first = next(filter(None, (self._known(host, link) for link in chain)), 0)
         self._connection.execute(
             "INSERT INTO fleet_store (host, life, last_seq, last_batch, began_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -309,7 +281,7 @@ class Received:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _words(self.path):
+        with explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -319,24 +291,9 @@ class Received:
             self._connection.execute("COMMIT")
 
 
-def lives(path: Path) -> list[Life]:
-    """Return all hosts of a hub in order, each with its stores, the most recent contact first. Raises StoreError."""
-    query = (
-        "SELECT h.host, h.enrolled_at, h.retired_at, s.life, s.began_at, s.seen_at, s.skew, s.state, s.complete_until "
-        "FROM fleet_host h LEFT JOIN fleet_store s USING (host) ORDER BY h.host, s.seen_at DESC"
-    )
-    with _words(path):
-        connection = _sqlite3.connect(recorder.uri(str(path), "ro"), timeout=WAIT, uri=True)
-        try:
-            rows = connection.execute(query).fetchall()
-        finally:
-            connection.close()
-    found = [Life(*row) for row in rows]
-    return [replace(life, state=json.loads(str(life.state)) if life.state else None) for life in found]
-
-
 @contextmanager
-def _words(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as StoreError, with the store's path."""
     try:
         yield
     except (_sqlite3.Error, recorder.ForeignStore) as error:

@@ -8,22 +8,26 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from f2b_digest import composition, config, delivery, recorder
+from f2b_digest.cli.fleet import listing
 from f2b_digest.config import Configuration
+from f2b_digest.fleet import hosts, state
+from f2b_digest.fleet.centre import Centre
 from f2b_digest.model.digest import Digest
 from f2b_digest.model.document import from_json
 from f2b_digest.model.fleet import FleetHost
 from f2b_digest.model.fleet_facts import LateBans
 from f2b_digest.model.host_context import HostContext
 from f2b_digest.model.selection import Selection
+from f2b_digest.store import lives
 from tests.fleet.hosts import Fleet, Host, opened_by, restore
-from tests.support.hub import hub
+from tests.support.hub import Hub, hub
 from tests.support.postgres_server import PostgreSQL
 
 pytestmark = pytest.mark.slow
@@ -111,6 +115,39 @@ def of_kind(digest: Digest, kind: str) -> Any:
 def back(centre: Fleet, host: str, seconds: float) -> None:
     """Let a host have been heard last so long ago."""
     centre.do(f"UPDATE f2b.store SET seen_at = seen_at - interval '{seconds} seconds' WHERE host = '{host}'")
+
+
+DEEP: Any = {}
+for _ in range(200):
+    DEEP = {"deep": [DEEP]}
+
+
+def test_nothing_that_a_host_says_of_itself_stops_a_digest(
+    centre: Fleet, host: Host, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the list of hosts: numbers that no calendar has, infinities, other types, depths."""
+    huge = 10**400
+    for number, said in enumerate((
+        {"now": 1e300, "complete_until": 1e300, "oldest": -1e300, "backlog": 5, "replaced": huge, "last_ban": -huge},
+        {"now": -1e300, "complete_until": -1e300, "oldest": 1e300, "backlog": huge},
+        {"now": "Infinity", "complete_until": "-Infinity"},
+        {"now": "NaN", "complete_until": "NaN"},
+        DEEP,
+        {"fail2ban": {"lacking": ["\x1b[31m", 5, {}], "line": "\n", "jails": 3, "lacking_more": huge}, "version": [1]},
+    )):  # fmt: skip
+        host.bans([f"192.0.2.{number}"])
+        monkeypatch.setattr(state, "told", lambda *_, said=said: said)
+        host.forward()
+        if isinstance(centre, Hub):
+            known = lives(centre.path)
+        else:
+            with Centre(centre.as_user("f2b_digest")) as opened, opened._transaction() as connection:
+                known = hosts.lives(connection)
+        assert json.dumps([asdict(life) for life in known], allow_nan=False)
+        assert list(listing._lines(listing._grouped(known, time.time()), time.time(), everyone=True))
+        digest = send(centre, configuration, time.time())
+        assert digest is not None, said
+        assert digest.totals.bans == 1
 
 
 def test_hosts_without_anything_are_a_number(

@@ -163,8 +163,8 @@ class World:
             taken = self._bans(store._taken(selection.last_id))
             with store.report(selection) as source:
                 made = composition.compose(self.configuration, source, name, end, store.informed(CONTEXT, 0))
+                assert not made.notes, "the analysis failed"
                 addresses = source.addresses()
-            assert not made.notes, "the analysis failed"
             if seal and due:
                 stamp = Stamp(f"{name}{now}", name, "", "fleet", now, made.totals.bans, 0, 0, 0)
                 start, until = made.start.timestamp(), made.end.timestamp()

@@ -53,10 +53,10 @@ def transaction_of(engine: sa.Engine, isolation: str) -> Iterator[sa.Connection]
     except sa.exc.IntegrityError:
         raise
     except (sa.exc.DBAPIError, psycopg.Error) as error:
-        raise refusal(_of_thedriver(error)) from None
+        raise refusal(_of_the_driver(error)) from None
 
 
-def _of_thedriver(error: Exception) -> psycopg.Error:
+def _of_the_driver(error: Exception) -> psycopg.Error:
     found = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     assert isinstance(found, psycopg.Error)
     return found

@@ -205,7 +205,7 @@ def test_a_digest_is_not_made_of_half_the_groups(
     expected, with_lines = world.digest("all", NOON), Grouping.with_lines
 
     def interrupted(self: Grouping, which: Sequence[tuple[str, str]]) -> Iterator[tuple[Any, ...]]:
-        centre.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'f2b_digest'")
+        centre.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
         return with_lines(self, which)
 
     with monkeypatch.context() as patched, pytest.raises(CentreError) as raised:

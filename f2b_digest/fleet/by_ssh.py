@@ -1,6 +1,6 @@
 """The door of a hub: ssh, which runs `f2b-digest fleet receive` there whatever is asked for. Its calls: see `receive`.
 
-The key never touches this disk but in fleet.toml: ssh reads it, and the hub's own key, from this process's memory.
+On disk the key is in fleet.toml only: ssh reads it, and the hub's own key, from this process's memory.
 """
 
 import json

@@ -59,6 +59,41 @@ def test_no_ban_is_lost_or_told_twice_by_a_failover(
             assert all(gone.values()), "otherwise, nothing was tried"
 
 
+@pytest.mark.alone
+def test_an_old_primary_that_comes_back_takes_uploads_and_nothing_is_lost(
+    tmp_path: Path, figures: Callable[..., None]
+) -> None:
+    """Hosts go from one to the other and back, killed and cut: whichever is kept gets all and tells it once."""
+    with PostgreSQL() as server, server.centre() as centre, Replica(server, synchronous=False) as replica:
+        pair = Pair(centre, replica)
+        hosts = {
+            f"h{number}": Host(tmp_path / f"h{number}", replica.either(centre.add(f"h{number}")))
+            for number in range(HOSTS)
+        }
+        with Lives(hosts, pair) as lives:
+            grow(centre)
+            replica.fall_behind()
+            grow(centre)
+            replica.take_over()
+            grow(pair)
+            server.start()
+            grow(centre)
+            server.stop("immediate")
+            outcome = lives.settle()
+        server.start()
+        try:
+            for host in hosts.values():
+                host.forward()
+            seal(centre)
+            told = told_by_digests(centre)
+        finally:
+            server.stop()
+        figures("failover of a fleet's centre", f"two primaries by turns: {outcome}")
+        assert not outcome.lost
+        assert not outcome.twice
+        assert list(told.values()) == [1] * outcome.bans, "the old one is not filled up"
+
+
 @pytest.mark.on("one")
 def test_a_restored_backup_is_filled_up_by_the_hosts(centre: Centre, host: Host, tmp_path: Path) -> None:
     """With the commands of docs/fleet.md: what was uploaded since comes again, and what hosts may not do holds."""

@@ -93,13 +93,24 @@ _ALL = f"""
 SELECT {FIELDS} FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND e.seq <= v.seq {NAMES}
 WHERE e.arrived >= {_SINCE} AND e.kind IN ('ban', 'prolong') ORDER BY e.arrived, e.store_id, e.seq
 """
-# When each pending id was first banned, ever. No LATERAL with a LIMIT, which Citus does not distribute.
-_FIRST = f"""
+# When each pending id was first banned, ever: one look into the index for each, but not on Citus, which does not
+# distribute a LATERAL with a LIMIT. There, and without that, all earlier bans of the ids are read.
+_WITH_PENDING = f"""
 WITH f AS MATERIALIZED (
     SELECT DISTINCT e.ip FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} WHERE e.kind = 'ban'
 )
+"""
+_FIRST = f"""
+{_WITH_PENDING}
+SELECT f.ip, first.at FROM f CROSS JOIN LATERAL (
+    SELECT e.at FROM f2b.event e WHERE e.ip = f.ip AND e.kind = 'ban' AND {_TOLD} ORDER BY e.at LIMIT 1
+) AS first
+"""
+_FIRST_OF_SHARDS = f"""
+{_WITH_PENDING}
 SELECT e.ip, min(e.at) FROM f JOIN f2b.event e ON e.ip = f.ip WHERE e.kind = 'ban' AND {_TOLD} GROUP BY e.ip
 """
+_IS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 # Not those that ended in time, as nearly all do. The last condition is of a ban whose final duration came later.
 _LIFTED = f"""
 WITH u AS MATERIALIZED (
@@ -176,7 +187,8 @@ def several_of(connection: sa.Connection, ends: Sequence[End], since: float) -> 
 def _note_known(connection: sa.Connection, scratch: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     """Store when pending ids were first banned, if they were told before."""
     scratch.execute(_KNOWN)
-    for rows in batches(connection, _FIRST, values):
+    query = _FIRST_OF_SHARDS if connection.scalar(sa.text(_IS_CITUS)) else _FIRST
+    for rows in batches(connection, query, values):
         scratch.executemany("INSERT INTO known VALUES (?, ?)", rows)
 
 

@@ -108,6 +108,7 @@ def test_a_worker_is_added_and_shards_are_moved(
 
 
 @when_asked
+@pytest.mark.on("one", "citus")
 def test_partitions_are_dropped(centre: Centre, tmp_path: Path, figures: Callable[..., None]) -> None:
     """By `prune`, which waits for uploads, and they for it."""
     months = [f"2024-0{month}-01" for month in range(1, 8)]
@@ -122,7 +123,7 @@ def test_partitions_are_dropped(centre: Centre, tmp_path: Path, figures: Callabl
             assert len(opened.prune(60 * 86400.0, {"daily": ["*"]})) == len(months) - 1
         grow(centre)
         outcome = lives.settle()
-    figures("Citus", f"partitions dropped: {outcome}")
+    figures("partitions dropped", str(outcome))
     assert not outcome.lost
     assert not outcome.twice
 

@@ -162,8 +162,7 @@ def _from_files(stack: contextlib.ExitStack, program: Program, asked: _Asked, fi
 
 def _from_store(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> _Bans:
     """Open the report's store, as long as the stack lives."""
-    path, context = _place(stack, program, asked)
-    store = stack.enter_context(Store(path, read_only=True))
+    store, context = _place(stack, program, asked)
     if asked.is_past:
         selection, end = _past(asked, asked.now, None), asked.now
     else:
@@ -172,7 +171,7 @@ def _from_store(stack: contextlib.ExitStack, program: Program, asked: _Asked) ->
     if selection.since is None and selection.until is None:  # it may be what the next `send` takes
         known, host_context = compared(program, asked.configuration, store, host_context, reconcile.foresee)
         _tell_missing(known, asked.configuration.reports[asked.report].jails)
-    return _Bans(path, store, selection, end, asked.now, host_context, known)
+    return _Bans(store.path, store, selection, end, asked.now, host_context, known)
 
 
 def _sent_by(
@@ -217,7 +216,7 @@ def _named(configuration: Configuration, words: Sequence[str], source: Path | No
     return name, () if source is None else (source, *map(Path, words))
 
 
-def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tuple[Path, Callable[[int], HostContext]]:
+def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tuple[Store, Callable[[int], HostContext]]:
     """Return the store to read, and the host context of the bans from an id on.
 
     For a fleet, and for a report of some hosts, the store is a scratch copy that lives as long as the stack.
@@ -232,7 +231,7 @@ def _place(stack: contextlib.ExitStack, program: Program, asked: _Asked) -> tupl
         outbox, known = stack.enter_context(Store(path, read_only=True)), program.host_context
     report = configuration.reports[name]
     store = stack.enter_context(outbox.about(name, report.hosts, report.every, asked.oldest, past=asked.is_past))
-    return store.path, lambda first_id: store.informed(known(configuration), first_id)
+    return store, lambda first_id: store.informed(known(configuration), first_id)
 
 
 def _tell_of_store(path: Path) -> None:

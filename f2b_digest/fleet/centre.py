@@ -9,8 +9,8 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,14 +23,13 @@ from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
 from f2b_digest.fleet.connection import Impatient, opened, refusal
-from f2b_digest.fleet.scratch import copy_archive, fill, vector, verdicts
+from f2b_digest.fleet.grouping import Grouping
+from f2b_digest.fleet.report import GroupedStore, Known, Pendings, ReportStore
+from f2b_digest.fleet.scratch import copy_archive, fill, fill_past
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.baseline import COMPARED, LATE
-from f2b_digest.model.fleet import HostState
-from f2b_digest.model.host_context import Belonging, HostContext
-from f2b_digest.model.message import Message, Stamp
 from f2b_digest.model.selection import Selection, matches
-from f2b_digest.store import Outbox, Pending, Statements, Store, judged, states
+from f2b_digest.store import Outbox, Pending, Statements, Store, states
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,10 @@ DAY = 86400.0
 IN_DOUBT = 30.0
 """Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
+AS_ROWS = 50_000
+"""Pending events up to which a digest's events are copied; PostgreSQL groups those of a larger one."""
+MEMORY = "256MB"
+"""PostgreSQL's memory for a group or a sort, of such a digest."""
 PATIENCE = 600
 """Seconds for a query of a digest's events."""
 _ENDS = """
@@ -73,9 +76,8 @@ class Centre(Outbox):
     def __init__(self, address: str) -> None:
         """Connect as the digests' role. Raises CentreError, with what to do if there is no centre."""
         self.path = Path("/") / SCHEMA  # the centre has no file
-        self._engine = sa.create_engine(
-            "postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool
-        )
+        self._address = address
+        self._engine = _engine(address)
         self._taken: Sequence[End] = ()
         try:
             with self._transaction() as connection:
@@ -96,21 +98,8 @@ class Centre(Outbox):
 
     @contextmanager
     def _transaction(self, isolation: str = "READ COMMITTED") -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
-                _driver(connection).seconds = None
-                yield connection
-        except sa.exc.IntegrityError:
-            raise
-        except sa.exc.DBAPIError as error:
-            raise self._refusal(error.orig) from None
-        except psycopg.Error as error:
-            raise self._refusal(error) from None
-
-    @staticmethod
-    def _refusal(error: BaseException | None) -> F2bDigestError:
-        assert isinstance(error, psycopg.Error)
-        return refusal(error)
+        with _transaction_of(self._engine, isolation) as connection:
+            yield connection
 
     @contextmanager
     def _reading(self) -> Iterator["_Statements"]:
@@ -177,24 +166,49 @@ class Centre(Outbox):
     @contextmanager
     def about(
         self, report: str, hosts: Sequence[str], every: str | None, now: float, *, past: bool = False
-    ) -> Iterator["ReportStore"]:
+    ) -> Iterator[ReportStore]:
         """Yield a scratch store with a snapshot of a report's pending events and their baseline.
 
         Bans from before the last digest's end are set apart, unless a past period is wanted.
         """
-        with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
+        with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder, ExitStack() as stack:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
                 ends = _matching(connection, report, hosts)
                 _wait_for_workers(connection)
                 _be_patient(connection)
-                late = None if past else _end_of_last(connection, report)
-                late = None if late is None else late - LATE
-                before = fill(connection, path, ends, now - COMPARED[every] * DAY, late, rows=past)
+                last = None if past else _end_of_last(connection, report)
+                late, since = None if last is None else last - LATE, now - COMPARED[every] * DAY
+                known = Known(
+                    states(hosts_of_fleet.lives(connection), hosts), Grouping(connection, ends, None).verdicts()
+                )
+                if past or sum(end.upto - end.seq for end in ends) <= AS_ROWS:
+                    before = fill(connection, path, ends, since, late, rows=past)
+                    grouped = None
+                else:
+                    grouped = stack.enter_context(self._grouped(ends, since, late))
+                    before = fill_past(grouped.connection, path, ends, since, grouped.grouping(ends), grouped.hosts)
                 copy_archive(path, *archive(connection, report, before, now))
-                found = states(hosts_of_fleet.lives(connection), hosts)
-            with ReportStore(self, path, ends, found) as store:
-                yield store
+            if grouped is None:
+                yield stack.enter_context(ReportStore(path, ends, known, self.seal_of))
+            else:
+                yield stack.enter_context(GroupedStore(path, grouped, before, known, self.seal_of))
+
+    @contextmanager
+    def _grouped(self, ends: Sequence[End], since: float, late: float | None) -> Iterator[Pendings]:
+        """Yield the pending events in a transaction of its own, which lasts until their digest is sealed."""
+        engine = _engine(self._address)
+        try:
+            with _transaction_of(engine, "REPEATABLE READ") as connection:
+                _be_patient(connection)
+                waits = "SET LOCAL idle_in_transaction_session_timeout = 0"
+                connection.execute(sa.text(f"SET LOCAL work_mem = '{MEMORY}'; {waits}"))
+                stores = connection.execute(sa.text("SELECT store_id, host FROM f2b.store"))
+                hosts = {store.store_id: store.host for store in stores}
+                apart = frozenset(history.several_of(connection, ends, since))
+                yield Pendings(connection, ends, hosts, apart, late)
+        finally:
+            engine.dispose()
 
     @contextmanager
     def found(self, words: Sequence[str], since: float, asn_of: Callable[[str], int | None]) -> Iterator[Store]:
@@ -265,6 +279,29 @@ class Centre(Outbox):
             return list(connection.scalars(query, {"keep": keep, "needed": json.dumps(needed)}))
 
 
+def _engine(address: str) -> sa.Engine:
+    return sa.create_engine("postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool)
+
+
+@contextmanager
+def _transaction_of(engine: sa.Engine, isolation: str) -> Iterator[sa.Connection]:
+    """Yield a transaction. PostgreSQL's errors become CentreError, but for IntegrityError."""
+    try:
+        with engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+            _driver(connection).seconds = None
+            yield connection
+    except sa.exc.IntegrityError:
+        raise
+    except (sa.exc.DBAPIError, psycopg.Error) as error:
+        raise refusal(_of_the_driver(error)) from None
+
+
+def _of_the_driver(error: Exception) -> psycopg.Error:
+    found = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    assert isinstance(found, psycopg.Error)
+    return found
+
+
 def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> list[End]:
     """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
@@ -304,34 +341,3 @@ def _end_of_last(connection: sa.Connection, report: str) -> float | None:
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
     if schema.version(connection) < schema.steps()[-1].number:
         raise CentreError("the centre's schema is older than this program: run f2b-digest fleet init", away=False)
-
-
-class ReportStore(Store):
-    """One report's scratch store; its seal is the centre's."""
-
-    RECORDED = Store.BY_OUR_CLOCK
-
-    def __init__(self, centre: Centre, path: Path, ends: Sequence[End], states: tuple[HostState, ...]) -> None:
-        """Open what `fill` made; `states` are the report's hosts."""
-        super().__init__(path, read_only=True)
-        self._centre = centre
-        self._ends = ends
-        self._states = states
-
-    def judged(self, first_id: int) -> dict[str, Belonging]:
-        """Return the pending ids that hosts classified as own, and why; the host's data is untrusted."""
-        return judged(verdicts(self.path))
-
-    def informed(self, host_context: HostContext, first_id: int) -> HostContext:
-        """Return what is known with the hosts' states, too."""
-        return replace(super().informed(host_context, first_id), fleet=self._states)
-
-    def seal(
-        self, selection: Selection, *, stamp: Stamp, document: str, start: float, end: float,
-        messages: Sequence[tuple[str, Message]],
-    ) -> bool:  # fmt: skip
-        """Mark the selection as taken at the centre; false if another sender was first."""
-        taken = vector(self.path, self._ends, selection.last_id)
-        return self._centre.seal_of(
-            taken, selection, stamp=stamp, document=document, start=start, end=end, messages=messages
-        )

@@ -87,7 +87,7 @@ def connect(address: str, secrets: dict[str, str | None] | None = None) -> Itera
             parts |= _tls(parts, held, descriptors)
         if held.get("password"):
             parts["password"] = held["password"]
-        with _words(), _opened(parts) as connection:
+        with words(), _opened(parts) as connection:
             yield connection
     finally:
         for descriptor in descriptors:
@@ -96,7 +96,7 @@ def connect(address: str, secrets: dict[str, str | None] | None = None) -> Itera
 
 def ask(connection: psycopg.Connection, query: LiteralString, values: tuple[object, ...]) -> tuple[Any, ...]:
     """Return the first row of a result. Raises CentreError, also after the `DEADLINE`."""
-    with _words(), deadline(DEADLINE):
+    with words(), deadline(DEADLINE):
         row = connection.execute(query, values).fetchone()
     assert row is not None
     return row
@@ -105,7 +105,7 @@ def ask(connection: psycopg.Connection, query: LiteralString, values: tuple[obje
 def opened(address: str) -> psycopg.Connection:
     """Connect for transactions of several statements; the caller closes it. Raises CentreError."""
     parts = parameters(address)
-    with _words():
+    with words():
         if not is_local(parts):
             parts |= _tls(parts, {}, [])
         return _opened(parts, Impatient, autocommit=False)
@@ -178,7 +178,8 @@ def _in_memory(text: str) -> int:
 
 
 @contextmanager
-def _words() -> Iterator[None]:
+def words() -> Iterator[None]:
+    """Turn the driver's errors into CentreError."""
     try:
         yield
     except TooLongError:

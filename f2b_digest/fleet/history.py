@@ -7,7 +7,6 @@ wholly of the time to compare with, is read from the events: so the numbers are 
 """
 
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -15,13 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from f2b_digest import recorder
-from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, values_of
-from f2b_digest.model.baseline import COPY, PLAUSIBLE, REMEMBERED, unpacked
+from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, by_store, values_of
+from f2b_digest.model.baseline import COPY, REMEMBERED
+from f2b_digest.store import pack
 
 KEPT = 200 * 86400.0
 """Seconds for which times are kept: longer than a monthly report looks back."""
-_PAST = "CREATE TABLE past (host TEXT, jail TEXT, first REAL, times BLOB)"
-_PAST_INDEX = "CREATE INDEX past_jail ON past (jail, host, first)"
 _KNOWN = "CREATE TABLE known (ip TEXT PRIMARY KEY, at REAL) WITHOUT ROWID"
 FEW = 50
 """Rows of packed times that are fetched at once: each may have a million."""
@@ -32,7 +30,7 @@ _COPIED_BUT = FIELDS.replace(
 )
 _IN_ORDER = "string_agg(float8send(e.at), CAST('' AS bytea) ORDER BY e.at) FILTER (WHERE e.kind = 'ban')"
 _TOLD = "e.seq <= (CAST(:told AS bigint[]))[e.store_id]"
-"""A condition by the array of `told_by`, which needs no join."""
+"""A condition by the array of `by_store`, which needs no join."""
 _SINCE = "to_timestamp(:since)"
 
 _KEEP = f"""
@@ -149,9 +147,12 @@ def fill(
     same host may have told too.
     """
     kept_since = connection.scalar(sa.text("SELECT extract(epoch FROM events_since) FROM f2b.centre"))
-    values = values_of(ends) | {"since": max(since, float(kept_since)), "told": _told_by(ends)}
+    values = values_of(ends) | {
+        "since": max(since, float(kept_since)),
+        "told": by_store((end.store_id, end.seq) for end in ends),
+    }
     _note_known(connection, scratch, values)
-    several = [] if rows else list(connection.scalars(sa.text(_SEVERAL), values))
+    several = [] if rows else several_of(connection, ends, since)
     values["several"] = several
     newest = [] if rows else _newest(connection, values)
     if len(newest) < REMEMBERED:  # nothing is older
@@ -160,17 +161,15 @@ def fill(
     of_others = [end for end in ends if end.store_id not in several]
     _insert(connection, scratch, _ALL, values | values_of([end for end in ends if end.store_id in several]))
     _insert(connection, scratch, _LIFTED, values)
-    _pack(connection, scratch, values | values_of(of_others))
+    times = batches(connection, _TIMES, values | values_of(of_others), size=FEW)
+    pack(scratch, chain.from_iterable(times))
     # In the order of their arrival, their ids are the last, also of those that are there already.
     scratch.executemany(_LAST_ID, reversed(newest))
 
 
-def _told_by(ends: Sequence[End]) -> list[int | None]:
-    """Return the last event that is told of each store, by its number, from 1."""
-    told: list[int | None] = [None] * max((end.store_id for end in ends), default=0)
-    for end in ends:
-        told[end.store_id - 1] = end.seq
-    return told
+def several_of(connection: sa.Connection, ends: Sequence[End], since: float) -> list[int]:
+    """Return the stores whose bans another store of the same host, heard since a time, may have told too."""
+    return list(connection.scalars(sa.text(_SEVERAL), values_of(ends) | {"since": since}))
 
 
 def _note_known(connection: sa.Connection, scratch: sqlite3.Connection, values: Mapping[str, Any]) -> None:
@@ -193,20 +192,3 @@ def _insert(connection: sa.Connection, scratch: sqlite3.Connection, query: str, 
     if values["stores"]:
         for rows in batches(connection, query, values):
             scratch.executemany(recorder.INSERT, rows)
-
-
-def _pack(connection: sa.Connection, scratch: sqlite3.Connection, values: Mapping[str, Any]) -> None:
-    """Store the packed times, and of each host's jail one row, by which the jail is found."""
-    scratch.execute(_PAST)
-    oldest: dict[tuple[str, str], float] = {}
-    for rows in batches(connection, _TIMES, values, size=FEW):
-        for host, jail, packed in rows:
-            times = unpacked(packed)
-            scratch.execute("INSERT INTO past VALUES (?, ?, ?, ?)", (host, jail, times[0], packed))
-            first = times[min(bisect_left(times, PLAUSIBLE[0]), len(times) - 1)]
-            oldest[host, jail] = min(first, oldest.get((host, jail), first))
-    scratch.execute(_PAST_INDEX)
-    scratch.executemany(
-        recorder.INSERT,
-        (recorder.event("ban", jail, "", at, host, "fleet", at, history=COPY) for (host, jail), at in oldest.items()),
-    )

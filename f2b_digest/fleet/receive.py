@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import resource
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +27,11 @@ MOST_ROWS, MOST_BYTES = 5000, 16 * 2**20
 """Of a batch."""
 MOST_STATE, MOST_CHAIN = 65536, 524288
 """Characters of JSON."""
-IDLE = 120.0
-"""Seconds that a connection may wait for its host: a cut line must not hold its place for ever."""
+IDLE, SOON = 120.0, 10.0
+"""Seconds that a connection may wait for its host: a cut line must not hold its place for ever. The second: one that is
+refused, of which a host could open any number."""
+MEMORY = 256 * 2**20
+"""Bytes for this process: a batch needs a third of it, 16 MiB of empty objects twice as much."""
 LIMITS = {"kind": 20, "jail": 200, "ip": 200, "users": 4000, "matches": 8000}
 """Characters of texts."""
 TIMES = ("at", "recorded_at")
@@ -37,9 +41,15 @@ NEEDED = ("kind", "jail", "ip", *TIMES, "source")
 UNAVAILABLE = "55000"
 
 
+def limit_memory() -> None:
+    """Limit what this process can take: more would be taken from fail2ban and the hub's other programs."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most), most))
+
+
 def serve(received: Received, host: str, asked: IO[bytes], answers: IO[bytes], clock: Callable[[], float]) -> None:
     """Answer a host's calls until it has no more, is silent for too long, or sends what is no call."""
-    while line := _line(asked):
+    while line := _line(asked, IDLE):
         answer, goes_on = _answer(received, host, line, clock())
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
@@ -49,7 +59,7 @@ def serve(received: Received, host: str, asked: IO[bytes], answers: IO[bytes], c
 
 def refuse(asked: IO[bytes], answers: IO[bytes], reason: str) -> None:
     """Refuse a host's first call for now."""
-    if _line(asked):
+    if _line(asked, SOON):
         answers.write(json.dumps({"refused": reason, "state": UNAVAILABLE}).encode() + b"\n")
         answers.flush()
 
@@ -72,12 +82,12 @@ def only_one(path: Path, number: int) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _line(asked: IO[bytes]) -> bytes:
+def _line(asked: IO[bytes], seconds: float) -> bytes:
     try:
-        with deadline(IDLE):
+        with deadline(seconds):
             return asked.readline(MOST_BYTES + 1)
     except TooLongError:
-        log.info("nothing arrived for %g s", IDLE)
+        log.info("nothing arrived for %g s", seconds)
         return b""
 
 
@@ -93,6 +103,8 @@ def _answer(received: Received, host: str, line: bytes, now: float) -> tuple[dic
         return {"refused": str(refused), "state": refused.state}, True
     except StoreError as error:  # locked, full, damaged: the host keeps what it has
         return {"refused": f"the hub's store: {error}", "state": UNAVAILABLE}, True
+    except MemoryError:
+        return {"refused": "a call takes too much memory", "state": TOO_MUCH}, False
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         log.debug("no call", exc_info=True)
         return {"refused": "this is no call of f2b-digest forward", "state": MALFORMED}, False

@@ -6,8 +6,8 @@ the end of each host's chain.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.fleet import history
+from f2b_digest.fleet.grouping import Grouping
 from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, values_of
-from f2b_digest.store import Store
+from f2b_digest.store import Store, pack
 
 CACHE = 64 * 1024
 """KiB of the scratch store that are kept in memory while it is filled."""
@@ -27,17 +28,19 @@ _TABLES = (
 _INDEX = "CREATE INDEX event_host ON event (host, jail, at, history) WHERE kind = 'ban'"
 """For the baseline of one host."""
 # Starts and stops of jails are left out: they concern one host only.
-# A host's clock may be off, and may jump: what it recorded counts as no earlier than what it recorded before.
+# A host's clock may be off, and may jump: what it recorded counts as no earlier than what it recorded before, and as no
+# later than it arrived here.
 _PENDING = (
     f"SELECT {FIELDS}, e.store_id, e.seq, e.own, "
-    "max(e.recorded_at - coalesce(s.skew, 0)) OVER (PARTITION BY e.store_id ORDER BY e.seq) AS moment "
+    "max(least(e.recorded_at - coalesce(s.skew, 0), extract(epoch FROM e.arrived))) "
+    "OVER (PARTITION BY e.store_id ORDER BY e.seq) AS moment "
     f"FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND {PENDING} {NAMES} "
     "WHERE e.kind NOT IN ('start', 'stop') "
     "ORDER BY moment, e.store_id, e.seq"
 )
 _LATE = (
     "INSERT INTO late SELECT id FROM event JOIN origin USING (id) "
-    "WHERE kind = 'ban' AND history = 0 AND own IS NULL AND at < ?"
+    "WHERE kind = 'ban' AND history = 0 AND own IS NULL AND at < ? AND id > ?"
 )
 
 
@@ -51,35 +54,56 @@ def fill(
     addresses, which are told one by one. With `rows`, the baseline is there ban by ban, for a digest of a past
     period. Times are in UTC epoch seconds.
     """
-    with closing(recorder.connect(str(path))) as scratch:
-        indexes = _begin(scratch)
+    with _filling(path) as scratch:
         history.fill(connection, scratch, ends, since, rows=rows)
-        (before,) = scratch.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
-        _copy_pending(connection, scratch, ends, before)
-        if late_before is not None:
-            scratch.execute(_LATE, (late_before,))
-            scratch.execute("UPDATE event SET history = 1 WHERE id IN (SELECT id FROM late)")
-        for index in (*indexes, _INDEX):
+        before = _newest(scratch)
+        copy_pending(connection, scratch, ends, before, late_before)
+        return before
+
+
+def fill_past(
+    connection: sa.Connection, path: Path, ends: Sequence[End], since: float, grouping: Grouping,
+    hosts: Mapping[int, str],
+) -> int:  # fmt: skip
+    """Fill a scratch store with the baseline only, and the times of grouped bans; return the baseline's last id.
+
+    `hosts` are by store. See `fill`.
+    """
+    with _filling(path) as scratch:
+        history.fill(connection, scratch, ends, since, rows=False)
+        before = _newest(scratch)
+        pack(scratch, ((hosts[store], jail, times) for store, jail, times in grouping.times()))
+        return before
+
+
+@contextmanager
+def _filling(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a new store, which nobody needs if it cannot be filled. Indexes made at the end cost less."""
+    with closing(recorder.connect(str(path))) as scratch:
+        for pragma in ("synchronous=OFF", "journal_mode=OFF", f"cache_size=-{CACHE}"):
+            scratch.execute(f"PRAGMA {pragma}")
+        scratch.execute("BEGIN")
+        for table in _TABLES:
+            scratch.execute(table)
+        indexes = scratch.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        made = indexes.fetchall()
+        for name, _ in made:
+            scratch.execute(f"DROP INDEX {name}")
+        yield scratch
+        for index in (*(sql for _, sql in made), _INDEX):
             scratch.execute(index)
         scratch.execute("COMMIT")
         scratch.execute("PRAGMA journal_mode=WAL")
-        return int(before)
 
 
-def _begin(scratch: sqlite3.Connection) -> list[str]:
-    """Begin to fill a store, which nobody needs if that fails; return its indexes, which cost less afterwards."""
-    for pragma in ("synchronous=OFF", "journal_mode=OFF", f"cache_size=-{CACHE}"):
-        scratch.execute(f"PRAGMA {pragma}")
-    scratch.execute("BEGIN")
-    for table in _TABLES:
-        scratch.execute(table)
-    indexes = scratch.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL").fetchall()
-    for name, _ in indexes:
-        scratch.execute(f"DROP INDEX {name}")
-    return [sql for _, sql in indexes]
+def _newest(scratch: sqlite3.Connection) -> int:
+    (newest,) = scratch.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+    return int(newest)
 
 
-def _copy_pending(connection: sa.Connection, scratch: sqlite3.Connection, ends: Sequence[End], before: int) -> None:
+def copy_pending(
+    connection: sa.Connection, scratch: sqlite3.Connection, ends: Sequence[End], before: int, late_before: float | None
+) -> None:
     """Append the pending events. Those that another store of the same host told are skipped here, but sealed."""
     place, last = len(recorder.COLUMNS), before
     numbered = recorder.INSERT.replace("(", "(id, ", 1).replace("VALUES (", "VALUES (?, ")
@@ -91,6 +115,9 @@ def _copy_pending(connection: sa.Connection, scratch: sqlite3.Connection, ends: 
         last += len(rows)
     if scratch.execute("SELECT count(*) FROM event WHERE id > ?", (before,)).fetchone() != (last - before,):
         scratch.execute("DELETE FROM origin WHERE id NOT IN (SELECT id FROM event)")
+    if late_before is not None:
+        scratch.execute(_LATE, (late_before, before))
+        scratch.execute("UPDATE event SET history = 1 WHERE id IN (SELECT id FROM late)")
 
 
 def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
@@ -100,13 +127,6 @@ def vector(path: Path, ends: Iterable[End], last_id: int) -> list[End]:
         beyond = dict(scratch.execute(query, (last_id,)).fetchall())
     taken = (End(end.store_id, end.seq, beyond.get(end.store_id, end.upto + 1) - 1) for end in ends)
     return [end for end in taken if end.upto > end.seq]
-
-
-def verdicts(path: Path) -> list[tuple[str, str]]:
-    """Return the ids of a scratch store that a host classified as own, each with the reason."""
-    query = "SELECT ip, own FROM origin JOIN event USING (id) WHERE own IS NOT NULL AND kind = 'ban'"
-    with closing(recorder.connect(str(path))) as scratch:
-        return list(scratch.execute(query))
 
 
 def copy_archive(path: Path, digests: Sequence[dict[str, Any]], deliveries: Sequence[dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """The vector of a fleet's digest: how far each store is told and how far it goes, and queries by it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,12 @@ def values_of(ends: Sequence[End]) -> dict[str, Any]:
         "seqs": [end.seq for end in ends],
         "ends": [end.upto for end in ends],
     }
+
+
+def by_store(numbers: Iterable[tuple[int, int]]) -> list[int | None]:
+    """Return the numbers of stores as an array by their ids, from 1."""
+    found = dict(numbers)
+    return [found.get(store) for store in range(1, max(found, default=0) + 1)]
 
 
 def batches(

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+ROUNDED, LATER = 1.0, 30.0
+"""Seconds by which an unban's time may be before and after its ban's."""
+IN_TIME = 30.0
+"""Seconds: an unban this close to a ban's end counts as its end; log times lag behind fail2ban's own."""
+
 
 class Sample(NamedTuple):
     """The last ban of an address that has log lines."""

@@ -2,7 +2,7 @@
 
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from f2b_digest.model.digest import Campaign
@@ -86,3 +86,11 @@ def unpacked(packed: bytes) -> "array[float]":
     if sys.byteorder == "little":
         times.byteswap()
     return times
+
+
+def packed(times: Iterable[float]) -> bytes:
+    """Return times in order and packed, for `unpacked`."""
+    run = array("d", sorted(times))
+    if sys.byteorder == "little":
+        run.byteswap()
+    return run.tobytes()

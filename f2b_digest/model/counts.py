@@ -19,6 +19,8 @@ class Most(NamedTuple):
 SHOWN = Most()
 """As many as the largest message shows."""
 EVERY = Most(1 << 62, 1 << 62)
+QUARTER = 900
+"""Seconds. No zone's clock is off by less since 1972."""
 
 
 class CampaignRule(NamedTuple):

@@ -44,15 +44,23 @@ if TYPE_CHECKING:
         verify,
         verify_all,
     )
+    from f2b_digest.store.grouped import GroupedSource
     from f2b_digest.store.host_states import state_of, unfinished
+    from f2b_digest.store.hosts import host_set
     from f2b_digest.store.received import FROM_A_HOST, Arrived, Chain, Received, Refused, Said
+    from f2b_digest.store.times import pack
     from f2b_digest.store.uploaders import Life, is_hub, life_of, lives
     from f2b_digest.store.uploads import NOTHING, Backlog, End, Progress, Upload, Uploads, only_upload, progress
 
-_RECEIVED = ("FROM_A_HOST", "Arrived", "Chain", "Received", "Refused", "Said")
-_STATES = ("state_of", "unfinished")
-_UPLOADERS = ("Life", "is_hub", "life_of", "lives")
-_UPLOADS = ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress")
+_MODULES = {
+    "grouped": ("GroupedSource",),
+    "hosts": ("host_set",),
+    "host_states": ("state_of", "unfinished"),
+    "received": ("FROM_A_HOST", "Arrived", "Chain", "Received", "Refused", "Said"),
+    "times": ("pack",),
+    "uploaders": ("Life", "is_hub", "life_of", "lives"),
+    "uploads": ("NOTHING", "Backlog", "End", "Progress", "Upload", "Uploads", "only_upload", "progress"),
+}
 __all__ = [
     "FROM_A_HOST",
     "HOW_TO_RECOVER",
@@ -67,6 +75,7 @@ __all__ = [
     "Delivery",
     "End",
     "Found",
+    "GroupedSource",
     "Last",
     "Life",
     "Lookup",
@@ -88,6 +97,7 @@ __all__ = [
     "damage",
     "fault",
     "has_ban",
+    "host_set",
     "is_check_due",
     "is_due",
     "is_hub",
@@ -99,6 +109,7 @@ __all__ = [
     "lives",
     "no_store",
     "only_upload",
+    "pack",
     "progress",
     "recover",
     "refusal",
@@ -116,6 +127,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = {"uploads": _UPLOADS, "uploaders": _UPLOADERS, "received": _RECEIVED, "host_states": _STATES}
-    module = next((module for module, names in modules.items() if name in names), "facade")
+    module = next((module for module, names in _MODULES.items() if name in names), "facade")
     return getattr(import_module(f"f2b_digest.store.{module}"), name)

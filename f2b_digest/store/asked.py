@@ -16,6 +16,7 @@ from f2b_digest.model.digest import Campaign
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.store.archive import Sealed
 from f2b_digest.store.campaigns import network_of
+from f2b_digest.store.hosts import is_of_a_fleet
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted, jails
 from f2b_digest.store.sql import Connection
@@ -214,7 +215,7 @@ def _span_of_ipv6(network: IPv6Network) -> tuple[str, str]:
 
 def ends(connection: Connection, now: float) -> list[End]:
     """Return the bans of the grouped ids that are active at a time, the last to end first."""
-    query = _ENDS.format(last_ban=last_ban("newest", "event.kind = 'ban'"))
+    query = _ENDS.format(last_ban=last_ban("newest", "event.kind = 'ban'", same_host=is_of_a_fleet(connection)))
     found = []
     for jail, ip, last, bantime, unbanned in connection.execute(query, {"most": MOST_ENDS}):
         until, _ = end_of_ban(last, bantime, unbanned)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from f2b_digest.model.bans import Chosen, Rebans, Sample
 from f2b_digest.model.digest import PERMANENT
+from f2b_digest.store.hosts import is_of_a_fleet
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
 from f2b_digest.store.sql import Connection
@@ -37,19 +38,29 @@ def _names(users: str | None) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
-def chosen(
-    connection: Connection, wanted: Wanted, holds: Callable[[str], bool], *, by_host: bool = False
-) -> list[Chosen]:
-    """Return the bans of a selection's ids that a function chooses, by jail; or by host and jail, from `at_host`."""
-    where, values = wanted
+def choose(connection: Connection, holds: Callable[[str], bool]) -> None:
+    """Create the temporary table `picked`: the ids that a function chooses."""
     connection.create_function(
         "chosen", 1, lambda ip: holds(bytes(ip).decode("utf-8", "backslashreplace")), deterministic=True
     )
+    connection.execute("DROP TABLE IF EXISTS temp.picked")
+    connection.execute(_PICKED)
+
+
+# As bytes, because a text need not be UTF-8.
+_PICKED = "CREATE TEMP TABLE picked AS SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB))"
+
+
+def chosen(connection: Connection, wanted: Wanted, *, by_host: bool = False) -> list[Chosen]:
+    """Return the bans of the ids in `picked`, by jail; or by host and jail."""
+    where, values = wanted
     if by_host:
         joins = last_ban("own", f"event.host = own.host AND {where}", same_host=True)
-        query = _CHOSEN.format(host="own.host", table="at_host", last_ban=joins)
+        query = _CHOSEN.format(host="own.host", table=_BY_HOST.format(where=where), last_ban=joins)
     else:
-        query = _CHOSEN.format(host="NULL", table="address", last_ban=last_ban("own", where))
+        query = _CHOSEN.format(
+            host="NULL", table="temp.address", last_ban=last_ban("own", where, same_host=is_of_a_fleet(connection))
+        )
     return [
         Chosen(
             jail,
@@ -65,30 +76,45 @@ def chosen(
     ]
 
 
-# As bytes, because a text need not be UTF-8.
+_BY_HOST = """
+(
+    SELECT host, jail, ip, count(*) AS bans, max(at) AS last FROM event
+    WHERE ip IN (SELECT ip FROM temp.picked) AND {where} GROUP BY host, jail, ip
+)
+"""
 _CHOSEN = f"""
 SELECT {{host}} AS host, own.jail, own.ip, own.bans, own.last, {BANTIME}, {UNBANNED}
-FROM (SELECT * FROM temp.{{table}} WHERE ip IN (SELECT ip FROM temp.who WHERE chosen(CAST(ip AS BLOB)))) AS own
+FROM (SELECT * FROM {{table}} WHERE ip IN (SELECT ip FROM temp.picked)) AS own
 {{last_ban}}
 GROUP BY {{host}}, own.jail, own.ip ORDER BY {{host}}, own.jail, own.ip
 """
 
 
-def rebans(connection: Connection, wanted: Wanted, prolongs: Wanted, frequent_from: int) -> Rebans:
-    """Return how often addresses of a selection were banned again; frequent are those with so many bans."""
-    where, values = wanted
-    spared, spared_addresses = connection.execute(_SPARED.format(where=where), values).fetchone()
+def rebans(connection: Connection, spared: Mapping[str, int], frequent_from: int, *, was_prolonged: bool) -> Rebans:
+    """Return how often addresses were banned again; frequent are those with so many bans.
+
+    `spared` and `was_prolonged` are what `spared` and `prolonged` return.
+    """
     frequent, frequent_bans = connection.execute(_FREQUENT, {"least": frequent_from}).fetchone()
-    was_prolonged = bool(connection.scalar(_PROLONGED.format(where=prolongs.where), prolongs.values))
-    return Rebans(spared, spared_addresses, frequent, frequent_bans, was_prolonged)
+    return Rebans(sum(spared.values()), len(spared), frequent, frequent_bans, was_prolonged)
+
+
+def spared(connection: Connection, wanted: Wanted) -> dict[str, int]:
+    """Return by id, of those in `worst`, how many bans of a selection longer bans would have spared."""
+    return dict(connection.execute(_SPARED.format(where=wanted.where), wanted.values))
+
+
+def prolonged(connection: Connection, prolongs: Wanted) -> bool:
+    """Return whether any ban of a selection was prolonged."""
+    return bool(connection.scalar(_PROLONGED.format(where=prolongs.where), prolongs.values))
 
 
 _SPARED = """
-SELECT count(*), count(DISTINCT ip) FROM (
+SELECT ip, count(*) FROM (
     SELECT event.ip, event.at, event.bantime, lead(event.at) OVER bans AS next, row_number() OVER bans AS place
     FROM temp.worst CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
     WINDOW bans AS (PARTITION BY event.jail, event.ip, event.host ORDER BY event.at)
-) WHERE bantime > 0 AND next - at < bantime * (1 << (min(place, 20) - 1))
+) WHERE bantime > 0 AND next - at < bantime * (1 << (min(place, 20) - 1)) GROUP BY ip
 """
 _FREQUENT = "SELECT count(*), coalesce(sum(bans), 0) FROM temp.who WHERE bans >= :least"
 _PROLONGED = "SELECT EXISTS (SELECT 1 FROM event WHERE {where})"

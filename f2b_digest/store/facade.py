@@ -311,7 +311,8 @@ class Store(Outbox, Reads):
                 hosts=tuple(hosts.get(name, ("*",))),
             )  # fmt: skip
             with self._reading() as connection:
-                found = selected.first(connection, pending), retention.first_undelivered(connection, name)
+                wanted = selected.wanted(connection, pending)
+                found = selected.first(connection, wanted), retention.first_undelivered(connection, name)
             first += [key for key in found if key is not None]
         return min(first)
 

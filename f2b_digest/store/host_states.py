@@ -37,8 +37,8 @@ def unfinished(lives: Iterable[Life], patterns: Sequence[str], until: float, sin
 
 
 def state_of(stores: Sequence[Life]) -> HostState:
-    """Return the state of a host with these stores, the last heard first: that of the last one that has not left."""
-    stores = sorted(stores, key=has_left)
+    """Return the state of a host with these stores, the last heard first: that of the last one that is used."""
+    stores = sorted(stores, key=lambda store: has_left(store) or _is_replaced(store, stores))
     newest = stores[0]
     said: Mapping[str, Any] = newest.state if isinstance(newest.state, dict) else {}
     fail2ban = said.get("fail2ban")
@@ -69,13 +69,18 @@ def has_left(store: Life) -> bool:
     return isinstance(store.state, dict) and store.state.get("left") is True
 
 
+def _is_replaced(store: Life, stores: Sequence[Life]) -> bool:
+    """Return whether a store was heard only until a later one took its place (a restored backup)."""
+    begun = [(other.began_at or 0.0) for other in stores]
+    return any((store.began_at or 0.0) < at and (store.seen_at or 0.0) <= at + BEGUN for at in begun)
+
+
 def _is_at_work(store: Life, stores: Sequence[Life]) -> bool:
-    """Return whether a store was heard lately, and not only until a later one took its place (a restored backup)."""
+    """Return whether a store was heard lately, beside the one that was heard last."""
     newest = stores[0].seen_at
     if has_left(store) or store.seen_at is None or newest is None or store.seen_at < newest - AT_WORK:
         return False
-    begun = [(other.began_at or 0.0) for other in stores]
-    return all(at <= (store.began_at or 0.0) or store.seen_at > at + BEGUN for at in begun)
+    return not _is_replaced(store, stores)
 
 
 def _by_our_clock(value: Any, skew: float) -> float | None:

@@ -1,5 +1,7 @@
 """Joins (SQLite's SQL) for the last ban of each row of a table, its final ban time and its end. No query runs here."""
 
+from f2b_digest.model.bans import IN_TIME, LATER, ROUNDED
+
 # The last ban of the rows of a table, and its time after bantime.increment: fail2ban reports that later, with the ban's
 # own time. Its unban has that time too, rounded if fail2ban was restarted since, or the log's time where a ban of
 # the database ended there; the host's name may differ as well. When it was, `recorded_at` says.
@@ -14,14 +16,13 @@ LEFT JOIN event AS unban
      AND unban.at BETWEEN event.at - {before} AND event.at + {after} AND unban.recorded_at >= event.recorded_at
      {unbanned_there}
 """
-ROUNDED, LATER = 1.0, 30.0
-"""Seconds by which an unban's time may be before and after its ban's."""
 
 
-def last_ban(of: str, where: str, *, same_host: bool = False) -> str:
+def last_ban(of: str, where: str, *, same_host: bool) -> str:
     """Return the joins that find the last ban of each row of a table, with what `BANTIME` and `UNBANNED` need.
 
-    With `same_host` only an unban of the ban's own host counts: in a fleet, the hosts' names are the centre's.
+    With `same_host` only an unban of the ban's own host counts: in a fleet, where several hosts ban an address at about
+    the same time, and their names are the centre's. Otherwise, the name may have changed in between.
     """
     there = "AND unban.host = event.host" if same_host else ""
     return _LAST_BAN.format(of=of, where=where, before=ROUNDED, after=LATER, unbanned_there=there)
@@ -29,8 +30,6 @@ def last_ban(of: str, where: str, *, same_host: bool = False) -> str:
 
 BANTIME = "max(coalesce(prolong.bantime, event.bantime))"
 UNBANNED = "min(unban.recorded_at)"
-IN_TIME = 30.0
-"""Seconds: an unban this close to a ban's end counts as its end; log times lag behind fail2ban's own."""
 
 
 def end_of_ban(last: float, bantime: int | None, unbanned: float | None) -> tuple[float | None, bool]:

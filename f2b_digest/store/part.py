@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from f2b_digest import recorder
-from f2b_digest.model.baseline import COMPARED, COPY, LATE, REMEMBERED
-from f2b_digest.store.last_bans import LATER, ROUNDED
+from f2b_digest.model.bans import LATER, ROUNDED
+from f2b_digest.model.baseline import COMPARED, COPY, LATE, REMEMBERED, packed
 from f2b_digest.store.received import FROM_A_HOST, HOSTS, make_tables
 from f2b_digest.store.selected import Wanted
 from f2b_digest.store.sql import Connection
@@ -207,7 +207,7 @@ def _pack(connection: sqlite3.Connection, hosts: Wanted, values: dict[str, Any])
         last[host] = key
     connection.text_factory = str
     if times:
-        pack(connection, {(_text(host), _text(jail)): each for (host, jail), each in times.items()})
+        pack(connection, ((_text(host), _text(jail), packed(each)) for (host, jail), each in times.items()))
     enrolled = {host for (host,) in connection.execute(_ENROLLED)} if _has(connection, HOSTS) else set()
     own = [key for host, key in last.items() if host not in enrolled]
     connection.executemany(_ONE, [values | {"id": key} for key in (*starts_and_stops, *own)])

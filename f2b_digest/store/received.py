@@ -249,6 +249,11 @@ class Received:
         ).fetchone()
         if lives >= MOST_LIVES:
             raise Refused("F2B03", "more than 20 copies of a store in a day")
+        # Up to 64 KiB of each: of a year of twenty a day, the list of hosts would be read from half a gigabyte.
+        self._connection.execute(
+            "UPDATE fleet_store SET state = NULL WHERE host = ? AND seen_at < ? AND state IS NOT NULL",
+            (host, now - DAY),
+        )
         first = next(filter(None, (self._known(host, link) for link in chain)), 0)
         self._connection.execute(
             "INSERT INTO fleet_store (host, life, last_seq, last_batch, began_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",

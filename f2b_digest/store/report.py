@@ -1,7 +1,7 @@
 """The data of one digest, read in one transaction. Analysed and rendered elsewhere; read-only."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -14,10 +14,11 @@ from f2b_digest.model.digest import Campaign, Lifted
 from f2b_digest.model.host_context import Geography
 from f2b_digest.model.inquiry import Inquiry, Neighbours, Network
 from f2b_digest.model.selection import Selection
-from f2b_digest.store import asked, bans, baseline, geo, hosts, lifted, selected, summary
+from f2b_digest.store import asked, bans, baseline, geo, hosts, lifted, selected, summary, timeline
 from f2b_digest.store import campaigns as store_campaigns
 from f2b_digest.store.archive import Sealed
 from f2b_digest.store.asked import End, Seen
+from f2b_digest.store.hosts import Late
 from f2b_digest.store.reads import Reads
 from f2b_digest.store.selected import Wanted, wanted
 from f2b_digest.store.sql import Connection
@@ -32,7 +33,14 @@ class Bans(Reads):
         self._connection = connection
         self._wanted = wanted
         self._most = most
-        summary.group(connection, wanted, most)
+        self._group()
+
+    def _group(self) -> None:
+        summary.group(self._connection, self._wanted, self._most)
+
+    def _quarters(self) -> Iterable[tuple[int, int]]:
+        """Return the number of bans in each quarter hour since the epoch that has some."""
+        return timeline.quarters(self._connection, self._wanted)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -49,17 +57,19 @@ class Bans(Reads):
         """
         return summary.count(
             self._connection, self._wanted, most=self._most, zone=zone, start=start, end=end, campaigns=campaigns,
-            users=users, geography=geography,
+            quarters=self._quarters(), users=users, geography=geography,
         )  # fmt: skip
 
 
 class Source(Bans):
     """Yielded by `Store.report`."""
 
-    def __init__(self, path: Path, connection: Connection, selection: Selection, most: Most) -> None:
-        """Group the selection's bans."""
-        super().__init__(path, connection, wanted(connection, selection), most)
+    def __init__(
+        self, path: Path, connection: Connection, selection: Selection, most: Most, *, packed: bool = False
+    ) -> None:
+        """Group the selection's bans; `packed`: of rows whose times are among the packed ones, too."""
         self.selection = selection
+        super().__init__(path, connection, wanted(connection, selection, packed=packed), most)
 
     def lifted(self, zone: tzinfo) -> tuple[tuple[Lifted, ...], int]:
         """Return the bans that were lifted by hand, the latest first, of which some are fetched, and their number."""
@@ -74,20 +84,27 @@ class Source(Bans):
         return bans.samples(self._connection, self._wanted, worst)
 
     def chosen(self, holds: Callable[[str], bool], *, by_host: bool = False) -> list[Chosen]:
-        """Return the bans of those ids that a function chooses; of a fleet by host, after `spread`."""
-        return bans.chosen(self._connection, self._wanted, holds, by_host=by_host)
+        """Return the bans of those ids that a function chooses; of a fleet by host."""
+        bans.choose(self._connection, holds)
+        return bans.chosen(self._connection, self._wanted, by_host=by_host)
 
     def spread(self, counts: Counts, least: int) -> Counts:
         """Return this selection's counts with on how many hosts each was; and the ids that were on `least` or more.
 
         Once, after `counts`, and only in a fleet's scratch store.
         """
+        self._group_hosts()
+        return hosts.spread(self._connection, counts, least)
+
+    def _group_hosts(self) -> None:
         hosts.group(self._connection, self._wanted)
-        return hosts.spread(self._connection, self._wanted, counts, least)
+
+    def _late(self) -> Iterable[Late]:
+        return hosts.late(self._connection, self.selection.last_id)
 
     def by_host(self) -> dict[str, HostActivity]:
         """Return what each host of a fleet banned, after `spread`."""
-        return hosts.activity(self._connection, self.selection)
+        return hosts.activity(self._connection, self.selection, self._late())
 
     def hosts(self) -> list[str]:
         """Return the hosts of any ban, in order."""
@@ -95,8 +112,14 @@ class Source(Bans):
 
     def rebans(self, frequent_from: int) -> Rebans:
         """Return how often addresses were banned again; frequent are those with so many bans."""
-        prolongs = wanted(self._connection, self.selection, kind="prolong")
-        return bans.rebans(self._connection, self._wanted, prolongs, frequent_from)
+        return bans.rebans(self._connection, self._spared(), frequent_from, was_prolonged=self._was_prolonged())
+
+    def _spared(self) -> Mapping[str, int]:
+        """Return by id, of the worst, how many bans longer bans would have spared."""
+        return bans.spared(self._connection, self._wanted)
+
+    def _was_prolonged(self) -> bool:
+        return bans.prolonged(self._connection, wanted(self._connection, self.selection, kind="prolong"))
 
     def networks_before(
         self, campaigns: Sequence[Campaign], windows: Sequence[Window], patterns: Sequence[str],
@@ -106,7 +129,7 @@ class Source(Bans):
 
         Only windows covered by the `REMEMBERED` events before the selection are returned.
         """
-        first = selected.first(self._connection, self.selection)
+        first = selected.first(self._connection, self._wanted)
         if first is None:
             return {}
         return store_campaigns.before(self._connection, first, windows, patterns, campaigns, geo.GeoCache(geography))

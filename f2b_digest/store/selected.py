@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from f2b_digest import recorder
+from f2b_digest.model.baseline import COPY
 from f2b_digest.model.selection import Selection, matches
 from f2b_digest.store.received import FROM_A_HOST
 from f2b_digest.store.sql import Connection
@@ -35,17 +36,23 @@ def pending(connection: Connection, selection: Selection) -> Pending:
     return Pending(*connection.execute(query, values).fetchone())
 
 
-def first(connection: Connection, selection: Selection) -> int | None:
-    """Return the id of a selection's first ban, or None."""
-    where, values = wanted(connection, selection)
-    found: int | None = connection.scalar(f"SELECT min(event.id) FROM event WHERE {where}", values)
+def first(connection: Connection, wanted: Wanted) -> int | None:
+    """Return the id of the first of some bans, or None."""
+    found: int | None = connection.scalar(f"SELECT min(event.id) FROM event WHERE {wanted.where}", wanted.values)
     return found
 
 
-def wanted(connection: Connection, selection: Selection, kind: Literal["ban", "prolong", "unban"] = "ban") -> Wanted:
-    """Return the condition for the bans of a selection, or for its events of another kind."""
+def wanted(
+    connection: Connection, selection: Selection, kind: Literal["ban", "prolong", "unban"] = "ban", *,
+    packed: bool = False,
+) -> Wanted:  # fmt: skip
+    """Return the condition for the bans of a selection, or for its events of another kind.
+
+    With `packed`, also for rows whose times are among the packed ones.
+    """
     # The kind is not bound: no partial index would be used.
-    conditions = [f"event.kind = '{kind}'", "event.history = 0", "event.jail <> :scratch_jail"]
+    new = f"event.history IN (0, {COPY})" if packed else "event.history = 0"
+    conditions = [f"event.kind = '{kind}'", new, "event.jail <> :scratch_jail"]
     values: dict[str, Any] = {"scratch_jail": recorder.SCRATCH_JAIL}
     if selection.since is None and selection.until is None:
         conditions.append("event.id BETWEEN :first_id AND :last_id")

@@ -2,13 +2,13 @@
 
 Everything beyond totals, jails and addresses is in the sibling modules; each reads the temporary tables
 that are made here: `tried` (by jail, id and list of names), `address` (by jail and id), `who` (by id), `jail`, and
-`worst` (what is shown of `address`).
+`worst` (what is shown of `address`). In a fleet's scratch store, `tried` has the hosts, too (see `hosts`).
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import tzinfo
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from f2b_digest.model.bans import Banned
@@ -16,7 +16,7 @@ from f2b_digest.model.counts import CampaignRule, Counts, Most
 from f2b_digest.model.digest import Address, Jail, LeftOut, Totals, moment
 from f2b_digest.model.host_context import Geography
 from f2b_digest.store import campaigns as store_campaigns
-from f2b_digest.store import geo, timeline
+from f2b_digest.store import geo, hosts, timeline
 from f2b_digest.store import users as store_users
 from f2b_digest.store.last_bans import BANTIME, UNBANNED, end_of_ban, last_ban
 from f2b_digest.store.selected import Wanted
@@ -38,16 +38,16 @@ def count(
     start: float | None,
     end: float,
     campaigns: CampaignRule,
+    quarters: Iterable[tuple[int, int]],
     users: frozenset[str] = frozenset(),
     geography: Geography | None = None,
 ) -> Counts:
-    """Return the sums of grouped bans, see `Source.counts`."""
-    where, values = wanted
+    """Return the sums of grouped bans, see `Source.counts`; `quarters` are those of `timeline`."""
     *totals, first = connection.execute(_TOTALS).fetchone()
     start = (end if first is None else min(first, end)) if start is None else start
     places = geo.GeoCache(geography)
-    jails = _jails(connection, where, values, zone, places, most.jails)
     store_users.gather(connection)
+    jails = _jails(connection, wanted, zone, places, most.jails)
     geo.look_up(connection, places)
     found, found_in_all = store_campaigns.find(connection, campaigns, places, zone, users - {ROOT})
     several, several_in_all = store_users.several(connection)
@@ -66,16 +66,24 @@ def count(
         campaigns=found,
         campaigns_in_all=found_in_all,
         users=store_users.users(connection, users),
-        when=timeline.when(connection, where, values, zone=zone, start=start, end=end) if totals[0] else None,
+        when=timeline.when(quarters, zone=zone, start=start, end=end) if totals[0] else None,
         where=geo.where(connection, places, zone),
     )
 
 
 def group(connection: Connection, wanted: Wanted, most: Most) -> None:
     """Create the temporary tables of some bans. They are dropped by the transaction's rollback."""
-    where, values = wanted
+    packed = ""
+    if hosts.is_of_a_fleet(connection):
+        hosts.add_functions(connection)
+        packed = PACKED
+    connection.execute(f"CREATE TEMP TABLE tried AS {TRIED.format(where=wanted.where, packed=packed)}", wanted.values)
+    sum_up(connection, most)
+
+
+def sum_up(connection: Connection, most: Most) -> None:
+    """Create the tables that follow from `tried`, whose rows are in the order of jails and ids."""
     store_campaigns.add_functions(connection)
-    connection.execute(_TRIED.format(where=where), values)
     for table in (_GROUP, _WHO, _JAILS):
         connection.execute(table)
     connection.execute(_WORST, {"jails": most.jails, "addresses": most.addresses})
@@ -87,7 +95,9 @@ MOST_REPORTED = 50_000
 
 def addresses(connection: Connection) -> list[Banned]:
     """Return the grouped addresses by jail, the worst first."""
-    query = _REPORTED.format(last_ban=last_ban("address", "event.kind = 'ban'"))
+    query = _REPORTED.format(
+        last_ban=last_ban("address", "event.kind = 'ban'", same_host=hosts.is_of_a_fleet(connection))
+    )
     rows = connection.execute(query, {"most": MOST_REPORTED})
     return [
         Banned(
@@ -103,16 +113,18 @@ def addresses(connection: Connection) -> list[Banned]:
 FAILURES = "CASE WHEN count(failures) THEN CAST(total(failures) AS INTEGER) END"
 # The one pass that a million bans pay for. Most addresses try one list of names, so that there are few more rows than
 # of `address`, which the list's grouping then spares a second pass.
-_TRIED = f"""
-CREATE TEMP TABLE tried AS
+TRIED = f"""
 SELECT jail, ip, users, count(*) AS bans, {FAILURES} AS failures, count(*) - count(failures) AS uncounted,
-       min(at) AS first, max(at) AS last
+       min(at) AS first, max(at) AS last{{packed}}
 FROM event WHERE {{where}} GROUP BY jail, ip, users
 """
+PACKED = ", packed(host) AS hosts"
+"""A fleet's last column of `TRIED`."""
+# `lists_from` and `lists_to` are between which rows of `tried` an address' are.
 _GROUP = f"""
 CREATE TEMP TABLE address AS
 SELECT jail, ip, sum(bans) AS bans, {FAILURES} AS failures, sum(uncounted) AS uncounted,
-       min(first) AS first, max(last) AS last
+       min(first) AS first, max(last) AS last, min(rowid) AS lists_from, max(rowid) AS lists_to
 FROM temp.tried GROUP BY jail, ip
 """
 # An id has a network only if it is an address: as bytes, because a text need not be UTF-8.
@@ -160,42 +172,43 @@ JOIN (
 {{last_ban}}
 GROUP BY worst.jail, worst.ip ORDER BY worst.jail, place
 """
+_MOST_BANNED = "ORDER BY address.bans DESC, coalesce(address.failures, 0) DESC, address.ip LIMIT :most"
+WORST_OF_ALL = f"SELECT jail, ip, last FROM temp.address {_MOST_BANNED}"
 _REPORTED = f"""
 SELECT address.jail, address.ip, address.bans, address.failures, address.uncounted, address.first, address.last,
        CASE WHEN json_valid(event.users) THEN event.users END AS users, event.matches, {BANTIME} AS bantime,
        {UNBANNED} AS unbanned
 FROM temp.address
 {{last_ban}}
-GROUP BY address.jail, address.ip ORDER BY address.bans DESC, coalesce(address.failures, 0) DESC, address.ip LIMIT :most
+GROUP BY address.jail, address.ip {_MOST_BANNED}
 """
 _USERS = """
 SELECT jail, ip, name, names FROM (
-    SELECT event.jail, event.ip, user.value AS name,
-           count(*) OVER (PARTITION BY event.jail, event.ip) AS names,
-           row_number() OVER (
-               PARTITION BY event.jail, event.ip ORDER BY count(DISTINCT event.id) DESC, user.value
-           ) AS place
+    SELECT worst.jail, worst.ip, name, count(*) OVER (PARTITION BY worst.jail, worst.ip) AS names,
+           row_number() OVER (PARTITION BY worst.jail, worst.ip ORDER BY sum(tried.bans) DESC, name) AS place
     FROM temp.worst
-    CROSS JOIN event ON event.jail = worst.jail AND event.ip = worst.ip AND {where}
-    CROSS JOIN json_each(CASE WHEN json_valid(event.users) THEN event.users ELSE '[]' END) AS user
-    WHERE user.type = 'text'
-    GROUP BY event.jail, event.ip, user.value
+    CROSS JOIN temp.tried
+      ON tried.rowid BETWEEN lists_from AND lists_to AND tried.jail = worst.jail AND tried.ip = worst.ip
+    CROSS JOIN temp.named ON named.users = tried.users
+    GROUP BY worst.jail, worst.ip, name
 ) WHERE place <= :most ORDER BY jail, ip, place
 """
 
 
-def _jails(
-    connection: Connection, where: str, values: dict[str, Any], zone: tzinfo, places: geo.GeoCache, most: int
-) -> list[Jail]:
+def _jails(connection: Connection, wanted: Wanted, zone: tzinfo, places: geo.GeoCache, most: int) -> list[Jail]:
     """Return the worst jails with their worst addresses."""
     users: dict[tuple[str, str], list[str]] = {}
     names: dict[tuple[str, str], int] = {}
-    for jail, ip, name, distinct in connection.execute(_USERS.format(where=where), values | {"most": MOST_USERS}):
+    for jail, ip, name, distinct in connection.execute(_USERS, {"most": MOST_USERS}):
         users.setdefault((jail, ip), []).append(name)
         names[jail, ip] = distinct
     worst: dict[str, list[Address]] = {}
     for jail, ip, bans, failures, uncounted, first, last, bantime, unbanned, since in connection.execute(
-        _ADDRESSES.format(last_ban=last_ban("worst", where), known_since=first_ban(connection)), values
+        _ADDRESSES.format(
+            last_ban=last_ban("worst", wanted.where, same_host=hosts.is_of_a_fleet(connection)),
+            known_since=first_ban(connection),
+        ),
+        wanted.values,
     ):
         tried, place = tuple(users.get((jail, ip), ())), places.find(ip)
         until, lifted = end_of_ban(last, bantime, unbanned)

@@ -2,25 +2,30 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
+from f2b_digest.model.counts import QUARTER
 from f2b_digest.model.digest import Bar, When, moment
+from f2b_digest.store.selected import Wanted
 from f2b_digest.store.sql import Connection
 
 HOURS, DAYS, WHOLE_WEEK = 36 * 3600.0, 15 * 86400.0, 6.5 * 86400.0
 """Seconds: the longest periods shown by hour and by day, and the shortest that counts as a week."""
 MOST_BARS = 60
 DAY = 86400.0
-QUARTER = 900
-"""Seconds. No zone's clock is off by less since 1972."""
 
 
-def when(
-    connection: Connection, where: str, values: dict[str, Any], *, zone: ZoneInfo, start: float, end: float
-) -> When:
+def quarters(connection: Connection, wanted: Wanted) -> Iterator[tuple[int, int]]:
+    """Yield the number of bans in each quarter hour since the epoch that has some."""
+    yield from connection.execute(_QUARTERS.format(where=wanted.where), wanted.values | {"quarter": QUARTER})
+
+
+_QUARTERS = "SELECT CAST(at / :quarter AS INTEGER), count(*) FROM event WHERE {where} GROUP BY 1"
+
+
+def when(quarters: Iterable[tuple[int, int]], *, zone: ZoneInfo, start: float, end: float) -> When:
     """Return the bans of each hour, day or week (from Monday) of a period, including those without any.
 
     A ban before the period counts at its beginning, one after it at its end. Beyond `MOST_BARS`, only the newest are
@@ -33,8 +38,6 @@ def when(
     shown = max(start, last - (MOST_BARS + 1) * step * DAY)  # walk only the end of an absurdly long period
     starts = list(_hours(start, last, zone) if unit == "hour" else _days(shown, last, zone, step))[-MOST_BARS:]
     bars, heat = [0] * len(starts), [[0] * 24 for _ in range(7)]
-    period = {"start": start, "end": last, "quarter": QUARTER}
-    quarters = connection.execute(_QUARTERS.format(where=where), values | period)
     for quarter, bans in quarters:
         at = max(min(quarter, math.ceil(last / QUARTER) - 1) * QUARTER, start)  # the end itself is not in the period
         local = datetime.fromtimestamp(at, zone)
@@ -47,11 +50,6 @@ def when(
         bars=tuple(Bar(datetime.fromtimestamp(at, zone), bans) for at, bans in zip(starts, bars, strict=True)),
         heat=tuple(map(tuple, heat)) if unit != "hour" and last - start >= WHOLE_WEEK else (),
     )
-
-
-_QUARTERS = """
-SELECT CAST(min(max(at, :start), :end) / :quarter AS INTEGER), count(*) FROM event WHERE {where} GROUP BY 1
-"""
 
 
 def _hours(start: float, end: float, zone: ZoneInfo) -> Iterator[float]:

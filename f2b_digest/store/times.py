@@ -9,10 +9,9 @@ Of the rows, reads the index `event_when` only, or in a fleet `event_host`.
 
 import heapq
 import sqlite3
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,18 +25,31 @@ def has_packed(connection: Connection) -> bool:
     return connection.has_table("past")
 
 
-def pack(scratch: sqlite3.Connection, times: Mapping[tuple[str, str], "array[float]"]) -> None:
-    """Store times by host and jail, and of each of these one row, by which it is found; its id is negative."""
-    scratch.execute("CREATE TABLE past (host TEXT, jail TEXT, first REAL, times BLOB)")
-    insert = recorder.INSERT.replace("(", "(id, ", 1).replace("VALUES (", "VALUES (?, ")
-    for place, ((host, jail), unsorted) in enumerate(times.items(), 1):
-        run = array("d", sorted(unsorted))
+def pack(scratch: sqlite3.Connection, packed: Iterable[tuple[str, str, bytes]]) -> None:
+    """Store packed times, as (host, jail, times), and of each host's jail one row, by which it is found.
+
+    The rows' ids are negative. More of a host's jail can follow.
+    """
+    for statement in _PAST:
+        scratch.execute(statement)
+    oldest: dict[tuple[str, str], float] = {}
+    for host, jail, times in packed:
+        run = unpacked(times)
+        scratch.execute("INSERT INTO past VALUES (?, ?, ?, ?)", (host, jail, run[0], times))
         first = run[min(bisect_left(run, PLAUSIBLE[0]), len(run) - 1)]
-        scratch.execute(insert, (-place, *recorder.event("ban", jail, "", first, host, "fleet", first)[:-1], COPY))
-        if sys.byteorder == "little":
-            run.byteswap()
-        scratch.execute("INSERT INTO past VALUES (?, ?, ?, ?)", (host, jail, min(unsorted), run.tobytes()))
-    scratch.execute("CREATE INDEX past_jail ON past (jail, host, first)")
+        oldest[host, jail] = min(first, oldest.get((host, jail), first))
+    (least,) = scratch.execute("SELECT min(id) FROM event").fetchone()
+    insert = recorder.INSERT.replace("(", "(id, ", 1).replace("VALUES (", "VALUES (?, ")
+    scratch.executemany(insert, (
+        (min(least or 0, 0) - place, *recorder.event("ban", jail, "", at, host, "fleet", at)[:-1], COPY)
+        for place, ((host, jail), at) in enumerate(oldest.items(), 1)
+    ))  # fmt: skip
+
+
+_PAST = (
+    "CREATE TABLE IF NOT EXISTS past (host TEXT, jail TEXT, first REAL, times BLOB)",
+    "CREATE INDEX IF NOT EXISTS past_jail ON past (jail, host, first)",
+)
 
 
 def first_ban(connection: Connection) -> str:

@@ -41,6 +41,11 @@ class Host:
         row = recorder.event("ban", jail, ip, moment, "local", "action", recorded_at=moment, **fields)
         assert recorder.append(str(self.store), row) == ""
 
+    def end(self, ip: str, banned_at: float, at: float, jail: str = "sshd") -> None:
+        """Record the end of a ban."""
+        row = recorder.event("unban", jail, ip, banned_at, "local", "action", recorded_at=at)
+        assert recorder.append(str(self.store), row) == ""
+
     def bans(self, addresses: Iterable[str]) -> None:
         """Record a ban of each, in one transaction."""
         now = self.clock()

@@ -17,7 +17,6 @@ import pytest
 from f2b_digest.cli.send import wait_for_hosts
 from f2b_digest.config import load
 from f2b_digest.fleet.centre import Centre as Opened
-from f2b_digest.fleet.scratch import vector
 from tests.fleet.hosts import Host, restore, seal
 from tests.support.postgres_server import Centre
 
@@ -177,8 +176,12 @@ def test_two_senders_tell_each_ban_once(centre: Centre, host: Host, tmp_path: Pa
         assert [after for after, _ in ranges] == [0, *(upto for _, upto in ranges[:-1])]
 
 
-def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre, host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_rows", [1000, -1])
+def test_a_calendar_report_takes_what_was_recorded_before_its_end(
+    centre: Centre, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_rows: int
+) -> None:
     """Of each host, up to the first event of the running period, by the centre's clock; the rest waits for the next."""
+    monkeypatch.setattr("f2b_digest.fleet.centre.AS_ROWS", as_rows)
     other, ahead = (Host(tmp_path / f"{name}.sqlite3", centre.add(name)) for name in ("web2", "web3"))
     now = time.time()
     for each, minutes in ((host, (50, 40, 20)), (other, (45, 10)), (ahead, (50 - 60, 20 - 60))):
@@ -189,9 +192,32 @@ def test_a_calendar_report_takes_what_was_recorded_before_its_end(centre: Centre
     with Opened(centre.as_user("f2b_digest")) as opened, opened.about("daily", ("*",), "day", now) as store:
         running = store.first_recorded(1, since=now - 30 * 60, until=now)
         assert running is not None
-        taken = vector(store.path, store._ends, running - 1)
+        taken = store._taken(running - 1)
         names = dict(centre.rows("SELECT store_id, host FROM f2b.store"))
     assert {(names[end.store_id], end.upto) for end in taken} == {("web1", 2), ("web2", 1), ("web3", 1)}
+
+
+@pytest.mark.parametrize("as_rows", [1000, -1])
+def test_a_clock_that_was_years_ahead_keeps_no_ban_from_a_calendar_report(
+    centre: Centre, host: Host, monkeypatch: pytest.MonkeyPatch, as_rows: int
+) -> None:
+    """What was recorded by it was recorded before it arrived."""
+    monkeypatch.setattr("f2b_digest.fleet.centre.AS_ROWS", as_rows)
+    now = time.time()
+    for at in (now + 1000 * 86400, now + 10):
+        host.ban("192.0.2.1", at=at)
+    host.forward()
+    host.ban("192.0.2.2", at=now + 2 * 86400)
+    host.forward()
+    centre.do("UPDATE f2b.event SET arrived = now() + interval '2 days' WHERE seq = 3")
+    with (
+        Opened(centre.as_user("f2b_digest")) as opened,
+        opened.about("daily", ("*",), "day", now + 2 * 86400 + 60) as store,
+    ):
+        running = store.first_recorded(1, since=now + 86400, until=now + 2 * 86400 + 60)
+        assert running is not None
+        (taken,) = store._taken(running - 1)
+    assert (taken.seq, taken.upto) == (0, 2)
 
 
 @pytest.mark.on("one", "citus")

@@ -34,9 +34,11 @@ pytestmark = pytest.mark.slow
 HOUR, DAY = 3600.0, 86400.0
 
 
-@pytest.fixture(params=["postgresql", "hub"])
-def centre(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    """Give a centre of its own, or a hub."""
+@pytest.fixture(params=["postgresql", "postgresql groups", "hub"])
+def centre(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """Give a centre of its own, one that groups the events of every digest, or a hub."""
+    if request.param == "postgresql groups":
+        monkeypatch.setattr("f2b_digest.fleet.centre.AS_ROWS", -1)
     if request.param == "hub":
         with hub(tmp_path) as made:
             yield made
@@ -315,6 +317,27 @@ def test_bans_that_came_late_are_told_apart(
     assert send(centre, configuration, now + DAY + 60) is None
     past = look_at_past(centre, configuration, now - 8 * DAY, now - DAY)
     assert past.totals.bans == 30
+
+
+def test_an_unban_ends_the_ban_of_its_own_host_only(
+    centre: Fleet, host: Host, configuration: Configuration, tmp_path: Path
+) -> None:
+    """The same attacker is banned on several hosts within seconds, and for as long as each of them bans."""
+    other, now = Host(tmp_path / "db1.sqlite3", centre.add("db1")), time.time()
+    host.ban("192.0.2.1", at=now - 900, bantime=600)
+    host.end("192.0.2.1", banned_at=now - 900, at=now - 300)
+    other.ban("192.0.2.1", at=now - 905, bantime=86400)
+    host.ban("192.0.2.2", at=now - 700, bantime=600)
+    host.end("192.0.2.2", banned_at=now - 700, at=now - 100)
+    other.ban("192.0.2.2", at=now - 699.7, bantime=86400)
+    other.ban("192.0.2.3", at=now - 800, bantime=86400)
+    other.end("192.0.2.3", banned_at=now - 800, at=now - 200)
+    for each in (host, other):
+        each.forward()
+    digest = look(centre, configuration)
+    assert [lifted.ip for lifted in digest.lifted] == ["192.0.2.3"]
+    until = {each.ip: each.until and round(each.until.timestamp() - now) for each in digest.jails[0].worst}
+    assert until == {"192.0.2.1": 600 - 900, "192.0.2.2": 85700, "192.0.2.3": -200}
 
 
 def look_at_past(centre: Fleet, configuration: Configuration, since: float, until: float) -> Digest:

@@ -179,6 +179,9 @@ def test_packed_times_say_what_the_events_say(
                 packed = fleet.digest(name, now)
                 with by_rows(monkeypatch):
                     assert fleet.digest(name, now) == packed
+                with monkeypatch.context() as patched:
+                    patched.setattr("f2b_digest.fleet.centre.AS_ROWS", -1)
+                    assert fleet.digest(name, now) == packed
                 compared += 1
             if day % 3 == 0 or (name == "daily" and day >= 37):
                 fleet.digest(name, now, seal=True)

@@ -236,6 +236,13 @@ def test_a_hosts_key_runs_nothing_else(hub: Hub, host: Host, words: tuple[str, .
     assert {life.host for life in lives(hub.store)} == {"web1"}
 
 
+def test_a_host_cannot_take_the_hubs_memory(hub: Hub, host: Host) -> None:
+    """16 MiB of empty objects would be half a gigabyte of Python."""
+    objects = ",".join(["{}"] * (2**24 // 3 - 10))
+    done = attack(host.credential, given=f'{{"hello": [{objects}]}}\n')
+    assert "too much memory" in done.stdout
+
+
 def test_a_hosts_key_forwards_nothing(hub: Hub, host: Host) -> None:
     """Neither a port of the hub, nor one behind it."""
     assert hub.sshd.keys.read_text().startswith('restrict,command="')

@@ -1,6 +1,8 @@
 """What a hub takes of a host's calls, by the bytes that ssh carries: its checks one by one. Without ssh."""
 
+import io
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import pytest
 
 from f2b_digest.errors import CentreError
 from f2b_digest.fleet import receive
-from f2b_digest.store import NOTHING, End, received
+from f2b_digest.store import NOTHING, End, lives, received, state_of
 from tests.support.hub import Hub, Through
 from tests.support.hub import hub as running
 
@@ -141,6 +143,40 @@ def test_a_copy_begins_where_its_chain_is_known(hub: Hub, door: Through) -> None
         for number in range(3, 3 + received.MOST_LIVES):
             door.hello(str(uuid.UUID(int=number)), [], {})
     assert refused.value.state == "F2B03"
+
+
+def test_of_copies_the_last_day_is_described(hub: Hub, door: Through) -> None:
+    """Twenty a day, of 64 KiB each, would be read for each digest."""
+    hub.do("UPDATE fleet_store SET seen_at = seen_at - 90000")
+    door.hello(OTHER, [], {"version": "2"})
+    assert hub.rows("SELECT life, state FROM fleet_store ORDER BY id") == [(LIFE, None), (OTHER, '{"version": "2"}')]
+
+
+def test_a_host_that_leaves_after_it_was_restored_has_left(hub: Hub, door: Through) -> None:
+    """Its store from before is not silent: another took its place. That of a clone's original would be."""
+    hub.do("UPDATE fleet_store SET began_at = began_at - 9000, seen_at = seen_at - 900")
+    door.hello(OTHER, [], {"left": True})
+    assert state_of(lives(hub.path)[:2]).left
+    hub.do(f"UPDATE fleet_store SET began_at = began_at - 1000 WHERE life = '{OTHER}'")
+    assert not state_of(lives(hub.path)[:2]).left
+
+
+def test_a_call_that_takes_too_much_memory_is_refused(hub: Hub, door: Through, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits into 16 MiB of JSON can be half a gigabyte of Python."""
+    monkeypatch.setattr(receive, "_append", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(CentreError, match="too much memory") as refused:
+        append(door, row(1))
+    assert refused.value.state == "F2B03"
+
+
+def test_a_connection_that_is_refused_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host could open any number of them, and say nothing."""
+    monkeypatch.setattr(receive, "SOON", 0.1)
+    silent, other = os.pipe()
+    with os.fdopen(silent, "rb") as asked, os.fdopen(other, "wb"):
+        begun = time.monotonic()
+        receive.refuse(asked, io.BytesIO(), "another upload of this host is running")
+        assert time.monotonic() - begun < 10
 
 
 def test_what_was_told_and_pruned_is_no_news_again(hub: Hub, door: Through) -> None:

@@ -47,6 +47,7 @@ def receive_command(program: Program, host: str) -> None:
         except Refused:
             number = 0  # each call is refused, in words that the host can read
         with receive.only_one(path, number) as alone:
+            receive.limit_memory()
             if alone:
                 receive.serve(received, host, sys.stdin.buffer, sys.stdout.buffer, program.clock)
             else:

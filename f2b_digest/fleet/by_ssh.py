@@ -1,6 +1,6 @@
 """The door of a hub: ssh, which runs `f2b-digest fleet receive` there whatever is asked for. Its calls: see `receive`.
 
-The key never touches this disk but in fleet.toml: ssh reads it, and the hub's own key, from this process's memory.
+On disk the key is in fleet.toml only: ssh reads it, and the hub's own key, from this process's memory.
 """
 
 import json
@@ -164,6 +164,7 @@ class BySsh:
         said = self._process.stderr.read(MOST_ANSWER) or line or b"the connection was cut"
         lines = [text for text in said.decode("utf-8", "replace").splitlines() if text.strip(" @")]
         text = next((text for text in lines if any(word in text for word in _FINAL)), (lines or [""])[-1])
+        text = re.sub("^f2b-digest:", "the hub:", text)  # what it names is there, not on this host
         return CentreError(_one_line(text), away=not any(word in text for word in _FINAL))
 
 

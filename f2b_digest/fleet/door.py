@@ -6,13 +6,13 @@ from f2b_digest.store import Chain, End
 
 NOT_ENROLLED, ELSEWHERE, TOO_MUCH, ENOUGH = "F2B01", "F2B02", "F2B03", "F2B04"
 """The centre's states for a host that it does not know, a batch that does not follow, one beyond its limits, and a host
-that sent enough for today."""
+that has used up its quota of today."""
 MALFORMED, MISSING = "22P02", "23502"
 """PostgreSQL's states for a value of the wrong type, and for a missing one: a batch with either is bisected."""
 AWAY = ("08", "40", "53", "55", "57", "58")
-"""Classes of states that pass: connection, serialization, no room, not now, shut down or cancelled, I/O."""
+"""Classes of temporary states: connection, serialization, no room, not now, shut down or cancelled, I/O."""
 PASSING = ("25006", "XX000", ENOUGH)
-"""And single ones: read-only; a trouble of Citus' workers, which it does not classify; enough for today."""
+"""And single ones: read-only; a fault of Citus's workers, which it does not classify; quota used up."""
 
 
 def passes(state: str) -> bool:
@@ -33,7 +33,7 @@ class Door(Protocol):
     """An open connection. Both calls raise CentreError, and can be repeated."""
 
     def hello(self, life: str, chain: Chain | None, state: dict[str, Any]) -> Answer:
-        """Tell a host's state, and ask where a life's chain ends.
+        """Report a host's state, and ask where a life's chain ends.
 
         With a chain, an unknown life begins where the newest known batch of it ends.
         """

@@ -15,7 +15,7 @@ from f2b_digest.fleet import schema
 from f2b_digest.store import Life
 
 CONNECTIONS = 3
-"""Connections per host: a hanging upload must not block the next."""
+"""Connections per host: an upload that hangs must not block the next one."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ MOST_ROWS, MOST_BYTES = 5000, 16 * 2**20
 MOST_STATE, MOST_CHAIN = 65536, 524288
 """Characters of JSON."""
 IDLE, SOON = 120.0, 10.0
-"""Seconds that a connection may wait for its host: a cut line must not hold its place for ever. The second: one that is
-refused, of which a host could open any number."""
+"""Seconds that a connection may wait for its host: a dead connection must not hold its place for ever. The
+second: one that is refused, of which a host could open any number."""
 MEMORY = 256 * 2**20
 """Bytes for this process: a batch needs a third of it, 16 MiB of empty objects twice as much."""
 LIMITS = {"kind": 20, "jail": 200, "ip": 200, "users": 4000, "matches": 8000}
@@ -48,7 +48,7 @@ def limit_memory() -> None:
 
 
 def serve(received: Received, host: str, asked: IO[bytes], answers: IO[bytes], clock: Callable[[], float]) -> None:
-    """Answer a host's calls until it has no more, is silent for too long, or sends what is no call."""
+    """Answer a host's calls until it has no more, is silent for too long, or sends something else."""
     while line := _line(asked, IDLE):
         answer, goes_on = _answer(received, host, line, clock())
         answers.write(json.dumps(answer).encode() + b"\n")
@@ -107,11 +107,11 @@ def _answer(received: Received, host: str, line: bytes, now: float) -> tuple[dic
         return {"refused": "a call takes too much memory", "state": TOO_MUCH}, False
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         log.debug("no call", exc_info=True)
-        return {"refused": "this is no call of f2b-digest forward", "state": MALFORMED}, False
+        return {"refused": "this is not a call of f2b-digest forward", "state": MALFORMED}, False
 
 
 def _no_number(name: str) -> None:
-    raise Refused(MALFORMED, f"{name} is no number")
+    raise Refused(MALFORMED, f"{name} is not a number")
 
 
 def _hello(received: Received, host: str, values: dict[str, Any], now: float) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _column(name: str, value: Any) -> Any:
         return None
     number = _known(value)
     if number is None:
-        raise Refused(MALFORMED, "a number of a row is no number")
+        raise Refused(MALFORMED, "a number in a row is not one")
     if name in TIMES:
         return min(max(number, 0.0), LAST_TIME)
     return int(min(max(number, -1), LONGEST) if name == "bantime" else min(max(number, 0), HIGHEST))
@@ -173,7 +173,7 @@ def _column(name: str, value: Any) -> Any:
 
 def _text(value: Any, limit: int) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise Refused(MALFORMED, "a text of a row is no text")
+        raise Refused(MALFORMED, "a text in a row is not a string")
     return None if value is None else value[:limit].encode("utf-8", "backslashreplace").decode()
 
 
@@ -186,7 +186,7 @@ def _known(value: Any) -> float | None:
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
-        raise Refused(MALFORMED, "the number of an event is no number")
+        raise Refused(MALFORMED, "an event's number is not one")
     return value
 
 

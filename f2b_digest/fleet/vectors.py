@@ -1,4 +1,4 @@
-"""The vector of a fleet's digest: how far each store is told and how far it goes, and queries by it."""
+"""The vector of a fleet's digest: up to where each store is reported, and to be reported now; and queries by it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

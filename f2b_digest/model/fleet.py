@@ -8,7 +8,7 @@ from datetime import datetime
 class HostState:
     """What a centre knows of an enrolled host. Times are UTC epoch seconds by the centre's clock.
 
-    All but the first three was said by the host, and is made of the right types.
+    All but the first three fields come from the host itself; their types have been checked.
     """
 
     host: str
@@ -61,11 +61,11 @@ class Late:
 
 @dataclass(frozen=True)
 class FleetHost:
-    """A host with something to tell: of what follows the name and bans, something is set."""
+    """A host with something to report: at least one field after `bans` is set."""
 
     name: str
     bans: int
-    """Of the digest."""
+    """In the digest."""
     own: tuple[str, ...] = ()
     """Own addresses that are banned there."""
     enrolled: datetime | None = None
@@ -75,7 +75,7 @@ class FleetHost:
     down: bool = False
     """Whether fail2ban seems to be down there."""
     silent_jails: tuple[str, ...] = ()
-    """Jails whose silence this digest tells."""
+    """Jails that this digest reports as silent."""
     lacking: tuple[str, ...] = ()
     """Jails without the f2b-digest action."""
     lacking_more: int = 0
@@ -124,15 +124,15 @@ class Fleet:
     in_all: int
     """Enrolled and not retired."""
     hosts: tuple[FleetHost, ...] = ()
-    """Those with something to tell, the worst first."""
+    """Those with something to report, the worst first."""
     left_out: int = 0
     """Further ones of these."""
     busiest: tuple[HostBans, ...] = ()
-    """Those with bans and nothing else to tell, the most bans first."""
+    """Those with bans and nothing else to report, the most bans first."""
     busy: int = 0
-    """How many these are."""
+    """Their number, including those that are not listed."""
     quiet: int = 0
-    """Hosts without bans and with nothing to tell."""
+    """Hosts without bans and with nothing to report."""
     behind: tuple[Version, ...] = ()
     """Other versions than the centre's, the one of the most hosts first."""
     version: str = ""
@@ -141,4 +141,4 @@ class Fleet:
     """Ids that were banned on the most hosts, of those on three or more."""
     everywhere_in_all: int = 0
     lines: tuple[str, ...] = ()
-    """For a shell of each host: what bans these there."""
+    """Shell commands that ban these, to be run on each host."""

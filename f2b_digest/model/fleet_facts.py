@@ -1,4 +1,4 @@
-"""What a digest says first of a fleet's hosts: facts as in `model.facts`, each with those hosts that are due."""
+"""What a digest says first of a fleet's hosts: facts as in `model.facts`, each with the hosts to be reported now."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +17,12 @@ class HostSince:
 
 @dataclass(frozen=True)
 class HostsSilent(Finding):
-    """Hosts of a fleet that upload no more."""
+    """Hosts of a fleet that have stopped uploading."""
 
     hosts: tuple[HostSince, ...]
-    """Since when nothing was heard, the longest first."""
+    """Time of the last contact, the oldest first."""
     retire: str = ""
-    """Shell command, for the centre, that takes the first of them out."""
+    """Shell command, for the centre, that retires the first of them."""
     kind: Literal["hosts_silent"] = "hosts_silent"
     needs_you: Literal[True] = True
 
@@ -34,7 +34,7 @@ class HostsUnheard(Finding):
     hosts: tuple[HostSince, ...]
     """When they were enrolled, the oldest first."""
     retire: str = ""
-    """Shell command, for the centre, that takes the first of them out."""
+    """Shell command, for the centre, that retires the first of them."""
     kind: Literal["hosts_unheard"] = "hosts_unheard"
     needs_you: Literal[True] = True
 

@@ -16,13 +16,12 @@ from f2b_digest.store.uploads import NOTHING, End
 
 HOSTS, OWN = "fleet_host", "fleet_own"
 AHEAD = "fleet_ahead"
-TABLES = (HOSTS, "fleet_store", "fleet_link", OWN, AHEAD, "fleet_dropped")
+TABLES = (HOSTS, "fleet_store", "fleet_link", OWN, AHEAD, "fleet_dropped", "fleet_jail")
 FROM_A_HOST = "fleet"
 """Source of what came from a host: this host's fail2ban has not recorded it."""
 OF_ONE_HOST = ("start", "stop")
 """Kinds that are not stored: they say nothing of the jail of that name on other hosts."""
-_RECORDED_AT, _HISTORY = map(recorder.COLUMNS.index, ("recorded_at", "history"))
-"""Columns of the recorder; the latter is the last."""
+_JAIL, _RECORDED_AT, _HISTORY = map(recorder.COLUMNS.index, ("jail", "recorded_at", "history"))
 DAY = 86400.0
 WAIT = 20.0
 """Seconds for the store's write lock."""
@@ -30,6 +29,10 @@ MOST_LIVES = 20
 """Copies of a store in a day."""
 DAILY_ROWS = 200_000
 """What a compromised host can cost."""
+MOST_JAILS = 1000
+"""Of a host: each costs every digest a millisecond, for as long as it is remembered."""
+OTHER_JAILS = "other-jails"
+"""The jail of what a host uploads of more jails than that."""
 _DDL = (
     """
 CREATE TABLE IF NOT EXISTS fleet_host (
@@ -63,6 +66,11 @@ CREATE TABLE IF NOT EXISTS fleet_ahead (  -- events beyond a report's last diges
     """
 CREATE TABLE IF NOT EXISTS fleet_dropped (  -- by a host's number, until when what was recorded there was pruned here
     id INTEGER PRIMARY KEY, until REAL NOT NULL
+)
+""",
+    """
+CREATE TABLE IF NOT EXISTS fleet_jail (  -- by a host's number, the jails that it has uploaded bans of
+    id INTEGER PRIMARY KEY, host INTEGER NOT NULL, jail TEXT NOT NULL, UNIQUE (host, jail)
 )
 """,
 )
@@ -220,7 +228,7 @@ class Received:
             today = len(events) + (today if day == this_day else 0)
             if today > DAILY_ROWS:
                 raise Refused("F2B04", f"this host may send {DAILY_ROWS} rows a day")
-            self._insert(host, events)
+            self._insert(host, number, events)
             do = self._connection.execute
             do("UPDATE fleet_host SET day = ?, rows_today = ? WHERE id = ?", (this_day, today, number))
             query = "UPDATE fleet_store SET last_seq = ?, last_batch = ?, seen_at = ? WHERE id = ?"
@@ -232,16 +240,29 @@ class Received:
             do(query, (key, this_day, batch.batch, batch.seq))
         return batch.seq
 
-    def _insert(self, host: str, events: Sequence[Arrived]) -> None:
+    def _insert(self, host: str, number: int, events: Sequence[Arrived]) -> None:
         """Insert events. What another life of the host has sent is there already, or was dropped: told once."""
         (told_until,) = self._connection.execute(_TOLD_UNTIL, (DAY, host)).fetchone() or (-1.0,)
+        jails = self._jails(number, {event.row[_JAIL] for event in events})
         for event in events:
             if event.row[0] in OF_ONE_HOST:
                 continue
-            was_told = event.row[_RECORDED_AT] <= told_until
-            row = (*event.row[:_HISTORY], 1) if was_told else event.row
+            row = list(event.row)
+            if row[_RECORDED_AT] <= told_until:
+                row[_HISTORY] = 1
+            if row[_JAIL] not in jails:
+                row[_JAIL] = OTHER_JAILS
             if self._connection.execute(recorder.INSERT, row).rowcount and event.own:
                 self._connection.execute("INSERT INTO fleet_own VALUES (last_insert_rowid(), ?)", (event.own,))
+
+    def _jails(self, number: int, named: set[str]) -> set[str]:
+        """Return the jails that are a host's own, with those that are named for the first time as far as it may."""
+        query = "SELECT jail FROM fleet_jail WHERE host = ?"
+        jails = {jail for (jail,) in self._connection.execute(query, (number,))}
+        fresh = sorted(named - jails)[: max(MOST_JAILS - len(jails), 0)]
+        query = "INSERT INTO fleet_jail (host, jail) VALUES (?, ?)"
+        self._connection.executemany(query, [(number, jail) for jail in fresh])
+        return jails.union(fresh)
 
     def _begin(self, host: str, life: str, chain: Chain, now: float) -> None:
         (lives,) = self._connection.execute(

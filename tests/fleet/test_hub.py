@@ -171,7 +171,7 @@ def test_a_recovered_hub_goes_on(hub: Hub, host: Host) -> None:
     host.forward()
     recorder_mark = Path(recorder.damage_mark(str(hub.store)))
     recorder_mark.write_text("for a test")
-    with pytest.raises(CentreError) as refused:
+    with pytest.raises(CentreError, match=r"^the hub: ") as refused:
         host.forward()
     assert refused.value.away
     assert hub.run("recover").returncode == 0

@@ -179,6 +179,17 @@ def test_a_connection_that_is_refused_is_not_kept(monkeypatch: pytest.MonkeyPatc
         assert time.monotonic() - begun < 10
 
 
+def test_a_host_has_so_many_jails(hub: Hub, door: Through, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs every digest for a month; what is of more is kept, under one name. Another host has its own."""
+    monkeypatch.setattr(received, "MOST_JAILS", 2)
+    append(door, row(1, jail="a"), row(2, jail="b"), row(3, jail="c"), upto=3)
+    append(door, row(4, jail="d"), row(5, jail="b"), after=batch(3), upto=5)
+    web2 = Through(hub.path, "web2")
+    web2.hello(LIFE, [], {})
+    append(web2, row(1, jail="z"))
+    assert [jail for (jail,) in events(hub, "jail")] == ["a", "b", "other-jails", "other-jails", "b", "z"]
+
+
 def test_what_was_told_and_pruned_is_no_news_again(hub: Hub, door: Through) -> None:
     """Of a restored store; what a host kept while it was cut off for months is news."""
     now = time.time()

@@ -1,4 +1,4 @@
-"""`fleet`: the commands of a centre's administrator, and those by which a host joins and leaves; none stands here."""
+"""`fleet`: the commands of a centre's administrator, and those by which a host joins and leaves: only their list."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Administering a centre in PostgreSQL: `init`, `schema`, and what `hosts` asks of it."""
+"""Administering a centre in PostgreSQL: `init`, `schema`, and what `hosts` and `listing` need of it."""
 
 import os
 import re
@@ -100,7 +100,8 @@ def _authority(file: Path | None) -> str | None:
 def schema_command() -> None:
     """Print the centre's schema, for psql.
 
-    For an administrator who lets no program do what `fleet init` does; that still has to be run for the address.
+    For administrators who do not let a program create roles and tables. `fleet init` must still be run once, to store
+    the server's address.
 
     \b
     Example:   f2b-digest fleet schema | sudo -u postgres psql f2b_digest
@@ -109,7 +110,7 @@ def schema_command() -> None:
 
 
 class Administration:
-    """What `hosts` asks, of the centre at a URL. Raises CentreError."""
+    """See `hosts.Administration`; of the centre at a URL. Raises CentreError."""
 
     def __init__(self, url: str, hint: str) -> None:
         self._url = url
@@ -126,7 +127,7 @@ class Administration:
             return _joining(enrolment.rotate(connection, host))
 
     def retire(self, host: str, now: float) -> None:
-        """Shut a host out."""
+        """Revoke a host's access."""
         with _administering(self._url, self._hint) as connection:
             enrolment.retire(connection, host)
 

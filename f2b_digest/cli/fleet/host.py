@@ -45,9 +45,9 @@ def join_command(
     """Join a fleet, on the host itself.
 
     URL and credential are what `fleet add` printed. The credential is asked for, and kept in fleet.toml beside the
-    configuration, which only its owner may read. What was recorded before goes as history, which no digest of the
-    centre tells, if this host has reports of its own; if not, the last day goes as news. `f2b-digest setup` then adds
-    the upload to cron, every five minutes.
+    configuration, which only its owner may read. If this host has reports of its own, what it recorded before is
+    uploaded as history, which the centre's digests do not report; otherwise the last day counts as news. `f2b-digest
+    setup` then adds the upload to cron, every five minutes.
 
     \b
     Examples:  f2b-digest fleet join postgresql://h-3f9ce2@db.example.org:5432/f2b_digest

@@ -1,4 +1,4 @@
-"""The commands that enrol a fleet's hosts and shut them out, at a centre in PostgreSQL or at a hub."""
+"""The commands that enrol and retire a fleet's hosts, at a centre in PostgreSQL or at a hub."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class Joining(NamedTuple):
     address: str
     credential: str
     before: tuple[str, ...]
-    """Lines on what is to be done here, before the host can."""
+    """What to do here before the host can join, line by line."""
     authorized_key: str | None = None
     """At a hub: the line of authorized_keys."""
 
@@ -45,7 +45,7 @@ class Administration(Protocol):
         """Give a host a new credential."""
 
     def retire(self, host: str, now: float) -> None:
-        """Shut a host out."""
+        """Revoke a host's access."""
 
     def lives(self) -> list[Life]:
         """Return the hosts and their stores."""

@@ -1,4 +1,4 @@
-"""A hub: the store of a host into which others upload by ssh. `receive`, and what `hosts` asks of it."""
+"""A hub: the store of a host into which others upload by ssh. `receive`, and what `hosts` and `listing` need of it."""
 
 import os
 import shlex
@@ -60,7 +60,7 @@ class _Key(NamedTuple):
 
 
 class Administration:
-    """What `hosts` asks, of this host's store. Raises F2bDigestError."""
+    """See `hosts.Administration`; of this host's store. Raises F2bDigestError."""
 
     def __init__(self, program: Program, path: Path, address: str | None) -> None:
         """Prepare; as root this process then becomes the store's owner."""
@@ -88,7 +88,7 @@ class Administration:
         return self._joining(host, "Replace that host's line by")
 
     def retire(self, host: str, now: float) -> None:
-        """Shut a host out."""
+        """Revoke a host's access."""
         with self._received() as received:
             _refuse_unknown(received, host)
             received.retire(host, now)
@@ -103,7 +103,7 @@ class Administration:
         return Received(self._path)
 
     def _joining(self, host: str, what: str) -> Joining:
-        """Return what a host needs, and what is to be done here."""
+        """Return what a host needs to join, and what to do here first."""
         user, _, _ = by_ssh.address(self._address)
         key = _new_key(host)
         command = _command(self._program, host)

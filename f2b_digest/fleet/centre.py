@@ -7,7 +7,6 @@ are serialized by rows: only one digest can follow another, only one sender can 
 import json
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -22,10 +21,18 @@ from f2b_digest.errors import CentreError, F2bDigestError
 from f2b_digest.fleet import history, lookup, schema
 from f2b_digest.fleet import hosts as hosts_of_fleet
 from f2b_digest.fleet.archive import archive
-from f2b_digest.fleet.connection import Impatient, opened, refusal
 from f2b_digest.fleet.grouping import Grouping
 from f2b_digest.fleet.report import GroupedStore, Known, Pendings, ReportStore
 from f2b_digest.fleet.scratch import copy_archive, fill, fill_past
+from f2b_digest.fleet.transaction import (
+    MEMORY_TO_GROUP,
+    PortableStatements,
+    be_patient,
+    driver,
+    engine_of,
+    transaction_of,
+    wait_for_workers,
+)
 from f2b_digest.fleet.vectors import COUNTED, End, values_of
 from f2b_digest.model.baseline import COMPARED, LATE
 from f2b_digest.model.selection import Selection, matches
@@ -34,38 +41,13 @@ from f2b_digest.store import Outbox, Pending, Statements, Store, states
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
-IN_DOUBT = 30.0
-"""Seconds to wait for transactions that Citus has to finish after a crash."""
 SCHEMA = "f2b"
 AS_ROWS = 50_000
 """Pending events up to which a digest's events are copied; PostgreSQL groups those of a larger one."""
-MEMORY = "256MB"
-"""PostgreSQL's memory for a group or a sort, of such a digest."""
-PATIENCE = 600
-"""Seconds for a query of a digest's events."""
 _ENDS = """
 SELECT s.store_id, coalesce(m.seq, 0) AS seq, s.last_seq AS upto, s.host FROM f2b.store s
 LEFT JOIN f2b.mark m ON m.report = :report AND m.store_id = s.store_id
 """
-
-
-class _Statements:
-    """A transaction of the centre, for the portable statements of `Outbox`."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, query: str, values: Any = None, /) -> sa.CursorResult[Any]:
-        """Run a statement, once for each of several values."""
-        return self._connection.execute(sa.text(query), values)
-
-    def scalar(self, query: str, values: Any = None, /) -> Any:
-        """Return the first column of the first row, or None if there is none."""
-        return self.execute(query, values).scalar()
-
-    def scalars(self, query: str, values: Any = None, /) -> Sequence[Any]:
-        """Return the first column of each row."""
-        return self.execute(query, values).scalars().all()
 
 
 class Centre(Outbox):
@@ -77,11 +59,11 @@ class Centre(Outbox):
         """Connect as the digests' role. Raises CentreError, with what to do if there is no centre."""
         self.path = Path("/") / SCHEMA  # the centre has no file
         self._address = address
-        self._engine = _engine(address)
+        self._engine = engine_of(address)
         self._taken: Sequence[End] = ()
         try:
             with self._transaction() as connection:
-                _refuse_other_schema(_driver(connection))
+                _refuse_other_schema(driver(connection))
         except BaseException:
             self.close()
             raise
@@ -98,14 +80,14 @@ class Centre(Outbox):
 
     @contextmanager
     def _transaction(self, isolation: str = "READ COMMITTED") -> Iterator[sa.Connection]:
-        with _transaction_of(self._engine, isolation) as connection:
+        with transaction_of(self._engine, isolation) as connection:
             yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator["_Statements"]:
+    def _reading(self) -> Iterator["PortableStatements"]:
         with self._transaction() as connection:
             connection.execute(sa.text(f"SET LOCAL search_path TO {SCHEMA}"))
-            yield _Statements(connection)
+            yield PortableStatements(connection)
 
     _writing = _reading
 
@@ -175,8 +157,8 @@ class Centre(Outbox):
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
                 ends = _matching(connection, report, hosts)
-                _wait_for_workers(connection)
-                _be_patient(connection)
+                wait_for_workers(connection)
+                be_patient(connection)
                 last = None if past else _end_of_last(connection, report)
                 late, since = None if last is None else last - LATE, now - COMPARED[every] * DAY
                 known = Known(
@@ -197,12 +179,10 @@ class Centre(Outbox):
     @contextmanager
     def _grouped(self, ends: Sequence[End], since: float, late: float | None) -> Iterator[Pendings]:
         """Yield the pending events in a transaction of its own, which lasts until their digest is sealed."""
-        engine = _engine(self._address)
+        engine = engine_of(self._address)
         try:
-            with _transaction_of(engine, "REPEATABLE READ") as connection:
-                _be_patient(connection)
-                waits = "SET LOCAL idle_in_transaction_session_timeout = 0"
-                connection.execute(sa.text(f"SET LOCAL work_mem = '{MEMORY}'; {waits}"))
+            with transaction_of(engine, "REPEATABLE READ") as connection:
+                be_patient(connection, memory=MEMORY_TO_GROUP)
                 stores = connection.execute(sa.text("SELECT store_id, host FROM f2b.store"))
                 hosts = {store.store_id: store.host for store in stores}
                 apart = frozenset(history.several_of(connection, ends, since))
@@ -219,7 +199,7 @@ class Centre(Outbox):
         with tempfile.TemporaryDirectory(prefix="f2b-digest-") as folder:
             path = Path(folder) / "bans.sqlite3"
             with self._transaction("REPEATABLE READ") as connection:
-                _wait_for_workers(connection)
+                wait_for_workers(connection)
                 lookup.fill(connection, path, words, since, asn_of)
             with Store(path, read_only=True) as store:
                 yield store
@@ -241,7 +221,7 @@ class Centre(Outbox):
         """Keep what the next digests are compared with. Without it they cost more and say the same."""
         try:
             with self._transaction() as connection:
-                _be_patient(connection)
+                be_patient(connection)
                 history.keep(connection, taken, now)
         except (F2bDigestError, sa.exc.IntegrityError):  # in the latter case, another sender was faster
             log.info("the times of a digest's bans were not kept", exc_info=True)
@@ -279,56 +259,10 @@ class Centre(Outbox):
             return list(connection.scalars(query, {"keep": keep, "needed": json.dumps(needed)}))
 
 
-def _engine(address: str) -> sa.Engine:
-    return sa.create_engine("postgresql+psycopg://", creator=lambda: opened(address), poolclass=sa.StaticPool)
-
-
-@contextmanager
-def _transaction_of(engine: sa.Engine, isolation: str) -> Iterator[sa.Connection]:
-    """Yield a transaction. PostgreSQL's errors become CentreError, but for IntegrityError."""
-    try:
-        with engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
-            _driver(connection).seconds = None
-            yield connection
-    except sa.exc.IntegrityError:
-        raise
-    except (sa.exc.DBAPIError, psycopg.Error) as error:
-        raise refusal(_of_the_driver(error)) from None
-
-
-def _of_the_driver(error: Exception) -> psycopg.Error:
-    found = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    assert isinstance(found, psycopg.Error)
-    return found
-
-
 def _matching(connection: sa.Connection, report: str, hosts: Sequence[str]) -> list[End]:
     """Return a report's position in each store of its hosts."""
     found = connection.execute(sa.text(_ENDS), {"report": report})
     return [End(end.store_id, end.seq, end.upto) for end in found if matches(end.host, hosts)]
-
-
-def _be_patient(connection: sa.Connection) -> None:
-    """Let a transaction's queries take `PATIENCE`: the centre's settings are made for uploads."""
-    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{PATIENCE}s'; SET LOCAL work_mem = '64MB'"))
-    _driver(connection).seconds = PATIENCE + 10
-
-
-def _driver(connection: sa.Connection) -> Impatient:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, Impatient)
-    return driver
-
-
-def _wait_for_workers(connection: sa.Connection) -> None:
-    """Wait until Citus' workers have committed what the stores' ends cover. Raises CentreError after a while."""
-    query = sa.text("SELECT f2b.in_doubt()")
-    doubts, until = set(connection.scalars(query)), time.monotonic() + IN_DOUBT
-    while doubts:
-        if time.monotonic() > until:
-            raise CentreError("a worker of the centre has not committed yet what hosts sent", away=True)
-        time.sleep(0.1)
-        doubts &= set(connection.scalars(query))
 
 
 def _end_of_last(connection: sa.Connection, report: str) -> float | None:

@@ -15,12 +15,10 @@ import sqlalchemy as sa
 
 from f2b_digest import recorder
 from f2b_digest.fleet.connection import words
-from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, values_of
+from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, parts, values_of
 from f2b_digest.model.bans import IN_TIME, LATER, ROUNDED
 from f2b_digest.model.counts import QUARTER
 
-TOGETHER = 500_000
-"""Events whose times are sorted at once: more would need a file on the server's disk."""
 FEW = 500
 """Rows that are fetched at once of those that may be large."""
 
@@ -47,11 +45,7 @@ class Grouping:
         """Bans from before `late` (UTC epoch seconds) are not counted, but for those of own addresses."""
         self.ends = ends
         self._connection = connection
-        self._late = late
         self._values = {"scratch_jail": recorder.SCRATCH_JAIL, "late": -1.0 if late is None else late}
-
-    def _of(self, ends: Sequence[End]) -> "Grouping":
-        return Grouping(self._connection, ends, self._late)
 
     def _rows(self, query: str, size: int = FEW, **values: Any) -> Iterator[tuple[Any, ...]]:
         """Yield a query's rows. Raises CentreError."""
@@ -87,12 +81,8 @@ class Grouping:
 
     def times(self) -> Iterator[tuple[int, str, bytes]]:
         """Yield a store, a jail, and the times of its bans, also of those that are not counted, packed."""
-        some: list[End] = []
-        for end in (*self.ends, None):
-            if some and (end is None or sum(one.upto - one.seq for one in (*some, end)) > TOGETHER):
-                yield from self._of(some)._rows(_TIMES, size=50)  # noqa: SLF001 - its own kind
-                some = []
-            some += [] if end is None else [end]
+        for part in parts(self.ends):
+            yield from self._rows(_TIMES, size=50, **values_of(part))
 
     def firsts(self, *, counted: bool) -> Iterator[tuple[str, float]]:
         """Yield the ids of bans, or only of those that are not counted, and when the first of each was."""

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from f2b_digest import recorder
-from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, by_store, values_of
+from f2b_digest.fleet.vectors import FIELDS, NAMES, PENDING, VECTOR, End, batches, by_store, parts, values_of
 from f2b_digest.model.baseline import COPY, REMEMBERED
 from f2b_digest.store import pack
 
@@ -128,7 +128,8 @@ def keep(connection: sa.Connection, ends: Sequence[End], now: float) -> None:
 
     Raises IntegrityError if another sender keeps the same.
     """
-    connection.execute(sa.text(_KEEP), values_of(ends) | {"since": now - KEPT})
+    for part in parts(ends):
+        connection.execute(sa.text(_KEEP), values_of(part) | {"since": now - KEPT})
 
 
 def forget(connection: sa.Connection) -> None:

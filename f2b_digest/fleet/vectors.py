@@ -11,6 +11,8 @@ from f2b_digest import recorder
 
 BATCH = 5000
 """Rows that are fetched at once."""
+TOGETHER = 500_000
+"""Events whose times are sorted at once: more would need a file on the server's disk."""
 FIELDS = ", ".join("h.host" if name == "host" else f"e.{name}" for name in recorder.COLUMNS)
 """An event's columns, as the recorder inserts them."""
 VECTOR = (
@@ -42,6 +44,20 @@ def values_of(ends: Sequence[End]) -> dict[str, Any]:
         "seqs": [end.seq for end in ends],
         "ends": [end.upto for end in ends],
     }
+
+
+def parts(ends: Iterable[End], most: int = TOGETHER) -> Iterator[list[End]]:
+    """Yield a vector in parts of not many more than so many events."""
+    part: list[End] = []
+    events = 0
+    for end in ends:
+        if part and events + end.upto - end.seq > most:
+            yield part
+            part, events = [], 0
+        part.append(end)
+        events += end.upto - end.seq
+    if part:
+        yield part
 
 
 def by_store(numbers: Iterable[tuple[int, int]]) -> list[int | None]:

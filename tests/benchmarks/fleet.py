@@ -70,7 +70,7 @@ DO $$ DECLARE month timestamptz; BEGIN
 END $$
 """
 # In between, because a process inherits the peak memory of the one that started it.
-_MEASURE = """
+MEASURE = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -174,7 +174,7 @@ class Fleet:
         config.write_text(CONFIGURATION.format(store=store, folder=self.folder))
         server = self._cpu_of_server()
         words = [sys.executable, "-m", "f2b_digest", "--config", str(config), "preview"]
-        said = subprocess.run([sys.executable, "-c", _MEASURE, *words], capture_output=True, text=True, check=True)
+        said = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True)
         cpu, kilobytes = map(float, said.stdout.split())
         time.sleep(0.5)  # until the server has seen its process end
         return Cost(cpu, self._cpu_of_server() - server, kilobytes / 1024)

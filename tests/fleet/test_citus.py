@@ -264,7 +264,7 @@ def test_what_a_worker_has_not_committed_is_waited_for(
     centre: Centre, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a digest, which would never tell it; by `find`; by a copy of the store, which would upload it again."""
-    monkeypatch.setattr("f2b_digest.fleet.centre.IN_DOUBT", 0.5)
+    monkeypatch.setattr("f2b_digest.fleet.transaction.IN_DOUBT", 0.5)
 
     def find() -> list[tuple[str]]:
         with (

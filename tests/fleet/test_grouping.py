@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import unified_diff
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,7 +13,9 @@ import pytest
 
 from f2b_digest import composition, config
 from f2b_digest.config import Configuration
+from f2b_digest.errors import CentreError
 from f2b_digest.fleet.centre import Centre as Opened
+from f2b_digest.fleet.grouping import Grouping
 from f2b_digest.fleet.report import ReportStore
 from f2b_digest.fleet.vectors import End
 from f2b_digest.model import document
@@ -161,13 +163,13 @@ class World:
             taken = self._bans(store._taken(selection.last_id))
             with store.report(selection) as source:
                 made = composition.compose(self.configuration, source, name, end, store.informed(CONTEXT, 0))
-                addresses = source.addresses()
-            assert not made.notes, "the analysis failed"
+                addresses = [] if made.notes else source.addresses()
             if seal and due:
                 stamp = Stamp(f"{name}{now}", name, "", "fleet", now, made.totals.bans, 0, 0, 0)
                 start, until = made.start.timestamp(), made.end.timestamp()
                 text = document.to_json(made)
                 assert store.seal(selection, stamp=stamp, document=text, start=start, end=until, messages=[])
+        assert not made.notes, "the analysis failed"
         return document.to_json(made, indent=1), addresses, taken, made.totals.bans
 
 
@@ -191,3 +193,24 @@ def test_groups_say_what_the_rows_say(
             bans, compared = bans + rows[3], compared + 1
     figures("digests by groups beside digests by rows", counts={"compared": compared, "bans": bans})
     assert bans > 200
+
+
+def test_a_digest_is_not_made_of_half_the_groups(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A centre that goes away while a digest is analysed is an error to try again after, and seals nothing."""
+    world = World(centre, tmp_path, 1)
+    world.live(NOON)
+    monkeypatch.setattr("f2b_digest.fleet.centre.AS_ROWS", -1)
+    expected, with_lines = world.digest("all", NOON), Grouping.with_lines
+
+    def interrupted(self: Grouping, which: Sequence[tuple[str, str]]) -> Iterator[tuple[Any, ...]]:
+        centre.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+        return with_lines(self, which)
+
+    with monkeypatch.context() as patched, pytest.raises(CentreError) as raised:
+        patched.setattr(Grouping, "with_lines", interrupted)
+        world.digest("all", NOON, seal=True)
+    assert raised.value.away
+    assert centre.rows("SELECT count(*) FROM f2b.mark") == [(0,)]
+    assert world.digest("all", NOON, seal=True) == expected

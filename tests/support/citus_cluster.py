@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+import psycopg
 import trustme
 
 from tests.support.parts import missing
@@ -111,6 +112,9 @@ class Citus(Node):
         )
 
     def drop(self, database: str) -> None:
-        """Drop a database on all nodes."""
+        """Drop a database on all nodes; where a process of Citus is slow to leave it, on a busy machine, once more."""
         for node in self.nodes:
-            PostgreSQL.drop(node, database)
+            try:
+                PostgreSQL.drop(node, database)
+            except psycopg.errors.ObjectInUse:
+                PostgreSQL.drop(node, database)

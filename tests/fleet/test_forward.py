@@ -149,6 +149,42 @@ def test_a_clone_with_events_that_were_not_sent_yet(centre: Centre, host: Host, 
 
 
 @pytest.mark.on("one", "citus")
+def test_a_clone_that_goes_on_with_its_backlog_later(centre: Centre, host: Host, tmp_path: Path) -> None:
+    """The original took it for its own meanwhile, in a life that began later: its events are told once."""
+    bans(host, *ADDRESSES[:3])
+    host.forward()
+    clone = host.copy(tmp_path / "clone.sqlite3")
+    bans(clone, ADDRESSES[3])
+    clone.forward()
+    now = time.time()
+    for store in (host, clone):
+        for place, each in enumerate(ADDRESSES[4:7]):
+            store.ban(each, at=now + place)
+    host.forward()
+    centre.do("UPDATE f2b.store SET began_at = began_at - interval '30 days' WHERE store_id = 1")
+    clone.forward()
+    assert told(centre) == ADDRESSES[:7]
+
+
+@pytest.mark.on("one", "citus")
+def test_a_host_that_was_cut_off_for_longer_than_events_are_kept(centre: Centre, host: Host, tmp_path: Path) -> None:
+    """Its bans are news; those of a copy from before what was dropped may be told already, and are not."""
+    now = time.time()
+    host.forward()
+    host.ban(ADDRESSES[0], at=now - 20 * 86400)
+    centre.do("UPDATE f2b.centre SET events_since = now() - interval '10 days'")
+    host.forward()
+    assert told(centre) == ADDRESSES[:1]
+    clone = host.copy(tmp_path / "clone.sqlite3")
+    bans(host, ADDRESSES[1])
+    host.forward()
+    for address, days in ((ADDRESSES[2], 20), (ADDRESSES[3], 5)):
+        clone.ban(address, at=now - days * 86400)
+    clone.forward()
+    assert told(centre) == [*ADDRESSES[:2], ADDRESSES[3]]
+
+
+@pytest.mark.on("one", "citus")
 @pytest.mark.parametrize("lost", ["events", "everything of the host", "the database"])
 def test_a_centre_that_went_back_gets_what_it_lacks_again(centre: Centre, host: Host, lost: str) -> None:
     """From a backup, from none, or from a replica that lagged: the hosts fill it up."""

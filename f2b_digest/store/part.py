@@ -46,11 +46,14 @@ _PENDING = """
 FROM whole.event AS event WHERE id > :after AND {hosts}
 AND id NOT IN (SELECT id FROM whole.fleet_ahead WHERE report = :report)
 """
+# What was recorded by a clock that was ahead, and no longer is, has the moment of what was recorded before it: it waits for
+# no period to come.
 _ORIGIN = f"""
 INSERT INTO origin
 WITH skew AS (SELECT host, coalesce(skew, 0) AS ahead, max(seen_at) FROM whole.fleet_store GROUP BY host),
 moved AS (
-    SELECT id, max(recorded_at - coalesce(ahead, 0)) OVER (PARTITION BY host ORDER BY id) AS moment,
+    SELECT id, coalesce(max(iif(recorded_at - coalesce(ahead, 0) <= :now, recorded_at - coalesce(ahead, 0), NULL))
+            OVER (PARTITION BY host ORDER BY id), 0) AS moment,
         kind = 'ban' AND history = 0 AND source = '{FROM_A_HOST}' AND at < :late
         AND id NOT IN (SELECT id FROM whole.fleet_own) AS late
     FROM (SELECT * {_PENDING}) LEFT JOIN skew USING (host)
@@ -125,7 +128,7 @@ def scratch(whole: Path, report: str, hosts: Wanted, every: str | None, now: flo
             for table in (DIGEST, DELIVERY):
                 for statement in DDL[table]:
                     connection.execute(statement)
-            _copy_events(connection, report, hosts, now - COMPARED[every] * DAY, past=past)
+            _copy_events(connection, report, hosts, now - COMPARED[every] * DAY, now, past=past)
             if _has(connection, DELIVERY):
                 values = {"report": report, "since": now - SENT_LATELY}
                 _copy(connection, DIGEST, Wanted("report = :report", values))
@@ -169,14 +172,16 @@ def taken(path: Path, last_id: int, after: int) -> tuple[int, list[int]]:
         return last, [key for (key,) in connection.execute(query, (last_id, last))]
 
 
-def _copy_events(connection: sqlite3.Connection, report: str, hosts: Wanted, since: float, *, past: bool) -> None:
+def _copy_events(
+    connection: sqlite3.Connection, report: str, hosts: Wanted, since: float, now: float, *, past: bool
+) -> None:
     for table in _TABLES:
         connection.execute(table)
     make_tables(connection)  # empty ones, where the whole store is no hub: queries find the others first
     found = connection.execute(_LAST, {"report": report}).fetchone() if _has(connection, DIGEST) else None
     after, ended = found or (0, None)
     late = -1.0 if past or ended is None else ended - LATE
-    values = {"report": report, "after": after, "since": since, "late": late} | hosts.values
+    values = {"report": report, "after": after, "since": since, "late": late, "now": now} | hosts.values
     values["packed"] = 0 if past else max(after - REMEMBERED, 0)
     indexes = connection.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
     later = [*indexes.fetchall(), ("", _INDEX)]

@@ -120,6 +120,19 @@ def test_a_day_is_that_of_the_hubs_clock(hub: Hub, configuration: Configuration)
     assert addresses(send(hub, configuration, "daily", MIDNIGHT + DAY + 600)) == ["192.0.2.2"]
 
 
+def test_a_clock_that_was_years_ahead_keeps_no_ban_from_the_digest(hub: Hub, configuration: Configuration) -> None:
+    """Once it is right again, and whatever it recorded meanwhile."""
+    host, other = joined(hub, "web1"), joined(hub, "web2")
+    for number, at in enumerate((MIDNIGHT - 900, MIDNIGHT + 1000 * DAY, MIDNIGHT - 300, MIDNIGHT + 60)):
+        host.ban(f"192.0.2.{number}", at=at)
+    host.forward()
+    other.ban("198.51.100.1", at=MIDNIGHT + 30)
+    other.forward()
+    first = send(hub, configuration, "daily", MIDNIGHT + 600)
+    assert addresses(first) == ["192.0.2.0", "192.0.2.1", "192.0.2.2"]
+    assert addresses(send(hub, configuration, "daily", MIDNIGHT + DAY + 600)) == ["192.0.2.3", "198.51.100.1"]
+
+
 def test_an_address_is_known_since_its_first_ban(hub: Hub, configuration: Configuration) -> None:
     """Which the comparison of a month does not reach."""
     host = joined(hub, "web1")

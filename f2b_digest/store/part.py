@@ -46,8 +46,8 @@ _PENDING = """
 FROM whole.event AS event WHERE id > :after AND {hosts}
 AND id NOT IN (SELECT id FROM whole.fleet_ahead WHERE report = :report)
 """
-# What was recorded by a clock that was ahead, and no longer is, has the moment of what was recorded before it: it waits for
-# no period to come.
+# What was recorded by a clock that was ahead, and no longer is, has the moment of what was recorded before it: it then
+# waits for no period to come.
 _ORIGIN = f"""
 INSERT INTO origin
 WITH skew AS (SELECT host, coalesce(skew, 0) AS ahead, max(seen_at) FROM whole.fleet_store GROUP BY host),

@@ -428,6 +428,25 @@ def test_the_daily_limit_is_no_reason_to_give_up(centre: Centre, host: Host) -> 
     assert told(centre) == ADDRESSES[:5]
 
 
+@pytest.mark.on("one", "citus")
+def test_a_host_has_a_thousand_jails(centre: Centre, host: Host) -> None:
+    """Each costs every digest for a month; what is of more is kept, under one name, until there is room again."""
+    for number in range(1002):
+        host.ban("192.0.2.1", jail=f"jail-{number:04}")
+    host.forward()
+    for jail in ("jail-0000", "one more"):
+        host.ban("192.0.2.2", jail=jail)
+    host.forward()
+    of_second = "SELECT jail FROM f2b.event WHERE ip = '192.0.2.2' ORDER BY jail"
+    counted = "SELECT count(DISTINCT jail), count(*) FILTER (WHERE jail = 'other-jails') FROM f2b.event"
+    assert centre.rows(counted) == [(1001, 3)]
+    assert centre.rows(of_second) == [("jail-0000",), ("other-jails",)]
+    centre.do("UPDATE f2b.jail SET seen = current_date - 32 WHERE jail <> 'jail-0000'")
+    host.ban("192.0.2.2", jail="one more")
+    host.forward()
+    assert centre.rows(of_second) == [("jail-0000",), ("one more",), ("other-jails",)]
+
+
 # ---- what the centre is told
 
 

@@ -84,10 +84,12 @@ WITH v AS MATERIALIZED (
     SELECT v.store_id, v.seq, coalesce(min(t.after_seq) FILTER (WHERE t.last_arrived >= {_SINCE}), max(t.upto_seq), 0)
         AS after
     FROM {VECTOR} LEFT JOIN f2b.times t ON t.store_id = v.store_id GROUP BY v.store_id, v.seq
+), n AS MATERIALIZED (
+    SELECT e.* FROM v JOIN f2b.event e ON e.store_id = v.store_id AND e.seq > v.after AND e.seq <= v.seq
+    WHERE e.arrived >= {_SINCE} AND e.kind IN ('ban', 'prolong')
+    ORDER BY e.arrived DESC, e.store_id DESC, e.seq DESC LIMIT :most
 )
-SELECT {_COPIED_BUT} FROM v JOIN f2b.event e ON e.store_id = v.store_id AND e.seq > v.after AND e.seq <= v.seq {NAMES}
-WHERE e.arrived >= {_SINCE} AND e.kind IN ('ban', 'prolong')
-ORDER BY e.arrived DESC, e.store_id DESC, e.seq DESC LIMIT :most
+SELECT {_COPIED_BUT} FROM n AS e {NAMES} ORDER BY e.arrived DESC, e.store_id DESC, e.seq DESC
 """
 _ALL = f"""
 SELECT {FIELDS} FROM {VECTOR} JOIN f2b.event e ON e.store_id = v.store_id AND e.seq <= v.seq {NAMES}
@@ -164,6 +166,10 @@ def fill(
         "told": by_store((end.store_id, end.seq) for end in ends),
     }
     _note_known(connection, scratch, values)
+    ends = [end for end in ends if end.seq]
+    if not ends:
+        return
+    values |= values_of(ends)
     several = [] if rows else several_of(connection, ends, since)
     values["several"] = several
     newest = [] if rows else _newest(connection, values)

@@ -165,11 +165,12 @@ def fill(
         "since": max(since, float(kept_since)),
         "told": by_store((end.store_id, end.seq) for end in ends),
     }
-    _note_known(connection, scratch, values)
-    ends = [end for end in ends if end.seq]
-    if not ends:
+    scratch.execute(_KNOWN)
+    told = [end for end in ends if end.seq]
+    if not told:
         return
-    values |= values_of(ends)
+    _note_known(connection, scratch, values)
+    ends, values = told, values | values_of(told)
     several = [] if rows else several_of(connection, ends, since)
     values["several"] = several
     newest = [] if rows else _newest(connection, values)
@@ -192,7 +193,6 @@ def several_of(connection: sa.Connection, ends: Sequence[End], since: float) -> 
 
 def _note_known(connection: sa.Connection, scratch: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     """Store when pending ids were first banned, if they were told before."""
-    scratch.execute(_KNOWN)
     query = _FIRST_OF_SHARDS if connection.scalar(sa.text(_IS_CITUS)) else _FIRST
     for rows in batches(connection, query, values):
         scratch.executemany("INSERT INTO known VALUES (?, ?)", rows)

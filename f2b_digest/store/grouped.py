@@ -6,6 +6,7 @@ packed ones. Those that the digest counts have ids of its selection; those that 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,6 +81,9 @@ class Groups(Protocol):
         """Yield of some (jail, id) the last ban with log lines."""
 
 
+_HISTORY, _KIND = recorder.COLUMNS.index("history"), recorder.COLUMNS.index("kind")
+_KEY = itemgetter(*map(recorder.COLUMNS.index, ("jail", "ip", "kind", "at", "host")))
+"""Of a row, what no other one has."""
 _KNOWN = "INSERT INTO known VALUES (?, ?) ON CONFLICT (ip) DO UPDATE SET at = min(at, excluded.at)"
 """The table is made by `fleet.history`."""
 
@@ -126,11 +130,15 @@ class GroupedSource(Source):
 
     def _bring(self, rows: Iterable[Row], *, counted: bool) -> None:
         """Insert rows; those that are counted replace others, which say when a ban ended."""
-        place, kind = recorder.COLUMNS.index("history"), recorder.COLUMNS.index("kind")
         names, marks = ", ".join(("id", *recorder.COLUMNS)), ", ".join("?" * (len(recorder.COLUMNS) + 1))
-        new: list[Row] = []
+        how = "REPLACE" if counted else "IGNORE"
+        insert = f"INSERT OR {how} INTO event ({names}) VALUES ({marks})"  # noqa: S608 - our own words
+        self._connection.executemany(insert, self._numbered(rows, counted=counted))
+
+    def _numbered(self, rows: Iterable[Row], *, counted: bool) -> Iterator[Row]:
+        """Yield the rows that are not counted yet, with their ids."""
         for row in rows:
-            key = tuple(row[recorder.COLUMNS.index(name)] for name in ("jail", "ip", "kind", "at", "host"))
+            key = _KEY(row)
             if key in self._counted:
                 continue
             if counted:
@@ -138,10 +146,8 @@ class GroupedSource(Source):
                 self._next += 1
             else:
                 self._last -= 1
-            packed = (*row[:place], COPY) if row[kind] == "ban" else row
-            new.append((self._next if counted else self._last, *packed))
-        how = "REPLACE" if counted else "IGNORE"
-        self._connection.executemany(f"INSERT OR {how} INTO event ({names}) VALUES ({marks})", new)  # noqa: S608
+            packed = (*row[:_HISTORY], COPY) if row[_KIND] == "ban" else row
+            yield (self._next if counted else self._last, *packed)
 
     def _bring_last(self, query: str, values: Mapping[str, Any] | None = None) -> None:
         """Bring the last ban of each row of a query, and when it ended."""

@@ -509,7 +509,8 @@ def test_a_join_that_is_ended_leaves_what_was(centre: Centre, machine: Machine, 
         "AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.5); RETURN NULL; END'",
         "CREATE TRIGGER slow AFTER INSERT ON f2b.event FOR EACH STATEMENT EXECUTE FUNCTION f2b.nap()",
     )
-    words = [sys.executable, "-m", "f2b_digest", "--config", str(machine.folder / "config.toml"), "fleet", "join"]
+    program = [sys.executable, "-m", "f2b_digest", "--config", str(machine.folder / "config.toml")]
+    words = ["env", "--default-signal", *program, "fleet", "join"]  # a background job of a shell ignores SIGINT
     with subprocess.Popen(
         [*words, said["address"], "--credential", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, env=ENVIRONMENT | {"PYTHONPATH": str(Path.cwd())}, cwd=machine.folder,

@@ -62,12 +62,12 @@ class Grouping:
 
     # ---- where a period ends
 
-    def cut(self, since: float) -> tuple[list[End], bool]:
-        """Return the ends of what was recorded before a time, and whether there is a ban that was not.
+    def cut(self, since: float, until: float) -> tuple[list[End], bool]:
+        """Return the ends of what was recorded before a time, and whether something was from then until another one.
 
         By the centre's clock, in UTC epoch seconds. What a host recorded after an event is not before it.
         """
-        found = {store: (cut, counted) for store, cut, counted in self._rows(_CUT, since=since)}
+        found = {store: (cut, counted) for store, cut, counted in self._rows(_CUT, since=since, until=until)}
         ends = [replace(end, upto=found[end.store_id][0] - 1) if end.store_id in found else end for end in self.ends]
         return ends, any(counted for _, counted in found.values())
 
@@ -155,13 +155,13 @@ _LATE = "e.at < CAST(:late AS float8) AND e.own IS NULL"
 _IN_JAILS = "e.jail <> :scratch_jail AND (CAST(:jails AS text[]) IS NULL OR e.jail = ANY(CAST(:jails AS text[])))"
 _COUNTED = f"e.kind = 'ban' AND e.history = 0 AND NOT ({_LATE})"
 # No event was recorded after it arrived, whatever a host's clock says.
+_MOMENT = "least(e.recorded_at - v.skew, extract(epoch FROM e.arrived))"
 _CUT = f"""
 WITH v AS MATERIALIZED (
     SELECT v.*, coalesce(s.skew, 0) AS skew FROM {VECTOR} JOIN f2b.store s ON s.store_id = v.store_id
 )
-SELECT e.store_id, min(e.seq), bool_or(e.history = 0) {_FROM}
-WHERE e.kind NOT IN ('start', 'stop')
-AND least(e.recorded_at - v.skew, extract(epoch FROM e.arrived)) >= CAST(:since AS float8) GROUP BY e.store_id
+SELECT e.store_id, min(e.seq), bool_or(e.history = 0 AND {_MOMENT} <= CAST(:until AS float8)) {_FROM}
+WHERE e.kind NOT IN ('start', 'stop') AND {_MOMENT} >= CAST(:since AS float8) GROUP BY e.store_id
 """
 _OF_JAILS = f"""
 {_V}

@@ -1,5 +1,6 @@
 """One report's scratch store at a centre: with its pending events, or with groups of them. No queries here."""
 
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ class GroupedStore(ReportStore):
             found = super().first_recorded(first_id, since, until)
             if found is not None:
                 return found
-        ends, is_there = self._pending.grouping(self._ends, apart=True).cut(since)
+        ends, is_there = self._pending.grouping(self._ends, apart=True).cut(since, until)
         if not is_there:
             return None
         last = self._id_of(ends)
@@ -239,5 +240,6 @@ class _Groups:
 def _stores(sent: bytes) -> "array[int]":
     """Return the numbers of an array as `array_send` writes it: 20 bytes, and of each number its length and itself."""
     found = array("I", sent[20:])
-    found.byteswap()
+    if sys.byteorder == "little":
+        found.byteswap()
     return found[1::2]

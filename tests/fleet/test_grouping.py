@@ -195,6 +195,23 @@ def test_groups_say_what_the_rows_say(
     assert bans > 200
 
 
+@pytest.mark.parametrize("as_rows", [1000, -1])
+def test_a_fleets_first_day_is_not_over(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_rows: int
+) -> None:
+    """A calendar report of hosts that all joined today has nothing to say yet."""
+    world = World(centre, tmp_path, 1)
+    world.live(NOON)
+    centre.do("UPDATE f2b.event SET recorded_at = 1e10", f"UPDATE f2b.event SET arrived = to_timestamp({NOON - HOUR})")
+    monkeypatch.setattr("f2b_digest.fleet.centre.AS_ROWS", as_rows)
+    with (
+        Opened(centre.as_user("f2b_digest")) as opened,
+        opened.about("daily", ("*",), "day", NOON) as store,
+    ):
+        assert store.last_event() > 0
+        assert composition.due(world.configuration, store, "daily", NOON) is None
+
+
 def test_a_digest_is_not_made_of_half_the_groups(
     centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

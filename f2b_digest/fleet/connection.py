@@ -34,6 +34,8 @@ AUTHORITIES = (
 )
 """System CA bundles (libpq has no default before version 16)."""
 HIGHEST_PORT = 65535
+QUESTION = "\n\tIs the server running"
+"""libpq asks this where nothing answers: what to do about it follows in the same line."""
 DISK_FULL = "53100"
 """The server's state; what it says itself names a file of its own."""
 _UNSAFE = ("sslmode", "gssencmode", "sslnegotiation", "passfile", "service", "options", "krbsrvname")
@@ -191,7 +193,7 @@ def words() -> Iterator[None]:
 def refusal(error: psycopg.Error) -> CentreError:
     """Return a connection error in one line, and whether it is temporary."""
     state = error.sqlstate or ""
-    said = error.diag.message_primary or str(error)
+    said = (error.diag.message_primary or str(error)).partition(QUESTION)[0]
     text = " ".join(said.split())[:300]
     if not state:  # not from the server: libpq's own message
         unsafe = "certificate" in text or "SSL" in text
